@@ -1,0 +1,27 @@
+"""``python -m dynsim`` and the command ``dynsim``: lists the commands, runs the one that is named."""
+
+import sys
+from importlib import import_module
+
+import dynsim
+from dynsim.cli import COMMANDS
+
+
+def main(argv: list[str] | None = None) -> int:
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        print("usage: dynsim COMMAND [options]   (each command has --help)\n")
+        for command, summary in COMMANDS.items():
+            print(f"  {command:<12}{summary}")
+        return 0
+    if name == "--version":
+        print(f"dynsim {dynsim.__version__}")
+        return 0
+    if name not in COMMANDS:
+        print(f"dynsim: unknown command {name!r}; known are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return import_module(f"dynsim.cli.{name}").main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,4 @@
+"""The command line: strings to objects, one file per command."""
+
+#: Every command: its module in this package, and what it does.
+COMMANDS = {"run": "simulate, draw the rank trajectory and judge it (the main job)"}

@@ -1,0 +1,244 @@
+"""Options that commands share, and the objects they stand for."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from dynsim import masks, minilm, tokens
+from dynsim.cli import specs
+from dynsim.dynamics import PLACEMENTS, AttentionDynamics
+from dynsim.files import read_arrays
+from dynsim.mlp import MLPS
+from dynsim.norms import NORMS
+from dynsim.weights import WEIGHTS, FromArray, Weights
+
+__all__ = [
+    "add_dynamics_options",
+    "add_mask_options",
+    "add_token_options",
+    "make_dynamics",
+    "make_mask",
+    "make_tokens",
+]
+
+DEFAULT_TOKENS, DEFAULT_DIM, DEFAULT_SAMPLES = 64, 32, 16
+
+
+def add_mask_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("mask", "who may attend to whom")
+    group.add_argument(
+        "--mask",
+        default="complete",
+        metavar="NAME[:PARAM...]",
+        help=f"{specs.usage(masks.MASKS, given=('n', 'window'))} (default: complete)",
+    )
+    group.add_argument(
+        "--window", type=int, default=1, metavar="W", help="reach of masks with a window (1)"
+    )
+    group.add_argument(
+        "--graph",
+        metavar="FILE",
+        help="any graph instead: .graphml, .gml, .npy, .npz, or lines 'j i' (i attends to j)",
+    )
+
+
+def add_dynamics_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("dynamics", "x' = norm(skip x + sum_h A_h(x) x W_V^h)")
+    norm = group.add_mutually_exclusive_group()
+    norm.add_argument(
+        "--ln",
+        choices=("on", "off"),
+        default="off",
+        help="on: scale every token to unit norm, WU's LayerNorm (default: off)",
+    )
+    norm.add_argument(
+        "--norm", metavar="NAME[:PARAM...]", help=f"another norm: {specs.usage(NORMS)}"
+    )
+    group.add_argument(
+        "--placement", default="post", help=f"of the norm: {', '.join(PLACEMENTS)} (post)"
+    )
+    group.add_argument(
+        "--skip", type=float, default=0.0, metavar="S", help="weight of the skip connection (0)"
+    )
+    group.add_argument(
+        "--value",
+        default="gaussian",
+        metavar="NAME[:PARAM]|FILE",
+        help=f"W_V: {specs.usage(WEIGHTS)}, or a file (default: gaussian)",
+    )
+    group.add_argument(
+        "--scores",
+        default="gaussian",
+        metavar="NAME[:PARAM]|FILE",
+        help="M = W_Q W_K^T / sqrt(d_QK): the same names, or a file (default: gaussian)",
+    )
+    group.add_argument(
+        "--weights",
+        metavar="minilm:LAYER",
+        help="all matrices of one real layer (0..5) of all-MiniLM-L6-v2; needs dynsim[models]",
+    )
+    group.add_argument(
+        "--d-qk", type=float, metavar="D", help="temperature term (d / heads for gaussian, else 1)"
+    )
+    group.add_argument("--heads", type=int, metavar="H", help="number of heads (1)")
+    group.add_argument("--mix", metavar="A,B,...", help="weight of each head in the sum over heads")
+    group.add_argument(
+        "--mlp",
+        default="none",
+        metavar="NAME[:PARAM...]",
+        help=f"after attention: {specs.usage(MLPS, given=('shared', 'seed'))} (default: none)",
+    )
+    sharing = group.add_mutually_exclusive_group()
+    sharing.add_argument(
+        "--shared", action="store_true", help="the same random matrices in all layers"
+    )
+    sharing.add_argument(
+        "--fresh", dest="shared", action="store_false", help="fresh ones in every layer (default)"
+    )
+
+
+def add_token_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("tokens", "the input, depth 0")
+    group.add_argument("--tokens", type=int, metavar="N", help=f"per sample ({DEFAULT_TOKENS})")
+    group.add_argument("--dim", type=int, metavar="D", help=f"of a token ({DEFAULT_DIM})")
+    group.add_argument("--samples", type=int, metavar="S", help=f"({DEFAULT_SAMPLES})")
+    group.add_argument(
+        "--start",
+        default="gaussian",
+        metavar="NAME",
+        help=f"how to draw them: {', '.join(tokens.TOKENS)} (gaussian)",
+    )
+    group.add_argument(
+        "--x0", metavar="FILE", help="(N, d) or (samples, N, d) from .npy, .npz, .csv, .safetensors"
+    )
+    group.add_argument(
+        "--text", metavar="FILE", help="real text instead, cut into N-token excerpts"
+    )
+    group.add_argument(
+        "--embed", default="minilm", metavar="MODEL", help="what embeds the text: minilm"
+    )
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise ValueError(f"--{name} is at least 1; got {value}")
+    return value
+
+
+def make_tokens(options) -> np.ndarray:
+    """The input (samples, N, d), or (N, d) as a file gives it."""
+    for name in ("tokens", "dim", "samples"):
+        if getattr(options, name) is not None:
+            _positive(name, getattr(options, name))
+    if options.x0 and options.text:
+        raise ValueError("--x0 and --text both give the input; choose one")
+    if options.x0:
+        return _checked_sizes(tokens.from_file(options.x0), options)
+    n = options.tokens or _graph_size(options) or DEFAULT_TOKENS
+    samples = options.samples or DEFAULT_SAMPLES
+    if options.text:
+        if options.embed != "minilm":
+            raise ValueError(f"unknown embedding {options.embed!r}; known are minilm")
+        return minilm.embed(_read_text(options.text), n, samples)
+    if options.start not in tokens.TOKENS:
+        raise ValueError(f"unknown start {options.start!r}; known are {', '.join(tokens.TOKENS)}")
+    d = options.dim or _weights_dim(options) or DEFAULT_DIM
+    return tokens.TOKENS[options.start](samples, n, d, options.seed)
+
+
+def _checked_sizes(x: np.ndarray, options) -> np.ndarray:
+    samples = x.shape[0] if x.ndim == 3 else 1
+    found = {"samples": samples, "tokens": x.shape[-2], "dim": x.shape[-1]}
+    for name, value in found.items():
+        wanted = getattr(options, name)
+        if wanted is not None and wanted != value:
+            raise ValueError(
+                f"--{name} {wanted} does not fit {options.x0}, which has {value}; leave --{name} out"
+            )
+    return x
+
+
+def _read_text(path: str) -> str:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read the text ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8 text; convert it first") from None
+    if not text.strip():
+        raise ValueError(f"{path}: the text is empty")
+    return text
+
+
+def _graph_size(options) -> int | None:
+    return masks.from_file(options.graph).number_of_nodes() if options.graph else None
+
+
+def _weights_dim(options) -> int | None:
+    return _make_weights(options).dim
+
+
+def make_mask(options, n: int):
+    """The mask graph for n tokens."""
+    if options.graph:
+        return masks.from_file(options.graph)
+    return specs.build("mask", masks.MASKS, options.mask, n, given={"window": options.window})
+
+
+def make_dynamics(options, mask) -> AttentionDynamics:
+    """Mask, weights, norm, skip, placement and MLP as one dynamics."""
+    norm = options.norm if options.norm else {"on": "unit", "off": "none"}[options.ln]
+    given = {"shared": options.shared, "seed": options.seed}
+    return AttentionDynamics(
+        mask=mask,
+        weights=_make_weights(options),
+        norm=specs.build("norm", NORMS, norm),
+        placement=options.placement,
+        skip=options.skip,
+        mlp=specs.build("MLP", MLPS, options.mlp, given=given),
+    )
+
+
+def _make_weights(options):
+    if options.weights:
+        model, _, number = options.weights.partition(":")
+        if model != "minilm" or not number.isdecimal():
+            raise ValueError(
+                f"unknown weights {options.weights!r}; known are minilm:0 to "
+                f"minilm:{minilm.N_LAYERS - 1}"
+            )
+        return minilm.attention(int(number))
+    scores = _family("scores", options.scores, "M")
+    value = _family("value", options.value, "W_V")
+    return Weights(
+        scores=scores,
+        value=value,
+        n_heads=options.heads if options.heads is not None else _heads_of(scores, value),
+        d_qk=options.d_qk,
+        mix=_mix(options.mix),
+        shared=options.shared,
+        seed=options.seed,
+    )
+
+
+def _family(kind: str, text: str, name: str):
+    if specs.is_file(text):
+        return FromArray(read_arrays(text, prefer=name))
+    return specs.build(f"{kind} family", WEIGHTS, text)
+
+
+def _heads_of(*families) -> int:
+    arrays = [f.array for f in families if isinstance(f, FromArray) and f.array.ndim > 2]
+    return arrays[0].shape[-3] if arrays else 1
+
+
+def _mix(text: str | None):
+    if text is None:
+        return None
+    try:
+        return tuple(float(cell) for cell in text.split(","))
+    except ValueError:
+        raise ValueError(f"--mix is a list of numbers A,B,...; got {text!r}") from None

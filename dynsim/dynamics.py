@@ -1,0 +1,187 @@
+"""AttentionDynamics: mask + weights + norm + skip + placement, and the step they define.
+
+`AttentionDynamics.step` is the definition: plain numpy, dense, slow. Every engine must agree with
+it to rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import networkx as nx
+import numpy as np
+
+from dynsim.layout import Layout, compile_layout
+from dynsim.mlp import ACTIVATIONS, FixedMLP, GaussianMLP, NoMLP
+from dynsim.norms import NoNorm, Norm
+from dynsim.values import Value
+from dynsim.weights import Family, Layers, LayerWeights, Weights, Zero
+
+__all__ = ["PLACEMENTS", "AttentionDynamics", "masked_softmax"]
+
+#: Where the norm stands in one sub-layer, x' = after(skip x + branch(f(before(x)))).
+PLACEMENTS = {
+    "post": ("after",),
+    "pre": ("before",),
+    "peri": ("before", "branch"),
+}
+
+
+def masked_softmax(scores: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Softmax of each row over the allowed entries; 0 elsewhere. Safe for scores of any size.
+
+    scores (..., N, N), mask (N, N) boolean with at least one True in every row.
+    """
+    allowed = np.where(mask, scores, -np.inf)
+    weights = np.exp(allowed - allowed.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AttentionDynamics(Value):
+    """One attention layer as a map on tokens, to be iterated.
+
+    x' = after(skip x + branch(f(before(x)))) with f(x) = sum_h A_h x W_V^h, A_h the masked softmax
+    of x M_h x^T, and the norm standing after (post), before (pre) or before and in the branch
+    (peri). With an MLP the same form follows with f the MLP (WU, arXiv 2405.18781, section 3).
+
+    Parameters
+    ----------
+    mask : networkx.DiGraph
+        Nodes 0..N-1; an edge j -> i means that token i attends to token j.
+    weights : Weights or Layers or Family
+        Matrices of every layer (`dynsim.weights`). A matrix family alone means W_V of this
+        family under uniform attention (M = 0).
+    norm : Norm
+        `dynsim.norms.NoNorm()` by default.
+    placement : str
+        "post", "pre" or "peri".
+    skip : float
+        Weight of the residual connection; 0 for none, 1 for a transformer's.
+    mlp : NoMLP or GaussianMLP or FixedMLP
+        What follows attention.
+    mlp_norm : Norm, optional
+        The MLP's norm; `norm` when not given.
+
+    Raises
+    ------
+    ValueError
+        When a row of the mask is empty, a name is unknown, or shapes cannot fit.
+
+    Examples
+    --------
+    >>> from dynsim import masks, weights
+    >>> pure = AttentionDynamics(masks.complete(3), weights.Identity())
+    >>> pure.step(np.array([[1.0], [2.0], [6.0]]))
+    array([[3.],
+           [3.],
+           [3.]])
+    """
+
+    mask: nx.DiGraph
+    weights: Weights | Layers | Family
+    norm: Norm = NoNorm()
+    placement: str = "post"
+    skip: float = 0.0
+    mlp: NoMLP | GaussianMLP | FixedMLP = NoMLP()
+    mlp_norm: Norm | None = None
+
+    def __post_init__(self):
+        self.layout  # noqa: B018  compiled now, so that a bad mask is refused here
+        if isinstance(self.weights, Family):
+            shared = Weights(scores=Zero(), value=self.weights, shared=True)
+            object.__setattr__(self, "weights", shared)
+        if self.mlp_norm is None:
+            object.__setattr__(self, "mlp_norm", self.norm)
+        if self.placement not in PLACEMENTS:
+            raise ValueError(
+                f"unknown placement {self.placement!r}; known are {', '.join(PLACEMENTS)}"
+            )
+        if not np.isfinite(self.skip):
+            raise ValueError(f"the skip weight is a finite number; got {self.skip}")
+        for norm in (self.norm, self.mlp_norm):
+            if not isinstance(norm, Norm):
+                raise ValueError(f"a norm is an object such as dynsim.norms.Unit(); got {norm!r}")
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The mask in its cheapest form, compiled once."""
+        return compile_layout(self.mask)
+
+    @property
+    def n_tokens(self) -> int:
+        return self.layout.n_tokens
+
+    @cached_property
+    def description(self) -> dict:
+        mask = {"name": self.mask.name or "graph", "tokens": self.n_tokens}
+        fields = ("weights", "norm", "placement", "skip", "mlp", "mlp_norm")
+        return {
+            "type": type(self).__name__,
+            "mask": mask | {"layout": self.layout.description},
+            **{f: getattr(getattr(self, f), "description", getattr(self, f)) for f in fields},
+        }
+
+    def check_tokens(self, x: np.ndarray) -> None:
+        """Raise ValueError unless `x`, (..., N, d), can be a state of this dynamics."""
+        n, d = x.shape[-2:]
+        if n != self.n_tokens:
+            raise ValueError(
+                f"the mask is for {self.n_tokens} tokens, the input has {n}; build the mask for {n}"
+            )
+        if not np.all(np.isfinite(x)):
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+            raise ValueError(f"tokens are finite; found {x[where]} at index {where}")
+        for norm in (self.norm, self.mlp_norm):
+            norm.check(d)
+            undefined = np.argwhere(norm.undefined(x))
+            if len(undefined):
+                *sample, token = undefined[0]
+                place = f"token {token}" + (f" of sample {sample[0]}" if sample else "")
+                raise ValueError(
+                    f"{type(norm).__name__} divides by a token's size, and {place} has none (it "
+                    f"is {'constant' if norm.switches(d).centre else 'zero'}); remove or change it"
+                )
+        self.weights.layer(0, d)
+        if self.mlp.active:
+            self.mlp.layer(0, d)
+
+    def allowed(self) -> np.ndarray:
+        """The mask as a dense boolean matrix: entry [i, j] is True when i may attend to j."""
+        rows = self.layout.to_rows()
+        allowed = np.zeros((self.n_tokens, self.n_tokens), bool)
+        allowed[rows.row_of_edge, rows.indices] = True
+        return allowed
+
+    def attention(self, x: np.ndarray, t: int = 0) -> np.ndarray:
+        """The attention matrices of layer t on tokens x: (N, d) -> (H, N, N), rows sum to 1."""
+        seen = self.norm.apply(x) if "before" in PLACEMENTS[self.placement] else x
+        return self._attention(seen, self.weights.layer(t, x.shape[-1]))
+
+    def _attention(self, x: np.ndarray, layer: LayerWeights) -> np.ndarray:
+        query = x @ layer.query + layer.query_bias[:, None, :]  # (H, N, p)
+        key = x @ layer.key if layer.key.size else x  # (H, N, p) or (N, d)
+        return masked_softmax(query @ np.swapaxes(key, -1, -2), self.allowed())
+
+    def step(self, x: np.ndarray, t: int = 0) -> np.ndarray:
+        """One layer, layer number t: tokens (N, d) -> (N, d)."""
+        d = x.shape[-1]
+        layer = self.weights.layer(t, d)
+
+        def attend(z):
+            value = z @ layer.value if layer.value.size else z
+            return (self._attention(z, layer) @ value @ layer.output).sum(0) + layer.output_bias
+
+        x = self._sublayer(x, attend, self.norm)
+        if not self.mlp.active:
+            return x
+        W_1, b_1, W_2, b_2 = self.mlp.layer(t, d)
+        activation = ACTIVATIONS[self.mlp.activation]
+        return self._sublayer(x, lambda z: activation(z @ W_1 + b_1) @ W_2 + b_2, self.mlp_norm)
+
+    def _sublayer(self, x, f, norm: Norm) -> np.ndarray:
+        def at(place, z):
+            return norm.apply(z) if place in PLACEMENTS[self.placement] else z
+
+        return at("after", self.skip * x + at("branch", f(at("before", x))))

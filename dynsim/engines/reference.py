@@ -1,0 +1,35 @@
+"""The definition itself, one sample after another: slow, readable, exact."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dynsim.dynamics import AttentionDynamics
+from dynsim.measures import CHEAP, MEASURES
+
+__all__ = ["ReferenceEngine"]
+
+
+class ReferenceEngine:
+    """Iterates `AttentionDynamics.step`."""
+
+    def __init__(self, dynamics: AttentionDynamics):
+        self.dynamics = dynamics
+
+    def advance(self, x, start, stop):
+        observed = np.full((len(CHEAP), len(x), stop - start), np.nan)
+        for t in range(start, stop):
+            with np.errstate(all="ignore"):  # the caller looks for what is not finite
+                x = np.stack([self.dynamics.step(sample, t) for sample in x]).astype(x.dtype)
+            finite = np.isfinite(x).all(axis=(1, 2))
+            for k, name in enumerate(CHEAP):
+                if finite.any():
+                    observed[k, finite, t - start] = MEASURES[name].function(x[finite])
+        return x, observed
+
+    def attention_entropy(self, x, t):
+        def entropy(sample):
+            p = self.dynamics.attention(sample, t)
+            return -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=-1).mean()
+
+        return np.array([entropy(sample) for sample in x])

@@ -1,0 +1,93 @@
+"""Reading arrays from .npy, .npz, .csv and .safetensors, without pickle and with clear errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["read_arrays", "read_named_arrays"]
+
+
+def read_named_arrays(path) -> dict[str, np.ndarray]:
+    """All arrays of a file by name; a file of one array gives the name "".
+
+    Raises ValueError when the file is missing, unreadable, pickled, empty or not finite numbers.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _READERS:
+        raise ValueError(f"{path}: unknown kind of file; known are {', '.join(_READERS)}")
+    try:
+        arrays = _READERS[path.suffix.lower()](path)
+    except FileNotFoundError:
+        raise ValueError(f"no file at {path}; check the path given") from None
+    except ImportError:
+        raise ValueError(
+            f"{path}: .safetensors files need the safetensors package; pip install 'dynsim[models]'"
+        ) from None
+    except Exception as error:  # the parsers behind this raise types of their own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{path}: not readable as {path.suffix} ({reason}); pickled arrays are not read"
+        ) from None
+    if not arrays:
+        raise ValueError(f"{path}: holds no array")
+    for name, array in arrays.items():
+        label = f" {name!r}" if name else ""
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{path}: array{label} holds {array.dtype}, not real numbers")
+        if not np.all(np.isfinite(array)):
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+            raise ValueError(f"{path}: array{label} has {array[where]} at index {where}")
+    return arrays
+
+
+def read_arrays(path, prefer: str) -> np.ndarray:
+    """The only array of a file, or the one named `prefer`, as float32 if stored so, else float64."""
+    arrays = read_named_arrays(path)
+    if len(arrays) > 1 and prefer not in arrays:
+        raise ValueError(
+            f"{path}: holds several arrays ({', '.join(arrays)}); name one of them {prefer!r}"
+        )
+    array = arrays.get(prefer, next(iter(arrays.values())))
+    return array if array.dtype == np.float32 else array.astype(np.float64)
+
+
+def _read_npy(path: Path) -> dict:
+    return {"": np.load(path, allow_pickle=False)}
+
+
+def _read_npz(path: Path) -> dict:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _read_csv(path: Path) -> dict:
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if lines and not _is_numbers(lines[0]):
+        lines = lines[1:]
+    return {"": np.loadtxt(lines, delimiter=",", ndmin=2)} if lines else {}
+
+
+def _is_numbers(line: str) -> bool:
+    try:
+        [float(cell) for cell in line.split(",")]
+    except ValueError:
+        return False
+    return True
+
+
+def _read_safetensors(path: Path) -> dict:
+    from safetensors.numpy import load_file
+
+    if not path.exists():
+        raise FileNotFoundError(path)
+    return load_file(path)
+
+
+_READERS = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".csv": _read_csv,
+    ".safetensors": _read_safetensors,
+}

@@ -1,0 +1,223 @@
+"""Who attends to whom, in the cheapest form: contiguous ranges or compressed rows.
+
+Row i lists the tokens that token i attends to, in ascending order: the predecessors of i in the
+mask graph. Neither form ever holds an N x N array for a sparse mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
+import networkx as nx
+import numpy as np
+
+from dynsim.values import Value
+
+__all__ = ["Layout", "Ranges", "Rows", "compile_layout", "graph_from_layout", "rows_from_pairs"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Ranges(Value):
+    """Token i attends to lo[i], ..., hi[i] - 1: complete, causal and banded masks. O(N) memory."""
+
+    lo: np.ndarray
+    hi: np.ndarray
+
+    def __post_init__(self):
+        lo, hi = self._freeze_array("lo", np.int64), self._freeze_array("hi", np.int64)
+        _refuse_empty(np.flatnonzero(hi <= lo))
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.lo)
+
+    @cached_property
+    def degrees(self) -> np.ndarray:
+        """How many tokens each token attends to, (N,)."""
+        return self.hi - self.lo
+
+    @property
+    def n_edges(self) -> int:
+        return int(self.degrees.sum())
+
+    @cached_property
+    def has_self_loops(self) -> bool:
+        i = np.arange(self.n_tokens)
+        return bool(np.all((self.lo <= i) & (i < self.hi)))
+
+    @cached_property
+    def is_monotone(self) -> bool:
+        """True when both ends of the ranges never move back from one token to the next."""
+        return bool(np.all(np.diff(self.lo) >= 0) and np.all(np.diff(self.hi) >= 0))
+
+    @property
+    def kind(self) -> str:
+        n = self.n_tokens
+        if not self.lo.any():
+            if np.all(self.hi == n):
+                return "complete"
+            if np.array_equal(self.hi, np.arange(1, n + 1)):
+                return "causal"
+        return "banded"
+
+    def row(self, i: int) -> np.ndarray:
+        return np.arange(self.lo[i], self.hi[i])
+
+    def to_rows(self) -> Rows:
+        indptr = np.concatenate([[0], np.cumsum(self.degrees)])
+        indices = np.arange(indptr[-1]) + np.repeat(self.lo - indptr[:-1], self.degrees)
+        return Rows(indptr, indices)
+
+    @cached_property
+    def attended_by(self) -> Layout:
+        """The same edges read the other way: row j lists the tokens that attend to j."""
+        if not self.is_monotone:
+            return self.to_rows().attended_by
+        j = np.arange(self.n_tokens)
+        lo, hi = np.searchsorted(self.hi, j, "right"), np.searchsorted(self.lo, j, "right")
+        return Ranges(lo, hi) if np.all(hi > lo) else self.to_rows().attended_by
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Rows(Value):
+    """Token i attends to indices[indptr[i]:indptr[i+1]] (CSR): any sparse mask. O(edges) memory."""
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    kind = "csr"
+
+    def __post_init__(self):
+        self._freeze_array("indptr", np.int64)
+        self._freeze_array("indices", np.int32)
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.indptr) - 1
+
+    @cached_property
+    def degrees(self) -> np.ndarray:
+        """How many tokens each token attends to, (N,)."""
+        return np.diff(self.indptr)
+
+    @property
+    def n_edges(self) -> int:
+        return int(self.indptr[-1])
+
+    @cached_property
+    def row_of_edge(self) -> np.ndarray:
+        """The attending token of every entry of `indices`, (edges,)."""
+        return np.repeat(np.arange(self.n_tokens), self.degrees)
+
+    @cached_property
+    def has_self_loops(self) -> bool:
+        return int(np.count_nonzero(self.indices == self.row_of_edge)) == self.n_tokens
+
+    def row(self, i: int) -> np.ndarray:
+        return self.indices[self.indptr[i] : self.indptr[i + 1]]
+
+    def to_rows(self) -> Rows:
+        return self
+
+    @cached_property
+    def attended_by(self) -> Rows:
+        """The same edges read the other way: row j lists the tokens that attend to j."""
+        order = np.argsort(self.indices, kind="stable")
+        counts = np.bincount(self.indices, minlength=self.n_tokens)
+        return Rows(np.concatenate([[0], np.cumsum(counts)]), self.row_of_edge[order])
+
+
+Layout = Ranges | Rows
+
+
+def _refuse_empty(empty_rows: np.ndarray) -> None:
+    if len(empty_rows):
+        raise ValueError(
+            f"every token must attend to something; row {empty_rows[0]} of the mask is empty; "
+            f"add an edge into token {empty_rows[0]} (a self-loop, say)"
+        )
+
+
+def rows_from_pairs(n_tokens: int, attending: np.ndarray, attended: np.ndarray) -> Layout:
+    """The cheapest layout of the edges ``attended[e] -> attending[e]``; repeated edges count once.
+
+    Raises ValueError when a token attends to nothing.
+    """
+    from scipy import sparse
+
+    marks = np.ones(len(attending), bool)
+    matrix = sparse.coo_array((marks, (attending, attended)), shape=(n_tokens, n_tokens)).tocsr()
+    matrix.sum_duplicates()
+    indptr, attended = matrix.indptr.astype(np.int64), matrix.indices
+    degrees = np.diff(indptr)
+    _refuse_empty(np.flatnonzero(degrees == 0))
+    first, last = attended[indptr[:-1]], attended[indptr[1:] - 1]
+    if np.array_equal(last - first + 1, degrees):
+        return Ranges(first, last + 1)
+    return Rows(indptr, attended)
+
+
+class _Neighbours(Mapping):
+    """A networkx adjacency {node: {neighbour: {}}} computed from a layout when it is looked at."""
+
+    def __init__(self, layout: Layout):
+        self.layout = layout
+
+    def __getitem__(self, node):
+        if not (isinstance(node, (int, np.integer)) and 0 <= node < self.layout.n_tokens):
+            raise KeyError(node)
+        return {int(j): {} for j in self.layout.row(node)}
+
+    def __iter__(self):
+        return iter(range(self.layout.n_tokens))
+
+    def __len__(self):
+        return self.layout.n_tokens
+
+
+class _Successors(_Neighbours):
+    def __init__(self, layout: Layout):
+        self._source = layout
+
+    @property
+    def layout(self):
+        return self._source.attended_by
+
+
+def graph_from_layout(layout: Layout, name: str) -> nx.DiGraph:
+    """A read-only networkx graph over `layout`: every networkx algorithm works, no edge is stored.
+
+    ``graph.copy()`` gives an ordinary graph that may be changed.
+    """
+    graph = nx.DiGraph(name=name)
+    graph._node = {i: {} for i in range(layout.n_tokens)}
+    graph._adj = _Successors(layout)
+    graph._pred = _Neighbours(layout)
+    return nx.freeze(graph)
+
+
+def compile_layout(graph: nx.DiGraph) -> Layout:
+    """The cheapest layout of a mask graph: complete, causal or banded ranges, else CSR rows.
+
+    Raises ValueError when the nodes are not 0..N-1 or a token attends to nothing.
+    """
+    if not isinstance(graph, nx.DiGraph) or graph.is_multigraph():
+        raise ValueError(
+            f"a mask is a networkx.DiGraph with edges j -> i ('i attends to j'); "
+            f"got {type(graph).__name__}; convert it with networkx.DiGraph(graph)"
+        )
+    if isinstance(graph._pred, _Neighbours):
+        return graph._pred.layout
+    n = graph.number_of_nodes()
+    if n == 0:
+        raise ValueError("a mask needs at least one token; the graph has no nodes")
+    strays = [node for node in graph if not (isinstance(node, (int, np.integer)) and 0 <= node < n)]
+    if strays:
+        raise ValueError(
+            f"the nodes of a mask are the tokens 0..{n - 1}; found node {strays[0]!r}; "
+            f"relabel with networkx.convert_node_labels_to_integers(graph)"
+        )
+    pairs = np.fromiter(chain.from_iterable(graph.edges()), np.int64).reshape(-1, 2)
+    return rows_from_pairs(n, attending=pairs[:, 1], attended=pairs[:, 0])

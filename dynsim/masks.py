@@ -1,0 +1,344 @@
+"""Mask graphs: who may attend to whom.
+
+A mask is a `networkx.DiGraph` on the tokens 0..N-1. An edge j -> i means that *token i attends to
+token j*: information flows along the arrow (WU, arXiv 2405.18781, section 3). As a boolean matrix,
+``mask[i, j]`` is True when i may attend to j, so ``mask = adjacency.T``. Every token attends at
+least to itself in all masks built here (WU's assumption A1).
+
+The graphs made here are read-only and hold no edge list: a window over 10^5 tokens costs two
+integers a token. ``graph.copy()`` gives an ordinary graph that may be changed. Any other DiGraph
+on 0..N-1 serves as a mask as well, and `from_file` reads one.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+
+from dynsim.layout import Ranges, graph_from_layout, rows_from_pairs
+
+__all__ = [
+    "MASKS",
+    "bigbird",
+    "block_sparse",
+    "causal",
+    "causal_local",
+    "complete",
+    "dilated",
+    "from_adjacency",
+    "from_file",
+    "local",
+    "prefix",
+    "ring",
+    "sinks",
+    "star",
+    "strided",
+]
+
+
+def _tokens(n: int) -> np.ndarray:
+    if n < 1:
+        raise ValueError(f"a mask needs at least one token; got {n}; ask for 1 or more")
+    return np.arange(n)
+
+
+def _check_window(window: int, n: int) -> None:
+    if n == 1 and window >= 1:
+        return
+    if window < 1:
+        raise ValueError(
+            f"a window reaches at least one neighbour; got window {window}, with which every token "
+            f"attends to itself alone and nothing mixes; use 1 to {n - 1}"
+        )
+    if window >= n:
+        raise ValueError(
+            f"a window is smaller than the number of tokens; got window {window} for {n} tokens, "
+            f"which hides nothing; use 1 to {n - 1}, or the complete or causal mask"
+        )
+
+
+def _check_between(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} lies in {low}..{high} for this mask; got {value}")
+
+
+def _from_offsets(n: int, offsets, extra=(), name: str = "") -> nx.DiGraph:
+    """Token i attends to i + offset for every offset that stays inside, and to `extra` pairs."""
+    i = _tokens(n)
+    attending = [i[(i + k >= 0) & (i + k < n)] for k in offsets]
+    attended = [rows + k for rows, k in zip(attending, offsets, strict=True)]
+    for rows, columns in extra:
+        rows, columns = np.broadcast_arrays(rows, columns)
+        attending.append(rows.ravel())
+        attended.append(columns.ravel())
+    layout = rows_from_pairs(n, np.concatenate(attending), np.concatenate(attended))
+    return graph_from_layout(layout, name)
+
+
+def _both_ways(rows, columns):
+    return [(rows, columns), (columns, rows)]
+
+
+def complete(n: int) -> nx.DiGraph:
+    """Every token attends to every token (global attention). Radius 1, lambda_2 = 0.
+
+    >>> sorted(complete(3).predecessors(0))
+    [0, 1, 2]
+    """
+    i = _tokens(n)
+    return graph_from_layout(Ranges(np.zeros(n), np.full(n, len(i))), f"complete({n})")
+
+
+def causal(n: int) -> nx.DiGraph:
+    """Token i attends to 0..i. Token 0 is the only center node; radius 1; lambda_2 = 1/2.
+
+    >>> sorted(causal(3).predecessors(1))
+    [0, 1]
+    """
+    return graph_from_layout(Ranges(np.zeros(n), _tokens(n) + 1), f"causal({n})")
+
+
+def local(n: int, window: int = 1) -> nx.DiGraph:
+    """Sliding window: token i attends to i-window..i+window. Radius ceil(floor(N/2) / window).
+
+    >>> sorted(local(5, window=1).predecessors(2))
+    [1, 2, 3]
+    """
+    i = _tokens(n)
+    _check_window(window, n)
+    lo, hi = np.maximum(i - window, 0), np.minimum(i + window + 1, n)
+    return graph_from_layout(Ranges(lo, hi), f"local({n}, window={window})")
+
+
+def causal_local(n: int, window: int = 1) -> nx.DiGraph:
+    """Uni-directional window: token i attends to i-window..i. Radius ceil((N-1) / window).
+
+    >>> sorted(causal_local(5, window=1).predecessors(2))
+    [1, 2]
+    """
+    i = _tokens(n)
+    _check_window(window, n)
+    layout = Ranges(np.maximum(i - window, 0), i + 1)
+    return graph_from_layout(layout, f"causal-local({n}, window={window})")
+
+
+def prefix(n: int, length: int | None = None) -> nx.DiGraph:
+    """Prefix language model: the first `length` tokens see each other, later ones are causal.
+
+    `length` defaults to a quarter of the tokens, at least 1.
+    """
+    i = _tokens(n)
+    length = max(1, n // 4) if length is None else length
+    _check_between("the prefix length", length, 1, n)
+    layout = Ranges(np.zeros(n), np.maximum(i + 1, length))
+    return graph_from_layout(layout, f"prefix({n}, length={length})")
+
+
+def sinks(n: int, window: int = 1, sinks: int = 1) -> nx.DiGraph:
+    """Attention sinks: a sliding window, and `sinks` first tokens that see and are seen by all."""
+    i = _tokens(n)
+    _check_window(window, n)
+    _check_between("the number of sinks", sinks, 1, n)
+    extra = _both_ways(i[:, None], i[None, :sinks])
+    name = f"sinks({n}, window={window}, sinks={sinks})"
+    return _from_offsets(n, range(-window, window + 1), extra, name)
+
+
+def dilated(n: int, window: int = 1, dilation: int = 2) -> nx.DiGraph:
+    """Dilated window: token i attends to i + k dilation for |k| <= window.
+
+    The residue classes modulo `dilation` never meet: the graph is not quasi-strongly connected
+    and tokens collapse class by class.
+    """
+    _check_window(window, n)
+    _check_between("the dilation", dilation, 1, max(1, n - 1))
+    offsets = range(-window * dilation, window * dilation + 1, dilation)
+    return _from_offsets(n, offsets, name=f"dilated({n}, window={window}, dilation={dilation})")
+
+
+def strided(n: int, window: int = 1, stride: int | None = None) -> nx.DiGraph:
+    """Strided sparse attention: a sliding window, and every `stride`-th token before and after.
+
+    Both ways round of the strided pattern of Child et al., arXiv 1904.10509; `stride` defaults
+    to about sqrt(N).
+    """
+    _check_window(window, n)
+    stride = max(1, math.isqrt(n)) if stride is None else stride
+    _check_between("the stride", stride, 1, n)
+    steps = range(-((n - 1) // stride) * stride, n, stride)
+    offsets = sorted({*range(-window, window + 1), *steps})
+    return _from_offsets(n, offsets, name=f"strided({n}, window={window}, stride={stride})")
+
+
+def block_sparse(n: int, block: int | None = None) -> nx.DiGraph:
+    """Fixed block-sparse attention: the own block, and the last token of every block.
+
+    Both ways round of the fixed pattern of Child et al., arXiv 1904.10509; `block` defaults to
+    about sqrt(N).
+    """
+    i = _tokens(n)
+    block = max(1, math.isqrt(n)) if block is None else block
+    _check_between("the block size", block, 1, n)
+    blocks = [i[start : start + block] for start in range(0, n, block)]
+    own = [(rows[:, None], rows[None, :]) for rows in blocks]
+    summaries = np.minimum(np.arange(block - 1, n + block - 1, block), n - 1)
+    extra = [*own, (i[:, None], summaries[None, :])]
+    return _from_offsets(n, [0], extra, f"block-sparse({n}, block={block})")
+
+
+def bigbird(n: int, window: int = 1, sinks: int = 1, random: int = 2, seed: int = 0) -> nx.DiGraph:
+    """BigBird-like: window, `sinks` global tokens, and `random` further tokens drawn for each row.
+
+    After Zaheer et al., arXiv 2007.14062. The draw depends on `seed` alone.
+    """
+    i = _tokens(n)
+    _check_window(window, n)
+    _check_between("the number of global tokens", sinks, 0, n)
+    _check_between("the number of random tokens", random, 0, n)
+    drawn = np.random.default_rng([seed, n]).integers(n, size=(n, random))
+    extra = [*_both_ways(i[:, None], i[None, :sinks]), (i[:, None], drawn)]
+    name = f"bigbird({n}, window={window}, sinks={sinks}, random={random}, seed={seed})"
+    return _from_offsets(n, range(-window, window + 1), extra, name)
+
+
+def ring(n: int, window: int = 1) -> nx.DiGraph:
+    """A sliding window closed into a circle: i attends to i-window..i+window modulo N."""
+    i = _tokens(n)
+    _check_window(window, n)
+    columns = (i[:, None] + np.arange(-window, window + 1)) % n
+    layout = rows_from_pairs(n, *(a.ravel() for a in np.broadcast_arrays(i[:, None], columns)))
+    return graph_from_layout(layout, f"ring({n}, window={window})")
+
+
+def star(n: int) -> nx.DiGraph:
+    """Token 0 sees and is seen by every token; the others see only it and themselves."""
+    i = _tokens(n)
+    return _from_offsets(n, [0], _both_ways(i, np.zeros_like(i)), f"star({n})")
+
+
+#: Every mask by the name that the command line gives it.
+MASKS = {
+    "complete": complete,
+    "global": complete,
+    "causal": causal,
+    "local": local,
+    "causal-local": causal_local,
+    "prefix": prefix,
+    "sinks": sinks,
+    "dilated": dilated,
+    "strided": strided,
+    "block-sparse": block_sparse,
+    "bigbird": bigbird,
+    "ring": ring,
+    "star": star,
+}
+
+
+def from_adjacency(adjacency, name: str = "graph") -> nx.DiGraph:
+    """The mask of an adjacency matrix, dense or scipy-sparse: entry [j, i] != 0 is the edge j -> i.
+
+    Raises ValueError when the matrix is not square, not finite, or a token attends to nothing.
+    """
+    from scipy import sparse
+
+    is_sparse = sparse.issparse(adjacency)
+    matrix = adjacency if is_sparse else np.asarray(adjacency)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(
+            f"an adjacency matrix is square, (N, N); got shape {tuple(matrix.shape)}; "
+            f"give one row and one column per token"
+        )
+    values = matrix.data if is_sparse else matrix
+    if values.dtype.kind not in "biuf" or not np.all(np.isfinite(values)):
+        raise ValueError(
+            "an adjacency matrix holds finite numbers or booleans; replace NaN, infinities and "
+            "other entries by 0 (no edge) or 1 (edge)"
+        )
+    coordinates = sparse.coo_array(matrix)
+    edge = coordinates.data != 0
+    layout = rows_from_pairs(matrix.shape[0], coordinates.col[edge], coordinates.row[edge])
+    return graph_from_layout(layout, name)
+
+
+def from_file(path) -> nx.DiGraph:
+    """Read a mask: GraphML, GML, an edge list, or an adjacency matrix (.npy, .npz).
+
+    An edge list has one edge "j i" a line (i attends to j), separated by blanks or a comma; text
+    after "#" is left out. Matrices are read as `from_adjacency` does; ``.npz`` is a scipy.sparse
+    matrix or an archive of one array. Nodes of GraphML and GML become 0..N-1 in the order of
+    their numbers where all are numbers, else in the order of the file; an undirected graph
+    counts both ways. Files are read without pickle.
+
+    Raises ValueError when the file is missing, unreadable or not a mask.
+    """
+    path = Path(path)
+    readers = {".graphml": _read_networkx, ".gml": _read_networkx}
+    readers |= {".npy": _read_matrix, ".npz": _read_matrix}
+    try:
+        return readers.get(path.suffix.lower(), _read_edges)(path)
+    except FileNotFoundError:
+        raise ValueError(f"no graph file at {path}; check the path given") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except Exception as error:  # the parsers behind this raise types of their own
+        raise ValueError(
+            f"{path}: not readable as a {path.suffix or 'text'} graph ({error}); known are "
+            f".graphml, .gml, .npy, .npz and edge lists 'j i' as text"
+        ) from None
+
+
+def _read_networkx(path: Path) -> nx.DiGraph:
+    graph = (nx.read_graphml if path.suffix.lower() == ".graphml" else _read_gml)(path)
+    nodes = list(graph)
+    if all(str(node).lstrip("+-").isdigit() for node in nodes):
+        nodes.sort(key=int)
+    index = {node: k for k, node in enumerate(nodes)}
+    edges = nx.DiGraph(graph).edges() if not graph.is_directed() else graph.edges()
+    pairs = np.array([(index[j], index[i]) for j, i in edges], np.int64).reshape(-1, 2)
+    if not nodes:
+        raise ValueError("the graph has no nodes; a mask needs at least one token")
+    return graph_from_layout(rows_from_pairs(len(nodes), pairs[:, 1], pairs[:, 0]), path.stem)
+
+
+def _read_gml(path: Path):
+    return nx.read_gml(path, label="id")
+
+
+def _read_matrix(path: Path) -> nx.DiGraph:
+    if path.suffix.lower() == ".npy":
+        return from_adjacency(np.load(path, allow_pickle=False), path.stem)
+    with np.load(path, allow_pickle=False) as archive:
+        if "format" not in archive:
+            if len(archive.files) != 1:
+                raise ValueError(f"expected one adjacency matrix, found {archive.files}")
+            return from_adjacency(archive[archive.files[0]], path.stem)
+    from scipy import sparse
+
+    return from_adjacency(sparse.load_npz(path), path.stem)
+
+
+def _read_edges(path: Path) -> nx.DiGraph:
+    pairs = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        words = line.split("#")[0].replace(",", " ").split()
+        if not words:
+            continue
+        if len(words) < 2 or not (words[0].isdecimal() and words[1].isdecimal()):
+            raise ValueError(
+                f"line {number} is {line.strip()!r}; an edge list has two token numbers 'j i' a "
+                f"line (i attends to j)"
+            )
+        pairs.append((int(words[0]), int(words[1])))
+    if not pairs:
+        raise ValueError("the edge list is empty; a mask needs at least one edge")
+    edges = np.array(pairs, np.int64)
+    n = int(edges.max()) + 1
+    if n > 4 * len(edges) + 1:  # a stray large number must not cost gigabytes
+        raise ValueError(
+            f"the edge list names token {n - 1} but has only {len(edges)} edges, so some tokens "
+            f"attend to nothing; number the tokens 0..N-1 and give each an edge"
+        )
+    return graph_from_layout(rows_from_pairs(n, edges[:, 1], edges[:, 0]), path.stem)

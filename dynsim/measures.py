@@ -1,0 +1,319 @@
+"""Measures of a state: how far from consensus, from rank one; how many directions are in use.
+
+Every function takes tokens X of shape (..., N, d) and returns an array of shape (...). sigma_1 >=
+sigma_2 >= ... are the singular values of X, taken from X itself, never from its Gram matrix. By
+convention a zero matrix has rank and effective ranks 0, and a zero token has cosine 0 with all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+
+import numpy as np
+
+__all__ = [
+    "CHEAP",
+    "DEFAULT",
+    "MEASURES",
+    "Measure",
+    "clusters",
+    "dong_residual",
+    "effective_rank",
+    "floor",
+    "frobenius_norm",
+    "mean_abs_cosine",
+    "mean_cosine",
+    "min_cosine",
+    "mu",
+    "norm_max",
+    "norm_min",
+    "participation_ratio",
+    "rank",
+    "rank_one_distance",
+    "sigma_max",
+    "sigma_min",
+    "singular_values",
+    "stable_rank",
+]
+
+EPS = float(np.finfo(np.float64).eps)
+#: A singular value below this share of the largest does not count towards the numerical rank.
+RANK_TOLERANCE = 1e-12
+
+
+def _scaled(x) -> tuple[np.ndarray, np.ndarray]:
+    """x in units of its largest entry, and that unit: squares then neither vanish nor overflow."""
+    x = np.asarray(x, np.float64)
+    unit = np.abs(x).max(axis=(-2, -1))
+    unit = np.where(unit > 0, unit, 1.0)
+    return x / unit[..., None, None], unit
+
+
+def _ratio(numerator, denominator):
+    """numerator / denominator, and 0 where the denominator is 0 (a zero matrix)."""
+    out = np.zeros(np.broadcast_shapes(np.shape(numerator), np.shape(denominator)))
+    return np.divide(numerator, denominator, out=out, where=np.asarray(denominator) > 0)
+
+
+# --- distances ----------------------------------------------------------------------------------
+
+
+def mu(x):
+    """Distance to consensus: mu(X) = ||X - 1 1^T X / N||_F (WU, arXiv 2405.18781, section 3).
+
+    mu^2 = sum_ij ||x_i - x_j||^2 / (2 N). Zero exactly when all tokens are equal.
+
+    >>> float(mu([[1.0, 0.0], [-1.0, 0.0]]))
+    1.4142135623730951
+    """
+    z, unit = _scaled(x)
+    return unit * np.sqrt(np.sum((z - z.mean(axis=-2, keepdims=True)) ** 2, axis=(-2, -1)))
+
+
+def dong_residual(x):
+    """||R||_{1,inf} = sqrt(||R||_1 ||R||_inf), R = X - 1 mean(X) (DONG, arXiv 2103.03404).
+
+    ||R||_1 is the largest column sum and ||R||_inf the largest row sum of |R|. DONG subtract the
+    row that minimises the norm; the mean is what their code, and this, use.
+    """
+    x = np.asarray(x, np.float64)
+    residual = np.abs(x - x.mean(axis=-2, keepdims=True))
+    columns, rows = residual.sum(axis=-2).max(axis=-1), residual.sum(axis=-1).max(axis=-1)
+    return np.sqrt(columns) * np.sqrt(rows)
+
+
+def floor(frobenius):
+    """The mu (or sigma) below which float64 shows rounding: 8 machine eps times ||X||_F.
+
+    Above 1e-16 ||X||_F because a layer of rounded sums leaves a few ulps in every entry.
+    """
+    return 8.0 * EPS * np.asarray(frobenius)
+
+
+# --- singular values and ranks ------------------------------------------------------------------
+
+
+def singular_values(x):
+    """All singular values, largest first: (..., min(N, d))."""
+    return np.linalg.svd(np.asarray(x, np.float64), compute_uv=False)
+
+
+def _of_singular_values(formula):
+    """Make a measure of tokens from a formula of their singular values.
+
+    The formula stays at hand as ``measure.formula``, so that one decomposition serves many.
+    """
+
+    @wraps(formula)
+    def measure(x):
+        return formula(singular_values(x))
+
+    del measure.__wrapped__  # the signature is (x), not the formula's
+    measure.formula = formula
+    return measure
+
+
+def _squares(sigma):
+    """(sigma_k / sigma_1)^2: nothing under- or overflows; zeros for a zero matrix."""
+    return _ratio(sigma, sigma[..., :1]) ** 2
+
+
+@_of_singular_values
+def rank_one_distance(sigma):
+    """Distance to the nearest rank-one matrix: sqrt(sum_{k >= 2} sigma_k^2) (Eckart-Young).
+
+    Not mu: antipodal tokens are rank one and far from consensus.
+
+    >>> float(rank_one_distance([[1.0, 0.0], [-1.0, 0.0]]))
+    0.0
+    """
+    return sigma[..., 0] * np.sqrt(np.sum(_squares(sigma)[..., 1:], axis=-1))
+
+
+@_of_singular_values
+def rank(sigma):
+    """Numerical rank: how many sigma_k exceed RANK_TOLERANCE * sigma_1."""
+    return np.sum(sigma > RANK_TOLERANCE * sigma[..., :1], axis=-1).astype(np.float64)
+
+
+@_of_singular_values
+def stable_rank(sigma):
+    """||X||_F^2 / ||X||_2^2 = sum sigma^2 / sigma_1^2, between 1 and the rank."""
+    return np.sum(_squares(sigma), axis=-1)
+
+
+@_of_singular_values
+def effective_rank(sigma):
+    """exp(-sum p log p) with p = sigma / sum sigma (Roy and Vetterli, EUSIPCO 2007)."""
+    p = _ratio(sigma, np.sum(sigma, axis=-1, keepdims=True))
+    entropy = -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=-1)
+    return np.where(sigma[..., 0] > 0, np.exp(entropy), 0.0)
+
+
+@_of_singular_values
+def participation_ratio(sigma):
+    """(sum sigma^2)^2 / sum sigma^4: the number of directions that share the variance."""
+    squares = _squares(sigma)
+    return _ratio(np.sum(squares, axis=-1) ** 2, np.sum(squares**2, axis=-1))
+
+
+@_of_singular_values
+def sigma_max(sigma):
+    """The largest singular value ||X||_2."""
+    return sigma[..., 0]
+
+
+@_of_singular_values
+def sigma_min(sigma):
+    """The smallest of the min(N, d) singular values."""
+    return sigma[..., -1]
+
+
+# --- angles and norms ---------------------------------------------------------------------------
+
+
+def _directions(x):
+    z, _ = _scaled(x)
+    norms = np.linalg.norm(z, axis=-1, keepdims=True)
+    return _ratio(z, norms)
+
+
+def mean_cosine(x):
+    """Mean cosine over pairs i != j, by sums: (||sum x_i/||x_i|| ||^2 - N) / (N (N - 1)).
+
+    1 for a single token.
+    """
+    directions = _directions(x)
+    n = directions.shape[-2]
+    if n == 1:
+        return np.ones(directions.shape[:-2])
+    squared_sum = np.sum(directions.sum(axis=-2) ** 2, axis=-1)
+    return (squared_sum - np.sum(directions**2, axis=(-2, -1))) / (n * (n - 1))
+
+
+def _over_pairs(x, reduce, combine):
+    """combine over blocks of rows of reduce(cosines of the block with all later tokens)."""
+    directions = _directions(x)
+    n = directions.shape[-2]
+    if n == 1:
+        return np.ones(directions.shape[:-2])
+    found = []
+    for start in range(0, n - 1, 256):  # blocks, so that no (N, N) array is made
+        block = directions[..., start : start + 256, :]
+        cosines = np.clip(block @ np.swapaxes(directions[..., start:, :], -1, -2), -1.0, 1.0)
+        rows, columns = cosines.shape[-2:]
+        found.append(reduce(cosines[..., np.arange(columns) > np.arange(rows)[:, None]]))
+    return combine(np.stack(found), axis=0)
+
+
+def mean_abs_cosine(x):
+    """Mean |cosine| over pairs (WU, arXiv 2405.18781, Fig. 4). O(N^2 d)."""
+    n = np.shape(x)[-2]
+    pairs = max(1, n * (n - 1) // 2)
+    total = _over_pairs(x, lambda cosines: np.sum(np.abs(cosines), axis=-1), np.sum)
+    return total / pairs
+
+
+def min_cosine(x):
+    """Smallest cosine over pairs: phi of WU's Theorem 2 and Corollary 1. O(N^2 d)."""
+    return _over_pairs(x, lambda cosines: np.min(cosines, axis=-1), np.min)
+
+
+def norm_min(x):
+    """The smallest token norm."""
+    z, unit = _scaled(x)
+    return unit * np.linalg.norm(z, axis=-1).min(axis=-1)
+
+
+def norm_max(x):
+    """The largest token norm."""
+    z, unit = _scaled(x)
+    return unit * np.linalg.norm(z, axis=-1).max(axis=-1)
+
+
+def frobenius_norm(x):
+    """||X||_F."""
+    z, unit = _scaled(x)
+    return unit * np.sqrt(np.sum(z**2, axis=(-2, -1)))
+
+
+def clusters(x, tolerance: float = 1e-3):
+    """Number of clusters: components of the graph of pairs with ||x_i - x_j|| <= tolerance * size.
+
+    The size is the root mean square token norm, so the count does not change with scale.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    z, _ = _scaled(x)
+    n = z.shape[-2]
+    out = np.empty(z.shape[:-2])
+    for index in np.ndindex(out.shape):
+        tokens = z[index]
+        reach = tolerance * np.sqrt(np.mean(np.sum(tokens**2, axis=-1)))
+        pairs = cKDTree(tokens).query_pairs(reach, output_type="ndarray")
+        graph = coo_array((np.ones(len(pairs), bool), pairs.T), shape=(n, n))
+        out[index] = connected_components(graph, directed=False)[0]
+    return out
+
+
+# --- registry -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measure:
+    """An entry of MEASURES: what `function` needs decides how often it is recorded.
+
+    needs: "sums" (every layer), "singular values", "pairs" or "attention" (on the stride).
+    """
+
+    function: Callable | None
+    needs: str
+    label: str
+
+    @property
+    def summary(self) -> str:
+        return (
+            (self.function.__doc__ or "").strip().splitlines()[0] if self.function else self.label
+        )
+
+
+#: Every measure by name. `attention_entropy` needs the dynamics: engines compute it.
+MEASURES = {
+    "mu": Measure(mu, "sums", "distance to consensus"),
+    "mean_cosine": Measure(mean_cosine, "sums", "mean pairwise cosine"),
+    "norm_min": Measure(norm_min, "sums", "smallest token norm"),
+    "norm_max": Measure(norm_max, "sums", "largest token norm"),
+    "frobenius_norm": Measure(frobenius_norm, "sums", "Frobenius norm"),
+    "rank_one_distance": Measure(rank_one_distance, "singular values", "distance to rank one"),
+    "rank": Measure(rank, "singular values", "numerical rank"),
+    "stable_rank": Measure(stable_rank, "singular values", "stable rank"),
+    "effective_rank": Measure(effective_rank, "singular values", "effective rank"),
+    "participation_ratio": Measure(participation_ratio, "singular values", "participation ratio"),
+    "sigma_max": Measure(sigma_max, "singular values", "largest singular value"),
+    "sigma_min": Measure(sigma_min, "singular values", "smallest singular value"),
+    "dong_residual": Measure(dong_residual, "pairs", "DONG residual"),
+    "mean_abs_cosine": Measure(mean_abs_cosine, "pairs", "mean |cosine|"),
+    "min_cosine": Measure(min_cosine, "pairs", "smallest cosine"),
+    "clusters": Measure(clusters, "pairs", "clusters"),
+    "attention_entropy": Measure(None, "attention", "attention entropy (nats)"),
+}
+
+#: Recorded at every layer, in the order in which engines return them.
+CHEAP = tuple(name for name, measure in MEASURES.items() if measure.needs == "sums")
+
+#: Recorded unless asked otherwise.
+DEFAULT = (
+    *CHEAP,
+    "rank_one_distance",
+    "rank",
+    "stable_rank",
+    "effective_rank",
+    "sigma_min",
+    "sigma_max",
+    "min_cosine",
+    "attention_entropy",
+)

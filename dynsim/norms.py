@@ -1,0 +1,134 @@
+"""Normalisations of tokens: none, unit (WU's "LayerNorm"), rms, layernorm.
+
+All are one formula with different switches, for a token a of dimension d:
+
+    y = gain * (a - centre mean(a)) * scale / sqrt(||a - centre mean(a)||^2 + d eps) + bias
+
+unit: no centring, scale 1, eps 0. rms: no centring, scale sqrt(d). layernorm: centring, scale
+sqrt(d) (RIECHERS, arXiv 2405.04134: sqrt(d) Pi a / sqrt(||Pi a||^2 + d eps), Pi = I - 11^T/d).
+"LayerNorm" in WU, arXiv 2405.18781, is `Unit`: row scaling without centring.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from dynsim.values import Value
+
+__all__ = ["NORMS", "LayerNorm", "NoNorm", "Norm", "NormSwitches", "RMSNorm", "Unit"]
+
+
+class NormSwitches(NamedTuple):
+    """The one formula's numbers for dimension d, as the kernels read them."""
+
+    active: bool
+    centre: bool
+    scale: float
+    shift: float  # d eps, added under the root
+    gain: np.ndarray
+    bias: np.ndarray
+
+
+class Norm(Value):
+    """Base of the norms. A norm applies to the last axis of an array of any shape."""
+
+    def switches(self, d: int) -> NormSwitches:
+        raise NotImplementedError
+
+    def check(self, d: int) -> None:
+        """Raise ValueError unless gain and bias fit tokens of dimension d."""
+        for name in ("gain", "bias"):
+            given = np.asarray(getattr(self, name, 1.0))
+            if given.ndim > 1 or given.size not in (1, d):
+                raise ValueError(
+                    f"the {name} of a norm has one entry per dimension; got shape {given.shape} "
+                    f"for tokens of dimension {d}; give {d} numbers or one"
+                )
+            if not np.all(np.isfinite(given)):
+                raise ValueError(f"the {name} of a norm is finite; found NaN or infinity in it")
+        if getattr(self, "eps", 0.0) < 0:
+            raise ValueError(f"the eps of a norm is not negative; got {self.eps}; use 0 or more")
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        """Normalise each token (last axis) of `x`; a token that cannot be scaled gives NaN."""
+        norm = self.switches(x.shape[-1])
+        if not norm.active:
+            return x.copy()
+        centred = x - x.mean(axis=-1, keepdims=True) if norm.centre else x
+        squared = np.sum(centred * centred, axis=-1, keepdims=True)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scaled = centred * (norm.scale / np.sqrt(squared + norm.shift))
+        return norm.gain * scaled + norm.bias
+
+    def undefined(self, x: np.ndarray) -> np.ndarray:
+        """True for each token of `x` that this norm cannot scale (it would divide by zero)."""
+        norm = self.switches(x.shape[-1])
+        if not norm.active or norm.shift > 0:
+            return np.zeros(x.shape[:-1], bool)
+        centred = x - x.mean(axis=-1, keepdims=True) if norm.centre else x
+        return ~np.any(centred, axis=-1)
+
+
+def _full(value, d: int) -> np.ndarray:
+    return np.ascontiguousarray(np.broadcast_to(np.asarray(value, np.float64), d))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NoNorm(Norm):
+    """No normalisation: y = a."""
+
+    def switches(self, d: int) -> NormSwitches:
+        return NormSwitches(False, False, 1.0, 0.0, np.ones(d), np.zeros(d))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Unit(Norm):
+    """y = a / ||a||: WU's LayerNorm (arXiv 2405.18781, section 3). Undefined for a = 0.
+
+    >>> Unit().apply(np.array([[3.0, 4.0]]))
+    array([[0.6, 0.8]])
+    """
+
+    def switches(self, d: int) -> NormSwitches:
+        return NormSwitches(True, False, 1.0, 0.0, np.ones(d), np.zeros(d))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RMSNorm(Norm):
+    """y = gain * a / sqrt(mean(a^2) + eps), the root mean square norm of `torch.nn.RMSNorm`."""
+
+    gain: float | np.ndarray = 1.0
+    eps: float = 1e-5
+
+    def __post_init__(self):
+        self._freeze_array("gain")
+
+    def switches(self, d: int) -> NormSwitches:
+        return NormSwitches(True, False, d**0.5, d * self.eps, _full(self.gain, d), np.zeros(d))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerNorm(Norm):
+    """y = gain * (a - mean(a)) / sqrt(var(a) + eps) + bias, as `torch.nn.LayerNorm`.
+
+    Equal to sqrt(d) gain * Pi a / sqrt(||Pi a||^2 + d eps) + bias (RIECHERS, arXiv 2405.04134).
+    """
+
+    gain: float | np.ndarray = 1.0
+    bias: float | np.ndarray = 0.0
+    eps: float = 1e-5
+
+    def __post_init__(self):
+        self._freeze_array("gain")
+        self._freeze_array("bias")
+
+    def switches(self, d: int) -> NormSwitches:
+        gain, bias = _full(self.gain, d), _full(self.bias, d)
+        return NormSwitches(True, True, d**0.5, d * self.eps, gain, bias)
+
+
+#: Every norm by the name that the command line gives it.
+NORMS = {"none": NoNorm, "unit": Unit, "rms": RMSNorm, "layernorm": LayerNorm}

@@ -1,0 +1,138 @@
+"""Figures: results in, matplotlib figures out. Nothing is computed here but medians and bands.
+
+Lines differ in colour (Okabe and Ito's palette), dash and marker, so that they can be told apart
+in grey and by colour-blind readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from textwrap import wrap
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from dynsim.measures import floor
+from dynsim.trajectory import Trajectory, written_whole
+
+__all__ = ["STYLES", "rank_trajectory", "save"]
+
+#: Colour, dash and marker of the first, second, ... run: dark and light alternate.
+STYLES = [
+    {"color": color, "linestyle": dash, "marker": marker}
+    for color, dash, marker in [
+        ("#0072B2", "-", "o"),
+        ("#D55E00", "--", "s"),
+        ("#009E73", "-.", "^"),
+        ("#000000", ":", "D"),
+        ("#CC79A7", (0, (5, 1)), "v"),
+        ("#56B4E9", (0, (3, 1, 1, 1)), "P"),
+        ("#E69F00", (0, (1, 1)), "X"),
+        ("#666666", (0, (6, 2, 1, 2)), "*"),
+    ]
+]
+
+
+def rank_trajectory(runs: Mapping[str, Trajectory], title: str = "") -> Figure:
+    """Distances with the float64 floor, ranks, and cosines against depth; one or several runs.
+
+    Lines are medians over samples, bands the 16th to 84th percentile. One run shows two measures
+    in each panel; several runs share the panels, the second measure paler. What lies below the
+    floor is rounding; an exact zero is drawn at the lower edge.
+    """
+    figure = Figure(figsize=(11.5, 4.1), layout="constrained")
+    FigureCanvasAgg(figure)
+    distances, ranks, cosines = figure.subplots(1, 3)
+    edge = _lower_edge(runs)
+    names = {"mu": "mu", "rank_one_distance": "distance to rank one"}
+    _draw_lines(distances, runs, names, "distances", smallest=edge)
+    distances.set(yscale="log", ylabel="distance (Frobenius)")
+    _mark_floor(distances, runs, edge)
+    names = {"stable_rank": "stable rank", "effective_rank": "effective rank"}
+    _draw_lines(ranks, runs, names, "ranks")
+    ranks.set(ylabel="rank", ylim=(0, None))
+    names = {"mean_cosine": "mean cosine", "min_cosine": "smallest cosine"}
+    _draw_lines(cosines, runs, names, "cosines")
+    cosines.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    cosines.set(ylabel="pairwise cosine", ylim=(-1.05, 1.05))
+    for axes in (distances, ranks, cosines):
+        axes.set_xlabel("depth (layers)")
+        axes.grid(True, color="0.92", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.01)
+        if len(runs) == 1:
+            axes.legend(fontsize=8, frameon=False)
+    if len(runs) > 1:
+        handles, labels = ranks.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    if title:
+        figure.suptitle("\n".join(wrap(title, 130)), fontsize=10)
+    return figure
+
+
+def _draw_lines(axes, runs, names: Mapping[str, str], title: str, smallest=-np.inf) -> None:
+    """Median and band of up to two measures of every run."""
+    single = len(runs) == 1
+    styles = (STYLES[k % len(STYLES)] for k in range(len(runs)))
+    for style, (label, run) in zip(styles, runs.items(), strict=True):
+        for k, name in enumerate(name for name in names if name in run.measures):
+            if single:
+                look, shown = dict(STYLES[k]), names[name]
+            else:
+                look, shown = style | {"alpha": 0.4 if k else 1.0}, "" if k else label
+            depths, values = run.recorded(name)
+            low, middle, high = np.percentile(np.maximum(values, smallest), [16, 50, 84], axis=0)
+            band_alpha = 0.18 if single or k == 0 else 0.08
+            axes.fill_between(depths, low, high, color=look["color"], alpha=band_alpha, linewidth=0)
+            axes.plot(
+                depths, middle, label=shown, linewidth=1.5, markersize=4,
+                markevery=(0.03 + 0.06 * k, 0.12), **look,
+            )  # fmt: skip
+    if single:
+        axes.set_title(title)
+    else:
+        tones = [
+            f"{text} ({tone})" for text, tone in zip(names.values(), ("dark", "pale"), strict=True)
+        ]
+        axes.set_title(" and ".join(tones), fontsize=10)
+
+
+def _note(axes, text: str) -> None:
+    axes.text(
+        0.98, 0.03, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=7,
+        color="0.3", bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
+    )  # fmt: skip
+
+
+def _lower_edge(runs) -> float:
+    """A third of a decade below everything drawn, the floor included."""
+    floors = np.concatenate([floor(run["frobenius_norm"]).ravel() for run in runs.values()])
+    return float(floors[floors > 0].min(initial=1.0)) / 100
+
+
+def _mark_floor(axes, runs, edge: float) -> None:
+    """Shade what is rounding only, or say where the floor lies if it is far below the lines."""
+    floors = [
+        (run.depths, np.median(floor(run["frobenius_norm"]), axis=0)) for run in runs.values()
+    ]
+    lowest = min(np.min(run["mu"]) for run in runs.values())
+    highest_floor = max(values.max() for _, values in floors)
+    if lowest > 1e3 * highest_floor:
+        note = f"float64 floor: {highest_floor:.0e}, below this axis"
+        _note(axes, note)
+        return
+    for depths, values in floors:
+        axes.plot(depths, values, color="0.35", linewidth=0.8, linestyle=(0, (2, 2)))
+    depths, values = max(floors, key=lambda pair: len(pair[0]))
+    label = "below the float64 floor: rounding" if len(runs) == 1 else ""
+    axes.fill_between(depths, edge, values, color="0.85", linewidth=0, label=label)
+    axes.set_ylim(bottom=edge)
+
+
+def save(figure: Figure, path) -> None:
+    """Write a figure as PNG, SVG or PDF by its suffix; whole or not at all."""
+    with written_whole(path) as temporary:
+        metadata = {"Date": None} if temporary.suffix == ".svg" else None
+        figure.savefig(temporary, dpi=150, metadata=metadata)

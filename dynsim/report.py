@@ -1,0 +1,163 @@
+"""What a run says: one JSON object, or a short table with a verdict for people."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dynsim.connectivity import MaskFacts
+from dynsim.measures import MEASURES
+from dynsim.trajectory import Trajectory
+from dynsim.verdicts import Verdict
+
+__all__ = ["comparison_table", "describe_dynamics", "describe_mask", "measure_table", "summary"]
+
+#: Measures in the human table, in this order, where recorded.
+_SHOWN = ("mu", "rank_one_distance", "rank", "stable_rank", "effective_rank", "mean_cosine")
+_SHOWN += ("min_cosine", "attention_entropy")
+
+
+def summary(facts: MaskFacts, trajectory: Trajectory, verdict: Verdict) -> dict:
+    """JSON-ready: mask facts, dynamics, mean and sd of each measure by depth (null where a measure
+    on a stride was not recorded), verdict, provenance."""
+    return {
+        "mask": facts.to_dict(),
+        "dynamics": dict(trajectory.dynamics),
+        "measures": {
+            name: {"mean": _plain(values.mean(axis=0)), "sd": _plain(_sd(values))}
+            for name, values in trajectory.measures.items()
+        },
+        "verdict": verdict.to_dict(),
+        "provenance": dict(trajectory.provenance),
+    }
+
+
+def _sd(values: np.ndarray) -> np.ndarray:
+    """Standard deviation over samples (n - 1); 0 for a single sample."""
+    return values.std(axis=0, ddof=1) if len(values) > 1 else values[0] * 0.0
+
+
+def _plain(values: np.ndarray) -> list:
+    return [None if np.isnan(v) else float(v) for v in values]
+
+
+def describe_mask(facts: MaskFacts) -> list[tuple[str, str]]:
+    """Mask facts as (name, value) lines."""
+    connectivity = (
+        "strong"
+        if facts.strongly_connected
+        else "quasi-strong"
+        if facts.quasi_strongly_connected
+        else "none (no center node)"
+    )
+    second = facts.lambda_2
+    value = "not found within the budget" if np.isnan(second.value) else f"{second.value:.8g}"
+    lines = [
+        ("mask", f"{facts.name}: {facts.tokens} tokens, {facts.edges} edges"),
+        (
+            "degree",
+            f"{facts.degree_min} to {facts.degree_max}, mean {facts.degree_mean:.3g}"
+            + ("" if facts.self_loops else "; not every token sees itself (WU's A1 fails)"),
+        ),
+        ("connected", f"{connectivity}; {facts.center_nodes} center nodes"),
+        ("radius", _distance(facts.radius)),
+        ("diameter", _distance(facts.diameter)),
+        ("lambda_2", f"{value} ({second.method}), of the uniform walk"),
+    ]
+    return lines
+
+
+def _distance(bounds) -> str:
+    low, high = bounds
+    if not np.isfinite(low):
+        return "infinite"
+    return f"{low:.0f}" if low == high else f"between {low:.0f} and {high:.0f}"
+
+
+def describe_dynamics(dynamics) -> str:
+    """The dynamics in words and as a formula."""
+    attention = "sum_h A_h(x) x W_V^h" if dynamics.weights.n_heads > 1 else "A(x) x W_V"
+    kind = type(dynamics.norm).__name__
+    norm = "" if kind == "NoNorm" else {"Unit": "unit"}.get(kind, kind)
+    skip = f"{dynamics.skip:g} x + " if dynamics.skip else ""
+    inner = attention
+    if norm and dynamics.placement in ("pre", "peri"):
+        inner = inner.replace("A(x) x", "A(z) z").replace("A_h(x) x", "A_h(z) z")
+        inner = f"{norm}({inner})" if dynamics.placement == "peri" else inner
+        formula = f"x' = {skip}{inner}, z = {norm}(x)"
+    elif norm:
+        formula = f"x' = {norm}({skip}{inner})"
+    else:
+        formula = f"x' = {skip}{inner}"
+    repeated = "the same in all layers" if dynamics.weights.is_constant else "fresh in every layer"
+    parts = [formula, f"{_weights_in_words(dynamics.weights)}, {repeated}"]
+    if dynamics.mlp.active:
+        parts.append(f"then an MLP ({dynamics.mlp.activation}) in the same form")
+    return "; ".join(parts)
+
+
+def _weights_in_words(weights) -> str:
+    heads = f"{weights.n_heads} heads, " if weights.n_heads > 1 else ""
+    if not hasattr(weights, "value"):
+        return f"{heads}weights {weights.name}"
+    temperature = "" if weights.d_qk is None else f", d_QK = {weights.d_qk:g}"
+    return f"{heads}W_V {weights.value}, scores {weights.scores}{temperature}"
+
+
+def measure_table(trajectory: Trajectory):
+    """First, middle and last values of the main measures, mean ± sd over samples (rich table)."""
+    from rich.table import Table
+
+    depth = trajectory.depth
+    table = Table(box=None, pad_edge=False)
+    table.add_column("mean ± sd over samples")
+    shown = [name for name in _SHOWN if name in trajectory.measures]
+    columns = sorted({0, depth // 2, depth})
+    for t in columns:
+        table.add_column(f"depth {t}", justify="right")
+    for name in shown:
+        depths, values = trajectory.recorded(name)
+        cells = [values[:, np.argmin(np.abs(depths - t))] for t in columns]
+        near = [_nearest(depths, t) for t in columns]
+        label = MEASURES[name].label
+        table.add_row(
+            label,
+            *(
+                f"{c.mean():.4g} ± {_sd(c[:, None])[0]:.2g}" + ("" if at == t else f" (at {at})")
+                for c, at, t in zip(cells, near, columns, strict=True)
+            ),
+        )
+    return table
+
+
+def _nearest(depths: np.ndarray, t: int) -> int:
+    return int(depths[np.argmin(np.abs(depths - t))])
+
+
+def comparison_table(runs: dict):
+    """One row a run. runs: label -> (mask facts, trajectory, verdict)."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading, justify in (
+        ("run", "left"),
+        ("radius", "right"),
+        ("lambda_2", "right"),
+        ("mu at 0", "right"),
+        ("mu at T", "right"),
+        ("stable rank", "right"),
+    ):
+        table.add_column(heading, justify=justify, no_wrap=True)
+    for label, (facts, trajectory, _) in runs.items():
+        mu = trajectory["mu"].mean(axis=0)
+        stable = "-"
+        if "stable_rank" in trajectory.measures:
+            stable = f"{trajectory.recorded('stable_rank')[1][:, -1].mean():.3g}"
+        table.add_row(
+            label,
+            _distance(facts.radius),
+            f"{facts.lambda_2.value:.6g}",
+            f"{mu[0]:.3g}",
+            f"{mu[-1]:.3g}",
+            stable,
+        )
+    return table

@@ -1,0 +1,273 @@
+"""simulate: iterate a dynamics on tokens and record what was asked for."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+
+from dynsim import measures as measures_room
+from dynsim.dynamics import AttentionDynamics
+from dynsim.engines import make_engine
+from dynsim.measures import CHEAP, MEASURES
+from dynsim.trajectory import Trajectory
+
+__all__ = ["Overflow", "Record", "Stopped", "simulate"]
+
+#: Layers between two looks at the clock, at Ctrl-C and at whether all is finite.
+_CHUNK = 32
+#: Work that stride "auto" spends on costly measures, in multiply-adds: about a second.
+_COSTLY_WORK = 1e8
+#: Stride "auto" records costly measures at least this often, however long it takes.
+_LEAST_RECORDS = 16
+#: Above this many tokens, measures over all pairs are recorded only when asked for by name.
+_PAIRS_LIMIT = 2048
+
+
+class Overflow(FloatingPointError):
+    """Tokens stopped being finite. `trajectory` holds what was computed before."""
+
+    trajectory: Trajectory
+
+
+class Stopped(KeyboardInterrupt):
+    """The simulation was interrupted. `trajectory` holds what was computed before."""
+
+    trajectory: Trajectory
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a simulation keeps.
+
+    measures : names from `dynsim.measures.MEASURES`; by default `dynsim.measures.DEFAULT`, without
+        those over all pairs when there are more than 2048 tokens. The cheap ones are always kept.
+    stride : record the costly measures at every `stride`-th layer, and at the first, the middle
+        and the last; "auto" chooses so that they take about a second, if that leaves 16 or more.
+    states : keep the tokens themselves at every `states`-th layer, the first and the last; 0 for
+        none.
+    """
+
+    measures: tuple[str, ...] | None = None
+    stride: int | str = "auto"
+    states: int = 0
+
+    def __post_init__(self):
+        for name in self.measures or ():
+            if name not in MEASURES:
+                raise ValueError(f"unknown measure {name!r}; known are {', '.join(MEASURES)}")
+        if self.stride != "auto" and (isinstance(self.stride, str) or self.stride < 1):
+            raise ValueError(f"the stride is 'auto' or a positive number; got {self.stride!r}")
+        if self.states < 0:
+            raise ValueError(f"the stride of states is 0 (none) or more; got {self.states}")
+
+    def costly(self, n_tokens: int) -> tuple[str, ...]:
+        """The names to record on the stride, for so many tokens."""
+        names = self.measures
+        if names is None:
+            names = measures_room.DEFAULT
+            if n_tokens > _PAIRS_LIMIT:
+                names = [name for name in names if MEASURES[name].needs != "pairs"]
+        return tuple(name for name in names if name not in CHEAP)
+
+    def costly_stride(self, shape: tuple[int, int, int], depth: int) -> int:
+        if self.stride != "auto":
+            return int(self.stride)
+        samples, n, d = shape
+        needs = {MEASURES[name].needs for name in self.costly(n)}
+        work = n * d * min(n, d) * ("singular values" in needs) + n * n * d / 4 * ("pairs" in needs)
+        affordable = int(np.ceil(samples * work * (depth + 1) / _COSTLY_WORK))
+        return max(1, min(affordable, depth // _LEAST_RECORDS))
+
+
+def simulate(
+    dynamics: AttentionDynamics,
+    x0,
+    depth: int,
+    *,
+    record: Record | None = None,
+    engine: str = "numba",
+    threads: int | None = None,
+    start: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Trajectory:
+    """Iterate `dynamics` for `depth` layers from the tokens `x0`.
+
+    Parameters
+    ----------
+    x0 : array (N, d) or (samples, N, d)
+        Input tokens, kept in float32 if they come so, else float64. Never modified.
+    depth : int
+        Number of layers T; measures come at depths 0..T.
+    record : Record, optional
+        What to keep.
+    engine : str
+        A name in `dynsim.engines.ENGINES`.
+    threads : int, optional
+        Threads over samples; all that this process may use by default. Results do not depend on it.
+    start : int
+        Number of the first layer, for going on from a trajectory's `final`.
+    progress : callable, optional
+        Called with the number of layers done so far.
+
+    Raises
+    ------
+    ValueError
+        When the input cannot be a state of the dynamics.
+    Overflow
+        (a FloatingPointError) naming layer and sample when tokens stop being finite; its
+        `trajectory` holds what was computed.
+    Stopped
+        (a KeyboardInterrupt) on Ctrl-C; its `trajectory` holds what was computed.
+
+    Examples
+    --------
+    >>> import dynsim
+    >>> pure = dynsim.AttentionDynamics(dynsim.masks.complete(4), dynsim.weights.Identity())
+    >>> x0 = dynsim.tokens.gaussian(samples=2, n=4, d=3, seed=0)
+    >>> bool((dynsim.simulate(pure, x0, depth=2)["mu"][:, -1] < 1e-15).all())
+    True
+    """
+    x = _as_tokens(x0)
+    if isinstance(depth, bool) or int(depth) != depth or depth < 1:
+        raise ValueError(f"the depth is a positive whole number of layers; got {depth}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"a simulation needs at least one thread; got {threads}")
+    dynamics.check_tokens(x)
+    depth, record = int(depth), record or Record()
+    workers = (
+        threads or len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else (threads or os.cpu_count() or 1)
+    )
+    run = _Run(dynamics, x, depth, record, make_engine(engine, dynamics, workers), start)
+    begun = time.perf_counter()
+
+    def provenance():
+        return {
+            "engine": engine,
+            "start": start,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "runtime_s": round(time.perf_counter() - begun, 3),
+            "versions": {name: version(name) for name in ("dynsim", "numpy", "numba")}
+            | {"python": platform.python_version()},
+            "platform": platform.platform(),
+        }
+
+    try:
+        while run.t < depth:
+            run.advance()
+            if progress is not None:
+                progress(run.t)
+    except FloatingPointError as error:
+        overflow = Overflow(str(error))
+        overflow.trajectory = run.trajectory(provenance())
+        raise overflow from None
+    except KeyboardInterrupt:
+        stopped = Stopped(f"stopped after layer {run.t} of {depth}")
+        stopped.trajectory = run.trajectory(provenance())
+        raise stopped from None
+    return run.trajectory(provenance())
+
+
+def _available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: respects a cluster's or container's share
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _as_tokens(x0) -> np.ndarray:
+    x = np.asarray(x0)
+    if x.dtype.kind not in "biuf":
+        raise ValueError(f"tokens are real numbers; got an array of {x.dtype}")
+    if x.ndim not in (2, 3) or 0 in x.shape:
+        raise ValueError(
+            f"tokens are an array (N, d) or (samples, N, d), none of them 0; got shape {x.shape}"
+        )
+    x = x.astype(np.float32 if x.dtype == np.float32 else np.float64)  # a copy
+    return np.ascontiguousarray(x[None] if x.ndim == 2 else x)
+
+
+class _Run:
+    """A simulation under way: the state at layer t and what was recorded up to it."""
+
+    def __init__(self, dynamics, x, depth, record, engine, start):
+        self.dynamics, self.engine, self.start, self.depth = dynamics, engine, start, depth
+        self.x, self.t = x, 0
+        self.costly = record.costly(x.shape[1])
+        stride = record.costly_stride(x.shape, depth)
+        self.costly_depths = {*range(0, depth + 1, stride), depth // 2, depth}
+        self.state_depths = {*range(0, depth + 1, record.states), depth} if record.states else set()
+        self.measures = {
+            name: np.full((len(x), depth + 1), np.nan) for name in (*CHEAP, *self.costly)
+        }
+        self.states = {}
+        for name in CHEAP:
+            self.measures[name][:, 0] = MEASURES[name].function(x)
+        self._record_here()
+
+    def advance(self) -> None:
+        """On to the next depth at which something costly is recorded, or a chunk further."""
+        limit = min(self.t + _CHUNK, self.depth)
+        marks = (self.costly_depths if self.costly else set()) | self.state_depths
+        stop = next((t for t in range(self.t + 1, limit) if t in marks), limit)
+        before = self.x
+        self.x, observed = self.engine.advance(before, self.start + self.t, self.start + stop)
+        lost = np.argwhere(~np.isfinite(observed[CHEAP.index("frobenius_norm")]).T)
+        if len(lost):
+            layer, sample = int(lost[0][0]), int(lost[0][1])
+            good = self.t + layer
+            if layer:
+                self.x, observed = self.engine.advance(
+                    before, self.start + self.t, self.start + good
+                )
+                self._keep(good, observed)
+            else:
+                self.x = before
+            raise FloatingPointError(
+                f"tokens of sample {sample} stopped being finite in layer {self.start + good + 1}; "
+                f"what was computed up to depth {self.start + good} is kept; normalise, or use "
+                f"weights with smaller norm"
+            )
+        self._keep(stop, observed)
+        self._record_here()
+
+    def _keep(self, stop: int, observed: np.ndarray) -> None:
+        for name, values in zip(CHEAP, observed, strict=True):
+            self.measures[name][:, self.t + 1 : stop + 1] = values
+        self.t = stop
+
+    def _record_here(self) -> None:
+        if self.t in self.state_depths:
+            self.states[self.t] = self.x.copy()
+        if self.t not in self.costly_depths:
+            return
+        sigma = None
+        for name in self.costly:
+            measure = MEASURES[name]
+            if measure.needs == "attention":
+                values = self.engine.attention_entropy(self.x, self.start + self.t)
+            elif measure.needs == "singular values":
+                sigma = measures_room.singular_values(self.x) if sigma is None else sigma
+                values = measure.function.formula(sigma)
+            else:
+                values = measure.function(self.x)
+            self.measures[name][:, self.t] = values
+
+    def trajectory(self, provenance: dict) -> Trajectory:
+        shape = (len(self.x), 0, *self.x.shape[1:])
+        states = list(self.states.values())
+        return Trajectory(
+            measures={name: values[:, : self.t + 1] for name, values in self.measures.items()},
+            final=self.x,
+            states=np.stack(states, axis=1) if states else np.empty(shape, self.x.dtype),
+            state_depths=np.array(list(self.states), np.int64),
+            dynamics=self.dynamics.description,
+            provenance=provenance,
+        )

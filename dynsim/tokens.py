@@ -1,0 +1,54 @@
+"""Initial tokens: drawn on the sphere or from a Gaussian, or read from a file.
+
+Sample s is drawn from its own stream of the seed, so it does not depend on how many samples there
+are. Text becomes tokens in `dynsim.minilm`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["TOKENS", "from_file", "gaussian", "sphere"]
+
+_TOKENS = 0  # stream of the seed; weights use others
+
+
+def gaussian(samples: int, n: int, d: int, seed: int = 0) -> np.ndarray:
+    """Independent standard normal entries: (samples, n, d)."""
+    for name, value in (("samples", samples), ("tokens", n), ("dimensions", d)):
+        if value < 1:
+            raise ValueError(f"the number of {name} is at least 1; got {value}")
+    streams = (np.random.SeedSequence(seed, spawn_key=(_TOKENS, s)) for s in range(samples))
+    return np.stack([np.random.default_rng(s).standard_normal((n, d)) for s in streams])
+
+
+def sphere(samples: int, n: int, d: int, seed: int = 0) -> np.ndarray:
+    """Uniform on the unit sphere: (samples, n, d), rows of norm 1.
+
+    >>> bool(np.allclose(np.linalg.norm(sphere(2, 5, 3), axis=-1), 1))
+    True
+    """
+    x = gaussian(samples, n, d, seed)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+#: Every way to draw tokens by the name that the command line gives it.
+TOKENS = {"gaussian": gaussian, "sphere": sphere}
+
+
+def from_file(path) -> np.ndarray:
+    """Tokens (N, d) or (samples, N, d) from .npy, .npz (one array or "x0"), .csv or .safetensors.
+
+    A CSV file has one token a line; a first line that is not numbers is a heading. Files are read
+    without pickle. Raises ValueError when the file is missing, unreadable, or not finite numbers.
+    """
+    from dynsim.files import read_arrays
+
+    array = read_arrays(path, prefer="x0")
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise ValueError(
+            f"{Path(path)}: tokens are (N, d) or (samples, N, d); got shape {array.shape}"
+        )
+    return array

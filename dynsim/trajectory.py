@@ -1,0 +1,263 @@
+"""Trajectory: what a simulation recorded, with its provenance; saved, loaded, exported.
+
+The depth axis runs 0..T; depth 0 is the input exactly as given.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["Trajectory", "joined", "load", "written_whole"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """The result of `dynsim.simulate`.
+
+    Attributes
+    ----------
+    measures : dict of str to array (samples, T+1)
+        NaN at depths where a measure on a stride was not recorded; see `recorded`.
+    final : array (samples, N, d)
+        Tokens at depth T, from which a simulation can go on.
+    states : array (samples, K, N, d) and state_depths : array (K,)
+        Recorded tokens; K = 0 unless states were asked for.
+    dynamics : dict
+        Description of the dynamics; arrays appear as shape and SHA-256.
+    provenance : dict
+        Engine, seed, versions, time and runtime. Not compared by ``==``.
+    """
+
+    measures: Mapping[str, np.ndarray]
+    final: np.ndarray
+    states: np.ndarray
+    state_depths: np.ndarray
+    dynamics: Mapping
+    provenance: Mapping = field(default_factory=dict)
+
+    @property
+    def depth(self) -> int:
+        """T, the number of layers that were applied."""
+        return next(iter(self.measures.values())).shape[1] - 1
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.final)
+
+    @property
+    def depths(self) -> np.ndarray:
+        """0, 1, ..., T."""
+        return np.arange(self.depth + 1)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.measures:
+            raise KeyError(f"{name!r} was not recorded; recorded are {', '.join(self.measures)}")
+        return self.measures[name]
+
+    def recorded(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Depths (K,) at which a measure was recorded, and its values (samples, K)."""
+        values = self[name]
+        there = ~np.isnan(values).all(axis=0)
+        return np.flatnonzero(there), values[:, there]
+
+    def __eq__(self, other) -> bool:
+        """Same measures, tokens and dynamics, bit for bit; runtime and versions do not count."""
+        if not isinstance(other, Trajectory):
+            return NotImplemented
+        return (
+            list(self.measures) == list(other.measures)
+            and all(
+                np.array_equal(self.measures[k], other.measures[k], equal_nan=True)
+                for k in self.measures
+            )
+            and all(
+                np.array_equal(getattr(self, name), getattr(other, name))
+                for name in ("final", "states", "state_depths")
+            )
+            and self.dynamics == other.dynamics
+        )
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        samples, n, d = self.final.shape
+        return (
+            f"Trajectory(depth={self.depth}, samples={samples}, tokens={n}, dim={d}, "
+            f"measures=[{', '.join(self.measures)}])"
+        )
+
+    def with_provenance(self, **entries) -> Trajectory:
+        """The same trajectory with these entries added to its provenance."""
+        return replace(self, provenance={**self.provenance, **entries})
+
+    # --- files ----------------------------------------------------------------------------------
+
+    def to_xarray(self):
+        """An xarray.Dataset with dimensions sample, depth (and state_depth, token, dim)."""
+        import xarray as xr
+
+        from dynsim.measures import MEASURES
+
+        variables = {
+            name: (
+                ("sample", "depth"),
+                values,
+                {"long_name": MEASURES[name].label} if name in MEASURES else {},
+            )
+            for name, values in self.measures.items()
+        }
+        variables["final_state"] = (("sample", "token", "dim"), self.final)
+        variables["state"] = (("sample", "state_depth", "token", "dim"), self.states)
+        coordinates = {"depth": self.depths, "state_depth": self.state_depths}
+        attributes = {
+            "title": "dynsim trajectory",
+            "dynamics": json.dumps(self.dynamics),
+            "provenance": json.dumps(self.provenance),
+        }
+        return xr.Dataset(variables, coordinates, attributes)
+
+    @classmethod
+    def from_xarray(cls, dataset) -> Trajectory:
+        """The inverse of `to_xarray`."""
+        measures = {
+            name: np.asarray(variable.values, np.float64)
+            for name, variable in dataset.data_vars.items()
+            if variable.dims == ("sample", "depth")
+        }
+        return cls(
+            measures=measures,
+            final=dataset["final_state"].values,
+            states=dataset["state"].values,
+            state_depths=dataset["state_depth"].values,
+            dynamics=json.loads(dataset.attrs["dynamics"]),
+            provenance=json.loads(dataset.attrs["provenance"]),
+        )
+
+    def save(self, path) -> Path:
+        """Write NetCDF (``.nc``) or Zarr (``.zarr``); whole or not at all."""
+        path = Path(path)
+        if path.suffix not in (".nc", ".zarr"):
+            raise ValueError(f"a trajectory is saved as .nc or .zarr; got {path.name!r}")
+        dataset = self.to_xarray()
+        with written_whole(path) as temporary:
+            if path.suffix == ".nc":
+                dataset.to_netcdf(temporary, engine="h5netcdf")
+            else:
+                _require_zarr()
+                dataset.to_zarr(temporary, mode="w", consolidated=False)
+        return path
+
+    def to_csv(self, path) -> Path:
+        """One row per sample and depth, one column per measure; empty where not recorded."""
+        import csv
+
+        with written_whole(path) as temporary, open(temporary, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["sample", "depth", *self.measures])
+            for sample in range(self.n_samples):
+                for depth in self.depths:
+                    row = [values[sample, depth] for values in self.measures.values()]
+                    cells = ["" if np.isnan(v) else repr(float(v)) for v in row]
+                    writer.writerow([sample, depth, *cells])
+        return Path(path)
+
+    def to_json(self, path) -> Path:
+        """Measures (samples x depths, null where not recorded), dynamics and provenance."""
+        data = {
+            "dynamics": self.dynamics,
+            "provenance": self.provenance,
+            "depth": self.depths.tolist(),
+            "measures": {
+                name: [[None if np.isnan(v) else v for v in row] for row in values.tolist()]
+                for name, values in self.measures.items()
+            },
+        }
+        with written_whole(path) as temporary:
+            Path(temporary).write_text(json.dumps(data))
+        return Path(path)
+
+
+def joined(first: Trajectory, second: Trajectory) -> Trajectory:
+    """Two trajectories as one: `second` went on from ``first.final`` with ``start=first.depth``.
+
+    Keeps the measures that both recorded. Raises ValueError when the dynamics differ.
+    """
+    if first.dynamics != second.dynamics:
+        raise ValueError("the trajectories are of different dynamics and cannot be joined")
+    new_states = second.state_depths > 0
+    return replace(
+        second,
+        measures={
+            name: np.concatenate([first[name], second[name][:, 1:]], axis=1)
+            for name in first.measures
+            if name in second.measures
+        },
+        states=np.concatenate([first.states, second.states[:, new_states]], axis=1),
+        state_depths=np.concatenate(
+            [first.state_depths, first.depth + second.state_depths[new_states]]
+        ),
+    )
+
+
+def load(path) -> Trajectory:
+    """Read a trajectory saved as NetCDF or Zarr. Raises ValueError when it is not one."""
+    import xarray as xr
+
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"no trajectory at {path}; check the path given")
+    try:
+        if path.suffix == ".zarr":
+            _require_zarr()
+            dataset = xr.open_zarr(path, consolidated=False)
+        else:
+            dataset = xr.open_dataset(path, engine="h5netcdf")
+        with dataset:
+            return Trajectory.from_xarray(dataset.load())
+    except ImportError:
+        raise
+    except Exception as error:  # the readers behind this raise types of their own
+        raise ValueError(f"{path}: not a dynsim trajectory ({error})") from None
+
+
+def _require_zarr() -> None:
+    try:
+        import zarr  # noqa: F401
+    except ImportError:
+        raise ImportError(
+            "Zarr files need the zarr package; pip install 'dynsim[scale]', or use .nc"
+        ) from None
+
+
+class written_whole:
+    """Context manager: write beside `path`, then rename, so that no half file is ever left.
+
+    >>> with written_whole("note.txt") as temporary:  # doctest: +SKIP
+    ...     Path(temporary).write_text("all of it")
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def __enter__(self) -> Path:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+        self.temporary = self._folder / self.path.name
+        return self.temporary
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            if kind is None:
+                if self.path.is_dir():  # a Zarr store cannot be renamed over
+                    os.replace(self.path, self._folder / "old")
+                os.replace(self.temporary, self.path)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,59 @@
+"""Frozen objects that are compared, hashed and printed by what they contain."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from functools import cached_property
+
+import numpy as np
+
+__all__ = ["Value", "describe"]
+
+
+def describe(value):
+    """A JSON-ready description of `value`; an array becomes its shape, type and SHA-256."""
+    if isinstance(value, Value):
+        return value.description
+    if isinstance(value, np.ndarray):
+        digest = hashlib.sha256(np.ascontiguousarray(value)).hexdigest()
+        return {"shape": list(value.shape), "dtype": str(value.dtype), "sha256": digest}
+    if isinstance(value, (list, tuple)):
+        return [describe(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+class Value:
+    """Base of frozen dataclasses (declared with ``eq=False, repr=False``) that may hold arrays.
+
+    Two values are equal when they are of one class and every field has the same content, bit for
+    bit. Arrays given to a field are copied once and made read-only.
+    """
+
+    def _freeze_array(self, field: str, dtype=np.float64) -> np.ndarray:
+        array = np.array(getattr(self, field), dtype=dtype)
+        array.setflags(write=False)
+        object.__setattr__(self, field, array)
+        return array
+
+    @cached_property
+    def description(self) -> dict:
+        fields = {f.name: describe(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {"type": type(self).__name__, **fields}
+
+    def __eq__(self, other) -> bool:
+        return type(self) is type(other) and self.description == other.description
+
+    def __hash__(self) -> int:
+        return hash(repr(self.description))
+
+    def __repr__(self) -> str:
+        def show(value):
+            if isinstance(value, np.ndarray) and value.ndim:
+                return f"array{value.shape}"
+            return repr(value.item() if isinstance(value, np.ndarray) else value)
+
+        shown = (f"{f.name}={show(getattr(self, f.name))}" for f in dataclasses.fields(self))
+        return f"{type(self).__name__}({', '.join(shown)})"

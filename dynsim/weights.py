@@ -1,0 +1,423 @@
+"""Weights: the matrices of one attention layer, shared by all layers or fresh for each.
+
+One layer maps tokens X, (N, d), to sum over heads h of A_h X W_V^h with
+A_h = softmax over the mask of X M_h X^T. Only M_h = W_Q^h W_K^h^T / sqrt(d_QK) matters for the
+dynamics (WU, arXiv 2405.18781, section 3), so a head is the pair (M_h, W_V^h); both may be stored
+as thin factors. A key bias cancels in the softmax and a value bias adds a constant row, which
+leaves one query bias per head and one output bias.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from dynsim.values import Value
+
+__all__ = [
+    "WEIGHTS",
+    "Diagonal",
+    "Family",
+    "Fixed",
+    "FromArray",
+    "Gaussian",
+    "Identity",
+    "Jordan",
+    "LayerWeights",
+    "Layers",
+    "Orthogonal",
+    "Weights",
+    "Zero",
+]
+
+
+class LayerWeights(NamedTuple):
+    """One layer with H heads: Q = X query + query_bias, K = X key, V = X value, then V output.
+
+    The scores are Q K^T, with 1/sqrt(d_QK) already inside `query`. An array of size 0 in `key` or
+    `value` stands for the identity, so (M, W_V) is query = M and output = W_V.
+    """
+
+    query: np.ndarray  # (H, d, p)
+    query_bias: np.ndarray  # (H, p)
+    key: np.ndarray  # (H, d, p) or (H, 0, 0)
+    value: np.ndarray  # (H, d, q) or (H, 0, 0)
+    output: np.ndarray  # (H, q, d)
+    output_bias: np.ndarray  # (d,)
+
+    @classmethod
+    def from_matrices(cls, M, W_V) -> LayerWeights:
+        """From full matrices: M and W_V are (H, d, d)."""
+        n_heads, d = len(M), M.shape[-1]
+        empty = np.zeros((n_heads, 0, 0))
+        M, W_V = np.ascontiguousarray(M), np.ascontiguousarray(W_V)
+        return cls(M, np.zeros((n_heads, d)), empty, empty, W_V, np.zeros(d))
+
+    @property
+    def M(self) -> np.ndarray:
+        """W_Q W_K^T / sqrt(d_QK) of every head, (H, d, d)."""
+        return self.query @ self.key.swapaxes(1, 2) if self.key.size else self.query
+
+    @property
+    def W_V(self) -> np.ndarray:
+        """The value matrix of every head, output included, (H, d, d)."""
+        return self.value @ self.output if self.value.size else self.output
+
+    def astype(self, dtype) -> LayerWeights:
+        return LayerWeights(*(array.astype(dtype, copy=False) for array in self))
+
+
+# --- families of one matrix ---------------------------------------------------------------------
+
+
+class Family(Value):
+    """A family of d x d matrices: `draw` gives one per head."""
+
+    #: A random family gives another matrix in every layer unless the weights are shared.
+    random = False
+
+    def matrix(self, d: int, rng: np.random.Generator) -> np.ndarray:
+        raise NotImplementedError
+
+    def draw(self, n_heads: int, d: int, rng: np.random.Generator) -> np.ndarray:
+        """(H, d, d)."""
+        return np.stack([self.matrix(d, rng) for _ in range(n_heads)])
+
+    def default_d_qk(self, n_heads: int, d: int) -> float:
+        return 1.0
+
+    def default_mix(self, n_heads: int) -> float:
+        """The weight of each head in the sum over heads, unless the mix is given."""
+        return 1.0 / n_heads
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Identity(Family):
+    """I."""
+
+    def matrix(self, d, rng):
+        return np.eye(d)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Zero(Family):
+    """0. As scores: uniform attention over the neighbours."""
+
+    def matrix(self, d, rng):
+        return np.zeros((d, d))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Orthogonal(Family):
+    """Orthogonal, uniform over the group (Haar): QR of a Gaussian matrix with R's signs moved."""
+
+    random = True
+
+    def matrix(self, d, rng):
+        q, r = np.linalg.qr(rng.standard_normal((d, d)))
+        return q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Gaussian(Family):
+    """Independent entries N(0, sigma^2 / d), the usual random initialisation.
+
+    As scores, M = W_Q W_K^T / sqrt(d_QK) with W_Q, W_K of shape (d, d / heads) and d_QK = d / heads
+    unless given. As values, one head has W_V alone; several have W_V^h W_O^h with W_V^h of shape
+    (d, d / heads) and entries of W_O ~ N(0, 1 / d), summed over heads as in a transformer.
+    """
+
+    sigma: float = 1.0
+    random = True
+
+    def __post_init__(self):
+        if not (np.isfinite(self.sigma) and self.sigma > 0):
+            raise ValueError(
+                f"sigma of gaussian weights is positive; got {self.sigma}; use zero for no weights"
+            )
+
+    def factor(self, n_heads, rows, columns, d, rng):
+        return rng.standard_normal((n_heads, rows, columns)) * (self.sigma / d**0.5)
+
+    def matrix(self, d, rng):
+        return self.factor(1, d, d, d, rng)[0]
+
+    def default_d_qk(self, n_heads, d):
+        return float(_head_width(n_heads, d))
+
+    def default_mix(self, n_heads):
+        return 1.0
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Jordan(Family):
+    """I + w (ones on the superdiagonal): WU's Theorem 3 and App. F."""
+
+    w: float
+
+    def __post_init__(self):
+        if not np.isfinite(self.w):
+            raise ValueError(f"w of jordan weights is a finite number; got {self.w}")
+
+    def matrix(self, d, rng):
+        return np.eye(d) + self.w * np.eye(d, k=1)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Diagonal(Family):
+    """diag(entries): one number for all dimensions, or one per dimension."""
+
+    entries: float | tuple | np.ndarray
+
+    def __post_init__(self):
+        entries = self._freeze_array("entries")
+        if entries.ndim > 1 or not np.all(np.isfinite(entries)):
+            raise ValueError(f"diagonal weights are a list of finite numbers; got {entries}")
+
+    def matrix(self, d, rng):
+        if self.entries.size not in (1, d):
+            raise ValueError(
+                f"diagonal weights need one entry per dimension; got {self.entries.size} entries "
+                f"for dimension {d}; give {d} or one"
+            )
+        return np.diag(np.broadcast_to(self.entries, d)).copy()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FromArray(Family):
+    """A given matrix: (d, d), (H, d, d) for heads, or (layers, H, d, d)."""
+
+    array: np.ndarray
+
+    def __post_init__(self):
+        array = self._freeze_array("array")
+        if array.ndim not in (2, 3, 4) or array.shape[-1] != array.shape[-2] or not array.size:
+            raise ValueError(
+                f"a weight matrix is square: (d, d), (heads, d, d) or (layers, heads, d, d); "
+                f"got shape {array.shape}"
+            )
+        if not np.all(np.isfinite(array)):
+            raise ValueError("a weight matrix is finite; found NaN or infinity in it")
+
+    @property
+    def random(self):
+        return self.array.ndim == 4  # another matrix in every layer
+
+    def draw(self, n_heads, d, rng, layer=0):
+        array = self.array
+        if array.shape[-1] != d:
+            raise ValueError(
+                f"weights and tokens share their dimension; the matrix is "
+                f"{array.shape[-1]} x {array.shape[-1]}, the tokens have dimension {d}"
+            )
+        if array.ndim == 4:
+            if layer >= len(array):
+                raise ValueError(
+                    f"the array holds weights for {len(array)} layers; asked for layer {layer}; "
+                    f"use depth {len(array)} or less"
+                )
+            array = array[layer]
+        if array.ndim == 2:
+            return np.repeat(array[None], n_heads, axis=0)
+        if len(array) != n_heads:
+            raise ValueError(f"the array holds {len(array)} heads; asked for {n_heads}")
+        return array
+
+    def default_mix(self, n_heads):
+        return 1.0 if self.array.ndim > 2 else 1.0 / n_heads
+
+
+def _head_width(n_heads: int, d: int) -> int:
+    if d % n_heads:
+        raise ValueError(
+            f"the heads share the dimension evenly; {d} does not divide by {n_heads} heads; "
+            f"choose a number of heads that divides {d}"
+        )
+    return d // n_heads
+
+
+#: Every family by the name that the command line gives it.
+WEIGHTS = {
+    "identity": Identity,
+    "orthogonal": Orthogonal,
+    "gaussian": Gaussian,
+    "jordan": Jordan,
+    "diagonal": Diagonal,
+    "zero": Zero,
+}
+
+
+# --- weights of a whole network -----------------------------------------------------------------
+
+# Streams of the seed: tokens use 0, scores 1, values 2, MLPs 3 (see tokens.py and mlp.py).
+_SCORES, _VALUES = 1, 2
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Weights(Value):
+    """Scores from one family and values from another, with one or more heads.
+
+    Parameters
+    ----------
+    scores, value : Family
+        M = S / sqrt(d_QK) with S from `scores` (for `Gaussian`, S = W_Q W_K^T), and W_V.
+    n_heads : int
+        Number of heads.
+    d_qk : float, optional
+        The temperature term d_QK; by default d / heads for Gaussian scores and 1 otherwise.
+    mix : tuple of float, optional
+        Weight of each head in the sum (output mix); by default 1 for Gaussian values, whose W_O
+        mixes already, and 1 / heads otherwise.
+    shared : bool
+        One draw for all layers, or a fresh one for each.
+    seed : int
+        Layer t draws from its own stream of this seed, whatever was drawn before.
+    """
+
+    scores: Family = Gaussian()
+    value: Family = Gaussian()
+    n_heads: int = 1
+    d_qk: float | None = None
+    mix: tuple[float, ...] | None = None
+    shared: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.n_heads < 1:
+            raise ValueError(f"attention has at least one head; got {self.n_heads}; use 1 or more")
+        if self.d_qk is not None and not (np.isfinite(self.d_qk) and self.d_qk > 0):
+            raise ValueError(f"d_QK is a positive number; got {self.d_qk}")
+        if self.mix is not None and (
+            len(self.mix) != self.n_heads or not np.all(np.isfinite(self.mix))
+        ):
+            raise ValueError(
+                f"the output mix has one finite weight per head; got {len(self.mix)} weights for "
+                f"{self.n_heads} heads"
+            )
+
+    @property
+    def is_constant(self) -> bool:
+        """True when all layers have the same matrices."""
+        return self.shared or not (self.scores.random or self.value.random)
+
+    @property
+    def dim(self) -> int | None:
+        """The token dimension that these weights demand; None when any will do."""
+        for family in (self.scores, self.value):
+            if isinstance(family, FromArray):
+                return family.array.shape[-1]
+            if isinstance(family, Diagonal) and family.entries.size > 1:
+                return family.entries.size
+        return None
+
+    def layer(self, t: int, d: int) -> LayerWeights:
+        """The matrices of layer t (the first is 0) for tokens of dimension d."""
+        return _cached_layer(self, 0 if self.is_constant else t, d)
+
+    def _draw(self, t: int, d: int) -> LayerWeights:
+        n_heads = self.n_heads
+        d_qk = self.d_qk if self.d_qk is not None else self.scores.default_d_qk(n_heads, d)
+        empty = np.zeros((n_heads, 0, 0))
+        rng = _stream(self.seed, _SCORES, t)
+        if isinstance(self.scores, Gaussian):
+            width = _head_width(n_heads, d)
+            query = self.scores.factor(n_heads, d, width, d, rng)
+            key = self.scores.factor(n_heads, d, width, d, rng)
+            if n_heads == 1:  # one matrix product per layer now, two fewer in every step
+                query, key = query @ key.swapaxes(1, 2), empty
+        else:
+            query, key = _draw_family(self.scores, n_heads, d, rng, t), empty
+        query = np.ascontiguousarray(query / d_qk**0.5)
+        rng = _stream(self.seed, _VALUES, t)
+        if isinstance(self.value, Gaussian) and n_heads > 1:
+            width = _head_width(n_heads, d)
+            value = self.value.factor(n_heads, d, width, d, rng)
+            output = rng.standard_normal((n_heads, width, d)) / d**0.5
+        else:
+            value, output = empty, _draw_family(self.value, n_heads, d, rng, t)
+        mix = self.mix if self.mix is not None else (self.value.default_mix(n_heads),) * n_heads
+        output = np.ascontiguousarray(output * np.asarray(mix)[:, None, None])
+        query_bias = np.zeros((n_heads, query.shape[2]))
+        return LayerWeights(query, query_bias, key, value, output, np.zeros(d))
+
+
+def _draw_family(family: Family, n_heads: int, d: int, rng, t: int) -> np.ndarray:
+    if isinstance(family, FromArray):
+        return family.draw(n_heads, d, rng, layer=t)
+    return family.draw(n_heads, d, rng)
+
+
+@lru_cache(maxsize=8)
+def _cached_layer(weights: Weights, t: int, d: int) -> LayerWeights:
+    return weights._draw(t, d)
+
+
+def _stream(seed: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Layers(Value):
+    """Given layers, one or several: layer t uses entry t; a single one serves all layers.
+
+    Raises ValueError when an entry is not finite or a layer beyond the last is asked for.
+    """
+
+    entries: tuple[LayerWeights, ...]
+    name: str = "given"
+
+    def __post_init__(self):
+        for t, layer in enumerate(self.entries):
+            for field, array in zip(layer._fields, layer, strict=True):
+                if not np.all(np.isfinite(array)):
+                    raise ValueError(
+                        f"weights are finite; {field} of layer {t} has NaN or infinity"
+                    )
+
+    @property
+    def n_heads(self) -> int:
+        return len(self.entries[0].query)
+
+    @property
+    def is_constant(self) -> bool:
+        return len(self.entries) == 1
+
+    @property
+    def dim(self) -> int:
+        return self.entries[0].output.shape[2]
+
+    def layer(self, t: int, d: int) -> LayerWeights:
+        if d != self.dim:
+            raise ValueError(
+                f"weights and tokens share their dimension; the weights have {self.dim}, the "
+                f"tokens {d}"
+            )
+        if not self.is_constant and t >= len(self.entries):
+            raise ValueError(
+                f"there are weights for {len(self.entries)} layers; asked for layer {t}; use depth "
+                f"{len(self.entries)} or less"
+            )
+        return self.entries[0 if self.is_constant else t]
+
+
+def Fixed(M, W_V) -> Layers:
+    """The given matrices in every layer: M = W_Q W_K^T / sqrt(d_QK) and W_V.
+
+    Each is (d, d), or (H, d, d) for H heads, whose outputs A_h X W_V^h are added.
+
+    >>> Fixed(np.zeros((2, 2)), np.eye(2)).layer(0, 2).W_V.shape
+    (1, 2, 2)
+    """
+    M, W_V = (np.asarray(a, np.float64) for a in (M, W_V))
+    if M.ndim not in (2, 3) or M.shape[-1] != M.shape[-2] or M.shape != W_V.shape:
+        raise ValueError(
+            f"M and W_V are square and alike, (d, d) or (heads, d, d); got {M.shape} and "
+            f"{W_V.shape}; give both in the same shape"
+        )
+    M, W_V = (np.array(a.reshape(-1, *a.shape[-2:])) for a in (M, W_V))
+    for array in (M, W_V):
+        array.setflags(write=False)
+    return Layers((LayerWeights.from_matrices(M, W_V),), name="fixed")

@@ -1,4 +1,4 @@
-"""``python -m dynsim`` and the command ``dynsim``: lists the commands, runs the one that is named."""
+"""``python -m dynsim`` and the command ``dynsim``: lists the commands or runs one."""
 
 import sys
 from importlib import import_module

@@ -1,12 +1,15 @@
-"""Reading arrays from .npy, .npz, .csv and .safetensors, without pickle and with clear errors."""
+"""Files: arrays read without pickle and with clear errors; results written whole or not at all."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["read_arrays", "read_named_arrays"]
+__all__ = ["read_arrays", "read_named_arrays", "written_whole"]
 
 
 def read_named_arrays(path) -> dict[str, np.ndarray]:
@@ -43,7 +46,7 @@ def read_named_arrays(path) -> dict[str, np.ndarray]:
 
 
 def read_arrays(path, prefer: str) -> np.ndarray:
-    """The only array of a file, or the one named `prefer`, as float32 if stored so, else float64."""
+    """The only array of a file, or the one named `prefer`; float32 if stored so, else float64."""
     arrays = read_named_arrays(path)
     if len(arrays) > 1 and prefer not in arrays:
         raise ValueError(
@@ -91,3 +94,29 @@ _READERS = {
     ".csv": _read_csv,
     ".safetensors": _read_safetensors,
 }
+
+
+class written_whole:
+    """Context manager: write beside `path`, then rename, so that no half file is ever left.
+
+    >>> with written_whole("note.txt") as temporary:  # doctest: +SKIP
+    ...     Path(temporary).write_text("all of it")
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def __enter__(self) -> Path:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+        self.temporary = self._folder / self.path.name
+        return self.temporary
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            if kind is None:
+                if self.path.is_dir():  # a Zarr store cannot be renamed over
+                    os.replace(self.path, self._folder / "old")
+                os.replace(self.temporary, self.path)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)

@@ -13,8 +13,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from dynsim.files import written_whole
 from dynsim.measures import floor
-from dynsim.trajectory import Trajectory, written_whole
+from dynsim.trajectory import Trajectory
 
 __all__ = ["STYLES", "rank_trajectory", "save"]
 

@@ -139,6 +139,12 @@ def simulate(
     if threads is not None and threads < 1:
         raise ValueError(f"a simulation needs at least one thread; got {threads}")
     dynamics.check_tokens(x)
+    available = dynamics.weights.n_layers
+    if available is not None and start + depth > available:
+        raise ValueError(
+            f"there are weights for {available} layers; asked for {start + depth}; use depth "
+            f"{available - start} or less"
+        )
     depth, record = int(depth), record or Record()
     workers = (
         threads or len(os.sched_getaffinity(0))
@@ -252,6 +258,8 @@ class _Run:
         for name in self.costly:
             measure = MEASURES[name]
             if measure.needs == "attention":
+                if self.start + self.t == self.dynamics.weights.n_layers:
+                    continue  # the last state meets no further attention
                 values = self.engine.attention_entropy(self.x, self.start + self.t)
             elif measure.needs == "singular values":
                 sigma = measures_room.singular_values(self.x) if sigma is None else sigma

@@ -6,16 +6,15 @@ The depth axis runs 0..T; depth 0 is the input exactly as given.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Trajectory", "joined", "load", "written_whole"]
+from dynsim.files import written_whole
+
+__all__ = ["Trajectory", "joined", "load"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,29 +234,3 @@ def _require_zarr() -> None:
         raise ImportError(
             "Zarr files need the zarr package; pip install 'dynsim[scale]', or use .nc"
         ) from None
-
-
-class written_whole:
-    """Context manager: write beside `path`, then rename, so that no half file is ever left.
-
-    >>> with written_whole("note.txt") as temporary:  # doctest: +SKIP
-    ...     Path(temporary).write_text("all of it")
-    """
-
-    def __init__(self, path):
-        self.path = Path(path)
-
-    def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
-        self.temporary = self._folder / self.path.name
-        return self.temporary
-
-    def __exit__(self, kind, error, trace) -> None:
-        try:
-            if kind is None:
-                if self.path.is_dir():  # a Zarr store cannot be renamed over
-                    os.replace(self.path, self._folder / "old")
-                os.replace(self.temporary, self.path)
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)

@@ -214,11 +214,6 @@ class FromArray(Family):
                 f"{array.shape[-1]} x {array.shape[-1]}, the tokens have dimension {d}"
             )
         if array.ndim == 4:
-            if layer >= len(array):
-                raise ValueError(
-                    f"the array holds weights for {len(array)} layers; asked for layer {layer}; "
-                    f"use depth {len(array)} or less"
-                )
             array = array[layer]
         if array.ndim == 2:
             return np.repeat(array[None], n_heads, axis=0)
@@ -313,6 +308,12 @@ class Weights(Value):
                 return family.entries.size
         return None
 
+    @property
+    def n_layers(self) -> int | None:
+        """How many layers there are matrices for; None when there is no end."""
+        given = [f.array for f in (self.scores, self.value) if isinstance(f, FromArray)]
+        return min((len(array) for array in given if array.ndim == 4), default=None)
+
     def layer(self, t: int, d: int) -> LayerWeights:
         """The matrices of layer t (the first is 0) for tokens of dimension d."""
         return _cached_layer(self, 0 if self.is_constant else t, d)
@@ -363,7 +364,7 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
 class Layers(Value):
     """Given layers, one or several: layer t uses entry t; a single one serves all layers.
 
-    Raises ValueError when an entry is not finite or a layer beyond the last is asked for.
+    Raises ValueError when an entry is not finite.
     """
 
     entries: tuple[LayerWeights, ...]
@@ -386,6 +387,10 @@ class Layers(Value):
         return len(self.entries) == 1
 
     @property
+    def n_layers(self) -> int | None:
+        return None if self.is_constant else len(self.entries)
+
+    @property
     def dim(self) -> int:
         return self.entries[0].output.shape[2]
 
@@ -394,11 +399,6 @@ class Layers(Value):
             raise ValueError(
                 f"weights and tokens share their dimension; the weights have {self.dim}, the "
                 f"tokens {d}"
-            )
-        if not self.is_constant and t >= len(self.entries):
-            raise ValueError(
-                f"there are weights for {len(self.entries)} layers; asked for layer {t}; use depth "
-                f"{len(self.entries)} or less"
             )
         return self.entries[0 if self.is_constant else t]
 

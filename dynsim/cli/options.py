@@ -156,7 +156,8 @@ def _checked_sizes(x: np.ndarray, options) -> np.ndarray:
         wanted = getattr(options, name)
         if wanted is not None and wanted != value:
             raise ValueError(
-                f"--{name} {wanted} does not fit {options.x0}, which has {value}; leave --{name} out"
+                f"--{name} {wanted} does not fit {options.x0}, which has {value}; "
+                f"leave --{name} out"
             )
     return x
 

@@ -37,7 +37,7 @@ EXPORTS = ("csv", "json", "zarr")
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dynsim run",
-        description="Iterate self-attention, draw the rank trajectory, and say whether it collapses.",
+        description="Iterate self-attention, draw the rank trajectory and say if it collapses.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -287,7 +287,7 @@ def _options_of(earlier, options):
     return merged
 
 
-# --- the work, and what it leaves ------------------------------------------------------------------
+# --- the work, and what it leaves ----------------------------------------------------------------
 
 
 def _carry_out(jobs: list[_Job], options) -> int:

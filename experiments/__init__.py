@@ -1,0 +1,25 @@
+"""One file per figure or table. ``python -m experiments list | run NAME | all``.
+
+An experiment is a module of this package with
+
+    PAPER       the paper and item it reproduces or extends
+    SETTINGS    {"smoke": ..., "default": ..., "paper": ...}: seconds, minutes, as published
+    compute(settings, seed, progress) -> {name: array}
+    draw(data) -> matplotlib Figure
+    claim(data) -> Verdict
+
+and is found by being there. Experiments use the public names of dynsim only.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+
+__all__ = ["experiments"]
+
+
+def experiments() -> dict[str, ModuleType]:
+    """All experiments by name."""
+    modules = (import_module(f"experiments.{m.name}") for m in iter_modules(__path__)
+               if not m.name.startswith("__"))  # fmt: skip
+    return {m.__name__.split(".")[1]: m for m in modules if hasattr(m, "SETTINGS")}

@@ -1,0 +1,68 @@
+"""What an experiment leaves behind: a figure, its data, and a JSON sidecar."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from dynsim import plots
+from dynsim.files import written_whole
+
+__all__ = ["Verdict", "carry_out"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim, what the paper has for it, what was measured, and whether it was reproduced."""
+
+    statement: str
+    paper: str
+    measured: dict
+    tolerance: str
+    reproduced: bool
+
+
+def carry_out(
+    name: str, experiment: ModuleType, settings: str, seed: int, folder: Path, progress
+) -> Verdict:
+    """Compute, judge and draw; write NAME.png, NAME.npz and NAME.json, each whole or not at all."""
+    begun = time.perf_counter()
+    data = experiment.compute(experiment.SETTINGS[settings], seed, progress)
+    runtime = time.perf_counter() - begun
+    verdict = experiment.claim(data)
+    plots.save(experiment.draw(data), folder / f"{name}.png")
+    with written_whole(folder / f"{name}.npz") as temporary:
+        np.savez_compressed(temporary, **data)
+    sidecar = {
+        "experiment": name,
+        "paper": experiment.PAPER,
+        "settings": {"name": settings, **experiment.SETTINGS[settings]},
+        "seed": seed,
+        "verdict": asdict(verdict),
+        "runtime_s": round(runtime, 1),
+        "versions": {p: version(p) for p in ("dynsim", "numpy", "numba", "matplotlib")}
+        | {"python": platform.python_version()},
+        "commit": _commit(),
+    }
+    with written_whole(folder / f"{name}.json") as temporary:
+        temporary.write_text(json.dumps(sidecar, indent=2) + "\n")
+    return verdict
+
+
+def _commit() -> str | None:
+    """The commit of the code that ran, marked where the tree had changes; None outside git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

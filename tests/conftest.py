@@ -1,0 +1,11 @@
+import numpy as np
+import pytest
+from hypothesis import settings
+
+settings.register_profile("dynsim", deadline=None, max_examples=25, derandomize=True)
+settings.load_profile("dynsim")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

@@ -1,0 +1,103 @@
+"""Slow twins of the kernels and measures, written from the definitions with numpy alone."""
+
+import math
+
+import numpy as np
+
+
+def softmax_row(scores, allowed):
+    """Softmax of one row over the allowed entries."""
+    top = max(s for s, a in zip(scores, allowed, strict=True) if a)
+    weights = [math.exp(s - top) if a else 0.0 for s, a in zip(scores, allowed, strict=True)]
+    return np.array(weights) / math.fsum(weights)
+
+
+def attention_matrix(x, M, allowed, column=None):
+    """A of one head: row i is the softmax over the allowed j of x_i M x_j + column_j."""
+    n = len(x)
+    rows = []
+    for i in range(n):
+        scores = [
+            sum(x[i, a] * M[a, b] * x[j, b] for a in range(x.shape[1]) for b in range(x.shape[1]))
+            + (0.0 if column is None else column[j])
+            for j in range(n)
+        ]
+        rows.append(softmax_row(scores, allowed[i]))
+    return np.array(rows)
+
+
+def attend(x, heads, allowed, bias=0.0):
+    """sum_h A_h x W_V^h + bias; heads is a list of (M, W_V, query bias in token space)."""
+    out = np.zeros_like(x)
+    for M, W_V, column in heads:
+        out += attention_matrix(x, M, allowed, x @ column) @ x @ W_V
+    return out + bias
+
+
+def heads_of(layer):
+    """(M, W_V, vector u with the score x_j . u that the query bias adds to column j) per head."""
+    keys = layer.key if layer.key.size else np.stack([np.eye(layer.query.shape[1])] * len(layer.M))
+    return [(layer.M[h], layer.W_V[h], keys[h] @ layer.query_bias[h]) for h in range(len(layer.M))]
+
+
+def normalise(x, kind, gain=1.0, bias=0.0, eps=0.0):
+    """kind: none, unit, rms or layernorm; from mean and variance, token by token."""
+    out = np.empty_like(x)
+    for i, a in enumerate(x):
+        if kind == "none":
+            out[i] = a
+        elif kind == "unit":
+            out[i] = a / math.sqrt(sum(v * v for v in a))
+        elif kind == "rms":
+            out[i] = gain * a / math.sqrt(sum(v * v for v in a) / len(a) + eps)
+        elif kind == "layernorm":
+            mean = sum(a) / len(a)
+            variance = sum((v - mean) ** 2 for v in a) / len(a)
+            out[i] = gain * (a - mean) / math.sqrt(variance + eps) + bias
+    return out
+
+
+def perceptron(x, W_1, b_1, W_2, b_2, activation):
+    def act(z):
+        return max(z, 0.0) if activation == "relu" else z * 0.5 * math.erfc(-z / math.sqrt(2.0))
+
+    hidden = x @ W_1 + b_1
+    return np.vectorize(act)(hidden) @ W_2 + b_2
+
+
+def sublayer(x, f, norm, placement, skip):
+    if placement == "post":
+        return norm(skip * x + f(x))
+    if placement == "pre":
+        return skip * x + f(norm(x))
+    return skip * x + norm(f(norm(x)))  # peri
+
+
+def mu(x):
+    n = len(x)
+    return math.sqrt(sum(np.sum((x[i] - x[j]) ** 2) for i in range(n) for j in range(n)) / (2 * n))
+
+
+def cosines(x):
+    def cosine(a, b):
+        size = math.sqrt(a @ a) * math.sqrt(b @ b)
+        return (a @ b) / size if size else 0.0
+
+    return [cosine(x[i], x[j]) for i in range(len(x)) for j in range(i + 1, len(x))]
+
+
+def entropy(p):
+    return -sum(v * math.log(v) for v in p if v > 0)
+
+
+def reachable_in(allowed):
+    """Shortest distances along the arrows by repeated relaxation: entry [v, i], inf if none."""
+    n = len(allowed)
+    distance = np.where(np.eye(n, dtype=bool), 0.0, np.inf)
+    for _ in range(n):
+        for v in range(n):
+            for i in range(n):
+                for j in range(n):
+                    if allowed[i, j]:
+                        distance[v, i] = min(distance[v, i], distance[v, j] + 1)
+    return distance

@@ -16,7 +16,16 @@ import numpy as np
 
 from dynsim.values import Value
 
-__all__ = ["Layout", "Ranges", "Rows", "compile_layout", "graph_from_layout", "rows_from_pairs"]
+__all__ = [
+    "Layout",
+    "Ranges",
+    "Rows",
+    "compile_layout",
+    "graph_from_layout",
+    "is_interval_mask",
+    "rows_from_pairs",
+    "strong_components",
+]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -221,3 +230,25 @@ def compile_layout(graph: nx.DiGraph) -> Layout:
         )
     pairs = np.fromiter(chain.from_iterable(graph.edges()), np.int64).reshape(-1, 2)
     return rows_from_pairs(n, attending=pairs[:, 1], attended=pairs[:, 0])
+
+
+def is_interval_mask(layout: Layout) -> bool:
+    """Monotone ranges with self-loops: reachable sets are intervals, all facts cost O(N)."""
+    return isinstance(layout, Ranges) and layout.is_monotone and layout.has_self_loops
+
+
+def strong_components(layout: Layout) -> tuple[np.ndarray, int]:
+    """Strongly connected component of each token, and how many there are."""
+    if is_interval_mask(layout):  # i and i+1 share one exactly when they attend to each other
+        parted = (layout.lo[1:] > np.arange(layout.n_tokens - 1)) | (
+            layout.hi[:-1] <= np.arange(1, layout.n_tokens)
+        )
+        labels = np.concatenate([[0], np.cumsum(parted)])
+        return labels, int(labels[-1]) + 1
+    from scipy import sparse
+
+    rows = layout.to_rows()
+    ones = np.ones(rows.n_edges, np.int8)
+    matrix = sparse.csr_array((ones, rows.indices, rows.indptr), shape=(rows.n_tokens,) * 2)
+    count, labels = sparse.csgraph.connected_components(matrix, connection="strong")
+    return labels.astype(np.int64), int(count)

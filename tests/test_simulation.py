@@ -23,7 +23,6 @@ from dynsim.dynamics import PLACEMENTS
 from dynsim.trajectory import joined
 from dynsim.weights import Diagonal, Fixed, Gaussian, Identity, Jordan, Orthogonal, Weights, Zero
 
-
 #: Masks with a center node.
 CENTERED = st.sampled_from(["complete", "local", "causal", "causal-local", "star"])
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-__all__ = ["build", "parameters", "usage"]
+__all__ = ["build", "is_file", "usage"]
 
 FILE_SUFFIXES = (".npy", ".npz", ".csv", ".safetensors")
 
@@ -16,17 +16,14 @@ def is_file(text: str) -> bool:
     return text.lower().endswith(FILE_SUFFIXES) or Path(text).is_file()
 
 
-def parameters(constructor: Callable, given=()) -> list[str]:
-    """The names of the parameters that a user may set, without those that are `given`."""
-    return [name for name in inspect.signature(constructor).parameters if name not in given]
-
-
 def usage(registry: Mapping[str, Callable], given=()) -> str:
     """The entries of a registry with their parameters, for --help."""
 
     def entry(name):
-        names = parameters(registry[name], given)
-        return name + "".join(f"[:{p}]" for p in names)
+        needed = inspect.Parameter.empty
+        known = inspect.signature(registry[name]).parameters
+        words = [(p, known[p].default is needed) for p in known if p not in given]
+        return name + "".join(f":{p.upper()}" if must else f"[:{p}]" for p, must in words)
 
     return ", ".join(entry(name) for name in registry)
 

@@ -1,0 +1,176 @@
+"""One run or several to compare: every check that can be made without work, then the work."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from dynsim.cli import options as shared
+from dynsim.engines import ENGINES
+from dynsim.measures import MEASURES
+from dynsim.simulation import Overflow, Record, Stopped, simulate
+from dynsim.trajectory import joined, load
+from dynsim.values import describe
+
+__all__ = ["Job", "file_name", "prepare"]
+
+DEFAULT_DEPTH = 128
+#: Options that `--compare` may vary.
+COMPARABLE = (
+    *("mask", "window", "graph", "ln", "norm", "placement", "skip", "value", "scores", "weights"),
+    *("d-qk", "heads", "mlp", "tokens", "dim", "start", "seed", "x0"),
+)
+#: Options that do not change what is computed.
+OUTPUT_OPTIONS = ("out", "name", "format", "no_figure", "export", "json", "threads", "compare")
+
+
+class Job:
+    """One run: what its options stand for, and where it goes."""
+
+    def __init__(self, options: argparse.Namespace, label: str = ""):
+        self.label = label
+        self.earlier = load(options.resume) if options.resume else None
+        self.options = options = _with_saved_options(options, self.earlier)
+        self.depth = DEFAULT_DEPTH if options.depth is None else options.depth
+        if self.depth < 1:
+            raise ValueError(f"--depth is a positive number of layers; got {self.depth}")
+        if options.seed < 0:
+            raise ValueError(f"--seed is not negative; got {options.seed}")
+        self.record = _record(options)
+        self.x0 = shared.make_tokens(options)
+        mask = shared.make_mask(options, self.x0.shape[-2])
+        self.dynamics = shared.make_dynamics(options, mask)
+        self.dynamics.check_tokens(self.x0)
+        self._check_earlier()
+        self.name = options.name or self._own_name()
+
+    def _check_earlier(self) -> None:
+        if self.earlier is None:
+            return
+        if self.earlier.depth >= self.depth:
+            raise ValueError(
+                f"{self.options.resume} already has depth {self.earlier.depth}; ask for a larger "
+                f"--depth"
+            )
+        if self.earlier.dynamics != json.loads(json.dumps(self.dynamics.description)):
+            raise ValueError(
+                f"{self.options.resume} was made with other files than its options name now; "
+                f"restore them, or start a new run"
+            )
+
+    def _own_name(self) -> str:
+        """A file name that tells the run apart: its main options, and a digest of everything."""
+        options = self.options
+        everything = [describe(self.dynamics), describe(self.x0), self.depth, options.engine]
+        everything += [repr(self.record)]
+        digest = hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:8]
+        mask = Path(options.graph).stem if options.graph else options.mask
+        norm = options.norm or ("ln" if options.ln == "on" else "no-ln")
+        weights = options.weights or Path(options.value).stem
+        return file_name(mask, norm, weights, f"T{self.depth}", digest)
+
+    def simulate(self, progress):
+        """The trajectory, with the options in its provenance, from depth 0 even if resumed."""
+        start = 0 if self.earlier is None else self.earlier.depth
+        x0 = self.x0 if self.earlier is None else self.earlier.final
+
+        def finished(trajectory):
+            if self.earlier is not None:
+                trajectory = joined(self.earlier, trajectory)
+            kept = {k: v for k, v in vars(self.options).items() if k not in OUTPUT_OPTIONS}
+            kept |= {"depth": self.depth, "resume": None}
+            return trajectory.with_provenance(seed=self.options.seed, options=kept)
+
+        try:
+            trajectory = simulate(
+                self.dynamics,
+                x0,
+                self.depth - start,
+                record=self.record,
+                engine=self.options.engine,
+                threads=self.options.threads,
+                start=start,
+                progress=lambda layers: progress(start + layers),
+            )
+        except (Overflow, Stopped) as ended:
+            ended.trajectory = finished(ended.trajectory)
+            raise
+        return finished(trajectory)
+
+
+def prepare(command: argparse.ArgumentParser, options, argv: list[str]) -> list[Job]:
+    """The run that `options` ask for, or all those that --compare asks for.
+
+    Raises ValueError for anything that can be found wrong before the work begins.
+    """
+    if options.engine not in ENGINES:
+        raise ValueError(f"unknown engine {options.engine!r}; known are {', '.join(ENGINES)}")
+    if options.threads is not None and options.threads < 1:
+        raise ValueError(f"--threads is at least 1; got {options.threads}")
+    if not options.compare:
+        return [Job(options)]
+    if options.resume:
+        raise ValueError("--compare and --resume do not go together; resume one run at a time")
+    key, equals, values = options.compare.partition("=")
+    key = key.strip().removeprefix("--")
+    if not equals or key not in COMPARABLE:
+        raise ValueError(
+            f"--compare wants OPTION=A,B,... with one of {', '.join(COMPARABLE)}; "
+            f"got {options.compare!r}"
+        )
+    jobs = []
+    for value in dict.fromkeys(word.strip() for word in values.split(",") if word.strip()):
+        varied = command.parse_args([*_without(argv, f"--{key}"), f"--{key}={value}"])
+        varied.name = varied.name and file_name(varied.name, key, value)
+        jobs.append(Job(varied, label=f"{key} {value}"))
+    if not jobs:
+        raise ValueError(f"--compare {key}= needs at least one value")
+    return jobs
+
+
+def file_name(*words: str) -> str:
+    """The words joined, fit for a file name."""
+    return re.sub(r"[^A-Za-z0-9.=+_-]+", "-", "_".join(words))
+
+
+def _without(argv: list[str], flag: str) -> list[str]:
+    """The arguments less `flag` and its value; --ln and --norm are two words for one thing."""
+    rivals = {"--ln", "--norm"} if flag in ("--ln", "--norm") else {flag}
+    kept, skip = [], False
+    for word in argv:
+        if skip:
+            skip = False
+        elif word in rivals:
+            skip = True
+        elif word.split("=")[0] not in rivals:
+            kept.append(word)
+    return kept
+
+
+def _record(options) -> Record:
+    names = None
+    if options.measures is not None:
+        words = [word.strip() for word in options.measures.split(",") if word.strip()]
+        names = tuple(MEASURES) if words == ["all"] else tuple(words)
+    try:
+        stride = "auto" if options.stride == "auto" else int(options.stride)
+    except ValueError:
+        raise ValueError(f"--stride is 'auto' or a number; got {options.stride!r}") from None
+    return Record(measures=names, stride=stride, states=options.states)
+
+
+def _with_saved_options(options, earlier):
+    """The options of the saved run, with the depth and the output of this one."""
+    if earlier is None:
+        return options
+    saved = earlier.provenance.get("options")
+    if saved is None:
+        raise ValueError(
+            f"{options.resume} was not made by this command, so its options are not known; use "
+            f"dynsim.simulate(dynamics, trajectory.final, ..., start=trajectory.depth)"
+        )
+    depth = saved["depth"] if options.depth is None else options.depth
+    return argparse.Namespace(**vars(options) | saved | {"depth": depth, "resume": options.resume})

@@ -1,0 +1,155 @@
+"""What a command leaves: files, a progress bar, a report for people or one JSON object."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from dynsim.cli.jobs import Job, file_name
+from dynsim.files import written_whole
+
+__all__ = [
+    "EXPORTS",
+    "FIGURE_FORMATS",
+    "check",
+    "print_json",
+    "print_report",
+    "progress",
+    "write",
+    "write_summary",
+]
+
+FIGURE_FORMATS = ("png", "svg", "pdf")
+#: Further files that may be asked for: how each is written, from a trajectory and a path's stem.
+EXPORTS = {
+    "csv": lambda trajectory, stem: trajectory.to_csv(f"{stem}.csv"),
+    "json": lambda trajectory, stem: trajectory.to_json(f"{stem}.samples.json"),
+    "zarr": lambda trajectory, stem: trajectory.save(f"{stem}.zarr"),
+}
+
+
+def check(options) -> list[str]:
+    """Make sure that the output can be written; the exports that are asked for."""
+    exports = [word.strip() for word in options.export.split(",") if word.strip()]
+    for export in exports:
+        if export not in EXPORTS:
+            raise ValueError(f"unknown export {export!r}; known are {', '.join(EXPORTS)}")
+    if options.name and options.name != file_name(options.name):
+        raise ValueError(f"--name is letters, digits and .=+_-; got {options.name!r}")
+    folder = Path(options.out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"--out {folder}: cannot write there ({error.strerror}); choose another folder"
+        ) from None
+    return exports
+
+
+def write(job: Job, trajectory, options, exports: list[str]) -> list[str]:
+    """Save a trajectory and its exports; the paths."""
+    stem = Path(options.out) / job.name
+    paths = [trajectory.save(f"{stem}.nc")]
+    paths += [EXPORTS[name](trajectory, stem) for name in exports]
+    return [str(path) for path in paths]
+
+
+def write_summary(jobs: list[Job], done: dict, options) -> list[str]:
+    """The JSON object of the run or comparison, and its figure; the paths."""
+    name = jobs[0].name
+    if options.compare:
+        digest = hashlib.sha256("".join(job.name for job in jobs).encode()).hexdigest()[:8]
+        name = options.name or file_name("compare", options.compare, digest)
+    stem = Path(options.out) / name
+    with written_whole(f"{stem}.json") as temporary:
+        temporary.write_text(json.dumps(_summary(done, options)) + "\n")
+    return [f"{stem}.json", *_figure(jobs, done, options, stem)]
+
+
+def _figure(jobs, done, options, stem: Path) -> list[str]:
+    if options.no_figure:
+        return []
+    from dynsim import plots
+
+    runs = {label: trajectory for label, (_, trajectory, _) in done.items()}
+    if options.compare:
+        title = f"comparing {options.compare.replace(',', ', ')}"
+    else:
+        facts, _, verdict = done[jobs[0].label]
+        title = f"{facts.name}, {type(jobs[0].dynamics.norm).__name__}: {verdict.sentence}"
+    path = f"{stem}.{options.format}"
+    plots.save(plots.rank_trajectory(runs, title), path)
+    return [path]
+
+
+def _summary(done: dict, options) -> dict:
+    from dynsim.report import summary
+
+    runs = {label: summary(*found) for label, found in done.items()}
+    return {"runs": runs} if options.compare else next(iter(runs.values()))
+
+
+def print_json(done: dict, files: list[str], options) -> None:
+    """One object on standard output, and nothing else."""
+    print(json.dumps({**(_summary(done, options) if done else {}), "files": files}))
+
+
+def print_report(jobs: list[Job], done: dict, files: list[str]) -> None:
+    """Mask facts, dynamics in words, a short table, the verdict, the paths."""
+    from rich.console import Console
+
+    from dynsim import report
+
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    if not console.is_terminal:
+        console.width = 120
+    first = jobs[0]
+    if len(jobs) > 1:
+        console.print(f"input     {_input_words(first)}; first run:")
+        console.print(f"dynamics  {report.describe_dynamics(first.dynamics)}\n")
+        console.print(report.comparison_table(done), "")
+        for label, (_, _, verdict) in done.items():
+            console.print(f"{label}: {verdict.sentence}")
+    elif done:
+        facts, trajectory, verdict = done[first.label]
+        for name, value in report.describe_mask(facts):
+            console.print(f"{name:<10}{value}")
+        console.print(f"dynamics  {report.describe_dynamics(first.dynamics)}")
+        console.print(f"input     {_input_words(first)}\n")
+        console.print(report.measure_table(trajectory))
+        console.print(f"\nverdict   {verdict.sentence}")
+    console.print()
+    for path in files:
+        console.print(f"wrote     {os.path.relpath(path)}")
+
+
+def _input_words(job: Job) -> str:
+    shape = job.x0.shape if job.x0.ndim == 3 else (1, *job.x0.shape)
+    source = job.options.x0 or job.options.text or f"{job.options.start}, seed {job.options.seed}"
+    return f"{shape[0]} samples of {shape[1]} tokens of dimension {shape[2]} ({source})"
+
+
+@contextmanager
+def progress():
+    """A bar with the time left, on a terminal only; yields job -> callable(depth reached)."""
+    if not sys.stderr.isatty():
+        yield lambda job: lambda depth: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+
+        def report(job: Job):
+            task = bar.add_task(f"{job.label or 'simulating'}, layers", total=job.depth)
+            return lambda depth: bar.update(task, completed=depth)
+
+        yield report

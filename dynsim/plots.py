@@ -63,7 +63,7 @@ def rank_trajectory(runs: Mapping[str, Trajectory], title: str = "") -> Figure:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.01)
-        if len(runs) == 1:
+        if len(runs) == 1 and axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8, frameon=False)
     if len(runs) > 1:
         handles, labels = ranks.get_legend_handles_labels()

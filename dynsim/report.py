@@ -23,7 +23,7 @@ def summary(facts: MaskFacts, trajectory: Trajectory, verdict: Verdict) -> dict:
         "mask": facts.to_dict(),
         "dynamics": dict(trajectory.dynamics),
         "measures": {
-            name: {"mean": _plain(values.mean(axis=0)), "sd": _plain(_sd(values))}
+            name: dict(zip(("mean", "sd"), map(_plain, _mean_and_sd(values)), strict=True))
             for name, values in trajectory.measures.items()
         },
         "verdict": verdict.to_dict(),
@@ -31,9 +31,13 @@ def summary(facts: MaskFacts, trajectory: Trajectory, verdict: Verdict) -> dict:
     }
 
 
-def _sd(values: np.ndarray) -> np.ndarray:
-    """Standard deviation over samples (n - 1); 0 for a single sample."""
-    return values.std(axis=0, ddof=1) if len(values) > 1 else values[0] * 0.0
+def _mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (n - 1; 0 for one sample) over the first axis, at any scale."""
+    unit = np.abs(values).max(axis=0)
+    unit = np.where(unit > 0, unit, 1.0)
+    scaled = values / unit
+    sd = scaled.std(axis=0, ddof=1) if len(values) > 1 else scaled[0] * 0.0
+    return unit * scaled.mean(axis=0), unit * sd
 
 
 def _plain(values: np.ndarray) -> list:
@@ -116,21 +120,14 @@ def measure_table(trajectory: Trajectory):
         table.add_column(f"depth {t}", justify="right")
     for name in shown:
         depths, values = trajectory.recorded(name)
-        cells = [values[:, np.argmin(np.abs(depths - t))] for t in columns]
-        near = [_nearest(depths, t) for t in columns]
-        label = MEASURES[name].label
-        table.add_row(
-            label,
-            *(
-                f"{c.mean():.4g} ± {_sd(c[:, None])[0]:.2g}" + ("" if at == t else f" (at {at})")
-                for c, at, t in zip(cells, near, columns, strict=True)
-            ),
-        )
+        mean, sd = _mean_and_sd(values)
+        nearest = [int(np.argmin(np.abs(depths - t))) for t in columns]
+        cells = [
+            f"{mean[k]:.4g} ± {sd[k]:.2g}" + ("" if depths[k] == t else f" (at {depths[k]})")
+            for k, t in zip(nearest, columns, strict=True)
+        ]
+        table.add_row(MEASURES[name].label, *cells)
     return table
-
-
-def _nearest(depths: np.ndarray, t: int) -> int:
-    return int(depths[np.argmin(np.abs(depths - t))])
 
 
 def comparison_table(runs: dict):

@@ -118,6 +118,7 @@ class Trajectory:
         coordinates = {"depth": self.depths, "state_depth": self.state_depths}
         attributes = {
             "title": "dynsim trajectory",
+            "measures": json.dumps(list(self.measures)),
             "dynamics": json.dumps(self.dynamics),
             "provenance": json.dumps(self.provenance),
         }
@@ -126,13 +127,9 @@ class Trajectory:
     @classmethod
     def from_xarray(cls, dataset) -> Trajectory:
         """The inverse of `to_xarray`."""
-        measures = {
-            name: np.asarray(variable.values, np.float64)
-            for name, variable in dataset.data_vars.items()
-            if variable.dims == ("sample", "depth")
-        }
+        names = json.loads(dataset.attrs["measures"])
         return cls(
-            measures=measures,
+            measures={name: dataset[name].values for name in names},
             final=dataset["final_state"].values,
             states=dataset["state"].values,
             state_depths=dataset["state_depth"].values,

@@ -61,7 +61,7 @@ def verdict(trajectory: Trajectory) -> Verdict:
     depths = trajectory.depths
     rate, sd, fitted = _late_rate(depths, relative)
     now = float(np.median(relative[:, -1]))
-    fit = _fit_words(rate, fitted)
+    fit = _fit_words(", falling by", rate, fitted)
     if now < _GONE:
         return Verdict("collapsed", f"collapsed: mu is {now:.1e} of ||X||{fit}", rate, sd, fitted)
     if _declines(rate, sd, fitted, trajectory.n_samples):
@@ -81,7 +81,7 @@ def _at_floor(relative: np.ndarray, layer: int) -> Verdict:
     rate, sd, fitted = _late_rate(np.arange(layer), relative[:, :layer])
     sentence = (
         f"collapsed: floor reached at layer {layer}; mu is then rounding of equal tokens, and "
-        f"later values say nothing{_fit_words(rate, fitted)}"
+        f"later values say nothing{_fit_words('; before, it fell by', rate, fitted)}"
     )
     return Verdict("floor", sentence, rate, sd, fitted, layer=layer)
 
@@ -139,7 +139,7 @@ def _declines(rate, sd, fitted, n_samples: int) -> bool:
     return fall * (fitted[1] - fitted[0]) > _LEAST_DECLINE and fall > 2 * sd / n_samples**0.5
 
 
-def _fit_words(rate, fitted) -> str:
+def _fit_words(lead: str, rate, fitted) -> str:
     if rate is None:
         return ""
-    return f" (before: a factor {rate:.3g} per layer, fitted over layers {fitted[0]}-{fitted[1]})"
+    return f"{lead} a factor {rate:.3g} per layer (fitted over layers {fitted[0]}-{fitted[1]})"

@@ -39,7 +39,7 @@ def build(kind: str, registry: Mapping[str, Callable], text: str, *args, given: 
         raise ValueError(f"unknown {kind} {name!r}; known are {', '.join(registry)}")
     constructor = registry[name]
     signature = inspect.signature(constructor).parameters
-    names = list(signature)[len(args) :]
+    names = sorted(list(signature)[len(args) :], key=lambda key: key in given)  # given ones last
     keywords = {key: value for key, value in given.items() if key in names}
     for position, word in enumerate(words):
         key, equals, value = word.rpartition("=")

@@ -1,0 +1,322 @@
+"""The command as a user meets it: output, files, errors, interruption."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pytest
+
+from dynsim import __main__ as entry
+from dynsim import load, masks, weights
+from dynsim.cli import specs
+from dynsim.cli.run import main
+
+SMALL = ["--tokens", "8", "--dim", "4", "--samples", "3", "--depth", "6"]
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*words, capsys):
+    status = main([str(w) for w in words])
+    return status, *capsys.readouterr()
+
+
+def run_json(*words, capsys):
+    status, out, err = run(*words, "--json", "--no-figure", capsys=capsys)
+    assert (status, err) == (0, "")
+    return json.loads(out, parse_constant=pytest.fail)
+
+
+def test_the_main_job_prints_a_table_a_verdict_and_paths(capsys):
+    status, out, err = run("--mask", "local", "--ln", "on", *SMALL, capsys=capsys)
+    assert (status, err) == (0, "")
+    for word in ("radius", "lambda_2", "dynamics", "depth 0", "depth 3", "depth 6", "verdict"):
+        assert word in out
+    paths = re.findall(r"wrote +(\S+)", out)
+    assert [Path(p).suffix for p in paths] == [".nc", ".json", ".png"]
+    assert all(Path(p).stat().st_size > 1000 for p in paths)
+    assert sorted(os.listdir("results")) == sorted(Path(p).name for p in paths)
+
+
+def test_json_is_one_object_with_a_value_per_depth(capsys):
+    data = run_json("--mask", "causal", *SMALL, "--stride", 4, capsys=capsys)
+    assert {"mask", "dynamics", "measures", "verdict", "files"} <= set(data)
+    assert data["mask"]["lambda_2"] == 0.5
+    assert data["mask"]["diameter"] is None
+    for measure in data["measures"].values():
+        assert len(measure["mean"]) == len(measure["sd"]) == 7
+    assert data["measures"]["rank"]["mean"][1] is None
+    trajectory = load(next(p for p in data["files"] if p.endswith(".nc")))
+    assert data["measures"]["mu"]["mean"] == trajectory["mu"].mean(axis=0).tolist()
+    assert data["measures"]["mu"]["sd"] == trajectory["mu"].std(axis=0, ddof=1).tolist()
+
+
+@pytest.mark.parametrize("name", masks.MASKS)
+def test_every_mask_runs(name, capsys):
+    assert run_json("--mask", name, *SMALL, capsys=capsys)["mask"]["tokens"] == 8
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--norm", "layernorm:1.5:eps=1e-3", "--placement", "peri", "--skip", "1"],
+        ["--norm", "rms", "--placement", "pre", "--mlp", "gaussian:relu"],
+        ["--value", "orthogonal", "--scores", "identity", "--d-qk", "4"],
+        ["--value", "jordan:3", "--scores", "zero", "--ln", "on", "--shared"],
+        ["--value", "diagonal:1,0.5,0.25,0.1", "--heads", "2", "--mix", "0.5,0.5"],
+        ["--heads", "2", "--start", "sphere", "--seed", "7"],
+        ["--measures", "all", "--stride", "2", "--states", "3"],
+        ["--engine", "reference", "--threads", "1"],
+        ["--mask", "bigbird:2:random=1:seed=4", "--window", "2"],
+    ],
+)
+def test_options_reach_the_dynamics(words, capsys):
+    data = run_json(*words, *SMALL, capsys=capsys)
+    assert np.isfinite(data["measures"]["mu"]["mean"]).all()
+
+
+def test_different_options_never_share_a_file(capsys):
+    for seed in ("0", "1"):
+        run_json(*SMALL, "--seed", seed, capsys=capsys)
+    assert len(list(Path("results").glob("*.nc"))) == 2
+
+
+def test_compare_overlays_runs_in_one_figure_and_table(capsys):
+    words = ["--compare", "mask=global,local,causal", "--ln", "on", *SMALL]
+    status, out, _ = run(*words, capsys=capsys)
+    assert status == 0
+    assert all(f"mask {name}" in out for name in ("global", "local", "causal"))
+    assert len(list(Path("results").glob("*.nc"))) == 3
+    assert len(list(Path("results").glob("compare*.png"))) == 1
+    data = run_json(*words, capsys=capsys)
+    assert set(data["runs"]) == {"mask global", "mask local", "mask causal"}
+    assert data["runs"]["mask causal"]["mask"]["lambda_2"] == 0.5
+
+
+def test_compare_replaces_an_option_given_before(capsys):
+    data = run_json("--compare", "norm=unit,rms", "--ln", "on", *SMALL, capsys=capsys)
+    kinds = [found["dynamics"]["norm"]["type"] for found in data["runs"].values()]
+    assert kinds == ["Unit", "RMSNorm"]
+
+
+def test_input_and_weights_from_files(rng, capsys):
+    np.save("x0.npy", rng.standard_normal((2, 8, 4)))
+    np.savez("w.npz", W_V=rng.standard_normal((4, 4)) / 2, M=np.eye(4))
+    nx.write_graphml(
+        nx.DiGraph([(i, i) for i in range(8)] + [(0, i) for i in range(8)]), "g.graphml"
+    )
+    data = run_json(
+        "--x0", "x0.npy", "--value", "w.npz", "--scores", "w.npz", "--graph", "g.graphml",
+        "--depth", 4, capsys=capsys,
+    )  # fmt: skip
+    assert data["mask"]["center_nodes"] == 1
+    assert data["measures"]["mu"]["mean"][0] > 0
+    heads = rng.standard_normal((2, 32, 32)) / 8
+    np.save("heads.npy", heads)
+    data = run_json("--value", "heads.npy", "--depth", 2, capsys=capsys)
+    assert data["dynamics"]["weights"]["n_heads"] == 2
+
+
+def test_real_text_through_real_weights(capsys):
+    Path("text.txt").write_text("Attention is a graph, and the graph is the message. " * 20)
+    words = ["--text", "text.txt", "--weights", "minilm:2", "--ln", "on", "--skip", 1]
+    data = run_json(*words, "--tokens", 16, "--samples", 2, "--depth", 2, capsys=capsys)
+    assert data["dynamics"]["weights"]["name"] == "minilm:2"
+    assert data["measures"]["mu"]["mean"][2] > 0
+
+
+def test_exports(capsys):
+    run(*SMALL, "--export", "csv,json,zarr", "--name", "mine", "--no-figure", capsys=capsys)
+    assert {p.name for p in Path("results").iterdir()} == {
+        "mine.nc", "mine.json", "mine.csv", "mine.samples.json", "mine.zarr",
+    }  # fmt: skip
+    assert load("results/mine.zarr") == load("results/mine.nc")
+
+
+def bad_files():
+    np.save("nan.npy", np.array([[1.0, np.nan], [1.0, 1.0]]))
+    np.save("zero.npy", np.array([[1.0, 2.0], [0.0, 0.0]]))
+    np.save("flat.npy", np.ones(3))
+    np.save("small.npy", np.eye(3))
+    np.save("pickle.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.save("wide.npy", np.ones((2, 3)))
+    np.save("hole.npy", np.diag([1.0, 0.0]))
+    Path("junk.npz").write_text("junk")
+    Path("empty.txt").write_text("\n")
+    Path("short.txt").write_text("three small words")
+    Path("binary.txt").write_bytes(b"\xff\xfe\x00")
+    Path("file").write_text("")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--mask ring-road", "known are complete"),
+        ("--norm batch", "known are none, unit, rms, layernorm"),
+        ("--value cauchy", "known are identity"),
+        ("--scores cauchy", "known are identity"),
+        ("--value jordan", "jordan:W"),
+        ("--value jordan:x", "got 'x'"),
+        ("--value gaussian:-1", "positive"),
+        ("--value gaussian:1:2", "takes 1 parameter"),
+        ("--mask star:3", "takes 0 parameters"),
+        ("--mask sinks:colour=3", "no parameter 'colour'"),
+        ("--mlp deep", "known are none, gaussian"),
+        ("--mlp gaussian:tanh", "known are gelu, relu"),
+        ("--placement middle", "known are post, pre, peri"),
+        ("--start moon", "known are gaussian, sphere"),
+        ("--engine abacus", "known are numba, reference"),
+        ("--measures mu,nu", "known are mu"),
+        ("--export pickle", "known are csv"),
+        ("--weights gpt:0", "minilm:0 to minilm:5"),
+        ("--weights minilm:9", "layers 0..5"),
+        ("--mask local --window 0", "nothing mixes"),
+        ("--mask local --window 64", "use 1 to 63"),
+        ("--mask local --window 8 --tokens 8", "use 1 to 7"),
+        ("--depth 0", "positive number of layers"),
+        ("--depth -5", "positive number of layers"),
+        ("--tokens 0", "at least 1"),
+        ("--samples 0", "at least 1"),
+        ("--dim 0", "at least 1"),
+        ("--heads 0", "at least one head"),
+        ("--heads 5", "does not divide"),
+        ("--heads 2 --mix 1", "one finite weight per head"),
+        ("--mix a", "list of numbers"),
+        ("--d-qk 0", "positive"),
+        ("--skip nan", "finite"),
+        ("--seed -1", "not negative"),
+        ("--threads 0", "at least 1"),
+        ("--stride 0", "positive number"),
+        ("--stride often", "'auto' or a number"),
+        ("--states -1", "0 (none) or more"),
+        ("--x0 missing.npy", "no file at"),
+        ("--x0 nan.npy", "nan at index (0, 1)"),
+        ("--x0 flat.npy", "tokens are"),
+        ("--x0 pickle.npy", "not readable"),
+        ("--x0 junk.npz", "not readable"),
+        ("--x0 zero.npy --ln on", "token 1 has none"),
+        ("--x0 small.npy --tokens 4", "which has 3"),
+        ("--x0 small.npy --text empty.txt", "choose one"),
+        ("--x0 small.npy --value small.npy --dim 4", "which has 3"),
+        ("--value small.npy --dim 4", "dimension 4"),
+        ("--value wide.npy", "square"),
+        ("--value nan.npy", "nan at index"),
+        ("--graph missing.gml", "no graph file"),
+        ("--graph wide.npy", "square"),
+        ("--graph hole.npy", "row 1 of the mask is empty"),
+        ("--graph small.npy --tokens 4", "mask is for 3 tokens"),
+        ("--graph junk.npz", "junk.npz"),
+        ("--text missing.txt", "cannot read the text"),
+        ("--text empty.txt", "empty"),
+        ("--text short.txt", "too short"),
+        ("--text binary.txt", "not UTF-8"),
+        ("--text short.txt --embed gpt", "known are minilm"),
+        ("--out file/below", "cannot write there"),
+        ("--name a/b", "--name is"),
+        ("--compare colour=red", "mask, window"),
+        ("--compare mask", "mask, window"),
+        ("--compare mask=", "at least one value"),
+        ("--compare mask=global,ring-road", "known are complete"),
+        ("--resume missing.nc", "no trajectory"),
+        ("--resume junk.npz", "not a dynsim trajectory"),
+        ("--resume junk.npz --compare ln=on,off", "do not go together"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_2_before_any_work(words, expected, capsys):
+    bad_files()
+    before = set(os.listdir())
+    status, out, err = run(*words.split(), capsys=capsys)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert expected in err
+    assert set(os.listdir()) - before <= {"results"}
+    assert not Path("results").exists() or not os.listdir("results")
+
+
+def test_unknown_options_are_argparse_errors(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--colour", "red"])
+    assert caught.value.code == 2
+    assert "--colour" in capsys.readouterr().err
+
+
+def test_help_has_groups_and_examples(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert all(word in out for word in ("mask:", "dynamics:", "tokens:", "output:", "examples:"))
+    assert all(name in out for name in [*masks.MASKS, *weights.WEIGHTS])
+
+
+def test_overflow_names_layer_and_sample_keeps_the_run_and_exits_1(capsys):
+    words = ["--scores", "zero", "--value", "diagonal:1e10", *SMALL[:-1], "60"]
+    status, out, err = run(*words, capsys=capsys)
+    assert status == 1
+    assert re.search(r"sample \d+ .* layer 3\d", err)
+    assert err.count("\n") == 1
+    kept = load(re.search(r"wrote +(\S+\.nc)", out).group(1))
+    assert 25 < kept.depth < 35
+
+
+def test_resume_goes_on_to_the_same_bits(capsys):
+    base = ["--mask", "causal", "--tokens", 8, "--dim", 4, "--samples", 2, "--stride", 1]
+    whole = run_json(*base, "--depth", 12, "--name", "whole", capsys=capsys)
+    run_json(*base, "--depth", 5, "--name", "part", capsys=capsys)
+    resumed = run_json(
+        "--resume", "results/part.nc", "--depth", 12, "--name", "rest", capsys=capsys
+    )
+    assert resumed["measures"] == whole["measures"]
+    assert load("results/rest.nc") == load("results/whole.nc")
+    status, _, err = run("--resume", "results/rest.nc", "--depth", 12, capsys=capsys)
+    assert status == 2
+    assert "already has depth 12" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_saves_what_was_computed_and_can_be_resumed(number, capsys):
+    command = [
+        sys.executable, "-m", "dynsim.run", "--tokens", "48", "--samples", "4", "--depth", "500000",
+        "--measures", "rank", "--name", "long", "--no-figure",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(6)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "stopped after layer" in err
+    assert "verdict" in out
+    kept = load("results/long.nc")
+    assert 0 < kept.depth < 500_000
+    assert not [name for name in os.listdir("results") if name.startswith(".")]
+    words = ["--resume", "results/long.nc", "--depth", kept.depth + 3, "--name", "more"]
+    data = run_json(*words, capsys=capsys)
+    assert len(data["measures"]["mu"]["mean"]) == kept.depth + 4
+
+
+def test_the_entry_points(capsys):
+    assert entry.main([]) == 0
+    assert "run" in capsys.readouterr().out
+    assert entry.main(["--version"]) == 0
+    assert entry.main(["walk"]) == 2
+    assert "known are run" in capsys.readouterr().err
+    assert entry.main(["run", *SMALL, "--no-figure"]) == 0
+
+
+def test_specs_build_by_position_and_name():
+    graph = specs.build("mask", masks.MASKS, "sinks:2:window=3", 9, given={"window": 1})
+    assert graph.name == "sinks(9, window=3, sinks=2)"
+    diagonal = specs.build("family", weights.WEIGHTS, "diagonal:1,2")
+    assert diagonal == weights.Diagonal((1.0, 2.0))
+    assert specs.build("family", weights.WEIGHTS, "gaussian") == weights.Gaussian()
+    assert "jordan:W" in specs.usage(weights.WEIGHTS)

@@ -1,0 +1,44 @@
+import json
+
+import numpy as np
+import pytest
+
+from experiments import experiments
+from experiments.__main__ import main
+
+
+@pytest.mark.parametrize("name", experiments())
+def test_every_experiment_reproduces_at_smoke_settings(name, tmp_path, capsys):
+    command = ["run", name, "--settings", "smoke", "--out", str(tmp_path)]
+    assert main(command) == 0
+    assert "reproduced" in capsys.readouterr().out
+    sidecar = json.loads((tmp_path / f"{name}.json").read_text())
+    assert sidecar["verdict"]["reproduced"] is True
+    assert {"settings", "seed", "versions", "commit", "runtime_s", "paper"} <= set(sidecar)
+    first = np.load(tmp_path / f"{name}.npz", allow_pickle=False)
+    assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    (tmp_path / "again").mkdir()
+    assert main([*command[:-1], str(tmp_path / "again")]) == 0
+    second = np.load(tmp_path / "again" / f"{name}.npz", allow_pickle=False)
+    assert all(np.array_equal(first[key], second[key]) for key in first.files)
+
+
+@pytest.mark.parametrize("name", experiments())
+def test_an_experiment_has_its_parts(name):
+    experiment = experiments()[name]
+    assert set(experiment.SETTINGS) == {"smoke", "default", "paper"}
+    assert "arXiv" in experiment.PAPER
+
+
+def test_claims_can_fail():
+    from experiments import masks_and_layernorm as experiment
+
+    flat = {"mu": np.ones((4, 4, 2, 5)), "frobenius_norm": np.ones((4, 4, 2, 5))}
+    assert not experiment.claim(flat).reproduced
+
+
+def test_list_and_unknown_names(capsys):
+    assert main(["list"]) == 0
+    assert "masks_and_layernorm" in capsys.readouterr().out
+    assert main(["run", "nothing"]) == 2
+    assert "known are" in capsys.readouterr().err

@@ -1,0 +1,122 @@
+import math
+
+import naive
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynsim import measures
+
+FUNCTIONS = {name: m.function for name, m in measures.MEASURES.items() if m.function is not None}
+
+
+def definitions(x):
+    """Every measure from its definition, one state at a time; singular values by eigenvalues."""
+    n, d = x.shape
+    sigma = np.sqrt(np.maximum(np.linalg.eigvalsh(x @ x.T if n < d else x.T @ x)[::-1], 0))
+    p = sigma / sigma.sum()
+    pairs = naive.cosines(x)
+    norms = [math.sqrt(a @ a) for a in x]
+    residual = np.abs(x - np.outer(np.ones(n), np.ones(n) @ x / n))
+    return {
+        "mu": naive.mu(x),
+        "mean_cosine": np.mean(pairs),
+        "norm_min": min(norms),
+        "norm_max": max(norms),
+        "frobenius_norm": math.sqrt((x**2).sum()),
+        "rank_one_distance": math.sqrt((sigma[1:] ** 2).sum()),
+        "rank": min(n, d),
+        "stable_rank": (x**2).sum() / sigma[0] ** 2,
+        "effective_rank": math.exp(-sum(v * math.log(v) for v in p if v > 0)),
+        "participation_ratio": (sigma**2).sum() ** 2 / (sigma**4).sum(),
+        "sigma_max": sigma[0],
+        "sigma_min": sigma[-1],
+        "dong_residual": math.sqrt(residual.sum(axis=0).max() * residual.sum(axis=1).max()),
+        "mean_abs_cosine": np.mean(np.abs(pairs)),
+        "min_cosine": min(pairs),
+        "clusters": n,
+    }
+
+
+@given(st.integers(2, 9), st.integers(1, 6), st.integers(0, 2**16))
+def test_measures_match_their_definitions_in_batches(n, d, seed):
+    x = np.random.default_rng(seed).standard_normal((2, n, d))
+    expected = [definitions(sample) for sample in x]
+    for name, function in FUNCTIONS.items():
+        if name == "clusters" and d == 1:
+            continue  # random numbers on a line may lie close together
+        found = function(x)
+        assert found.shape == (2,)
+        assert np.allclose(found, [e[name] for e in expected], rtol=1e-7, atol=1e-7), name
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e150])
+def test_measures_follow_scale_without_under_or_overflow(scale, rng):
+    x = rng.standard_normal((7, 4))
+    sized = {"mu", "norm_min", "norm_max", "frobenius_norm", "rank_one_distance"}
+    sized |= {"sigma_max", "sigma_min", "dong_residual"}
+    for name, function in FUNCTIONS.items():
+        unit = scale if name in sized else 1.0
+        assert function(x * scale) / unit == pytest.approx(function(x), rel=1e-12), name
+
+
+def test_a_zero_matrix_has_no_rank_and_no_nan():
+    x = np.zeros((4, 3))
+    zero = {"rank", "stable_rank", "effective_rank", "participation_ratio", "mean_cosine", "mu"}
+    for name, function in FUNCTIONS.items():
+        assert np.isfinite(function(x)), name
+        assert function(x) == 0 or name not in zero
+
+
+def test_a_single_token_is_at_consensus():
+    x = np.array([[3.0, 4.0]])
+    assert measures.mu(x) == 0
+    assert measures.rank_one_distance(x) == 0
+    assert measures.mean_cosine(x) == measures.min_cosine(x) == measures.mean_abs_cosine(x) == 1
+
+
+def test_the_two_distances_differ_on_antipodal_tokens():
+    x = np.array([[1.0, 2.0], [-1.0, -2.0]])
+    assert measures.mu(x) == pytest.approx(math.sqrt(10))
+    assert measures.rank_one_distance(x) == pytest.approx(0, abs=1e-15)
+
+
+def test_mu_is_the_distance_to_the_nearest_consensus(rng):
+    x = rng.standard_normal((6, 3))
+    nearest = min(np.linalg.norm(x - row) for row in x.mean(axis=0) + rng.normal(0, 0.1, (500, 3)))
+    assert measures.mu(x) <= nearest
+    assert measures.mu(x) == pytest.approx(np.linalg.norm(x - x.mean(axis=0)))
+
+
+def test_small_singular_values_are_not_taken_from_the_gram_matrix():
+    """Near collapse the Gram matrix loses half the digits: 2e-12 would come out as 7e-9."""
+    x = np.array([[1.0, 0.0], [1.0, 2e-12]])
+    assert measures.rank_one_distance(x) == pytest.approx(math.sqrt(2) * 1e-12, rel=1e-3)
+
+
+def test_numerical_rank_states_its_tolerance():
+    assert measures.rank(np.diag([1.0, 2e-12, 1e-13])) == 2
+    assert measures.RANK_TOLERANCE == 1e-12
+
+
+def test_clusters_count_groups_of_near_tokens():
+    x = np.array([[1.0, 0], [1.0, 5e-4], [-1.0, 0], [0, 1.0]])
+    assert measures.clusters(x) == 3
+    assert measures.clusters(x * 1e6) == 3
+    assert measures.clusters(x, tolerance=1e-5) == 4
+
+
+def test_cosines_of_many_tokens_are_taken_in_blocks(rng):
+    x = rng.standard_normal((600, 3))
+    directions = x / np.linalg.norm(x, axis=1, keepdims=True)
+    cosines = (directions @ directions.T)[np.triu_indices(600, 1)]
+    assert measures.min_cosine(x) == pytest.approx(cosines.min())
+    assert measures.mean_abs_cosine(x) == pytest.approx(np.abs(cosines).mean())
+
+
+def test_every_measure_states_its_formula():
+    for name, measure in measures.MEASURES.items():
+        assert measure.label
+        if measure.function is not None:
+            assert measure.function.__doc__, name

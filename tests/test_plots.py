@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+import dynsim
+from dynsim import masks, plots, simulate, tokens, weights
+
+
+def run(mask, depth=12, **record):
+    dynamics = dynsim.AttentionDynamics(mask, weights.Identity())
+    return simulate(dynamics, tokens.gaussian(3, 6, 4), depth, record=dynsim.Record(**record))
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_figures_are_written_in_every_format(tmp_path, suffix):
+    figure = plots.rank_trajectory({"": run(masks.causal(6))}, title="one run")
+    plots.save(figure, tmp_path / f"f.{suffix}")
+    assert (tmp_path / f"f.{suffix}").stat().st_size > 5000
+
+
+def test_one_run_shows_mu_with_its_median_and_the_floor():
+    trajectory = run(masks.causal(6), depth=80)
+    axes = plots.rank_trajectory({"": trajectory}).axes[0]
+    assert axes.get_yscale() == "log"
+    line = axes.get_lines()[0]
+    assert line.get_label() == "mu"
+    assert np.allclose(line.get_ydata()[:20], np.median(trajectory["mu"], axis=0)[:20])
+    assert any("floor" in text for text in axes.get_legend_handles_labels()[1])
+
+
+def test_a_floor_far_below_is_named_instead_of_drawn():
+    texts = [t.get_text() for t in plots.rank_trajectory({"": run(masks.local(6))}).axes[0].texts]
+    assert any("floor" in text for text in texts)
+
+
+def test_compared_runs_differ_in_colour_dash_and_marker():
+    runs = {name: run(masks.MASKS[name](6)) for name in ("complete", "causal", "local")}
+    figure = plots.rank_trajectory(runs)
+    lines = [line for line in figure.axes[1].get_lines() if not line.get_label().startswith("_")]
+    shown = {
+        (ln.get_color(), ln.get_linestyle(), ln.get_marker()) for ln in lines if ln.get_label()
+    }
+    assert len(shown) == 3
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == set(runs)
+
+
+def test_missing_measures_leave_a_panel_empty():
+    figure = plots.rank_trajectory({"": run(masks.local(6), measures=())})
+    assert len(figure.axes[1].get_lines()) == 0
+
+
+def test_an_exact_zero_is_drawn_at_the_lower_edge():
+    dynamics = dynsim.AttentionDynamics(masks.complete(4), weights.Identity())
+    trajectory = simulate(dynamics, np.ones((4, 2)), 3)
+    assert not trajectory["mu"].any()
+    axes = plots.rank_trajectory({"": trajectory}).axes[0]
+    assert np.all(axes.get_lines()[0].get_ydata() > 0)

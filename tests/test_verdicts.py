@@ -1,0 +1,82 @@
+"""Verdicts on dynamics of which the outcome is known."""
+
+import numpy as np
+import pytest
+
+import dynsim
+from dynsim import Record, masks, norms, simulate, tokens, verdict
+from dynsim.weights import Diagonal, Identity, Jordan, Orthogonal, Weights, Zero
+
+
+def run(mask, value, depth, norm=norms.NoNorm(), x0=None, scores=None, record=None):
+    network = Weights(scores or Zero(), value, shared=True)
+    dynamics = dynsim.AttentionDynamics(mask, network, norm)
+    x0 = tokens.gaussian(4, dynamics.n_tokens, 3) if x0 is None else x0
+    return simulate(dynamics, x0, depth, record=record)
+
+
+def test_the_causal_mask_collapses_at_one_half():
+    found = verdict(run(masks.causal(8), Identity(), 30))
+    assert found.kind == "collapsed"
+    assert found.rate == pytest.approx(0.5, abs=0.01)
+    assert str(found) == found.sentence
+
+
+def test_a_slow_collapse_has_the_rate_of_lambda_2():
+    graph = masks.ring(24)
+    found = verdict(run(graph, Identity(), 400))
+    assert found.kind == "collapsing"
+    assert found.rate == pytest.approx(dynsim.connectivity.lambda_2(graph).value, rel=1e-3)
+    assert found.rate_sd < 0.01
+
+
+def test_shrinking_as_a_whole_is_not_collapse():
+    """One token alone per component: nothing mixes, all shrinks."""
+    alone = masks.from_adjacency(np.eye(5))
+    found = verdict(run(alone, Diagonal(0.5), 60))
+    assert found.kind == "staying"
+    assert found.rank == 3
+
+
+def test_the_floor_is_named_with_its_layer():
+    found = verdict(run(masks.complete(8), Identity(), 10))
+    assert (found.kind, found.layer) == ("floor", 1)
+    assert "floor reached at layer 1" in found.sentence
+
+
+def test_an_equilibrium_of_full_rank_stays():
+    w = 2.0
+    x0 = np.array([[0.0, 1.0], [-1 / w, -np.sqrt(1 - 1 / w**2)]])
+    found = verdict(run(masks.causal(2), Jordan(w), 50, norms.Unit(), x0))
+    assert (found.kind, found.rank) == ("staying", 2)
+
+
+def test_antipodal_tokens_are_rank_one_without_consensus():
+    alone = masks.from_adjacency(np.eye(2))
+    x0 = np.array([[1.0, 2.0, 0.0], [-1.0, -2.0, 0.0]])
+    found = verdict(run(alone, Orthogonal(), 20, x0=x0))
+    assert found.kind == "rank one"
+    assert "not to consensus" in found.sentence
+
+
+def test_all_zero_tokens_are_a_collapse_of_their_own():
+    assert "every token is zero" in verdict(run(masks.complete(4), Zero(), 3)).sentence
+
+
+def test_a_verdict_needs_no_costly_measure():
+    record = Record(measures=())
+    alone = masks.from_adjacency(np.eye(4))
+    found = verdict(run(alone, Identity(), 20, record=record))
+    assert (found.kind, found.rank) == ("staying", None)
+
+
+def test_a_verdict_is_json_ready():
+    import json
+
+    found = verdict(run(masks.causal(5), Identity(), 12))
+    assert json.loads(json.dumps(found.to_dict()))["kind"] == found.kind
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_short_runs_have_a_verdict_too(depth):
+    assert verdict(run(masks.local(9), Identity(), depth)).sentence

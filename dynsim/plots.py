@@ -12,6 +12,7 @@ from textwrap import wrap
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dynsim.files import written_whole
 from dynsim.measures import floor
@@ -47,8 +48,10 @@ def rank_trajectory(runs: Mapping[str, Trajectory], title: str = "") -> Figure:
     distances, ranks, cosines = figure.subplots(1, 3)
     edge = _lower_edge(runs)
     names = {"mu": "mu", "rank_one_distance": "distance to rank one"}
-    _draw_lines(distances, runs, names, "distances", smallest=edge)
-    distances.set(yscale="log", ylabel="distance (Frobenius)")
+    _draw_lines(distances, runs, names, "distances", scale=lambda v: _log10(v, edge))
+    distances.set(ylabel="distance (Frobenius)")
+    distances.yaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=2))
+    distances.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
     _mark_floor(distances, runs, edge)
     names = {"stable_rank": "stable rank", "effective_rank": "effective rank"}
     _draw_lines(ranks, runs, names, "ranks")
@@ -73,8 +76,8 @@ def rank_trajectory(runs: Mapping[str, Trajectory], title: str = "") -> Figure:
     return figure
 
 
-def _draw_lines(axes, runs, names: Mapping[str, str], title: str, smallest=-np.inf) -> None:
-    """Median and band of up to two measures of every run."""
+def _draw_lines(axes, runs, names: Mapping[str, str], title: str, scale=np.asarray) -> None:
+    """Median and band of up to two measures of every run, on the axis that `scale` maps to."""
     single = len(runs) == 1
     styles = (STYLES[k % len(STYLES)] for k in range(len(runs)))
     for style, (label, run) in zip(styles, runs.items(), strict=True):
@@ -84,7 +87,7 @@ def _draw_lines(axes, runs, names: Mapping[str, str], title: str, smallest=-np.i
             else:
                 look, shown = style | {"alpha": 0.4 if k else 1.0}, "" if k else label
             depths, values = run.recorded(name)
-            low, middle, high = np.percentile(np.maximum(values, smallest), [16, 50, 84], axis=0)
+            low, middle, high = np.percentile(scale(values), [16, 50, 84], axis=0)
             band_alpha = 0.18 if single or k == 0 else 0.08
             axes.fill_between(depths, low, high, color=look["color"], alpha=band_alpha, linewidth=0)
             axes.plot(
@@ -107,8 +110,18 @@ def _note(axes, text: str) -> None:
     )  # fmt: skip
 
 
+def _log10(values, edge: float):
+    """Logarithms, drawn on a plain axis: matplotlib's own stops short of 1e308 and of 1e-308."""
+    return np.log10(np.maximum(values, edge))
+
+
+def _power_of_ten(exponent: float, position=None) -> str:
+    whole = round(exponent)
+    return f"$10^{{{whole}}}$" if abs(exponent - whole) < 1e-9 else f"{10.0**exponent:.2g}"
+
+
 def _lower_edge(runs) -> float:
-    """A third of a decade below everything drawn, the floor included."""
+    """Two decades below the float64 floor: where an exact zero is drawn."""
     floors = np.concatenate([floor(run["frobenius_norm"]).ravel() for run in runs.values()])
     return float(floors[floors > 0].min(initial=1.0)) / 100
 
@@ -125,11 +138,12 @@ def _mark_floor(axes, runs, edge: float) -> None:
         _note(axes, note)
         return
     for depths, values in floors:
-        axes.plot(depths, values, color="0.35", linewidth=0.8, linestyle=(0, (2, 2)))
+        axes.plot(depths, _log10(values, edge), color="0.35", linewidth=0.8, linestyle=(0, (2, 2)))
     depths, values = max(floors, key=lambda pair: len(pair[0]))
     label = "below the float64 floor: rounding" if len(runs) == 1 else ""
-    axes.fill_between(depths, edge, values, color="0.85", linewidth=0, label=label)
-    axes.set_ylim(bottom=edge)
+    bottom = np.log10(edge)
+    axes.fill_between(depths, bottom, _log10(values, edge), color="0.85", linewidth=0, label=label)
+    axes.set_ylim(bottom=bottom)
 
 
 def save(figure: Figure, path) -> None:

@@ -34,7 +34,7 @@ def summary(facts: MaskFacts, trajectory: Trajectory, verdict: Verdict) -> dict:
 def _mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (n - 1; 0 for one sample) over the first axis, at any scale."""
     unit = np.abs(values).max(axis=0)
-    unit = np.where(unit > 0, unit, 1.0)
+    unit = np.exp2(np.frexp(unit)[1] - 1.0)  # a power of two: no digit changes
     scaled = values / unit
     sd = scaled.std(axis=0, ddof=1) if len(values) > 1 else scaled[0] * 0.0
     return unit * scaled.mean(axis=0), unit * sd

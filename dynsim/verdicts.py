@@ -11,7 +11,7 @@ from dynsim.trajectory import Trajectory
 
 __all__ = ["Verdict", "verdict"]
 
-#: A decline of log(mu / ||X||) by less than this over the fitted layers counts as staying.
+#: A decline of the logarithm by less than this over the fitted layers counts as staying.
 _LEAST_DECLINE = 0.05
 #: Below this share of ||X||_F a distance counts as gone.
 _GONE = 1e-6
@@ -23,11 +23,12 @@ class Verdict:
 
     floor       mu reached the float64 floor at `layer`; later values are rounding
     collapsed   mu fell below 1e-6 of ||X||_F
-    collapsing  mu / ||X||_F still falls, by the factor `rate` a layer (mean over samples)
+    collapsing  mu still falls against the mean token, by the factor `rate` a layer
     rank one    the distance to rank one is gone or falls by `rate`, while mu stays
     staying     neither falls; `rank` is the median numerical rank at the end
 
-    `rate_sd` is the standard deviation of log(rate) over samples; `fitted` the layers used.
+    `rate` is the geometric mean over samples, `rate_sd` the standard deviation of log(rate) over
+    samples, `fitted` the layers used.
     """
 
     kind: str
@@ -46,10 +47,11 @@ class Verdict:
 
 
 def verdict(trajectory: Trajectory) -> Verdict:
-    """Judge a trajectory by mu / ||X||_F and by the distance to rank one.
+    """Judge a trajectory by mu, set against the mean token, and by the distance to rank one.
 
-    The rate is the slope of log(mu / ||X||_F) over the second half of the depth, or over the
-    second half of what lies above the floor.
+    X = 1 mean + Z with ||Z||_F = mu and ||X||_F^2 = N ||mean||^2 + mu^2. The rate is the slope of
+    log(mu / (sqrt(N) ||mean||)) over the second half of the depth, or of what lies above the
+    floor: tokens that shrink or grow as a whole do not collapse by that.
     """
     size = trajectory["frobenius_norm"]
     if not size[:, -1].any():
@@ -58,16 +60,15 @@ def verdict(trajectory: Trajectory) -> Verdict:
     below = np.median(relative, axis=0) <= floor(1.0)
     if below.any():
         return _at_floor(relative, int(np.argmax(below)))
-    depths = trajectory.depths
-    rate, sd, fitted = _late_rate(depths, relative)
+    rate, sd, fitted = _late_rate(trajectory.depths, relative, against_mean=True)
     now = float(np.median(relative[:, -1]))
     fit = _fit_words(", falling by", rate, fitted)
     if now < _GONE:
         return Verdict("collapsed", f"collapsed: mu is {now:.1e} of ||X||{fit}", rate, sd, fitted)
     if _declines(rate, sd, fitted, trajectory.n_samples):
         sentence = (
-            f"collapsing: mu / ||X|| falls by a factor {rate:.4g} per layer "
-            f"(fitted over layers {fitted[0]}-{fitted[1]}) and is now {now:.2g}"
+            f"collapsing: mu falls by a factor {rate:.4g} per layer against the mean token "
+            f"(fitted over layers {fitted[0]}-{fitted[1]}) and is now {now:.2g} of ||X||"
         )
         return Verdict("collapsing", sentence, rate, sd, fitted)
     return _rank_one(trajectory, now) or _staying(trajectory, now)
@@ -78,7 +79,7 @@ def _share(distance, size):
 
 
 def _at_floor(relative: np.ndarray, layer: int) -> Verdict:
-    rate, sd, fitted = _late_rate(np.arange(layer), relative[:, :layer])
+    rate, sd, fitted = _late_rate(np.arange(layer), relative[:, :layer], against_mean=True)
     sentence = (
         f"collapsed: floor reached at layer {layer}; mu is then rounding of equal tokens, and "
         f"later values say nothing{_fit_words('; before, it fell by', rate, fitted)}"
@@ -112,14 +113,17 @@ def _rank_one(trajectory: Trajectory, now: float) -> Verdict | None:
 
 def _staying(trajectory: Trajectory, now: float) -> Verdict:
     if "rank" not in trajectory.measures:
-        return Verdict("staying", f"staying: mu / ||X|| is {now:.2g} and does not fall")
+        return Verdict("staying", f"staying: mu is {now:.2g} of ||X|| and does not fall")
     rank = int(np.median(trajectory.recorded("rank")[1][:, -1]))
-    sentence = f"staying at rank {rank}: mu / ||X|| is {now:.2g} and does not fall"
+    sentence = f"staying at rank {rank}: mu is {now:.2g} of ||X|| and does not fall"
     return Verdict("staying", sentence, rank=rank)
 
 
-def _late_rate(depths: np.ndarray, relative: np.ndarray):
-    """(factor per layer, sd of its log over samples, (first, last layer)) over the second half."""
+def _late_rate(depths: np.ndarray, relative: np.ndarray, against_mean: bool = False):
+    """(factor per layer, sd of its log over samples, (first, last layer)) over the second half.
+
+    `relative` is a share of ||X||_F; `against_mean` turns mu / ||X|| into mu / (sqrt(N) ||mean||).
+    """
     use = depths >= (depths[-1] / 2 if len(depths) else 0)
     if use.sum() < 3:
         use = np.ones(len(depths), bool)
@@ -127,7 +131,10 @@ def _late_rate(depths: np.ndarray, relative: np.ndarray):
     if usable.sum() < 2:
         return None, None, None
     at = depths[usable]
-    slopes = np.polyfit(at, np.log(relative[:, usable]).T, 1)[0]
+    share = relative[:, usable]
+    if against_mean:
+        share = share / np.sqrt(np.maximum(1.0 - share**2, floor(1.0)))
+    slopes = np.polyfit(at, np.log(share).T, 1)[0]
     sd = float(slopes.std(ddof=1)) if len(slopes) > 1 else 0.0
     return float(np.exp(slopes.mean())), sd, (int(at[0]), int(at[-1]))
 

@@ -112,9 +112,8 @@ def test_compare_replaces_an_option_given_before(capsys):
 def test_input_and_weights_from_files(rng, capsys):
     np.save("x0.npy", rng.standard_normal((2, 8, 4)))
     np.savez("w.npz", W_V=rng.standard_normal((4, 4)) / 2, M=np.eye(4))
-    nx.write_graphml(
-        nx.DiGraph([(i, i) for i in range(8)] + [(0, i) for i in range(8)]), "g.graphml"
-    )
+    edges = [(i, i) for i in range(8)] + [(0, i) for i in range(8)]
+    nx.write_graphml(nx.DiGraph(edges), "g.graphml")
     data = run_json(
         "--x0", "x0.npy", "--value", "w.npz", "--scores", "w.npz", "--graph", "g.graphml",
         "--depth", 4, capsys=capsys,
@@ -316,6 +315,9 @@ def test_the_entry_points(capsys):
 def test_specs_build_by_position_and_name():
     graph = specs.build("mask", masks.MASKS, "sinks:2:window=3", 9, given={"window": 1})
     assert graph.name == "sinks(9, window=3, sinks=2)"
+    assert specs.build("mask", masks.MASKS, "local:3", 9, given={"window": 1}).name == (
+        "local(9, window=3)"
+    )
     diagonal = specs.build("family", weights.WEIGHTS, "diagonal:1,2")
     assert diagonal == weights.Diagonal((1.0, 2.0))
     assert specs.build("family", weights.WEIGHTS, "gaussian") == weights.Gaussian()

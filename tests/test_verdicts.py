@@ -24,7 +24,7 @@ def test_the_causal_mask_collapses_at_one_half():
 
 def test_a_slow_collapse_has_the_rate_of_lambda_2():
     graph = masks.ring(24)
-    found = verdict(run(graph, Identity(), 400))
+    found = verdict(run(graph, Identity(), 150))
     assert found.kind == "collapsing"
     assert found.rate == pytest.approx(dynsim.connectivity.lambda_2(graph).value, rel=1e-3)
     assert found.rate_sd < 0.01

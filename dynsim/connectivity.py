@@ -11,7 +11,14 @@ from dataclasses import asdict, dataclass
 import networkx as nx
 import numpy as np
 
-from dynsim.layout import Layout, Ranges, compile_layout, is_interval_mask, strong_components
+from dynsim.layout import (
+    Layout,
+    Ranges,
+    compile_layout,
+    is_circulant,
+    is_interval_mask,
+    strong_components,
+)
 from dynsim.walk import SecondEigenvalue, lambda_2, uniform_walk
 
 __all__ = [
@@ -94,12 +101,12 @@ def _eccentricity_bounds(layout: Layout, candidates: np.ndarray, budget: float):
     from dynsim.kernels.graphs import distances_from
 
     out, into = layout.attended_by.to_rows(), layout.to_rows()
-    lower = np.zeros(layout.n_tokens)
+    loops = np.bincount(into.indices[into.indices == into.row_of_edge], minlength=layout.n_tokens)
+    lower = np.where(out.degrees - loops < layout.n_tokens - 1, 2.0, float(layout.n_tokens > 1))
     upper = np.full(layout.n_tokens, np.inf)
-    lower[out.degrees < layout.n_tokens] = 2
-    if layout.n_tokens > 1:
-        lower = np.maximum(lower, 1)
     lower, upper = lower[candidates], upper[candidates]
+    if is_circulant(layout):  # all tokens look alike
+        lower[:] = upper[:] = distances_from(out.indptr, out.indices, candidates[0]).max()
     done = np.zeros(len(candidates), bool)
     pick_wide = False
     spent = 0

@@ -6,7 +6,7 @@ it to rounding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import networkx as nx
@@ -89,6 +89,10 @@ class AttentionDynamics(Value):
 
     def __post_init__(self):
         self.layout  # noqa: B018  compiled now, so that a bad mask is refused here
+        if not isinstance(self.weights, (Weights, Layers, Family)):
+            raise ValueError(
+                f"weights are an object such as dynsim.weights.Weights(); got {self.weights!r}"
+            )
         if isinstance(self.weights, Family):
             shared = Weights(scores=Zero(), value=self.weights, shared=True)
             object.__setattr__(self, "weights", shared)
@@ -180,8 +184,26 @@ class AttentionDynamics(Value):
         activation = ACTIVATIONS[self.mlp.activation]
         return self._sublayer(x, lambda z: activation(z @ W_1 + b_1) @ W_2 + b_2, self.mlp_norm)
 
+    def tokens_without_size(self, x: np.ndarray, t: int) -> np.ndarray:
+        """The tokens that a norm would divide by zero in layer t, for tokens x (N, d)."""
+        watched = [_Watch(self.norm), _Watch(self.mlp_norm)]
+        with np.errstate(all="ignore"):
+            replace(self, norm=watched[0], mlp_norm=watched[1]).step(x, t)
+        return np.unique(np.concatenate([watch.met for watch in watched]))
+
     def _sublayer(self, x, f, norm: Norm) -> np.ndarray:
         def at(place, z):
             return norm.apply(z) if place in PLACEMENTS[self.placement] else z
 
         return at("after", self.skip * x + at("branch", f(at("before", x))))
+
+
+class _Watch(Norm):
+    """Applies a norm and remembers the tokens that it could not scale."""
+
+    def __init__(self, norm: Norm):
+        self.norm, self.met = norm, np.array([], np.int64)
+
+    def apply(self, x):
+        self.met = np.union1d(self.met, np.flatnonzero(self.norm.undefined(x)))
+        return self.norm.apply(x)

@@ -66,15 +66,15 @@ def _read_npz(path: Path) -> dict:
 
 
 def _read_csv(path: Path) -> dict:
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if lines and not _is_numbers(lines[0]):
-        lines = lines[1:]
+    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if lines and not any(_is_number(cell) for cell in lines[0].split(",")):
+        lines = lines[1:]  # a heading; a row with one bad cell is an error, not a heading
     return {"": np.loadtxt(lines, delimiter=",", ndmin=2)} if lines else {}
 
 
-def _is_numbers(line: str) -> bool:
+def _is_number(cell: str) -> bool:
     try:
-        [float(cell) for cell in line.split(",")]
+        float(cell)
     except ValueError:
         return False
     return True
@@ -107,6 +107,8 @@ class written_whole:
         self.path = Path(path)
 
     def __enter__(self) -> Path:
+        if self.path.is_dir() and self.path.suffix != ".zarr":
+            raise ValueError(f"{self.path} is a folder and is not replaced; choose another name")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
         self.temporary = self._folder / self.path.name

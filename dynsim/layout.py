@@ -22,6 +22,7 @@ __all__ = [
     "Rows",
     "compile_layout",
     "graph_from_layout",
+    "is_circulant",
     "is_interval_mask",
     "rows_from_pairs",
     "strong_components",
@@ -235,6 +236,16 @@ def compile_layout(graph: nx.DiGraph) -> Layout:
 def is_interval_mask(layout: Layout) -> bool:
     """Monotone ranges with self-loops: reachable sets are intervals, all facts cost O(N)."""
     return isinstance(layout, Ranges) and layout.is_monotone and layout.has_self_loops
+
+
+def is_circulant(layout: Layout) -> bool:
+    """True when every row is the first row shifted round the circle, as in a ring."""
+    if layout.degrees.min() != layout.degrees.max():
+        return False
+    rows = layout.to_rows()
+    offsets = (rows.indices - rows.row_of_edge) % rows.n_tokens
+    offsets = np.sort(offsets.reshape(rows.n_tokens, -1), axis=1)
+    return bool(np.all(offsets == offsets[0]))
 
 
 def strong_components(layout: Layout) -> tuple[np.ndarray, int]:

@@ -46,6 +46,8 @@ def _tokens(n: int) -> np.ndarray:
 
 
 def _check_window(window: int, n: int) -> None:
+    if not isinstance(window, (int, np.integer)):
+        raise ValueError(f"a window is a whole number of tokens; got {window!r}")
     if n == 1 and window >= 1:
         return
     if window < 1:
@@ -198,6 +200,7 @@ def bigbird(n: int, window: int = 1, sinks: int = 1, random: int = 2, seed: int 
     _check_window(window, n)
     _check_between("the number of global tokens", sinks, 0, n)
     _check_between("the number of random tokens", random, 0, n)
+    _check_between("the seed", seed, 0, 2**63)
     drawn = np.random.default_rng([seed, n]).integers(n, size=(n, random))
     extra = [*_both_ways(i[:, None], i[None, :sinks]), (i[:, None], drawn)]
     name = f"bigbird({n}, window={window}, sinks={sinks}, random={random}, seed={seed})"
@@ -326,7 +329,8 @@ def _read_edges(path: Path) -> nx.DiGraph:
         words = line.split("#")[0].replace(",", " ").split()
         if not words:
             continue
-        if len(words) < 2 or not (words[0].isdecimal() and words[1].isdecimal()):
+        has_two = len(words) >= 2 and words[0].isdecimal() and words[1].isdecimal()
+        if not has_two or (len(words) > 3 and not words[2].startswith("{")):
             raise ValueError(
                 f"line {number} is {line.strip()!r}; an edge list has two token numbers 'j i' a "
                 f"line (i attends to j)"

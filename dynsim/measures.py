@@ -38,9 +38,9 @@ __all__ = [
     "stable_rank",
 ]
 
-EPS = float(np.finfo(np.float64).eps)
-#: A singular value below this share of the largest does not count towards the numerical rank.
-RANK_TOLERANCE = 1e-12
+#: A singular value counts towards the numerical rank above this many machine epsilons of the
+#: largest: a share of 9e-13 for float64 tokens, 5e-4 for float32.
+RANK_TOLERANCE = 4096
 
 
 def _scaled(x) -> tuple[np.ndarray, np.ndarray]:
@@ -69,6 +69,7 @@ def mu(x):
     1.4142135623730951
     """
     z, unit = _scaled(x)
+    z = z - z[..., :1, :]  # equal tokens then give exactly 0, however many they are
     return unit * np.sqrt(np.sum((z - z.mean(axis=-2, keepdims=True)) ** 2, axis=(-2, -1)))
 
 
@@ -84,20 +85,22 @@ def dong_residual(x):
     return np.sqrt(columns) * np.sqrt(rows)
 
 
-def floor(frobenius):
-    """The mu (or sigma) below which float64 shows rounding: 8 machine eps times ||X||_F.
+def floor(frobenius, dtype=np.float64):
+    """The mu (or sigma) below which tokens show rounding: 8 machine eps times ||X||_F.
 
-    Above 1e-16 ||X||_F because a layer of rounded sums leaves a few ulps in every entry.
+    Above 1e-16 ||X||_F because a layer of rounded sums leaves a few ulps in every entry. `dtype`
+    is that of the tokens.
     """
-    return 8.0 * EPS * np.asarray(frobenius)
+    return 8.0 * float(np.finfo(dtype).eps) * np.asarray(frobenius)
 
 
 # --- singular values and ranks ------------------------------------------------------------------
 
 
 def singular_values(x):
-    """All singular values, largest first: (..., min(N, d))."""
-    return np.linalg.svd(np.asarray(x, np.float64), compute_uv=False)
+    """All singular values, largest first: (..., min(N, d)); in float32 for float32 tokens."""
+    sigma = np.linalg.svd(np.asarray(x, np.float64), compute_uv=False)
+    return sigma.astype(np.float32) if np.asarray(x).dtype == np.float32 else sigma
 
 
 def _of_singular_values(formula):
@@ -134,8 +137,9 @@ def rank_one_distance(sigma):
 
 @_of_singular_values
 def rank(sigma):
-    """Numerical rank: how many sigma_k exceed RANK_TOLERANCE * sigma_1."""
-    return np.sum(sigma > RANK_TOLERANCE * sigma[..., :1], axis=-1).astype(np.float64)
+    """Numerical rank: how many sigma_k exceed RANK_TOLERANCE machine epsilons of sigma_1."""
+    tolerance = RANK_TOLERANCE * np.finfo(sigma.dtype).eps
+    return np.sum(sigma > tolerance * sigma[..., :1], axis=-1).astype(np.float64)
 
 
 @_of_singular_values
@@ -273,12 +277,6 @@ class Measure:
     function: Callable | None
     needs: str
     label: str
-
-    @property
-    def summary(self) -> str:
-        return (
-            (self.function.__doc__ or "").strip().splitlines()[0] if self.function else self.label
-        )
 
 
 #: Every measure by name. `attention_entropy` needs the dynamics: engines compute it.

@@ -49,27 +49,39 @@ class Norm(Value):
                 )
             if not np.all(np.isfinite(given)):
                 raise ValueError(f"the {name} of a norm is finite; found NaN or infinity in it")
-        if getattr(self, "eps", 0.0) < 0:
-            raise ValueError(f"the eps of a norm is not negative; got {self.eps}; use 0 or more")
+        eps = getattr(self, "eps", 0.0)
+        if not (np.isfinite(eps) and eps >= 0):
+            raise ValueError(f"the eps of a norm is a number, not negative; got {eps}")
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """Normalise each token (last axis) of `x`; a token that cannot be scaled gives NaN."""
         norm = self.switches(x.shape[-1])
         if not norm.active:
             return x.copy()
-        centred = x - x.mean(axis=-1, keepdims=True) if norm.centre else x
-        squared = np.sum(centred * centred, axis=-1, keepdims=True)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            scaled = centred * (norm.scale / np.sqrt(squared + norm.shift))
-        return norm.gain * scaled + norm.bias
+        centred = _centred(x) if norm.centre else x
+        unit = np.abs(centred).max(axis=-1, keepdims=True)  # squares neither vanish nor overflow
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            direction = np.where(unit > 0, centred / unit, 0.0)
+            squared = np.sum(direction * direction, axis=-1, keepdims=True)
+            scaled = direction * (norm.scale / np.sqrt(squared + norm.shift / unit / unit))
+        return norm.gain * np.where(_sizeless(unit, norm), np.nan, scaled) + norm.bias
 
     def undefined(self, x: np.ndarray) -> np.ndarray:
         """True for each token of `x` that this norm cannot scale (it would divide by zero)."""
         norm = self.switches(x.shape[-1])
-        if not norm.active or norm.shift > 0:
+        if not norm.active:
             return np.zeros(x.shape[:-1], bool)
-        centred = x - x.mean(axis=-1, keepdims=True) if norm.centre else x
-        return ~np.any(centred, axis=-1)
+        return _sizeless(np.abs(_centred(x) if norm.centre else x).max(axis=-1), norm)
+
+
+def _centred(x: np.ndarray) -> np.ndarray:
+    """x less its mean; taken from the first entry, so that a constant token gives exactly 0."""
+    rest = x - x[..., :1]
+    return rest - rest.mean(axis=-1, keepdims=True)
+
+
+def _sizeless(unit: np.ndarray, norm: NormSwitches) -> np.ndarray:
+    return (unit == 0) & (norm.shift == 0)
 
 
 def _full(value, d: int) -> np.ndarray:

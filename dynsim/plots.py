@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dynsim.files import written_whole
-from dynsim.measures import floor
 from dynsim.trajectory import Trajectory
 
 __all__ = ["STYLES", "rank_trajectory", "save"]
@@ -37,7 +36,7 @@ STYLES = [
 
 
 def rank_trajectory(runs: Mapping[str, Trajectory], title: str = "") -> Figure:
-    """Distances with the float64 floor, ranks, and cosines against depth; one or several runs.
+    """Distances with the floating-point floor, ranks and cosines against depth, run by run.
 
     Lines are medians over samples, bands the 16th to 84th percentile. One run shows two measures
     in each panel; several runs share the panels, the second measure paler. What lies below the
@@ -121,26 +120,25 @@ def _power_of_ten(exponent: float, position=None) -> str:
 
 
 def _lower_edge(runs) -> float:
-    """Two decades below the float64 floor: where an exact zero is drawn."""
-    floors = np.concatenate([floor(run["frobenius_norm"]).ravel() for run in runs.values()])
+    """Two decades below the floating-point floor: where an exact zero is drawn."""
+    floors = np.concatenate([run.floor.ravel() for run in runs.values()])
     return float(floors[floors > 0].min(initial=1.0)) / 100
 
 
 def _mark_floor(axes, runs, edge: float) -> None:
     """Shade what is rounding only, or say where the floor lies if it is far below the lines."""
-    floors = [
-        (run.depths, np.median(floor(run["frobenius_norm"]), axis=0)) for run in runs.values()
-    ]
+    floors = [(run.depths, np.median(run.floor, axis=0)) for run in runs.values()]
+    dtype = next(iter(runs.values())).final.dtype
     lowest = min(np.min(run["mu"]) for run in runs.values())
     highest_floor = max(values.max() for _, values in floors)
     if lowest > 1e3 * highest_floor:
-        note = f"float64 floor: {highest_floor:.0e}, below this axis"
+        note = f"{dtype} floor: {highest_floor:.0e}, below this axis"
         _note(axes, note)
         return
     for depths, values in floors:
         axes.plot(depths, _log10(values, edge), color="0.35", linewidth=0.8, linestyle=(0, (2, 2)))
     depths, values = max(floors, key=lambda pair: len(pair[0]))
-    label = "below the float64 floor: rounding" if len(runs) == 1 else ""
+    label = f"below the {dtype} floor: rounding" if len(runs) == 1 else ""
     bottom = np.log10(edge)
     axes.fill_between(depths, bottom, _log10(values, edge), color="0.85", linewidth=0, label=label)
     axes.set_ylim(bottom=bottom)

@@ -16,10 +16,12 @@ _SHOWN = ("mu", "rank_one_distance", "rank", "stable_rank", "effective_rank", "m
 _SHOWN += ("min_cosine", "attention_entropy")
 
 
-def summary(facts: MaskFacts, trajectory: Trajectory, verdict: Verdict) -> dict:
+def summary(
+    facts: MaskFacts, trajectory: Trajectory, verdict: Verdict, error: str | None = None
+) -> dict:
     """JSON-ready: mask facts, dynamics, mean and sd of each measure by depth (null where a measure
-    on a stride was not recorded), verdict, provenance."""
-    return {
+    on a stride was not recorded), verdict, provenance; `error` if the run ended early."""
+    return ({} if error is None else {"error": error}) | {
         "mask": facts.to_dict(),
         "dynamics": dict(trajectory.dynamics),
         "measures": {
@@ -41,7 +43,7 @@ def _mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _plain(values: np.ndarray) -> list:
-    return [None if np.isnan(v) else float(v) for v in values]
+    return [float(v) if np.isfinite(v) else None for v in values]
 
 
 def describe_mask(facts: MaskFacts) -> list[tuple[str, str]]:
@@ -131,12 +133,13 @@ def measure_table(trajectory: Trajectory):
 
 
 def comparison_table(runs: dict):
-    """One row a run. runs: label -> (mask facts, trajectory, verdict)."""
+    """One row a run. runs: label -> (mask facts, trajectory, ...)."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for heading, justify in (
         ("run", "left"),
+        ("mask", "left"),
         ("radius", "right"),
         ("lambda_2", "right"),
         ("mu at 0", "right"),
@@ -144,13 +147,14 @@ def comparison_table(runs: dict):
         ("stable rank", "right"),
     ):
         table.add_column(heading, justify=justify, no_wrap=True)
-    for label, (facts, trajectory, _) in runs.items():
+    for label, (facts, trajectory, *_) in runs.items():
         mu = trajectory["mu"].mean(axis=0)
         stable = "-"
         if "stable_rank" in trajectory.measures:
             stable = f"{trajectory.recorded('stable_rank')[1][:, -1].mean():.3g}"
         table.add_row(
             label,
+            facts.name,
             _distance(facts.radius),
             f"{facts.lambda_2.value:.6g}",
             f"{mu[0]:.3g}",

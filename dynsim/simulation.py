@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import platform
 import time
@@ -11,6 +12,7 @@ from importlib.metadata import version
 
 import numpy as np
 
+from dynsim import __version__
 from dynsim import measures as measures_room
 from dynsim.dynamics import AttentionDynamics
 from dynsim.engines import make_engine
@@ -58,13 +60,14 @@ class Record:
     states: int = 0
 
     def __post_init__(self):
+        if isinstance(self.measures, str):
+            raise ValueError(f"measures is a list of names; got {self.measures!r}; write a tuple")
         for name in self.measures or ():
             if name not in MEASURES:
                 raise ValueError(f"unknown measure {name!r}; known are {', '.join(MEASURES)}")
-        if self.stride != "auto" and (isinstance(self.stride, str) or self.stride < 1):
-            raise ValueError(f"the stride is 'auto' or a positive number; got {self.stride!r}")
-        if self.states < 0:
-            raise ValueError(f"the stride of states is 0 (none) or more; got {self.states}")
+        if self.stride != "auto":
+            _whole("stride, unless 'auto',", self.stride, least=1)
+        _whole("stride of states (0 for none)", self.states, least=0)
 
     def costly(self, n_tokens: int) -> tuple[str, ...]:
         """The names to record on the stride, for so many tokens."""
@@ -134,10 +137,9 @@ def simulate(
     True
     """
     x = _as_tokens(x0)
-    if isinstance(depth, bool) or int(depth) != depth or depth < 1:
-        raise ValueError(f"the depth is a positive whole number of layers; got {depth}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"a simulation needs at least one thread; got {threads}")
+    depth = _whole("depth", depth, least=1)
+    start = _whole("number of the first layer", start, least=0)
+    workers = _available_cores() if threads is None else _whole("number of threads", threads, 1)
     dynamics.check_tokens(x)
     available = dynamics.weights.n_layers
     if available is not None and start + depth > available:
@@ -145,40 +147,48 @@ def simulate(
             f"there are weights for {available} layers; asked for {start + depth}; use depth "
             f"{available - start} or less"
         )
-    depth, record = int(depth), record or Record()
-    workers = (
-        threads or len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else (threads or os.cpu_count() or 1)
+    run = _Run(
+        dynamics, x, depth, record or Record(), make_engine(engine, dynamics, workers), start
     )
-    run = _Run(dynamics, x, depth, record, make_engine(engine, dynamics, workers), start)
     begun = time.perf_counter()
 
-    def provenance():
-        return {
-            "engine": engine,
-            "start": start,
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "runtime_s": round(time.perf_counter() - begun, 3),
-            "versions": {name: version(name) for name in ("dynsim", "numpy", "numba")}
-            | {"python": platform.python_version()},
-            "platform": platform.platform(),
-        }
+    def finished() -> Trajectory:
+        return run.trajectory(
+            {
+                "engine": engine,
+                "start": start,
+                "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "runtime_s": round(time.perf_counter() - begun, 3),
+                "versions": {"dynsim": __version__, "python": platform.python_version()}
+                | {name: version(name) for name in ("numpy", "numba")},
+                "platform": platform.platform(),
+            }
+        )
 
     try:
         while run.t < depth:
             run.advance()
             if progress is not None:
                 progress(run.t)
-    except FloatingPointError as error:
-        overflow = Overflow(str(error))
-        overflow.trajectory = run.trajectory(provenance())
-        raise overflow from None
+    except Overflow as overflow:
+        overflow.trajectory = finished()
+        raise
     except KeyboardInterrupt:
-        stopped = Stopped(f"stopped after layer {run.t} of {depth}")
-        stopped.trajectory = run.trajectory(provenance())
+        stopped = Stopped(f"stopped after layer {start + run.t} of {start + depth}")
+        stopped.trajectory = finished()
         raise stopped from None
-    return run.trajectory(provenance())
+    return finished()
+
+
+def _whole(name: str, value, least: int) -> int:
+    """`value` as an int. Raises ValueError unless it is a whole number of at least `least`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < least:
+        raise ValueError(f"the {name} is a whole number, at least {least}; got {value!r}")
+    return number
 
 
 def _available_cores() -> int:
@@ -205,11 +215,12 @@ class _Run:
 
     def __init__(self, dynamics, x, depth, record, engine, start):
         self.dynamics, self.engine, self.start, self.depth = dynamics, engine, start, depth
-        self.x, self.t = x, 0
+        self._at = (0, x)
         self.costly = record.costly(x.shape[1])
+        ends = {0, depth}
         stride = record.costly_stride(x.shape, depth)
-        self.costly_depths = {*range(0, depth + 1, stride), depth // 2, depth}
-        self.state_depths = {*range(0, depth + 1, record.states), depth} if record.states else set()
+        self.costly_depths = ends | {depth // 2} | self._marks(stride) if self.costly else set()
+        self.state_depths = ends | self._marks(record.states) if record.states else set()
         self.measures = {
             name: np.full((len(x), depth + 1), np.nan) for name in (*CHEAP, *self.costly)
         }
@@ -218,42 +229,62 @@ class _Run:
             self.measures[name][:, 0] = MEASURES[name].function(x)
         self._record_here()
 
+    @property
+    def t(self) -> int:
+        return self._at[0]
+
+    @property
+    def x(self) -> np.ndarray:
+        return self._at[1]
+
+    def _marks(self, stride: int) -> set[int]:
+        """Depths at multiples of `stride` of the whole run, of which this may be a later part."""
+        return set(range(-self.start % stride, self.depth + 1, stride))
+
     def advance(self) -> None:
         """On to the next depth at which something costly is recorded, or a chunk further."""
-        limit = min(self.t + _CHUNK, self.depth)
-        marks = (self.costly_depths if self.costly else set()) | self.state_depths
-        stop = next((t for t in range(self.t + 1, limit) if t in marks), limit)
-        before = self.x
-        self.x, observed = self.engine.advance(before, self.start + self.t, self.start + stop)
+        t, x = self._at
+        limit = min(t + _CHUNK, self.depth)
+        marks = self.costly_depths | self.state_depths
+        stop = next((mark for mark in range(t + 1, limit) if mark in marks), limit)
+        after, observed = self.engine.advance(x, self.start + t, self.start + stop)
         lost = np.argwhere(~np.isfinite(observed[CHEAP.index("frobenius_norm")]).T)
         if len(lost):
-            layer, sample = int(lost[0][0]), int(lost[0][1])
-            good = self.t + layer
-            if layer:
-                self.x, observed = self.engine.advance(
-                    before, self.start + self.t, self.start + good
-                )
-                self._keep(good, observed)
-            else:
-                self.x = before
-            raise FloatingPointError(
-                f"tokens of sample {sample} stopped being finite in layer {self.start + good + 1}; "
-                f"what was computed up to depth {self.start + good} is kept; normalise, or use "
-                f"weights with smaller norm"
-            )
-        self._keep(stop, observed)
+            layers, sample = (int(v) for v in lost[0])
+            if layers:
+                x, observed = self.engine.advance(x, self.start + t, self.start + t + layers)
+                self._keep(t + layers, x, observed)
+            raise Overflow(self._what_was_lost(x[sample], sample))
+        self._keep(stop, after, observed)
         self._record_here()
 
-    def _keep(self, stop: int, observed: np.ndarray) -> None:
+    def _what_was_lost(self, x: np.ndarray, sample: int) -> str:
+        """Why the next layer takes the tokens x, (N, d), of a sample out of the finite numbers."""
+        layer = self.start + self.t
+        kept = f"what was computed up to depth {layer} is kept"
+        if len(x) <= _PAIRS_LIMIT:  # the definition is dense
+            for token in self.dynamics.tokens_without_size(x, layer):
+                return (
+                    f"token {token} of sample {sample} has no size left for the norm to divide by "
+                    f"in layer {layer + 1}; {kept}; change weights or input, or use eps > 0"
+                )
+        return (
+            f"tokens of sample {sample} stopped being finite in layer {layer + 1}; {kept}; "
+            f"normalise, or use weights of smaller norm"
+        )
+
+    def _keep(self, stop: int, x: np.ndarray, observed: np.ndarray) -> None:
         for name, values in zip(CHEAP, observed, strict=True):
             self.measures[name][:, self.t + 1 : stop + 1] = values
-        self.t = stop
+        self._at = (stop, x)  # in one step: Ctrl-C finds state and measures in agreement
 
     def _record_here(self) -> None:
         if self.t in self.state_depths:
             self.states[self.t] = self.x.copy()
-        if self.t not in self.costly_depths:
-            return
+        if self.t in self.costly_depths:
+            self._record_costly()
+
+    def _record_costly(self) -> None:
         sigma = None
         for name in self.costly:
             measure = MEASURES[name]
@@ -269,6 +300,10 @@ class _Run:
             self.measures[name][:, self.t] = values
 
     def trajectory(self, provenance: dict) -> Trajectory:
+        if self.t not in self.costly_depths:  # ended early: the last state is measured all the same
+            self._record_costly()
+        if self.state_depths:
+            self.states[self.t] = self.x.copy()
         shape = (len(self.x), 0, *self.x.shape[1:])
         states = list(self.states.values())
         return Trajectory(

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dynsim.files import written_whole
+from dynsim.measures import floor
 
 __all__ = ["Trajectory", "joined", "load"]
 
@@ -55,6 +56,11 @@ class Trajectory:
     def depths(self) -> np.ndarray:
         """0, 1, ..., T."""
         return np.arange(self.depth + 1)
+
+    @property
+    def floor(self) -> np.ndarray:
+        """The mu below which a state is rounding, (samples, T+1); see `dynsim.measures.floor`."""
+        return floor(self["frobenius_norm"], self.final.dtype)
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.measures:

@@ -1,8 +1,11 @@
-"""The verdict on a trajectory, in one sentence: does it collapse, how fast, to what?"""
+"""The verdict on a trajectory, in one sentence: does it collapse, how fast, to what?
+
+Every sample is judged by itself, for one network may collapse some inputs and keep others.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -11,24 +14,31 @@ from dynsim.trajectory import Trajectory
 
 __all__ = ["Verdict", "verdict"]
 
-#: A decline of the logarithm by less than this over the fitted layers counts as staying.
-_LEAST_DECLINE = 0.05
+#: A change of the logarithm by less than this over the fitted layers counts as none.
+_LEAST_CHANGE = 0.05
 #: Below this share of ||X||_F a distance counts as gone.
 _GONE = 1e-6
+#: Two halves of a fit whose slopes differ by less than this share have a constant rate.
+_STEADY = 0.25
 
 
 @dataclass(frozen=True)
 class Verdict:
     """`kind` is one of
 
-    floor       mu reached the float64 floor at `layer`; later values are rounding
+    floor       mu reached the floating-point floor, first at `layer`; later values are rounding
     collapsed   mu fell below 1e-6 of ||X||_F
-    collapsing  mu still falls against the mean token, by the factor `rate` a layer
-    rank one    the distance to rank one is gone or falls by `rate`, while mu stays
-    staying     neither falls; `rank` is the median numerical rank at the end
+    collapsing  mu still falls against the mean token
+    rank one    the distance to rank one is gone, or falls, while mu stays
+    spreading   mu grows against the mean token
+    staying     none of these; `rank` is the median numerical rank at the end
+    zero        every token became zero, first at `layer`
+    mixed       samples differ: see `samples`, {kind: how many}
+    none        nothing to judge: one token, or no layer
 
-    `rate` is the geometric mean over samples, `rate_sd` the standard deviation of log(rate) over
-    samples, `fitted` the layers used.
+    `rate` is the factor per layer (geometric mean over samples) in the layers `fitted`, `rate_sd`
+    the standard deviation of its logarithm over samples, `steady` whether both halves of the fit
+    agree.
     """
 
     kind: str
@@ -36,8 +46,10 @@ class Verdict:
     rate: float | None = None
     rate_sd: float | None = None
     fitted: tuple[int, int] | None = None
+    steady: bool | None = None
     layer: int | None = None
     rank: int | None = None
+    samples: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -49,104 +61,201 @@ class Verdict:
 def verdict(trajectory: Trajectory) -> Verdict:
     """Judge a trajectory by mu, set against the mean token, and by the distance to rank one.
 
-    X = 1 mean + Z with ||Z||_F = mu and ||X||_F^2 = N ||mean||^2 + mu^2. The rate is the slope of
-    log(mu / (sqrt(N) ||mean||)) over the second half of the depth, or of what lies above the
-    floor: tokens that shrink or grow as a whole do not collapse by that.
+    X = 1 mean + Z with ||Z||_F = mu and ||X||_F^2 = N ||mean||^2 + mu^2. A rate is the slope of
+    log(mu / (sqrt(N) ||mean||)) over the second half of what lies above the floor, sample by
+    sample: tokens that shrink or grow as a whole do not collapse by that.
     """
-    size = trajectory["frobenius_norm"]
-    if not size[:, -1].any():
-        return Verdict("collapsed", "collapsed: every token is zero", layer=trajectory.depth)
-    relative = _share(trajectory["mu"], size)
-    below = np.median(relative, axis=0) <= floor(1.0)
-    if below.any():
-        return _at_floor(relative, int(np.argmax(below)))
-    rate, sd, fitted = _late_rate(trajectory.depths, relative, against_mean=True)
-    now = float(np.median(relative[:, -1]))
-    fit = _fit_words(", falling by", rate, fitted)
-    if now < _GONE:
-        return Verdict("collapsed", f"collapsed: mu is {now:.1e} of ||X||{fit}", rate, sd, fitted)
-    if _declines(rate, sd, fitted, trajectory.n_samples):
-        sentence = (
-            f"collapsing: mu falls by a factor {rate:.4g} per layer against the mean token "
-            f"(fitted over layers {fitted[0]}-{fitted[1]}) and is now {now:.2g} of ||X||"
-        )
-        return Verdict("collapsing", sentence, rate, sd, fitted)
-    return _rank_one(trajectory, now) or _staying(trajectory, now)
+    if trajectory.final.shape[1] == 1:
+        return Verdict("none", "one token: there is nothing to collapse")
+    if trajectory.depth == 0:
+        return Verdict("none", "no layer was computed")
+    judges = {"zero": _zero, "floor": _floor, "collapsed": _collapsed, "rank one": _rank_one}
+    outcome = _outcomes(trajectory)
+    parts = []
+    for kind in dict.fromkeys(outcome):
+        part = judges.get(kind, _open)(_subset(trajectory, outcome == kind))
+        parts.append(replace(part, samples={part.kind: int(np.sum(outcome == kind))}))
+    if len(parts) == 1:
+        return parts[0]
+    parts.sort(key=lambda part: -sum(part.samples.values()))
+    total = trajectory.n_samples
+    phrases = [f"{sum(part.samples.values())} of {total} samples {part.sentence}" for part in parts]
+    counts = {part.kind: sum(part.samples.values()) for part in parts}
+    return Verdict("mixed", f"mixed: {'; '.join(phrases)}", samples=counts)
 
 
-def _share(distance, size):
+def _subset(trajectory: Trajectory, samples: np.ndarray) -> Trajectory:
+    return replace(
+        trajectory,
+        measures={name: values[samples] for name, values in trajectory.measures.items()},
+        final=trajectory.final[samples],
+        states=trajectory.states[samples],
+    )
+
+
+def _outcomes(trajectory: Trajectory) -> np.ndarray:
+    """What became of each sample: zero, floor, collapsed, rank one or open."""
+    share = _mu_share(trajectory)
+    outcome = np.full(trajectory.n_samples, "open", dtype="<U9")
+    if "rank_one_distance" in trajectory.measures:
+        outcome[_rank_one_share(trajectory)[1][:, -1] < _GONE] = "rank one"
+    outcome[share[:, -1] < _GONE] = "collapsed"
+    outcome[(share <= _floor_share(trajectory)).any(axis=1)] = "floor"
+    outcome[trajectory["frobenius_norm"][:, -1] == 0] = "zero"
+    return outcome
+
+
+def _mu_share(trajectory: Trajectory) -> np.ndarray:
+    return _divide(trajectory["mu"], trajectory["frobenius_norm"])
+
+
+def _rank_one_share(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray]:
+    depths, distance = trajectory.recorded("rank_one_distance")
+    return depths, _divide(distance, trajectory["frobenius_norm"][:, depths])
+
+
+def _divide(distance, size):
     return np.divide(distance, size, out=np.zeros_like(distance), where=size > 0)
 
 
-def _at_floor(relative: np.ndarray, layer: int) -> Verdict:
-    rate, sd, fitted = _late_rate(np.arange(layer), relative[:, :layer], against_mean=True)
-    sentence = (
-        f"collapsed: floor reached at layer {layer}; mu is then rounding of equal tokens, and "
-        f"later values say nothing{_fit_words('; before, it fell by', rate, fitted)}"
-    )
-    return Verdict("floor", sentence, rate, sd, fitted, layer=layer)
+def _floor_share(trajectory: Trajectory) -> float:
+    return float(floor(1.0, trajectory.final.dtype))
 
 
-def _rank_one(trajectory: Trajectory, now: float) -> Verdict | None:
-    """A verdict when tokens line up without agreeing (antipodal, or of different length)."""
-    if "rank_one_distance" not in trajectory.measures:
-        return None
-    depths, distance = trajectory.recorded("rank_one_distance")
-    relative = _share(distance, trajectory["frobenius_norm"][:, depths])
-    last = float(np.median(relative[:, -1]))
-    if last < _GONE:
+# --- one group of samples -------------------------------------------------------------------------
+
+
+def _zero(trajectory: Trajectory) -> Verdict:
+    layer = int(np.argmax(~trajectory["frobenius_norm"].any(axis=0)))
+    return Verdict("zero", f"vanished: every token is zero from layer {layer} on", layer=layer)
+
+
+def _floor(trajectory: Trajectory) -> Verdict:
+    share, edge = _mu_share(trajectory), _floor_share(trajectory)
+    layers = np.argmax(share <= edge, axis=1)
+    if not layers.any():
+        return Verdict(
+            "floor", "at consensus from the start: mu is rounding of equal tokens", layer=0
+        )
+    fit = _Fit(trajectory.depths, share, edge, against_mean=True)
+    when = _span(layers.min(), layers.max())
+    before = f"; before, it fell {fit.words}" if fit.known else ""
+    sentence = f"collapsed: floor reached at {when}; mu is rounding from there on{before}"
+    return Verdict("floor", sentence, **fit.numbers, layer=int(layers.min()))
+
+
+def _collapsed(trajectory: Trajectory) -> Verdict:
+    share = _mu_share(trajectory)
+    now = np.median(share[:, -1])
+    if (share[:, 0] < _GONE).all():
+        return Verdict("collapsed", f"near consensus from the start: mu is {now:.1e} of ||X||")
+    fit = _Fit(trajectory.depths, share, _floor_share(trajectory), against_mean=True)
+    falling = f", falling {fit.words}" if fit.known else ""
+    return Verdict("collapsed", f"collapsed: mu is {now:.1e} of ||X||{falling}", **fit.numbers)
+
+
+def _rank_one(trajectory: Trajectory) -> Verdict:
+    share, rest = _mu_share(trajectory), _rank_one_share(trajectory)[1]
+    if (rest[:, 0] < _GONE).all():
         sentence = (
-            f"collapsed to rank one but not to consensus: the distance to rank one is {last:.1e} "
-            f"of ||X|| while mu stays at {now:.2g} of it"
+            f"at rank one from the start, not at consensus: mu is {_range(share[:, -1])} of ||X||"
         )
         return Verdict("rank one", sentence, rank=1)
-    rate, sd, fitted = _late_rate(depths, relative)
-    if not _declines(rate, sd, fitted, trajectory.n_samples):
-        return None
     sentence = (
-        f"collapsing to rank one but not to consensus: the distance to rank one falls by a "
-        f"factor {rate:.4g} per layer (fitted over layers {fitted[0]}-{fitted[1]}) to {last:.2g} "
-        f"of ||X||, while mu stays at {now:.2g} of it"
+        f"collapsed to rank one but not to consensus: the distance to rank one is "
+        f"{np.median(rest[:, -1]):.1e} of ||X||, mu is {_range(share[:, -1])} of it"
     )
-    return Verdict("rank one", sentence, rate, sd, fitted)
+    return Verdict("rank one", sentence, rank=1)
 
 
-def _staying(trajectory: Trajectory, now: float) -> Verdict:
+def _open(trajectory: Trajectory) -> Verdict:
+    share, edge = _mu_share(trajectory), _floor_share(trajectory)
+    now = _range(share[:, -1])
+    fit = _Fit(trajectory.depths, share, edge, against_mean=True)
+    if fit.changes:
+        kind, verb = ("collapsing", "falls") if fit.slope < 0 else ("spreading", "grows")
+        sentence = f"{kind}: mu {verb} {fit.words} against the mean token and is now {now} of ||X||"
+        return Verdict(kind, sentence, **fit.numbers)
+    if "rank_one_distance" in trajectory.measures:
+        depths, rest = _rank_one_share(trajectory)
+        fit = _Fit(depths, rest, edge)
+        if fit.changes and fit.slope < 0:
+            sentence = (
+                f"collapsing to rank one but not to consensus: the distance to rank one falls "
+                f"{fit.words} to {_range(rest[:, -1])} of ||X||, while mu is {now} of it"
+            )
+            return Verdict("rank one", sentence, **fit.numbers)
+    half = trajectory.depth // 2
+    where = f"mu is {now} of ||X||, after {_range(share[:, half])} at layer {half}"
     if "rank" not in trajectory.measures:
-        return Verdict("staying", f"staying: mu is {now:.2g} of ||X|| and does not fall")
+        return Verdict("staying", f"staying: {where}")
     rank = int(np.median(trajectory.recorded("rank")[1][:, -1]))
-    sentence = f"staying at rank {rank}: mu is {now:.2g} of ||X|| and does not fall"
-    return Verdict("staying", sentence, rank=rank)
+    return Verdict("staying", f"staying at rank {rank}: {where}", rank=rank)
 
 
-def _late_rate(depths: np.ndarray, relative: np.ndarray, against_mean: bool = False):
-    """(factor per layer, sd of its log over samples, (first, last layer)) over the second half.
+def _range(values: np.ndarray) -> str:
+    """The median, or the range where samples differ much."""
+    low, middle, high = np.percentile(values, [0, 50, 100])
+    return f"{middle:.2g}" if high <= 1.5 * low else f"{low:.2g} to {high:.2g}"
 
-    `relative` is a share of ||X||_F; `against_mean` turns mu / ||X|| into mu / (sqrt(N) ||mean||).
+
+def _span(first, last) -> str:
+    return f"layer {first}" if first == last else f"layers {first} to {last}"
+
+
+class _Fit:
+    """Slopes of a logarithm against depth, each sample over the second half of its usable points.
+
+    `share` (samples, depths) is a share of ||X||_F, usable above `edge` up to where it first meets
+    it; `against_mean` turns mu / ||X|| into mu / (sqrt(N) ||mean||).
     """
-    use = depths >= (depths[-1] / 2 if len(depths) else 0)
-    if use.sum() < 3:
-        use = np.ones(len(depths), bool)
-    usable = (relative > floor(1.0)).all(axis=0) & use
-    if usable.sum() < 2:
-        return None, None, None
-    at = depths[usable]
-    share = relative[:, usable]
-    if against_mean:
-        share = share / np.sqrt(np.maximum(1.0 - share**2, floor(1.0)))
-    slopes = np.polyfit(at, np.log(share).T, 1)[0]
-    sd = float(slopes.std(ddof=1)) if len(slopes) > 1 else 0.0
-    return float(np.exp(slopes.mean())), sd, (int(at[0]), int(at[-1]))
 
+    def __init__(self, depths, share, edge: float, against_mean: bool = False):
+        slopes = [self._of_sample(depths, row, edge, against_mean) for row in share]
+        slopes = np.array([row for row in slopes if row is not None]).reshape(-1, 5)
+        self.known = len(slopes) > 0
+        if not self.known:
+            self.changes = False
+            return
+        self.slope, early, late = slopes[:, :3].mean(axis=0)
+        self.sd = float(slopes[:, 0].std(ddof=1)) if len(slopes) > 1 else 0.0
+        self.fitted = tuple(int(v) for v in np.median(slopes[:, 3:], axis=0))
+        self.steady = bool(abs(early - late) <= _STEADY * max(abs(early), abs(late)))
+        self._late, self._faster = late, abs(late) > abs(early)
+        sure = abs(self.slope) > 2 * self.sd / len(slopes) ** 0.5 and early * late > 0
+        size = abs(self.slope) * (self.fitted[1] - self.fitted[0])
+        self.changes = bool(sure and size > _LEAST_CHANGE)
 
-def _declines(rate, sd, fitted, n_samples: int) -> bool:
-    if rate is None:
-        return False
-    fall = -np.log(rate)
-    return fall * (fitted[1] - fitted[0]) > _LEAST_DECLINE and fall > 2 * sd / n_samples**0.5
+    @staticmethod
+    def _of_sample(depths, row, edge, against_mean):
+        """(slope, of the first half, of the second half, first and last depth), or None."""
+        usable = np.flatnonzero(row <= edge)
+        stop = usable[0] if len(usable) else len(row)
+        at, values = depths[:stop], row[:stop]
+        late = at >= (at[-1] / 2 if len(at) else 0)
+        at, values = at[late], values[late]
+        if len(at) < 4:
+            return None
+        if against_mean:
+            values = values / np.sqrt(np.maximum(1.0 - values**2, edge))
+        logs = np.log(values)
+        half = len(at) // 2
+        slopes = [np.polyfit(x, y, 1)[0] for x, y in (
+            (at, logs), (at[: half + 1], logs[: half + 1]), (at[half:], logs[half:]))]  # fmt: skip
+        return [*slopes, at[0], at[-1]]
 
+    @property
+    def numbers(self) -> dict:
+        """The fit's fields of a Verdict."""
+        if not self.known:
+            return {}
+        rate = float(np.exp(self.slope))
+        return {"rate": rate, "rate_sd": self.sd, "fitted": self.fitted, "steady": self.steady}
 
-def _fit_words(lead: str, rate, fitted) -> str:
-    if rate is None:
-        return ""
-    return f"{lead} a factor {rate:.3g} per layer (fitted over layers {fitted[0]}-{fitted[1]})"
+    @property
+    def words(self) -> str:
+        layers = f"over layers {self.fitted[0]}-{self.fitted[1]}"
+        if self.steady:
+            return f"by a factor {np.exp(self.slope):.4g} per layer ({layers})"
+        pace = "ever faster" if self._faster else "ever slower"
+        return f"{pace}, lately by a factor {np.exp(self._late):.4g} per layer ({layers})"

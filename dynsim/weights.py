@@ -170,7 +170,7 @@ class Jordan(Family):
 class Diagonal(Family):
     """diag(entries): one number for all dimensions, or one per dimension."""
 
-    entries: float | tuple | np.ndarray
+    entries: float | np.ndarray
 
     def __post_init__(self):
         entries = self._freeze_array("entries")
@@ -217,8 +217,6 @@ class FromArray(Family):
             array = array[layer]
         if array.ndim == 2:
             return np.repeat(array[None], n_heads, axis=0)
-        if len(array) != n_heads:
-            raise ValueError(f"the array holds {len(array)} heads; asked for {n_heads}")
         return array
 
     def default_mix(self, n_heads):
@@ -283,13 +281,20 @@ class Weights(Value):
     def __post_init__(self):
         if self.n_heads < 1:
             raise ValueError(f"attention has at least one head; got {self.n_heads}; use 1 or more")
+        for family in (self.scores, self.value):
+            given = getattr(family, "array", np.empty((1, 1)))
+            if given.ndim > 2 and given.shape[-3] != self.n_heads:
+                raise ValueError(
+                    f"the array holds matrices for {given.shape[-3]} heads, not for "
+                    f"{self.n_heads}; give the same number"
+                )
         if self.d_qk is not None and not (np.isfinite(self.d_qk) and self.d_qk > 0):
             raise ValueError(f"d_QK is a positive number; got {self.d_qk}")
         if self.mix is not None and (
             len(self.mix) != self.n_heads or not np.all(np.isfinite(self.mix))
         ):
             raise ValueError(
-                f"the output mix has one finite weight per head; got {len(self.mix)} weights for "
+                f"the output mix has one finite weight per head; got {self.mix} for "
                 f"{self.n_heads} heads"
             )
 
@@ -371,6 +376,8 @@ class Layers(Value):
     name: str = "given"
 
     def __post_init__(self):
+        if not self.entries:
+            raise ValueError("given layers are one or more; got none")
         for t, layer in enumerate(self.entries):
             for field, array in zip(layer._fields, layer, strict=True):
                 if not np.all(np.isfinite(array)):

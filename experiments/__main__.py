@@ -38,6 +38,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"experiments: unknown name {options.name!r}; known are {', '.join(known)}",
               file=sys.stderr)  # fmt: skip
         return 2
+    if options.out.exists() and not options.out.is_dir():
+        print(f"experiments: --out {options.out} is a file; name a folder", file=sys.stderr)
+        return 2
     names = list(known) if options.command == "all" else [options.name]
     try:
         verdicts = [_run(name, known[name], options) for name in names]

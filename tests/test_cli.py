@@ -151,6 +151,7 @@ def bad_files():
     np.save("wide.npy", np.ones((2, 3)))
     np.save("hole.npy", np.diag([1.0, 0.0]))
     Path("junk.npz").write_text("junk")
+    Path("matrix.csv").write_text("1,0,1,1\n1,1,0,0\n")
     Path("empty.txt").write_text("\n")
     Path("short.txt").write_text("three small words")
     Path("binary.txt").write_bytes(b"\xff\xfe\x00")
@@ -195,9 +196,9 @@ def bad_files():
         ("--skip nan", "finite"),
         ("--seed -1", "not negative"),
         ("--threads 0", "at least 1"),
-        ("--stride 0", "positive number"),
+        ("--stride 0", "at least 1"),
         ("--stride often", "'auto' or a number"),
-        ("--states -1", "0 (none) or more"),
+        ("--states -1", "at least 0"),
         ("--x0 missing.npy", "no file at"),
         ("--x0 nan.npy", "nan at index (0, 1)"),
         ("--x0 flat.npy", "tokens are"),
@@ -226,6 +227,19 @@ def bad_files():
         ("--compare mask", "mask, window"),
         ("--compare mask=", "at least one value"),
         ("--compare mask=global,ring-road", "known are complete"),
+        ("--compare window=1,2", "one and the same run"),
+        ("--compare mask=local,causal --graph small.npy", "leave --mask and --window out"),
+        ("--graph small.npy --window 2", "leave --mask and --window out"),
+        ("--weights minilm:0 --heads 3", "leave --value"),
+        ("--weights minilm:0 --shared", "leave --value"),
+        ("--text short.txt --dim 5", "minilm has 384"),
+        ("--norm rms:eps=nan", "not negative"),
+        ("--norm layernorm:1,x", "a number or a list"),
+        ("--norm layernorm:1,2", "one entry per dimension"),
+        ("--mask bigbird:seed=-1", "the seed lies in"),
+        ("--mask local:1.5", "a whole number"),
+        ("--graph matrix.csv", "two token numbers"),
+        ("--resume missing.nc --tokens 9", "leave --tokens out"),
         ("--resume missing.nc", "no trajectory"),
         ("--resume junk.npz", "not a dynsim trajectory"),
         ("--resume junk.npz --compare ln=on,off", "do not go together"),
@@ -238,15 +252,48 @@ def test_bad_input_gets_one_line_and_exit_2_before_any_work(words, expected, cap
     assert (status, out) == (2, "")
     assert err.count("\n") == 1
     assert expected in err
-    assert set(os.listdir()) - before <= {"results"}
-    assert not Path("results").exists() or not os.listdir("results")
+    assert set(os.listdir()) == before  # nothing was made
 
 
-def test_unknown_options_are_argparse_errors(capsys):
+@pytest.mark.parametrize(
+    "words",
+    ["--colour red", "--depth 1e3", "--ln maybe", "--ln on --norm rms", "--compare ln=on,maybe"],
+)
+def test_errors_of_the_parser_are_one_line_too(words, capsys):
     with pytest.raises(SystemExit) as caught:
-        main(["--colour", "red"])
+        main(words.split())
+    err = capsys.readouterr().err
     assert caught.value.code == 2
-    assert "--colour" in capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "--help" in err
+
+
+def test_a_folder_in_the_way_is_found_before_the_work(capsys):
+    Path("results/mine.nc").mkdir(parents=True)
+    status, _, err = run("--name", "mine", *SMALL, capsys=capsys)
+    assert status == 2
+    assert "is a folder" in err
+
+
+def test_values_with_commas_can_be_compared(capsys):
+    words = ["--compare", "value=diagonal:1,2,3,4;diagonal:0.5", *SMALL]
+    assert len(run_json(*words, capsys=capsys)["runs"]) == 2
+
+
+def test_one_overflow_does_not_stop_the_comparison(capsys):
+    words = ["--compare", "value=zero,identity", "--scores", "zero", "--ln", "on", *SMALL]
+    status, out, err = run(*words, "--json", "--no-figure", capsys=capsys)
+    assert status == 1
+    assert err.startswith("dynsim run: value zero: token 0 of sample 0 has no size")
+    runs = json.loads(out, parse_constant=pytest.fail)["runs"]
+    assert "no size" in runs["value zero"]["error"]
+    assert runs["value identity"]["verdict"]["kind"] == "floor"
+
+
+def test_huge_values_stay_valid_json(capsys):
+    words = ["--mask", "local", "--value", "diagonal:1e150", "--scores", "zero", *SMALL[:-1], "2"]
+    data = run_json(*words, capsys=capsys)
+    assert data["measures"]["mu"]["sd"][2] > 1e290
 
 
 def test_help_has_groups_and_examples(capsys):

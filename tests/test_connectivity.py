@@ -21,8 +21,11 @@ from dynsim.connectivity import (
 
 
 def random_graph(n, seed, density):
-    mask = np.random.default_rng(seed).random((n, n)) < density
-    np.fill_diagonal(mask, True)
+    rng = np.random.default_rng(seed)
+    mask = rng.random((n, n)) < density
+    np.fill_diagonal(mask, False)
+    loops = rng.random(n) < 0.5
+    np.fill_diagonal(mask, loops | ~mask.any(axis=1))  # nobody attends to nothing
     return mask, masks.from_adjacency(mask.T)
 
 
@@ -136,3 +139,13 @@ def test_relabelling_changes_no_fact(n, seed):
 
 def test_uniform_walk_is_row_stochastic():
     assert np.allclose(uniform_walk(masks.sinks(30)).sum(axis=1), 1)
+
+
+def test_a_ring_of_many_tokens_is_exact_at_once():
+    found = facts(masks.ring(20_001, 2))
+    assert found.radius == found.diameter == (5000.0, 5000.0)
+
+
+def test_complete_without_self_loops_has_diameter_one():
+    graph = masks.from_adjacency(1 - np.eye(5))
+    assert diameter(graph) == radius(graph) == 1

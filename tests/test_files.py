@@ -35,6 +35,10 @@ def test_bad_files_say_what_is_wrong(array, tmp_path):
     for name in ("corrupt.npy", "corrupt.npz", "corrupt.safetensors", "corrupt.csv"):
         (tmp_path / name).write_text("1,2\n3,nonsense\n")
         cases[name] = "not readable"
+    (tmp_path / "typo.csv").write_text("1.0,2.O\n3,4\n")
+    cases["typo.csv"] = "not readable"
+    (tmp_path / "hole.csv").write_text("1.5,\n3,4\n")
+    cases["hole.csv"] = "not readable"
     (tmp_path / "empty.csv").write_text("")
     cases["empty.csv"] = "holds no array"
     (tmp_path / "kind.xyz").write_text("")
@@ -67,3 +71,18 @@ def test_drawn_tokens_are_what_they_say():
     assert abs(big.std() - 1) < 0.02
     with pytest.raises(ValueError, match="at least 1"):
         tokens.gaussian(0, 3, 3)
+
+
+def test_a_byte_order_mark_costs_no_row(tmp_path):
+    (tmp_path / "excel.csv").write_text("1,2\n3,4\n5,6\n", encoding="utf-8-sig")
+    assert tokens.from_file(tmp_path / "excel.csv").shape == (3, 2)
+
+
+def test_a_folder_in_the_way_is_not_deleted(tmp_path):
+    from dynsim.files import written_whole
+
+    (tmp_path / "mine.nc").mkdir()
+    (tmp_path / "mine.nc" / "data").write_text("precious")
+    with pytest.raises(ValueError, match="is a folder"), written_whole(tmp_path / "mine.nc"):
+        pass
+    assert (tmp_path / "mine.nc" / "data").read_text() == "precious"

@@ -92,3 +92,24 @@ def test_bad_gains_are_refused():
         norms.RMSNorm(eps=-1.0).check(4)
     with pytest.raises(ValueError, match="finite"):
         norms.RMSNorm(gain=np.nan).check(4)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-163, 1e155, 1e300])
+def test_norms_work_at_any_scale(scale):
+    x = np.array([[[3.0, 4.0, 0.0]]])
+    for norm in (norms.Unit(), norms.RMSNorm(eps=0.0), norms.LayerNorm(eps=0.0)):
+        out = np.empty_like(x)
+        normalise(x * scale, *norm.switches(3)[1:], out)
+        assert np.allclose(norm.apply(x * scale), norm.apply(x), rtol=1e-14)
+        assert np.allclose(out, norm.apply(x), rtol=1e-14)
+
+
+def test_a_constant_token_is_exactly_constant():
+    """The mean of three times 0.1 is not 0.1; the token is constant all the same."""
+    x = np.full((1, 1, 3), 0.1)
+    norm, out = norms.LayerNorm(eps=0.0), np.empty((1, 1, 3))
+    assert norm.undefined(x).all()
+    assert np.isnan(norm.apply(x)).all()
+    normalise(x, *norm.switches(3)[1:], out)
+    assert np.isnan(out).all()
+    assert not norms.LayerNorm().apply(x).any()

@@ -190,7 +190,7 @@ def test_overflow_names_layer_and_sample_and_keeps_what_was_computed():
 
 def test_a_token_that_vanishes_under_unit_norm_is_an_error():
     dynamics = AttentionDynamics(masks.complete(2), Weights(Zero(), Identity()), norms.Unit())
-    with pytest.raises(FloatingPointError, match=r"sample 0 .* layer 1"):
+    with pytest.raises(FloatingPointError, match=r"token 0 of sample 0 has no size .* layer 1"):
         simulate(dynamics, np.array([[1.0, 0.0], [-1.0, 0.0]]), 3)
 
 
@@ -226,10 +226,10 @@ def test_long_local_masks_need_no_square_array():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"depth": 0}, "positive whole number"),
-        ({"depth": -3}, "positive whole number"),
-        ({"depth": 2.5}, "positive whole number"),
-        ({"threads": 0}, "at least one thread"),
+        ({"depth": 0}, "whole number, at least 1"),
+        ({"depth": -3}, "whole number, at least 1"),
+        ({"depth": 2.5}, "whole number, at least 1"),
+        ({"threads": 0}, "threads is a whole number"),
         ({"engine": "abacus"}, "numba, reference"),
         ({"x0": np.ones((2, 2, 2, 2))}, "got shape"),
         ({"x0": np.ones((0, 2))}, "got shape"),
@@ -247,9 +247,9 @@ def test_bad_input_is_refused(options, words):
     ("make_record", "words"),
     [
         (lambda: Record(measures=("nu",)), "known are mu"),
-        (lambda: Record(stride=0), "positive number"),
-        (lambda: Record(stride="often"), "positive number"),
-        (lambda: Record(states=-1), "0 .none. or more"),
+        (lambda: Record(stride=0), "at least 1"),
+        (lambda: Record(stride="often"), "at least 1"),
+        (lambda: Record(states=-1), "at least 0"),
     ],
 )
 def test_bad_records_are_refused(make_record, words):
@@ -264,3 +264,34 @@ def test_given_layers_end_where_they_end():
     assert list(run.recorded("attention_entropy")[0]) == [0, 1, 2]
     with pytest.raises(ValueError, match="depth 3 or less"):
         simulate(dynamics, np.ones((3, 2)), 4)
+
+
+def test_a_run_that_ends_early_measures_its_last_state():
+    dynamics = AttentionDynamics(masks.causal(6), Weights(Zero(), Identity()))
+
+    def stop(layers):
+        if layers >= 70:
+            raise KeyboardInterrupt
+
+    record = Record(measures=("rank",), stride=1000, states=1000)
+    with pytest.raises(Stopped) as caught:
+        simulate(dynamics, tokens.gaussian(1, 6, 4), 5000, record=record, progress=stop)
+    kept = caught.value.trajectory
+    assert kept.recorded("rank")[0][-1] == kept.depth
+    assert kept["rank"][0, -1] == 1
+    assert np.array_equal(kept.states[:, -1], kept.final)
+
+
+def test_strides_count_from_the_first_layer_of_the_whole_run():
+    first = simulate(make(), tokens.gaussian(1, 12, 6), 20, record=Record(stride=6, states=6))
+    record = Record(stride=6, states=6)
+    second = simulate(make(), first.final, 20, record=record, start=20)
+    assert {24 - 20, 30 - 20, 36 - 20} <= set(second.state_depths)
+    assert {4, 10, 16} <= set(second.recorded("rank")[0])
+
+
+def test_equal_tokens_have_no_mu_however_many_they_are():
+    x = np.tile([0.1, 0.3, 0.7], (20_000, 1))
+    assert measures_room.mu(x) == 0
+    dynamics = AttentionDynamics(masks.local(20_000), Weights(Zero(), Identity()))
+    assert not simulate(dynamics, x, 1, record=Record(measures=()))["mu"].any()

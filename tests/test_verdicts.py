@@ -56,7 +56,7 @@ def test_antipodal_tokens_are_rank_one_without_consensus():
     x0 = np.array([[1.0, 2.0, 0.0], [-1.0, -2.0, 0.0]])
     found = verdict(run(alone, Orthogonal(), 20, x0=x0))
     assert found.kind == "rank one"
-    assert "not to consensus" in found.sentence
+    assert "not at consensus" in found.sentence
 
 
 def test_all_zero_tokens_are_a_collapse_of_their_own():
@@ -80,3 +80,53 @@ def test_a_verdict_is_json_ready():
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_short_runs_have_a_verdict_too(depth):
     assert verdict(run(masks.local(9), Identity(), depth)).sentence
+
+
+def test_samples_that_differ_are_told_apart():
+    """WU section 4.3.1 at w = 2: most starts collapse, a few keep rank two at equilibrium B."""
+    w = 2.0
+    full = [[0.0, 1.0], [-1 / w, -np.sqrt(1 - 1 / w**2)]]
+    x0 = np.array([full, [[0.0, 1.0], [0.6, 0.8]], full])
+    found = verdict(run(masks.causal(2), Jordan(w), 400, norms.Unit(), x0))
+    assert found.kind == "mixed"
+    assert found.samples["staying"] == 2
+    assert sum(found.samples.values()) == 3
+    assert "2 of 3 samples staying at rank 2" in found.sentence
+
+
+def test_a_sample_at_consensus_does_not_hide_that_others_collapse():
+    x0 = tokens.gaussian(3, 12, 4)
+    x0[0] = 1.0
+    found = verdict(run(masks.local(12), Identity(), 60, x0=x0))
+    assert found.samples == {"floor": 1, "collapsing": 2}
+    assert "1 of 3 samples at consensus from the start" in found.sentence
+
+
+def test_float32_has_a_floor_of_its_own():
+    x0 = tokens.gaussian(2, 8, 3).astype(np.float32)
+    found = verdict(run(masks.causal(8), Identity(), 60, x0=x0))
+    assert found.kind == "floor"
+    assert found.layer < 30
+    assert found.rate == pytest.approx(0.5, abs=0.05)
+
+
+def test_one_token_and_a_start_at_consensus_are_not_collapse():
+    assert verdict(run(masks.complete(1), Identity(), 3)).kind == "none"
+    found = verdict(run(masks.causal(4), Identity(), 3, x0=np.ones((4, 2))))
+    assert "from the start" in found.sentence
+
+
+def test_a_fall_that_speeds_up_is_not_called_a_constant_rate():
+    found = verdict(run(masks.causal_local(24), Identity(), 48))
+    assert found.kind == "collapsing"
+    assert found.steady is False
+    assert "ever faster" in found.sentence
+
+
+def test_growth_is_named():
+    x0 = np.ones((4, 3)) + 1e-4 * tokens.gaussian(2, 4, 3)
+    network = Weights(Zero(), Diagonal(-0.5), shared=True)
+    dynamics = dynsim.AttentionDynamics(masks.local(4), network, skip=1.0)
+    found = verdict(simulate(dynamics, x0, 12))
+    assert found.kind == "spreading"
+    assert found.rate > 1

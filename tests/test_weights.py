@@ -86,7 +86,7 @@ def test_arrays_give_one_matrix_per_head_and_layer(rng):
     with pytest.raises(ValueError, match="dimension 5"):
         w.layer(0, 5)
     with pytest.raises(ValueError, match="2 heads"):
-        Weights(Zero(), FromArray(array), n_heads=3).layer(0, 4)
+        Weights(Zero(), FromArray(array), n_heads=3)
 
 
 @pytest.mark.parametrize(

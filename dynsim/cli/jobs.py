@@ -40,11 +40,13 @@ class Job:
         if options.seed < 0:
             raise ValueError(f"--seed is not negative; got {options.seed}")
         self.record = _record(options)
-        self.x0 = shared.make_tokens(options)
-        mask = shared.make_mask(options, self.x0.shape[-2])
+        graph = shared.read_graph(options)
+        self.x0 = shared.make_tokens(options, graph)
+        mask = graph or shared.make_mask(options, self.x0.shape[-2])
         self.dynamics = shared.make_dynamics(options, mask)
         self.dynamics.check_tokens(self.x0)
         self._check_earlier()
+        self.digest = self._digest()
         self.name = options.name or self._own_name()
 
     def _check_earlier(self) -> None:
@@ -61,16 +63,18 @@ class Job:
                 f"restore them, or start a new run"
             )
 
+    def _digest(self) -> str:
+        """Tells apart runs that compute different things."""
+        everything = [describe(self.dynamics), describe(self.x0), self.depth]
+        everything += [self.options.engine, repr(self.record)]
+        return hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:8]
+
     def _own_name(self) -> str:
-        """A file name that tells the run apart: its main options, and a digest of everything."""
         options = self.options
-        everything = [describe(self.dynamics), describe(self.x0), self.depth, options.engine]
-        everything += [repr(self.record)]
-        digest = hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:8]
-        mask = Path(options.graph).stem if options.graph else options.mask
+        mask = Path(options.graph).stem if options.graph else options.mask or "complete"
         norm = options.norm or ("ln" if options.ln == "on" else "no-ln")
-        weights = options.weights or Path(options.value).stem
-        return file_name(mask, norm, weights, f"T{self.depth}", digest)
+        weights = options.weights or Path(options.value or "gaussian").stem
+        return file_name(mask, norm, weights, f"T{self.depth}", self.digest)
 
     def simulate(self, progress):
         """The trajectory, with the options in its provenance, from depth 0 even if resumed."""
@@ -110,6 +114,8 @@ def prepare(command: argparse.ArgumentParser, options, argv: list[str]) -> list[
         raise ValueError(f"unknown engine {options.engine!r}; known are {', '.join(ENGINES)}")
     if options.threads is not None and options.threads < 1:
         raise ValueError(f"--threads is at least 1; got {options.threads}")
+    if options.resume:
+        _check_resumed(command, options)
     if not options.compare:
         return [Job(options)]
     if options.resume:
@@ -122,18 +128,36 @@ def prepare(command: argparse.ArgumentParser, options, argv: list[str]) -> list[
             f"got {options.compare!r}"
         )
     jobs = []
-    for value in dict.fromkeys(word.strip() for word in values.split(",") if word.strip()):
+    separator = ";" if ";" in values else ","
+    for value in dict.fromkeys(word.strip() for word in values.split(separator) if word.strip()):
         varied = command.parse_args([*_without(argv, f"--{key}"), f"--{key}={value}"])
         varied.name = varied.name and file_name(varied.name, key, value)
         jobs.append(Job(varied, label=f"{key} {value}"))
     if not jobs:
         raise ValueError(f"--compare {key}= needs at least one value")
+    for k, job in enumerate(jobs):
+        for other in jobs[:k]:
+            if other.digest == job.digest:
+                raise ValueError(
+                    f"{other.label!r} and {job.label!r} are one and the same run: --{key} changes "
+                    f"nothing beside the other options; compare something else"
+                )
     return jobs
 
 
 def file_name(*words: str) -> str:
-    """The words joined, fit for a file name."""
-    return re.sub(r"[^A-Za-z0-9.=+_-]+", "-", "_".join(words))
+    """The words joined, each cut to 60 characters, fit for a file name."""
+    return re.sub(r"[^A-Za-z0-9.=+_-]+", "-", "_".join(word[:60] for word in words))
+
+
+def _check_resumed(command: argparse.ArgumentParser, options) -> None:
+    """A resumed run keeps its options: refuse those that would be ignored."""
+    kept = {"depth", "resume", *OUTPUT_OPTIONS}
+    for key, default in vars(command.parse_args([])).items():
+        if key not in kept and getattr(options, key) != default:
+            raise ValueError(
+                f"--resume keeps the options of the saved run; leave --{key.replace('_', '-')} out"
+            )
 
 
 def _without(argv: list[str], flag: str) -> list[str]:

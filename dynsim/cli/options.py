@@ -16,28 +16,34 @@ from dynsim.norms import NORMS
 from dynsim.weights import WEIGHTS, FromArray, Weights
 
 __all__ = [
+    "OneLineParser",
     "add_dynamics_options",
     "add_mask_options",
     "add_token_options",
     "make_dynamics",
     "make_mask",
     "make_tokens",
+    "read_graph",
 ]
 
 DEFAULT_TOKENS, DEFAULT_DIM, DEFAULT_SAMPLES = 64, 32, 16
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}; see --help\n")
 
 
 def add_mask_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("mask", "who may attend to whom")
     group.add_argument(
         "--mask",
-        default="complete",
         metavar="NAME[:PARAM...]",
         help=f"{specs.usage(masks.MASKS, given=('n', 'window'))} (default: complete)",
     )
-    group.add_argument(
-        "--window", type=int, default=1, metavar="W", help="reach of masks with a window (1)"
-    )
+    group.add_argument("--window", type=int, metavar="W", help="reach of masks with a window (1)")
     group.add_argument(
         "--graph",
         metavar="FILE",
@@ -65,13 +71,11 @@ def add_dynamics_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--value",
-        default="gaussian",
         metavar="NAME[:PARAM]|FILE",
         help=f"W_V: {specs.usage(WEIGHTS)}, or a file (default: gaussian)",
     )
     group.add_argument(
         "--scores",
-        default="gaussian",
         metavar="NAME[:PARAM]|FILE",
         help="M = W_Q W_K^T / sqrt(d_QK): the same names, or a file (default: gaussian)",
     )
@@ -128,7 +132,16 @@ def _positive(name: str, value: int) -> int:
     return value
 
 
-def make_tokens(options) -> np.ndarray:
+def read_graph(options):
+    """The graph of --graph, or None. Raises ValueError when --mask or --window is given too."""
+    if options.graph is None:
+        return None
+    if options.mask is not None or options.window is not None:
+        raise ValueError("--graph is the mask itself; leave --mask and --window out")
+    return masks.from_file(options.graph)
+
+
+def make_tokens(options, graph) -> np.ndarray:
     """The input (samples, N, d), or (N, d) as a file gives it."""
     for name in ("tokens", "dim", "samples"):
         if getattr(options, name) is not None:
@@ -137,11 +150,13 @@ def make_tokens(options) -> np.ndarray:
         raise ValueError("--x0 and --text both give the input; choose one")
     if options.x0:
         return _checked_sizes(tokens.from_file(options.x0), options)
-    n = options.tokens or _graph_size(options) or DEFAULT_TOKENS
+    n = options.tokens or (graph.number_of_nodes() if graph else DEFAULT_TOKENS)
     samples = options.samples or DEFAULT_SAMPLES
     if options.text:
         if options.embed != "minilm":
             raise ValueError(f"unknown embedding {options.embed!r}; known are minilm")
+        if options.dim not in (None, minilm.DIM):
+            raise ValueError(f"--dim {options.dim} does not fit --text: minilm has {minilm.DIM}")
         return minilm.embed(_read_text(options.text), n, samples)
     if options.start not in tokens.TOKENS:
         raise ValueError(f"unknown start {options.start!r}; known are {', '.join(tokens.TOKENS)}")
@@ -174,19 +189,14 @@ def _read_text(path: str) -> str:
     return text
 
 
-def _graph_size(options) -> int | None:
-    return masks.from_file(options.graph).number_of_nodes() if options.graph else None
-
-
 def _weights_dim(options) -> int | None:
     return _make_weights(options).dim
 
 
 def make_mask(options, n: int):
-    """The mask graph for n tokens."""
-    if options.graph:
-        return masks.from_file(options.graph)
-    return specs.build("mask", masks.MASKS, options.mask, n, given={"window": options.window})
+    """The mask graph of --mask for n tokens."""
+    given = {} if options.window is None else {"window": options.window}
+    return specs.build("mask", masks.MASKS, options.mask or "complete", n, given=given)
 
 
 def make_dynamics(options, mask) -> AttentionDynamics:
@@ -205,6 +215,12 @@ def make_dynamics(options, mask) -> AttentionDynamics:
 
 def _make_weights(options):
     if options.weights:
+        rivals = ("value", "scores", "heads", "d_qk", "mix")
+        if options.shared or any(getattr(options, name) is not None for name in rivals):
+            raise ValueError(
+                "--weights brings all matrices; leave --value, --scores, --heads, --d-qk, --mix "
+                "and --shared out"
+            )
         model, _, number = options.weights.partition(":")
         if model != "minilm" or not number.isdecimal():
             raise ValueError(
@@ -212,8 +228,8 @@ def _make_weights(options):
                 f"minilm:{minilm.N_LAYERS - 1}"
             )
         return minilm.attention(int(number))
-    scores = _family("scores", options.scores, "M")
-    value = _family("value", options.value, "W_V")
+    scores = _family("scores", options.scores or "gaussian", "M")
+    value = _family("value", options.value or "gaussian", "W_V")
     return Weights(
         scores=scores,
         value=value,

@@ -33,14 +33,14 @@ EXPORTS = {
 }
 
 
-def check(options) -> list[str]:
+def check(options, jobs: list[Job]) -> list[str]:
     """Make sure that the output can be written; the exports that are asked for."""
     exports = [word.strip() for word in options.export.split(",") if word.strip()]
     for export in exports:
         if export not in EXPORTS:
             raise ValueError(f"unknown export {export!r}; known are {', '.join(EXPORTS)}")
     if options.name and options.name != file_name(options.name):
-        raise ValueError(f"--name is letters, digits and .=+_-; got {options.name!r}")
+        raise ValueError(f"--name is up to 60 letters, digits and .=+_-; got {options.name!r}")
     folder = Path(options.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -50,6 +50,9 @@ def check(options) -> list[str]:
         raise ValueError(
             f"--out {folder}: cannot write there ({error.strerror}); choose another folder"
         ) from None
+    for job in jobs:
+        if (folder / f"{job.name}.nc").is_dir():
+            raise ValueError(f"{folder / job.name}.nc is a folder; choose another --name or --out")
     return exports
 
 
@@ -69,7 +72,7 @@ def write_summary(jobs: list[Job], done: dict, options) -> list[str]:
         name = options.name or file_name("compare", options.compare, digest)
     stem = Path(options.out) / name
     with written_whole(f"{stem}.json") as temporary:
-        temporary.write_text(json.dumps(_summary(done, options)) + "\n")
+        temporary.write_text(json.dumps(_summary(done, options), allow_nan=False) + "\n")
     return [f"{stem}.json", *_figure(jobs, done, options, stem)]
 
 
@@ -78,11 +81,11 @@ def _figure(jobs, done, options, stem: Path) -> list[str]:
         return []
     from dynsim import plots
 
-    runs = {label: trajectory for label, (_, trajectory, _) in done.items()}
+    runs = {label: trajectory for label, (_, trajectory, _, _) in done.items()}
     if options.compare:
         title = f"comparing {options.compare.replace(',', ', ')}"
     else:
-        facts, _, verdict = done[jobs[0].label]
+        facts, _, verdict, _ = done[jobs[0].label]
         title = f"{facts.name}, {type(jobs[0].dynamics.norm).__name__}: {verdict.sentence}"
     path = f"{stem}.{options.format}"
     plots.save(plots.rank_trajectory(runs, title), path)
@@ -98,7 +101,7 @@ def _summary(done: dict, options) -> dict:
 
 def print_json(done: dict, files: list[str], options) -> None:
     """One object on standard output, and nothing else."""
-    print(json.dumps({**(_summary(done, options) if done else {}), "files": files}))
+    print(json.dumps({**_summary(done, options), "files": files}, allow_nan=False))
 
 
 def print_report(jobs: list[Job], done: dict, files: list[str]) -> None:
@@ -115,10 +118,10 @@ def print_report(jobs: list[Job], done: dict, files: list[str]) -> None:
         console.print(f"input     {_input_words(first)}; first run:")
         console.print(f"dynamics  {report.describe_dynamics(first.dynamics)}\n")
         console.print(report.comparison_table(done), "")
-        for label, (_, _, verdict) in done.items():
+        for label, (_, _, verdict, _) in done.items():
             console.print(f"{label}: {verdict.sentence}")
-    elif done:
-        facts, trajectory, verdict = done[first.label]
+    else:
+        facts, trajectory, verdict, _ = done[first.label]
         for name, value in report.describe_mask(facts):
             console.print(f"{name:<10}{value}")
         console.print(f"dynamics  {report.describe_dynamics(first.dynamics)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ EPILOG = """examples:
       sliding window +-1 with WU's LayerNorm, fresh random weights
   python -m dynsim.run --compare mask=global,causal,local,causal-local --ln on
       four masks in one figure and table (the shape of WU's Fig. 2)
-  python -m dynsim.run --mask causal --scores zero --value jordan:6 --tokens 5 --dim 5 --ln on
-      WU's Theorem 3: layers that keep every rank
+  python -m dynsim.run --mask causal --scores zero --value jordan:2 --tokens 2 --dim 2 --ln on \
+                       --samples 200 --depth 2000
+      WU, section 4.3.1: most starts collapse, some keep rank two
   python -m dynsim.run --text README.md --weights minilm:0 --ln on --skip 1
       real text through one real layer's matrices (needs dynsim[models])
   python -m dynsim.run --resume results/NAME.nc --depth 1000
@@ -29,7 +31,7 @@ EPILOG = """examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = shared.OneLineParser(
         prog="dynsim run",
         description="Iterate self-attention, draw the rank trajectory and say if it collapses.",
         epilog=EPILOG,
@@ -45,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--compare",
         metavar="OPTION=A,B,...",
-        help="overlay runs that differ in one option: mask=global,local,causal, ln=on,off, ...",
+        help="overlay runs that differ in one option: mask=global,local,causal, ln=on,off, ... "
+        "(separate values that hold commas by ';')",
     )
     group.add_argument(
         "--resume",
@@ -86,11 +89,18 @@ def main(argv: list[str] | None = None) -> int:
     options = command.parse_args(argv)
     with _terminate_as_interrupt():
         try:
-            exports = output.check(options)
             jobs = prepare(command, options, argv)
+            exports = output.check(options, jobs)
             return _carry_out(jobs, options, exports)
-        except (ValueError, ImportError) as error:
+        except BrokenPipeError:  # the reader of our output went away, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except (ValueError, ImportError, OSError) as error:
             print(f"{command.prog}: error: {_one_line(error)}", file=sys.stderr)
+            return 2
+        except MemoryError as error:
+            advice = "use fewer tokens, dimensions or samples"
+            print(f"{command.prog}: error: {_one_line(error)}; {advice}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print(f"{command.prog}: interrupted; nothing was left half written", file=sys.stderr)
@@ -104,19 +114,19 @@ def _carry_out(jobs: list[Job], options, exports: list[str]) -> int:
     done, files, status = {}, [], 0
     with output.progress() as report:
         for job in jobs:
+            error = None
             try:
                 trajectory = job.simulate(report(job))
             except (Overflow, Stopped) as ended:
-                trajectory, status = ended.trajectory, 1 if isinstance(ended, Overflow) else 130
-                print(f"dynsim run: {_one_line(ended)}", file=sys.stderr)
+                trajectory, error = ended.trajectory, _one_line(ended)
+                status = 1 if isinstance(ended, Overflow) else 130
+                print(f"dynsim run: {job.label}{': ' * bool(job.label)}{error}", file=sys.stderr)
             files += output.write(job, trajectory, options, exports)
-            if trajectory.depth:
-                found = facts(job.dynamics.mask)
-                done[job.label] = (found, trajectory, verdict(trajectory))
-            if status:
+            found = facts(job.dynamics.mask)
+            done[job.label] = (found, trajectory, verdict(trajectory), error)
+            if status == 130:
                 break
-    if done:
-        files += output.write_summary(jobs, done, options)
+    files += output.write_summary(jobs, done, options)
     if options.json:
         output.print_json(done, files, options)
     else:

@@ -39,7 +39,7 @@ def build(kind: str, registry: Mapping[str, Callable], text: str, *args, given: 
         raise ValueError(f"unknown {kind} {name!r}; known are {', '.join(registry)}")
     constructor = registry[name]
     signature = inspect.signature(constructor).parameters
-    names = sorted(list(signature)[len(args) :], key=lambda key: key in given)  # given ones last
+    names = sorted(list(signature)[len(args) :], key=lambda key: key == "window")  # an option, too
     keywords = {key: value for key, value in given.items() if key in names}
     for position, word in enumerate(words):
         key, equals, value = word.rpartition("=")
@@ -76,9 +76,11 @@ def _convert(kind: str, name: str, key: str, text: str, annotation: str):
             numbers = [float(cell) for cell in text.split(",")]
             if len(numbers) == 1:
                 return numbers[0]
-            if "tuple" in annotation:
+            if "ndarray" in annotation:
                 return tuple(numbers)
             raise ValueError
     except ValueError:
-        raise ValueError(f"{key} of {kind} {name!r} is {annotation}; got {text!r}") from None
+        words = "a whole number" if wanted == "int" else "a number"
+        words += " or a list A,B,..." if "ndarray" in annotation else ""
+        raise ValueError(f"{key} of {kind} {name!r} is {words}; got {text!r}") from None
     return text

@@ -33,14 +33,19 @@ def multiply(a, b, out):
 
 
 @njit(cache=True, nogil=True)
-def _project(x, w, h, query, key_t, value):
-    """Q = x W_Q + b, K^T and V of head h, for one sample."""
+def _queries_and_keys(x, w, h, query, key_t):
+    """Q = x W_Q + b and K^T of head h, for one sample."""
     multiply(x, w.query[h], query)
     query += w.query_bias[h]
     if w.key.size:
         key_t[:, :] = np.ascontiguousarray(_product(x, w.key[h]).T)
     else:
         key_t[:, :] = x.T
+
+
+@njit(cache=True, nogil=True)
+def _values(x, w, h, value):
+    """V of head h, for one sample."""
     if w.value.size:
         multiply(x, w.value[h], value)
     else:
@@ -119,7 +124,8 @@ def attend_ranges(x, lo, hi, w, out):
     for s in range(x.shape[0]):
         out[s] = w.output_bias
         for h in range(len(w.query)):
-            _project(x[s], w, h, query, key_t, value)
+            _queries_and_keys(x[s], w, h, query, key_t)
+            _values(x[s], w, h, value)
             for i in range(x.shape[1]):
                 p = scores[: hi[i] - lo[i]]
                 _range_scores(query[i], key_t, lo[i], hi[i], p)
@@ -136,7 +142,8 @@ def attend_rows(x, indptr, indices, w, out):
     for s in range(x.shape[0]):
         out[s] = w.output_bias
         for h in range(len(w.query)):
-            _project(x[s], w, h, query, key_t, value)
+            _queries_and_keys(x[s], w, h, query, key_t)
+            _values(x[s], w, h, value)
             for i in range(x.shape[1]):
                 neighbours = indices[indptr[i] : indptr[i + 1]]
                 p = scores[: len(neighbours)]
@@ -151,12 +158,12 @@ def attend_rows(x, indptr, indices, w, out):
 @njit(cache=True, nogil=True)
 def entropy_ranges(x, lo, hi, w, out):
     """out[s] = entropy of the attention rows of x[s] in nats, mean over heads and tokens."""
-    query, key_t, value, _ = _buffers(x, w)
+    query, key_t, _, _ = _buffers(x, w)
     scores = np.empty(x.shape[1], x.dtype)
     for s in range(x.shape[0]):
         total = 0.0
         for h in range(len(w.query)):
-            _project(x[s], w, h, query, key_t, value)
+            _queries_and_keys(x[s], w, h, query, key_t)
             for i in range(x.shape[1]):
                 p = scores[: hi[i] - lo[i]]
                 _range_scores(query[i], key_t, lo[i], hi[i], p)
@@ -168,12 +175,12 @@ def entropy_ranges(x, lo, hi, w, out):
 @njit(cache=True, nogil=True)
 def entropy_rows(x, indptr, indices, w, out):
     """As `entropy_ranges`, for compressed rows."""
-    query, key_t, value, _ = _buffers(x, w)
+    query, key_t, _, _ = _buffers(x, w)
     scores = np.empty(np.diff(indptr).max(), x.dtype)
     for s in range(x.shape[0]):
         total = 0.0
         for h in range(len(w.query)):
-            _project(x[s], w, h, query, key_t, value)
+            _queries_and_keys(x[s], w, h, query, key_t)
             for i in range(x.shape[1]):
                 neighbours = indices[indptr[i] : indptr[i + 1]]
                 p = scores[: len(neighbours)]

@@ -10,23 +10,29 @@ from numba import njit
 def normalise(x, centre, scale, shift, gain, bias, out):
     """out = gain (x - centre mean) scale / sqrt(||x - centre mean||^2 + shift) + bias, by token.
 
-    x, out (S, N, d), may be one array. A token of no size gives NaN or infinity.
+    x, out (S, N, d), may be one array. A token of no size gives NaN unless shift > 0.
     """
     d = x.shape[2]
+    row = np.empty(d)
     for s in range(x.shape[0]):
         for i in range(x.shape[1]):
-            mean = 0.0
-            if centre:
+            row[:] = x[s, i]
+            if centre:  # from the first entry: a constant token gives exactly 0
+                row -= row[0]
+                row -= row.sum() / d
+            unit = 0.0  # squares neither vanish nor overflow
+            for k in range(d):
+                unit = max(unit, abs(row[k]))
+            if unit == 0.0:
+                factor = math.nan if shift == 0.0 else 0.0
+                unit = 1.0
+            else:
+                squared = 0.0
                 for k in range(d):
-                    mean += x[s, i, k]
-                mean /= d
-            squared = 0.0
+                    squared += (row[k] / unit) ** 2
+                factor = scale / math.sqrt(squared + shift / unit / unit)
             for k in range(d):
-                squared += (x[s, i, k] - mean) ** 2
-            root = math.sqrt(squared + shift)
-            factor = scale / root if root > 0.0 else math.nan
-            for k in range(d):
-                out[s, i, k] = gain[k] * ((x[s, i, k] - mean) * factor) + bias[k]
+                out[s, i, k] = gain[k] * (row[k] / unit * factor) + bias[k]
 
 
 @njit(cache=True, nogil=True)
@@ -69,7 +75,7 @@ def observe(x, out):
             out[:, s] = math.nan
             continue
         unit = top if top > 0.0 else 1.0
-        mean[:] = 0.0
+        mean[:] = 0.0  # of the tokens less the first: exactly 0 for equal tokens
         directions[:] = 0.0
         smallest, largest, squares, aligned, spread = math.inf, 0.0, 0.0, 0.0, 0.0
         directed = 0
@@ -77,7 +83,7 @@ def observe(x, out):
             squared = 0.0
             for k in range(d):
                 squared += (x[s, i, k] / unit) ** 2
-                mean[k] += x[s, i, k] / unit
+                mean[k] += (x[s, i, k] - x[s, 0, k]) / unit / n
             norm = math.sqrt(squared)
             smallest, largest = min(smallest, norm), max(largest, norm)
             squares += squared
@@ -87,7 +93,7 @@ def observe(x, out):
                     directions[k] += x[s, i, k] / unit / norm
         for i in range(n):
             for k in range(d):
-                spread += (x[s, i, k] / unit - mean[k] / n) ** 2
+                spread += ((x[s, i, k] - x[s, 0, k]) / unit - mean[k]) ** 2
         for k in range(d):
             aligned += directions[k] ** 2
         out[0, s] = unit * math.sqrt(spread)

@@ -99,7 +99,7 @@ def _draw_lines(axes, runs, names: Mapping[str, str], title: str, scale=np.asarr
         tones = [
             f"{text} ({tone})" for text, tone in zip(names.values(), ("dark", "pale"), strict=True)
         ]
-        axes.set_title(" and ".join(tones), fontsize=10)
+        axes.set_title(" and ".join(tones), fontsize=9)
 
 
 def _note(axes, text: str) -> None:

@@ -196,7 +196,7 @@ def _open(trajectory: Trajectory) -> Verdict:
 def _range(values: np.ndarray) -> str:
     """The median, or the range where samples differ much."""
     low, middle, high = np.percentile(values, [0, 50, 100])
-    return f"{middle:.2g}" if high <= 1.5 * low else f"{low:.2g} to {high:.2g}"
+    return f"{middle:.2g}" if high <= 1.5 * low else f"{low:.2g}–{high:.2g}"
 
 
 def _span(first, last) -> str:

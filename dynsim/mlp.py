@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dynsim.seeds import MLPS as MLP_STREAM
+from dynsim.seeds import stream
 from dynsim.values import Value
-from dynsim.weights import _stream
 
 __all__ = ["ACTIVATIONS", "MLPS", "FixedMLP", "GaussianMLP", "MLPWeights", "NoMLP"]
-
-_MLPS = 3  # stream of the seed
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
@@ -79,7 +78,7 @@ class GaussianMLP(Value):
 
 @lru_cache(maxsize=8)
 def _draw(mlp: GaussianMLP, t: int, d: int) -> MLPWeights:
-    rng, m = _stream(mlp.seed, _MLPS, t), mlp.width * d
+    rng, m = stream(mlp.seed, MLP_STREAM, t), mlp.width * d
     W_1 = rng.standard_normal((d, m)) * (mlp.sigma / d**0.5)
     W_2 = rng.standard_normal((m, d)) * (mlp.sigma / m**0.5)
     return MLPWeights(W_1, np.zeros(m), W_2, np.zeros(d))

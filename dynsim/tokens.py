@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["TOKENS", "from_file", "gaussian", "sphere"]
+from dynsim.seeds import TOKENS as TOKEN_STREAM
+from dynsim.seeds import stream
 
-_TOKENS = 0  # stream of the seed; weights use others
+__all__ = ["TOKENS", "from_file", "gaussian", "sphere"]
 
 
 def gaussian(samples: int, n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -20,8 +21,8 @@ def gaussian(samples: int, n: int, d: int, seed: int = 0) -> np.ndarray:
     for name, value in (("samples", samples), ("tokens", n), ("dimensions", d)):
         if value < 1:
             raise ValueError(f"the number of {name} is at least 1; got {value}")
-    streams = (np.random.SeedSequence(seed, spawn_key=(_TOKENS, s)) for s in range(samples))
-    return np.stack([np.random.default_rng(s).standard_normal((n, d)) for s in streams])
+    draws = (stream(seed, TOKEN_STREAM, s).standard_normal((n, d)) for s in range(samples))
+    return np.stack(list(draws))
 
 
 def sphere(samples: int, n: int, d: int, seed: int = 0) -> np.ndarray:

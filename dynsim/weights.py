@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dynsim.seeds import SCORES, VALUES, stream
 from dynsim.values import Value
 
 __all__ = [
@@ -76,8 +77,8 @@ class LayerWeights(NamedTuple):
 class Family(Value):
     """A family of d x d matrices: `draw` gives one per head."""
 
-    #: A random family gives another matrix in every layer unless the weights are shared.
-    random = False
+    #: True when there is another matrix in every layer, unless the weights are shared.
+    varies = False
 
     def matrix(self, d: int, rng: np.random.Generator) -> np.ndarray:
         raise NotImplementedError
@@ -114,7 +115,7 @@ class Zero(Family):
 class Orthogonal(Family):
     """Orthogonal, uniform over the group (Haar): QR of a Gaussian matrix with R's signs moved."""
 
-    random = True
+    varies = True
 
     def matrix(self, d, rng):
         q, r = np.linalg.qr(rng.standard_normal((d, d)))
@@ -131,7 +132,7 @@ class Gaussian(Family):
     """
 
     sigma: float = 1.0
-    random = True
+    varies = True
 
     def __post_init__(self):
         if not (np.isfinite(self.sigma) and self.sigma > 0):
@@ -203,8 +204,8 @@ class FromArray(Family):
             raise ValueError("a weight matrix is finite; found NaN or infinity in it")
 
     @property
-    def random(self):
-        return self.array.ndim == 4  # another matrix in every layer
+    def varies(self):
+        return self.array.ndim == 4
 
     def draw(self, n_heads, d, rng, layer=0):
         array = self.array
@@ -244,9 +245,6 @@ WEIGHTS = {
 
 
 # --- weights of a whole network -----------------------------------------------------------------
-
-# Streams of the seed: tokens use 0, scores 1, values 2, MLPs 3 (see tokens.py and mlp.py).
-_SCORES, _VALUES = 1, 2
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -301,7 +299,7 @@ class Weights(Value):
     @property
     def is_constant(self) -> bool:
         """True when all layers have the same matrices."""
-        return self.shared or not (self.scores.random or self.value.random)
+        return self.shared or not (self.scores.varies or self.value.varies)
 
     @property
     def dim(self) -> int | None:
@@ -327,7 +325,7 @@ class Weights(Value):
         n_heads = self.n_heads
         d_qk = self.d_qk if self.d_qk is not None else self.scores.default_d_qk(n_heads, d)
         empty = np.zeros((n_heads, 0, 0))
-        rng = _stream(self.seed, _SCORES, t)
+        rng = stream(self.seed, SCORES, t)
         if isinstance(self.scores, Gaussian):
             width = _head_width(n_heads, d)
             query = self.scores.factor(n_heads, d, width, d, rng)
@@ -337,7 +335,7 @@ class Weights(Value):
         else:
             query, key = _draw_family(self.scores, n_heads, d, rng, t), empty
         query = np.ascontiguousarray(query / d_qk**0.5)
-        rng = _stream(self.seed, _VALUES, t)
+        rng = stream(self.seed, VALUES, t)
         if isinstance(self.value, Gaussian) and n_heads > 1:
             width = _head_width(n_heads, d)
             value = self.value.factor(n_heads, d, width, d, rng)
@@ -359,10 +357,6 @@ def _draw_family(family: Family, n_heads: int, d: int, rng, t: int) -> np.ndarra
 @lru_cache(maxsize=8)
 def _cached_layer(weights: Weights, t: int, d: int) -> LayerWeights:
     return weights._draw(t, d)
-
-
-def _stream(seed: int, *key: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -34,6 +34,7 @@ def carry_out(
     name: str, experiment: ModuleType, settings: str, seed: int, folder: Path, progress
 ) -> Verdict:
     """Compute, judge and draw; write NAME.png, NAME.npz and NAME.json, each whole or not at all."""
+    commit = _commit()  # of the code that runs, before the figures change the tree
     begun = time.perf_counter()
     data = experiment.compute(experiment.SETTINGS[settings], seed, progress)
     runtime = time.perf_counter() - begun
@@ -50,7 +51,7 @@ def carry_out(
         "runtime_s": round(runtime, 1),
         "versions": {p: version(p) for p in ("dynsim", "numpy", "numba", "matplotlib")}
         | {"python": platform.python_version()},
-        "commit": _commit(),
+        "commit": commit,
     }
     with written_whole(folder / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(sidecar, indent=2) + "\n")

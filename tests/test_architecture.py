@@ -12,11 +12,10 @@ ROOT = Path(__file__).parent.parent
 #: Rooms from the ground up: a room may import those on floors below its own.
 FLOORS = [
     ["kernels"],
-    ["values", "files"],
+    ["values", "files", "seeds"],
     ["layout"],
     ["masks", "walk"],
-    ["connectivity", "tokens", "weights", "norms"],
-    ["mlp"],
+    ["connectivity", "tokens", "weights", "norms", "mlp"],
     ["dynamics", "measures"],
     ["minilm"],
     ["engines.reference", "engines.compiled"],

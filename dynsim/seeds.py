@@ -1,0 +1,19 @@
+"""Random streams: one integer seeds everything, and each draw has a stream of its own.
+
+A stream depends on the seed and its key alone, so results do not depend on the order of draws, on
+how many samples or layers there are, or on threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["MLPS", "SCORES", "TOKENS", "VALUES", "stream"]
+
+#: First part of a key: what is drawn. The second is the sample or the layer.
+TOKENS, SCORES, VALUES, MLPS = range(4)
+
+
+def stream(seed: int, *key: int) -> np.random.Generator:
+    """The generator of this key, after `numpy.random.SeedSequence`."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))

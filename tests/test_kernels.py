@@ -25,11 +25,11 @@ MASKS = {
 
 
 def compiled(graph):
-    """(attend, entropy, mask arrays) for a mask, by its layout."""
+    """(kernel, mask arrays) for a mask, by its layout."""
     layout = compile_layout(graph)
     if isinstance(layout, Ranges):
-        return attention.attend_ranges, attention.entropy_ranges, (layout.lo, layout.hi)
-    return attention.attend_rows, attention.entropy_rows, (layout.indptr, layout.indices)
+        return attention.attend_ranges, (layout.lo, layout.hi)
+    return attention.attend_rows, (layout.indptr, layout.indices)
 
 
 def allowed(graph):
@@ -45,7 +45,7 @@ def allowed(graph):
 def test_attention_matches_the_naive_twin(kind, seed, heads, sigma):
     n, d = 6, 4
     graph = MASKS[kind](n)
-    attend, entropy, mask = compiled(graph)
+    attend, mask = compiled(graph)
     rng = np.random.default_rng(seed)
     layer = Weights(Gaussian(sigma), n_heads=heads, seed=seed).layer(0, d)
     layer = layer._replace(
@@ -53,8 +53,7 @@ def test_attention_matches_the_naive_twin(kind, seed, heads, sigma):
     )
     x = tokens.gaussian(2, n, d, seed)
     out, entropies = np.empty_like(x), np.empty(2)
-    attend(x, *mask, layer, out)
-    entropy(x, *mask, layer, entropies)
+    attend(x, *mask, layer, out, entropies)
     pairs = naive.heads_of(layer)
     for s in range(2):
         expected = naive.attend(x[s], pairs, allowed(graph), layer.output_bias)
@@ -67,12 +66,11 @@ def test_attention_matches_the_naive_twin(kind, seed, heads, sigma):
 @pytest.mark.parametrize("kind", MASKS)
 def test_softmax_is_safe_for_scores_of_ten_thousand(kind):
     n = 5
-    attend, entropy, mask = compiled(MASKS[kind](n))
+    attend, mask = compiled(MASKS[kind](n))
     layer = Weights(Identity(), Identity()).layer(0, 2)
     x = np.array([[[100.0, 0.0], [-100.0, 0.0], [0.0, 100.0], [100.0, 1.0], [0.0, 0.0]]])
     out, entropies = np.empty_like(x), np.empty(1)
-    attend(x, *mask, layer, out)
-    entropy(x, *mask, layer, entropies)
+    attend(x, *mask, layer, out, entropies)
     expected = naive.attend(x[0], naive.heads_of(layer), allowed(MASKS[kind](n)))
     assert np.allclose(out[0], expected, rtol=1e-12, atol=1e-12)
     assert 0 <= entropies[0] <= np.log(n)
@@ -81,12 +79,12 @@ def test_softmax_is_safe_for_scores_of_ten_thousand(kind):
 @pytest.mark.parametrize("kind", MASKS)
 def test_float32_stays_float32_and_close(kind):
     n, d = 7, 4
-    attend, _, mask = compiled(MASKS[kind](n))
+    attend, mask = compiled(MASKS[kind](n))
     layer = Weights(Gaussian(2.0)).layer(0, d)
     x = tokens.gaussian(1, n, d)
     exact, rough = np.empty_like(x), np.empty(x.shape, np.float32)
-    attend(x, *mask, layer, exact)
-    attend(x.astype(np.float32), *mask, layer.astype(np.float32), rough)
+    attend(x, *mask, layer, exact, np.empty(1))
+    attend(x.astype(np.float32), *mask, layer.astype(np.float32), rough, np.empty(1))
     assert np.allclose(rough, exact, rtol=1e-4, atol=1e-5)
 
 

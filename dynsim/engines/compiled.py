@@ -26,10 +26,10 @@ class CompiledEngine:
         layout = dynamics.layout
         if isinstance(layout, Ranges):
             self._mask = (layout.lo, layout.hi)
-            self._attend, self._entropy = kernels.attend_ranges, kernels.entropy_ranges
+            self._kernel = kernels.attend_ranges
         else:
             self._mask = (layout.indptr, layout.indices)
-            self._attend, self._entropy = kernels.attend_rows, kernels.entropy_rows
+            self._kernel = kernels.attend_rows
 
     def advance(self, x, start, stop):
         layers = range(start, stop)
@@ -50,11 +50,13 @@ class CompiledEngine:
     def attention_entropy(self, x, t):
         seen = self._normalised("before", x, self.dynamics.norm)
         weights = self._weights(t, x)
-        out = np.empty(len(x))
-        self._over_samples(
-            lambda part: self._entropy(seen[part], *self._mask, weights, out[part]), len(x)
-        )
-        return out
+        out, entropy = np.empty_like(x), np.empty(len(x))
+
+        def work(part):
+            self._kernel(seen[part], *self._mask, weights, out[part], entropy[part])
+
+        self._over_samples(work, len(x))
+        return entropy
 
     def _weights(self, t, x):
         return self.dynamics.weights.layer(t, x.shape[-1]).astype(x.dtype)
@@ -71,7 +73,10 @@ class CompiledEngine:
 
     def _layer(self, x, t, weights):
         dynamics = self.dynamics
-        x = self._sublayer(x, lambda z, y: self._attend(z, *self._mask, weights, y), dynamics.norm)
+        entropy = np.empty(len(x))
+        x = self._sublayer(
+            x, lambda z, y: self._kernel(z, *self._mask, weights, y, entropy), dynamics.norm
+        )
         if not dynamics.mlp.active:
             return x
         W_1, b_1, W_2, b_2 = (

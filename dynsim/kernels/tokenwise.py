@@ -5,8 +5,10 @@ import math
 import numpy as np
 from numba import njit
 
+kernel = njit(cache=True, nogil=True, error_model="numpy")
 
-@njit(cache=True, nogil=True)
+
+@kernel
 def normalise(x, centre, scale, shift, gain, bias, out):
     """out = gain (x - centre mean) scale / sqrt(||x - centre mean||^2 + shift) + bias, by token.
 
@@ -16,12 +18,15 @@ def normalise(x, centre, scale, shift, gain, bias, out):
     row = np.empty(d)
     for s in range(x.shape[0]):
         for i in range(x.shape[1]):
-            row[:] = x[s, i]
-            if centre:  # from the first entry: a constant token gives exactly 0
-                row -= row[0]
-                row -= row.sum() / d
+            first = x[s, i, 0] if centre else 0.0  # a constant token gives exactly 0
+            mean = 0.0
+            if centre:
+                for k in range(d):
+                    mean += x[s, i, k] - first
+                mean /= d
             unit = 0.0  # squares neither vanish nor overflow
             for k in range(d):
+                row[k] = x[s, i, k] - first - mean
                 unit = max(unit, abs(row[k]))
             if unit == 0.0:
                 factor = math.nan if shift == 0.0 else 0.0
@@ -35,26 +40,29 @@ def normalise(x, centre, scale, shift, gain, bias, out):
                 out[s, i, k] = gain[k] * (row[k] / unit * factor) + bias[k]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def perceptron(x, W_1, b_1, W_2, b_2, is_gelu, out):
     """out = activation(x W_1 + b_1) W_2 + b_2, by token; activation GELU (exact) or ReLU."""
     hidden = np.empty(len(b_1), x.dtype)
+    root = math.sqrt(2.0)
     for s in range(x.shape[0]):
         for i in range(x.shape[1]):
-            hidden[:] = b_1
+            for j in range(len(hidden)):
+                hidden[j] = b_1[j]
             for k in range(x.shape[2]):
                 factor = x[s, i, k]
                 for j in range(len(hidden)):
                     hidden[j] += factor * W_1[k, j]
-            out[s, i] = b_2
+            for k in range(x.shape[2]):
+                out[s, i, k] = b_2[k]
             for j in range(len(hidden)):
                 z = hidden[j]
-                factor = 0.5 * z * (1.0 + math.erf(z / math.sqrt(2.0))) if is_gelu else max(z, 0.0)
+                factor = 0.5 * z * (1.0 + math.erf(z / root)) if is_gelu else max(z, 0.0)
                 for k in range(x.shape[2]):
                     out[s, i, k] += factor * W_2[j, k]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def observe(x, out):
     """The measures that cost O(N d): out[:, s] for x (S, N, d).
 
@@ -72,11 +80,13 @@ def observe(x, out):
                 finite = finite and math.isfinite(x[s, i, k])
                 top = max(top, abs(x[s, i, k]))
         if not finite:
-            out[:, s] = math.nan
+            for k in range(5):
+                out[k, s] = math.nan
             continue
         unit = top if top > 0.0 else 1.0
-        mean[:] = 0.0  # of the tokens less the first: exactly 0 for equal tokens
-        directions[:] = 0.0
+        for k in range(d):
+            mean[k] = 0.0  # of the tokens less the first: exactly 0 for equal tokens
+            directions[k] = 0.0
         smallest, largest, squares, aligned, spread = math.inf, 0.0, 0.0, 0.0, 0.0
         directed = 0
         for i in range(n):

@@ -6,6 +6,7 @@ it to rounding.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -160,29 +161,44 @@ class AttentionDynamics(Value):
 
     def attention(self, x: np.ndarray, t: int = 0) -> np.ndarray:
         """The attention matrices of layer t on tokens x: (N, d) -> (H, N, N), rows sum to 1."""
-        seen = self.norm.apply(x) if "before" in PLACEMENTS[self.placement] else x
-        return self._attention(seen, self.weights.layer(t, x.shape[-1]))
+        return self._attention(*self.attention_input(x, t))
+
+    def attention_input(self, x: np.ndarray, t: int) -> tuple[np.ndarray, LayerWeights]:
+        """What attention in layer t sees of tokens x, (..., N, d), and the layer's weights."""
+        layer = self.weights.layer(t, x.shape[-1]).astype(x.dtype)
+        return self._at("before", x, self.norm), layer
 
     def _attention(self, x: np.ndarray, layer: LayerWeights) -> np.ndarray:
         query = x @ layer.query + layer.query_bias[:, None, :]  # (H, N, p)
         key = x @ layer.key if layer.key.size else x  # (H, N, p) or (N, d)
         return masked_softmax(query @ np.swapaxes(key, -1, -2), self.allowed())
 
+    def _attend(self, x: np.ndarray, layer: LayerWeights) -> np.ndarray:
+        value = x @ layer.value if layer.value.size else x
+        return (self._attention(x, layer) @ value @ layer.output).sum(axis=0) + layer.output_bias
+
     def step(self, x: np.ndarray, t: int = 0) -> np.ndarray:
         """One layer, layer number t: tokens (N, d) -> (N, d)."""
-        d = x.shape[-1]
-        layer = self.weights.layer(t, d)
+        return self.compose(x, t, self._attend)
 
-        def attend(z):
-            value = z @ layer.value if layer.value.size else z
-            return (self._attention(z, layer) @ value @ layer.output).sum(0) + layer.output_bias
-
-        x = self._sublayer(x, attend, self.norm)
+    def compose(self, x: np.ndarray, t: int, attend: Callable) -> np.ndarray:
+        """One layer on tokens (..., N, d), with attend(z, layer weights) for the attention."""
+        seen, layer = self.attention_input(x, t)
+        x = self._residual(x, attend(seen, layer), self.norm)
         if not self.mlp.active:
             return x
-        W_1, b_1, W_2, b_2 = self.mlp.layer(t, d)
+        W_1, b_1, W_2, b_2 = (a.astype(x.dtype) for a in self.mlp.layer(t, x.shape[-1]))
         activation = ACTIVATIONS[self.mlp.activation]
-        return self._sublayer(x, lambda z: activation(z @ W_1 + b_1) @ W_2 + b_2, self.mlp_norm)
+        seen = self._at("before", x, self.mlp_norm)
+        return self._residual(x, activation(seen @ W_1 + b_1) @ W_2 + b_2, self.mlp_norm)
+
+    def _residual(self, x: np.ndarray, branch: np.ndarray, norm: Norm) -> np.ndarray:
+        """after(skip x + branch(...)): the end of a sub-layer."""
+        branch = self._at("branch", branch, norm)
+        return self._at("after", self.skip * x + branch if self.skip else branch, norm)
+
+    def _at(self, place: str, x: np.ndarray, norm: Norm) -> np.ndarray:
+        return norm.apply(x) if place in PLACEMENTS[self.placement] else x
 
     def tokens_without_size(self, x: np.ndarray, t: int) -> np.ndarray:
         """The tokens that a norm would divide by zero in layer t, for tokens x (N, d)."""
@@ -190,12 +206,6 @@ class AttentionDynamics(Value):
         with np.errstate(all="ignore"):
             replace(self, norm=watched[0], mlp_norm=watched[1]).step(x, t)
         return np.unique(np.concatenate([watch.met for watch in watched]))
-
-    def _sublayer(self, x, f, norm: Norm) -> np.ndarray:
-        def at(place, z):
-            return norm.apply(z) if place in PLACEMENTS[self.placement] else z
-
-        return at("after", self.skip * x + at("branch", f(at("before", x))))
 
 
 class _Watch(Norm):

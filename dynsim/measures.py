@@ -29,6 +29,7 @@ __all__ = [
     "mu",
     "norm_max",
     "norm_min",
+    "observe",
     "participation_ratio",
     "rank",
     "rank_one_distance",
@@ -302,6 +303,18 @@ MEASURES = {
 
 #: Recorded at every layer, in the order in which engines return them.
 CHEAP = tuple(name for name, measure in MEASURES.items() if measure.needs == "sums")
+
+
+def observe(x) -> np.ndarray:
+    """The measures of CHEAP for samples x (S, N, d): (len(CHEAP), S); NaN where not finite."""
+    out = np.full((len(CHEAP), len(x)), np.nan)
+    finite = np.isfinite(x).all(axis=(1, 2))
+    if finite.all():
+        finite = slice(None)
+    for k, name in enumerate(CHEAP):
+        out[k, finite] = MEASURES[name].function(x[finite])
+    return out
+
 
 #: Recorded unless asked otherwise.
 DEFAULT = (

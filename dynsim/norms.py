@@ -22,7 +22,7 @@ __all__ = ["NORMS", "LayerNorm", "NoNorm", "Norm", "NormSwitches", "RMSNorm", "U
 
 
 class NormSwitches(NamedTuple):
-    """The one formula's numbers for dimension d, as the kernels read them."""
+    """The one formula's numbers for dimension d."""
 
     active: bool
     centre: bool
@@ -57,14 +57,15 @@ class Norm(Value):
         """Normalise each token (last axis) of `x`; a token that cannot be scaled gives NaN."""
         norm = self.switches(x.shape[-1])
         if not norm.active:
-            return x.copy()
+            return x
         centred = _centred(x) if norm.centre else x
         unit = np.abs(centred).max(axis=-1, keepdims=True)  # squares neither vanish nor overflow
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             direction = np.where(unit > 0, centred / unit, 0.0)
             squared = np.sum(direction * direction, axis=-1, keepdims=True)
             scaled = direction * (norm.scale / np.sqrt(squared + norm.shift / unit / unit))
-        return norm.gain * np.where(_sizeless(unit, norm), np.nan, scaled) + norm.bias
+            y = norm.gain * np.where(_sizeless(unit, norm), np.nan, scaled) + norm.bias
+        return y.astype(x.dtype, copy=False)
 
     def undefined(self, x: np.ndarray) -> np.ndarray:
         """True for each token of `x` that this norm cannot scale (it would divide by zero)."""

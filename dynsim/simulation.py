@@ -225,8 +225,8 @@ class _Run:
             name: np.full((len(x), depth + 1), np.nan) for name in (*CHEAP, *self.costly)
         }
         self.states = {}
-        for name in CHEAP:
-            self.measures[name][:, 0] = MEASURES[name].function(x)
+        for name, values in zip(CHEAP, measures_room.observe(x), strict=True):
+            self.measures[name][:, 0] = values
         self._record_here()
 
     @property

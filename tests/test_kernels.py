@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynsim import masks, tokens
-from dynsim.kernels import attention, graphs, tokenwise
+from dynsim import masks
+from dynsim.kernels import attention, graphs
 from dynsim.layout import Ranges, compile_layout
-from dynsim.weights import Gaussian, Identity, Weights
 
 MASKS = {
     "complete": masks.complete,
@@ -40,93 +39,52 @@ def allowed(graph):
     return out
 
 
-@pytest.mark.parametrize("kind", MASKS)
-@given(seed=st.integers(0, 2**16), heads=st.sampled_from([1, 2]), sigma=st.floats(0.1, 6.0))
-def test_attention_matches_the_naive_twin(kind, seed, heads, sigma):
-    n, d = 6, 4
-    graph = MASKS[kind](n)
-    attend, mask = compiled(graph)
+def inputs(n, p, q, seed, scale):
     rng = np.random.default_rng(seed)
-    layer = Weights(Gaussian(sigma), n_heads=heads, seed=seed).layer(0, d)
-    layer = layer._replace(
-        query_bias=rng.standard_normal(layer.query_bias.shape), output_bias=rng.standard_normal(d)
-    )
-    x = tokens.gaussian(2, n, d, seed)
-    out, entropies = np.empty_like(x), np.empty(2)
-    attend(x, *mask, layer, out, entropies)
-    pairs = naive.heads_of(layer)
-    for s in range(2):
-        expected = naive.attend(x[s], pairs, allowed(graph), layer.output_bias)
-        assert np.allclose(out[s], expected, rtol=1e-12, atol=1e-12)
-        matrices = [naive.attention_matrix(x[s], M, allowed(graph), x[s] @ u) for M, _, u in pairs]
-        rows = [naive.entropy(row) for A in matrices for row in A]
-        assert entropies[s] == pytest.approx(np.mean(rows), rel=1e-11, abs=1e-12)
+    query, key = scale * rng.standard_normal((2, n, p)), rng.standard_normal((2, n, p))
+    return query, key, rng.standard_normal((2, n, q))
+
+
+def run(kind, query, key, value):
+    """The kernel's output and entropies."""
+    kernel, mask = compiled(MASKS[kind](query.shape[1]))
+    out, entropy = np.empty_like(value), np.empty(query.shape[:2])
+    kernel(query, np.ascontiguousarray(key.swapaxes(1, 2)), value, *mask, out, entropy)
+    return out, entropy
+
+
+@pytest.mark.parametrize("kind", MASKS)
+@given(
+    st.integers(4, 8), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**16),
+    st.floats(0.01, 20.0),
+)  # fmt: skip
+def test_attention_matches_the_naive_twin(kind, n, p, q, seed, scale):
+    query, key, value = inputs(n, p, q, seed, scale)
+    out, entropy = run(kind, query, key, value)
+    mask = allowed(MASKS[kind](n))
+    for b in range(2):
+        rows = [naive.softmax_row(query[b, i] @ key[b].T, mask[i]) for i in range(n)]
+        assert np.allclose(out[b], rows @ value[b], rtol=1e-12, atol=1e-13)
+        assert np.allclose(entropy[b], [naive.entropy(row) for row in rows], atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", MASKS)
 def test_softmax_is_safe_for_scores_of_ten_thousand(kind):
-    n = 5
-    attend, mask = compiled(MASKS[kind](n))
-    layer = Weights(Identity(), Identity()).layer(0, 2)
-    x = np.array([[[100.0, 0.0], [-100.0, 0.0], [0.0, 100.0], [100.0, 1.0], [0.0, 0.0]]])
-    out, entropies = np.empty_like(x), np.empty(1)
-    attend(x, *mask, layer, out, entropies)
-    expected = naive.attend(x[0], naive.heads_of(layer), allowed(MASKS[kind](n)))
-    assert np.allclose(out[0], expected, rtol=1e-12, atol=1e-12)
-    assert 0 <= entropies[0] <= np.log(n)
+    key = np.array([[[100.0, 0.0], [-100.0, 0.0], [0.0, 100.0], [100.0, 1.0], [0.0, 0.0]]])
+    out, entropy = run(kind, key, key, key)
+    mask = allowed(MASKS[kind](5))
+    rows = [naive.softmax_row(key[0, i] @ key[0].T, mask[i]) for i in range(5)]
+    assert np.allclose(out[0], rows @ key[0], rtol=1e-12, atol=1e-12)
+    assert np.all((entropy >= -1e-12) & (entropy <= np.log(5) + 1e-12))
 
 
 @pytest.mark.parametrize("kind", MASKS)
 def test_float32_stays_float32_and_close(kind):
-    n, d = 7, 4
-    attend, mask = compiled(MASKS[kind](n))
-    layer = Weights(Gaussian(2.0)).layer(0, d)
-    x = tokens.gaussian(1, n, d)
-    exact, rough = np.empty_like(x), np.empty(x.shape, np.float32)
-    attend(x, *mask, layer, exact, np.empty(1))
-    attend(x.astype(np.float32), *mask, layer.astype(np.float32), rough, np.empty(1))
+    arrays = inputs(7, 4, 3, 0, 2.0)
+    exact, _ = run(kind, *arrays)
+    rough, _ = run(kind, *(array.astype(np.float32) for array in arrays))
+    assert rough.dtype == np.float32
     assert np.allclose(rough, exact, rtol=1e-4, atol=1e-5)
-
-
-@given(st.integers(0, 2**16), st.sampled_from(["gelu", "relu"]))
-def test_perceptron_matches_the_naive_twin(seed, activation):
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((2, 3, 4))
-    layer = [rng.standard_normal(shape) for shape in ((4, 6), (6,), (6, 4), (4,))]
-    out = np.empty_like(x)
-    tokenwise.perceptron(x, *layer, activation == "gelu", out)
-    for s in range(2):
-        expected = naive.perceptron(x[s], *layer, activation)
-        assert np.allclose(out[s], expected, rtol=1e-12, atol=1e-12)
-
-
-@given(st.integers(1, 7), st.integers(0, 2**16), st.sampled_from([1e-200, 1.0, 1e150]))
-def test_observe_matches_the_naive_twin_at_any_scale(n, seed, scale):
-    x = np.random.default_rng(seed).standard_normal((2, n, 3))
-    out = np.empty((5, 2))
-    tokenwise.observe(x * scale, out)
-    for s in range(2):
-        norms = np.sqrt((x[s] ** 2).sum(axis=1))
-        cosines = naive.cosines(x[s]) or [1.0]
-        expected = [
-            naive.mu(x[s]),
-            np.mean(cosines),
-            norms.min(),
-            norms.max(),
-            np.linalg.norm(x[s]),
-        ]
-        units = [scale, 1.0, scale, scale, scale]
-        assert np.allclose(out[:, s] / units, expected, rtol=1e-11, atol=1e-13)
-
-
-def test_observe_marks_what_is_not_finite():
-    x = np.ones((3, 2, 2))
-    x[1, 0, 1] = np.nan
-    x[2, 1, 0] = np.inf
-    out = np.empty((5, 3))
-    tokenwise.observe(x, out)
-    assert np.isfinite(out[:, 0]).all()
-    assert np.isnan(out[:, 1:]).all()
 
 
 @given(st.integers(1, 9), st.integers(0, 2**16))

@@ -121,3 +121,25 @@ def test_every_measure_states_its_formula():
         assert measure.label
         if measure.function is not None:
             assert measure.function.__doc__, name
+
+
+@given(st.integers(1, 7), st.integers(0, 2**16), st.sampled_from([1e-200, 1.0, 1e150]))
+def test_observe_gives_the_cheap_measures_at_any_scale(n, seed, scale):
+    x = np.random.default_rng(seed).standard_normal((2, n, 3))
+    out = measures.observe(x * scale)
+    for s in range(2):
+        sizes = np.sqrt((x[s] ** 2).sum(axis=1))
+        cosines = naive.cosines(x[s]) or [1.0]
+        total = np.linalg.norm(x[s])
+        expected = [naive.mu(x[s]), np.mean(cosines), sizes.min(), sizes.max(), total]
+        units = [scale, 1.0, scale, scale, scale]
+        assert np.allclose(out[:, s] / units, expected, rtol=1e-11, atol=1e-13)
+
+
+def test_observe_marks_what_is_not_finite():
+    x = np.ones((3, 2, 2))
+    x[1, 0, 1] = np.nan
+    x[2, 1, 0] = np.inf
+    out = measures.observe(x)
+    assert np.isfinite(out[:, 0]).all()
+    assert np.isnan(out[:, 1:]).all()

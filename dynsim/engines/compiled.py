@@ -1,18 +1,17 @@
-"""Compiled kernels on batches of samples, split over threads."""
+"""Compiled attention on batches of samples, split over threads; the rest as it is defined."""
 
 from __future__ import annotations
 
-import itertools
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 
-from dynsim.dynamics import PLACEMENTS, AttentionDynamics
+from dynsim.dynamics import AttentionDynamics
 from dynsim.kernels import attention as kernels
-from dynsim.kernels import tokenwise
 from dynsim.layout import Ranges
-from dynsim.measures import CHEAP
-from dynsim.norms import Norm
+from dynsim.measures import observe
+from dynsim.weights import LayerWeights
 
 __all__ = ["CompiledEngine"]
 
@@ -25,83 +24,63 @@ class CompiledEngine:
         self.threads = threads
         layout = dynamics.layout
         if isinstance(layout, Ranges):
-            self._mask = (layout.lo, layout.hi)
-            self._kernel = kernels.attend_ranges
+            self._kernel, self._mask = kernels.attend_ranges, (layout.lo, layout.hi)
         else:
-            self._mask = (layout.indptr, layout.indices)
-            self._kernel = kernels.attend_rows
+            self._kernel, self._mask = kernels.attend_rows, (layout.indptr, layout.indices)
 
     def advance(self, x, start, stop):
-        layers = range(start, stop)
         out = np.empty_like(x)
-        observed = np.empty((len(CHEAP), len(x), len(layers)))
-        weights = [self._weights(t, x) for t in layers]
 
         def work(part):
-            state = x[part].copy()
-            for k, t in enumerate(layers):
-                state = self._layer(state, t, weights[k])
-                tokenwise.observe(state, observed[:, part, k])
+            state, seen = x[part], []
+            with np.errstate(all="ignore"):  # the caller looks for what is not finite
+                for t in range(start, stop):
+                    state = self.dynamics.compose(state, t, self._attend)
+                    seen.append(observe(state))
             out[part] = state
+            return np.stack(seen, axis=-1)
 
-        self._over_samples(work, len(x))
-        return out, observed
+        observed = self._over_samples(work, len(x))
+        return out, np.concatenate(observed, axis=1)
 
     def attention_entropy(self, x, t):
-        seen = self._normalised("before", x, self.dynamics.norm)
-        weights = self._weights(t, x)
-        out, entropy = np.empty_like(x), np.empty(len(x))
+        seen, layer = self.dynamics.attention_input(x, t)
+        parts = self._over_samples(lambda part: self._mixed(seen[part], layer)[1], len(x))
+        return np.concatenate(parts)
 
-        def work(part):
-            self._kernel(seen[part], *self._mask, weights, out[part], entropy[part])
-
-        self._over_samples(work, len(x))
-        return entropy
-
-    def _weights(self, t, x):
-        return self.dynamics.weights.layer(t, x.shape[-1]).astype(x.dtype)
-
-    def _over_samples(self, work, n_samples: int) -> None:
+    def _over_samples(self, work, n_samples: int) -> list:
+        """work(slice) for parts of the samples, one a thread."""
         workers = min(self.threads, n_samples)
         edges = [n_samples * k // workers for k in range(workers + 1)]
-        parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
+        parts = [slice(a, b) for a, b in pairwise(edges)]
         if workers == 1:
-            work(parts[0])
-            return
+            return [work(parts[0])]
         with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(work, parts))
+            return list(pool.map(work, parts))
 
-    def _layer(self, x, t, weights):
-        dynamics = self.dynamics
-        entropy = np.empty(len(x))
-        x = self._sublayer(
-            x, lambda z, y: self._kernel(z, *self._mask, weights, y, entropy), dynamics.norm
-        )
-        if not dynamics.mlp.active:
-            return x
-        W_1, b_1, W_2, b_2 = (
-            a.astype(x.dtype, copy=False) for a in dynamics.mlp.layer(t, x.shape[-1])
-        )
-        is_gelu = dynamics.mlp.activation == "gelu"
-        return self._sublayer(
-            x,
-            lambda z, y: tokenwise.perceptron(z, W_1, b_1, W_2, b_2, is_gelu, y),
-            dynamics.mlp_norm,
-        )
+    def _attend(self, x: np.ndarray, layer: LayerWeights) -> np.ndarray:
+        """sum_h A_h x W_V^h + bias for samples x, (S, N, d)."""
+        mixed, _ = self._mixed(x, layer)
+        return (mixed @ layer.output).sum(axis=1) + layer.output_bias
 
-    def _sublayer(self, x, kernel, norm: Norm):
-        """after(skip x + branch(f(before(x)))), as `AttentionDynamics.step` has it."""
-        y = np.empty_like(x)
-        kernel(self._normalised("before", x, norm), y)
-        y = self._normalised("branch", y, norm)
-        if self.dynamics.skip:
-            y += x.dtype.type(self.dynamics.skip) * x
-        return self._normalised("after", y, norm)
+    def _mixed(self, x: np.ndarray, layer: LayerWeights) -> tuple[np.ndarray, np.ndarray]:
+        """A_h V_h, (S, H, N, q), and the entropy of A, mean over heads and tokens, (S,)."""
+        samples, n, _ = x.shape
+        heads, width, _ = layer.output.shape
+        query = x[:, None] @ layer.query + layer.query_bias[:, None, :]  # (S, H, N, p)
+        key = x[:, None] @ layer.key if layer.key.size else _for_heads(x, heads)
+        value = x[:, None] @ layer.value if layer.value.size else _for_heads(x, heads)
+        key_t = np.ascontiguousarray(key.swapaxes(2, 3))
+        mixed = np.empty((samples, heads, n, width), x.dtype)
+        entropy = np.empty((samples, heads, n))
 
-    def _normalised(self, place: str, x, norm: Norm):
-        switches = norm.switches(x.shape[-1])
-        if place not in PLACEMENTS[self.dynamics.placement] or not switches.active:
-            return x
-        out = np.empty_like(x)
-        tokenwise.normalise(x, *switches[1:], out)
-        return out
+        def flat(array):  # samples and heads are one axis to the kernel
+            return np.ascontiguousarray(array).reshape(-1, *array.shape[2:])
+
+        self._kernel(flat(query), flat(key_t), flat(value), *self._mask, flat(mixed), flat(entropy))
+        return mixed, entropy.mean(axis=(1, 2))
+
+
+def _for_heads(x: np.ndarray, heads: int) -> np.ndarray:
+    """The tokens themselves, once for every head: (S, H, N, d)."""
+    return np.broadcast_to(x[:, None], (len(x), heads, *x.shape[1:]))

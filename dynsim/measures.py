@@ -58,10 +58,26 @@ def _ratio(numerator, denominator):
     return np.divide(numerator, denominator, out=out, where=np.asarray(denominator) > 0)
 
 
+def _of_scaled(formula):
+    """Make a measure of tokens from a formula of tokens in units of their largest entry.
+
+    The formula stays at hand as ``measure.formula``, so that one scaling serves many.
+    """
+
+    @wraps(formula)
+    def measure(x):
+        return formula(*_scaled(x))
+
+    del measure.__wrapped__  # the signature is (x), not the formula's
+    measure.formula = formula
+    return measure
+
+
 # --- distances ----------------------------------------------------------------------------------
 
 
-def mu(x):
+@_of_scaled
+def mu(z, unit):
     """Distance to consensus: mu(X) = ||X - 1 1^T X / N||_F (WU, arXiv 2405.18781, section 3).
 
     mu^2 = sum_ij ||x_i - x_j||^2 / (2 N). Zero exactly when all tokens are equal.
@@ -69,7 +85,6 @@ def mu(x):
     >>> float(mu([[1.0, 0.0], [-1.0, 0.0]]))
     1.4142135623730951
     """
-    z, unit = _scaled(x)
     z = z - z[..., :1, :]  # equal tokens then give exactly 0, however many they are
     return unit * np.sqrt(np.sum((z - z.mean(axis=-2, keepdims=True)) ** 2, axis=(-2, -1)))
 
@@ -179,18 +194,17 @@ def sigma_min(sigma):
 # --- angles and norms ---------------------------------------------------------------------------
 
 
-def _directions(x):
-    z, _ = _scaled(x)
-    norms = np.linalg.norm(z, axis=-1, keepdims=True)
-    return _ratio(z, norms)
+def _directions(z):
+    return _ratio(z, np.linalg.norm(z, axis=-1, keepdims=True))
 
 
-def mean_cosine(x):
+@_of_scaled
+def mean_cosine(z, unit):
     """Mean cosine over pairs i != j, by sums: (||sum x_i/||x_i|| ||^2 - N) / (N (N - 1)).
 
     1 for a single token.
     """
-    directions = _directions(x)
+    directions = _directions(z)
     n = directions.shape[-2]
     if n == 1:
         return np.ones(directions.shape[:-2])
@@ -200,7 +214,7 @@ def mean_cosine(x):
 
 def _over_pairs(x, reduce, combine):
     """combine over blocks of rows of reduce(cosines of the block with all later tokens)."""
-    directions = _directions(x)
+    directions = _directions(_scaled(x)[0])
     n = directions.shape[-2]
     if n == 1:
         return np.ones(directions.shape[:-2])
@@ -226,21 +240,21 @@ def min_cosine(x):
     return _over_pairs(x, lambda cosines: np.min(cosines, axis=-1), np.min)
 
 
-def norm_min(x):
+@_of_scaled
+def norm_min(z, unit):
     """The smallest token norm."""
-    z, unit = _scaled(x)
     return unit * np.linalg.norm(z, axis=-1).min(axis=-1)
 
 
-def norm_max(x):
+@_of_scaled
+def norm_max(z, unit):
     """The largest token norm."""
-    z, unit = _scaled(x)
     return unit * np.linalg.norm(z, axis=-1).max(axis=-1)
 
 
-def frobenius_norm(x):
+@_of_scaled
+def frobenius_norm(z, unit):
     """||X||_F."""
-    z, unit = _scaled(x)
     return unit * np.sqrt(np.sum(z**2, axis=(-2, -1)))
 
 
@@ -311,8 +325,9 @@ def observe(x) -> np.ndarray:
     finite = np.isfinite(x).all(axis=(1, 2))
     if finite.all():
         finite = slice(None)
+    z, unit = _scaled(x[finite])
     for k, name in enumerate(CHEAP):
-        out[k, finite] = MEASURES[name].function(x[finite])
+        out[k, finite] = MEASURES[name].function.formula(z, unit)
     return out
 
 

@@ -15,6 +15,9 @@ from dynsim.weights import LayerWeights
 
 __all__ = ["CompiledEngine"]
 
+#: Multiply-adds in a layer below which another thread costs more than it brings.
+_THREAD_WORK = 10_000_000
+
 
 class CompiledEngine:
     """Numba kernels. Samples are independent: their bits do not depend on batch or threads."""
@@ -40,17 +43,19 @@ class CompiledEngine:
             out[part] = state
             return np.stack(seen, axis=-1)
 
-        observed = self._over_samples(work, len(x))
+        observed = self._over_samples(work, x.shape)
         return out, np.concatenate(observed, axis=1)
 
     def attention_entropy(self, x, t):
         seen, layer = self.dynamics.attention_input(x, t)
-        parts = self._over_samples(lambda part: self._mixed(seen[part], layer)[1], len(x))
+        parts = self._over_samples(lambda part: self._mixed(seen[part], layer)[1], x.shape)
         return np.concatenate(parts)
 
-    def _over_samples(self, work, n_samples: int) -> list:
+    def _over_samples(self, work, shape: tuple[int, int, int]) -> list:
         """work(slice) for parts of the samples, one a thread."""
-        workers = min(self.threads, n_samples)
+        n_samples, n, d = shape
+        layer_work = n_samples * d * (self.dynamics.layout.n_edges + n * d)
+        workers = min(self.threads, n_samples, 1 + layer_work // _THREAD_WORK)
         edges = [n_samples * k // workers for k in range(workers + 1)]
         parts = [slice(a, b) for a, b in pairwise(edges)]
         if workers == 1:

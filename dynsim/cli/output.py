@@ -17,8 +17,10 @@ __all__ = [
     "EXPORTS",
     "FIGURE_FORMATS",
     "check",
+    "print_files",
+    "print_input",
     "print_json",
-    "print_report",
+    "print_result",
     "progress",
     "write",
     "write_summary",
@@ -104,33 +106,49 @@ def print_json(done: dict, files: list[str], options) -> None:
     print(json.dumps({**_summary(done, options), "files": files}, allow_nan=False))
 
 
-def print_report(jobs: list[Job], done: dict, files: list[str]) -> None:
-    """Mask facts, dynamics in words, a short table, the verdict, the paths."""
-    from rich.console import Console
-
+def print_input(job: Job, facts, compared: bool) -> None:
+    """Mask facts and dynamics of a run, or those of the first run of a comparison."""
     from dynsim import report
+
+    console = _console()
+    if compared:
+        console.print(f"first run {job.label}")
+    else:
+        for name, value in report.describe_mask(facts):
+            console.print(f"{name:<10}{value}")
+    console.print(f"dynamics  {report.describe_dynamics(job.dynamics)}")
+    console.print(f"input     {_input_words(job)}\n")
+
+
+def print_result(done: dict) -> None:
+    """A short table and the verdict; of a comparison, one row and one sentence a run."""
+    from dynsim import report
+
+    console = _console()
+    if len(done) == 1:
+        ((_, trajectory, verdict, _),) = done.values()
+        console.print(report.measure_table(trajectory))
+        console.print(f"\nverdict   {verdict.sentence}\n")
+        return
+    console.print(report.comparison_table(done), "")
+    for label, (_, _, verdict, _) in done.items():
+        console.print(f"{label}: {verdict.sentence}")
+    console.print()
+
+
+def print_files(files: list[str]) -> None:
+    """The paths that were written."""
+    for path in files:
+        print(f"wrote     {os.path.relpath(path)}")
+
+
+def _console():
+    from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if not console.is_terminal:
         console.width = 120
-    first = jobs[0]
-    if len(jobs) > 1:
-        console.print(f"input     {_input_words(first)}; first run:")
-        console.print(f"dynamics  {report.describe_dynamics(first.dynamics)}\n")
-        console.print(report.comparison_table(done), "")
-        for label, (_, _, verdict, _) in done.items():
-            console.print(f"{label}: {verdict.sentence}")
-    else:
-        facts, trajectory, verdict, _ = done[first.label]
-        for name, value in report.describe_mask(facts):
-            console.print(f"{name:<10}{value}")
-        console.print(f"dynamics  {report.describe_dynamics(first.dynamics)}")
-        console.print(f"input     {_input_words(first)}\n")
-        console.print(report.measure_table(trajectory))
-        console.print(f"\nverdict   {verdict.sentence}")
-    console.print()
-    for path in files:
-        console.print(f"wrote     {os.path.relpath(path)}")
+    return console
 
 
 def _input_words(job: Job) -> str:

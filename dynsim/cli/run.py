@@ -112,6 +112,9 @@ def _carry_out(jobs: list[Job], options, exports: list[str]) -> int:
     from dynsim.verdicts import verdict
 
     done, files, status = {}, [], 0
+    first = facts(jobs[0].dynamics.mask)
+    if not options.json:
+        output.print_input(jobs[0], first, compared=bool(options.compare))
     with output.progress() as report:
         for job in jobs:
             error = None
@@ -122,15 +125,17 @@ def _carry_out(jobs: list[Job], options, exports: list[str]) -> int:
                 status = 1 if isinstance(ended, Overflow) else 130
                 print(f"dynsim run: {job.label}{': ' * bool(job.label)}{error}", file=sys.stderr)
             files += output.write(job, trajectory, options, exports)
-            found = facts(job.dynamics.mask)
+            found = first if job is jobs[0] else facts(job.dynamics.mask)
             done[job.label] = (found, trajectory, verdict(trajectory), error)
             if status == 130:
                 break
+    if not options.json:
+        output.print_result(done)
     files += output.write_summary(jobs, done, options)
     if options.json:
         output.print_json(done, files, options)
     else:
-        output.print_report(jobs, done, files)
+        output.print_files(files)
     return status
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from dynsim.layout import Layout, compile_layout
 from dynsim.mlp import ACTIVATIONS, FixedMLP, GaussianMLP, NoMLP
 from dynsim.norms import NoNorm, Norm
-from dynsim.values import Value
+from dynsim.values import Value, describe
 from dynsim.weights import Family, Layers, LayerWeights, Weights, Zero
 
 __all__ = ["PLACEMENTS", "AttentionDynamics", "masked_softmax"]
@@ -125,7 +125,7 @@ class AttentionDynamics(Value):
         return {
             "type": type(self).__name__,
             "mask": mask | {"layout": self.layout.description},
-            **{f: getattr(getattr(self, f), "description", getattr(self, f)) for f in fields},
+            **{field: describe(getattr(self, field)) for field in fields},
         }
 
     def check_tokens(self, x: np.ndarray) -> None:
@@ -187,7 +187,7 @@ class AttentionDynamics(Value):
         x = self._residual(x, attend(seen, layer), self.norm)
         if not self.mlp.active:
             return x
-        W_1, b_1, W_2, b_2 = (a.astype(x.dtype) for a in self.mlp.layer(t, x.shape[-1]))
+        W_1, b_1, W_2, b_2 = (a.astype(x.dtype, copy=False) for a in self.mlp.layer(t, x.shape[-1]))
         activation = ACTIVATIONS[self.mlp.activation]
         seen = self._at("before", x, self.mlp_norm)
         return self._residual(x, activation(seen @ W_1 + b_1) @ W_2 + b_2, self.mlp_norm)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["read_arrays", "read_named_arrays", "written_whole"]
+__all__ = ["SUFFIXES", "read_arrays", "read_named_arrays", "written_whole"]
 
 
 def read_named_arrays(path) -> dict[str, np.ndarray]:
@@ -19,7 +19,7 @@ def read_named_arrays(path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     if path.suffix.lower() not in _READERS:
-        raise ValueError(f"{path}: unknown kind of file; known are {', '.join(_READERS)}")
+        raise ValueError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}")
     try:
         arrays = _READERS[path.suffix.lower()](path)
     except FileNotFoundError:
@@ -94,6 +94,8 @@ _READERS = {
     ".csv": _read_csv,
     ".safetensors": _read_safetensors,
 }
+#: Suffixes of the files that hold arrays.
+SUFFIXES = tuple(_READERS)
 
 
 class written_whole:

@@ -131,6 +131,13 @@ class Rows(Value):
     def to_rows(self) -> Rows:
         return self
 
+    def matrix(self, values=1.0, dtype=np.float64):
+        """The mask as a scipy.sparse CSR array with `values`, one or one per edge, on the edges."""
+        from scipy import sparse
+
+        data = np.array(np.broadcast_to(np.asarray(values, dtype), self.n_edges))
+        return sparse.csr_array((data, self.indices, self.indptr), shape=(self.n_tokens,) * 2)
+
     @cached_property
     def attended_by(self) -> Rows:
         """The same edges read the other way: row j lists the tokens that attend to j."""
@@ -258,8 +265,6 @@ def strong_components(layout: Layout) -> tuple[np.ndarray, int]:
         return labels, int(labels[-1]) + 1
     from scipy import sparse
 
-    rows = layout.to_rows()
-    ones = np.ones(rows.n_edges, np.int8)
-    matrix = sparse.csr_array((ones, rows.indices, rows.indptr), shape=(rows.n_tokens,) * 2)
+    matrix = layout.to_rows().matrix(dtype=np.int8)
     count, labels = sparse.csgraph.connected_components(matrix, connection="strong")
     return labels.astype(np.int64), int(count)

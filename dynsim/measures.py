@@ -76,6 +76,12 @@ def _of_scaled(formula):
 # --- distances ----------------------------------------------------------------------------------
 
 
+def _deviations(x):
+    """Tokens less their mean; exactly 0 for equal tokens, however many they are."""
+    x = x - x[..., :1, :]
+    return x - x.mean(axis=-2, keepdims=True)
+
+
 @_of_scaled
 def mu(z, unit):
     """Distance to consensus: mu(X) = ||X - 1 1^T X / N||_F (WU, arXiv 2405.18781, section 3).
@@ -85,8 +91,7 @@ def mu(z, unit):
     >>> float(mu([[1.0, 0.0], [-1.0, 0.0]]))
     1.4142135623730951
     """
-    z = z - z[..., :1, :]  # equal tokens then give exactly 0, however many they are
-    return unit * np.sqrt(np.sum((z - z.mean(axis=-2, keepdims=True)) ** 2, axis=(-2, -1)))
+    return unit * np.sqrt(np.sum(_deviations(z) ** 2, axis=(-2, -1)))
 
 
 def dong_residual(x):
@@ -95,8 +100,7 @@ def dong_residual(x):
     ||R||_1 is the largest column sum and ||R||_inf the largest row sum of |R|. DONG subtract the
     row that minimises the norm; the mean is what their code, and this, use.
     """
-    x = np.asarray(x, np.float64)
-    residual = np.abs(x - x.mean(axis=-2, keepdims=True))
+    residual = np.abs(_deviations(np.asarray(x, np.float64)))
     columns, rows = residual.sum(axis=-2).max(axis=-1), residual.sum(axis=-1).max(axis=-1)
     return np.sqrt(columns) * np.sqrt(rows)
 

@@ -28,8 +28,8 @@ class NormSwitches(NamedTuple):
     centre: bool
     scale: float
     shift: float  # d eps, added under the root
-    gain: np.ndarray
-    bias: np.ndarray
+    gain: float | np.ndarray
+    bias: float | np.ndarray
 
 
 class Norm(Value):
@@ -85,16 +85,12 @@ def _sizeless(unit: np.ndarray, norm: NormSwitches) -> np.ndarray:
     return (unit == 0) & (norm.shift == 0)
 
 
-def _full(value, d: int) -> np.ndarray:
-    return np.ascontiguousarray(np.broadcast_to(np.asarray(value, np.float64), d))
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class NoNorm(Norm):
     """No normalisation: y = a."""
 
     def switches(self, d: int) -> NormSwitches:
-        return NormSwitches(False, False, 1.0, 0.0, np.ones(d), np.zeros(d))
+        return NormSwitches(False, False, 1.0, 0.0, 1.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,7 +102,7 @@ class Unit(Norm):
     """
 
     def switches(self, d: int) -> NormSwitches:
-        return NormSwitches(True, False, 1.0, 0.0, np.ones(d), np.zeros(d))
+        return NormSwitches(True, False, 1.0, 0.0, 1.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -120,7 +116,7 @@ class RMSNorm(Norm):
         self._freeze_array("gain")
 
     def switches(self, d: int) -> NormSwitches:
-        return NormSwitches(True, False, d**0.5, d * self.eps, _full(self.gain, d), np.zeros(d))
+        return NormSwitches(True, False, d**0.5, d * self.eps, self.gain, 0.0)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -139,8 +135,7 @@ class LayerNorm(Norm):
         self._freeze_array("bias")
 
     def switches(self, d: int) -> NormSwitches:
-        gain, bias = _full(self.gain, d), _full(self.bias, d)
-        return NormSwitches(True, True, d**0.5, d * self.eps, gain, bias)
+        return NormSwitches(True, True, d**0.5, d * self.eps, self.gain, self.bias)
 
 
 #: Every norm by the name that the command line gives it.

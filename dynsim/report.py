@@ -148,10 +148,10 @@ def comparison_table(runs: dict):
     ):
         table.add_column(heading, justify=justify, no_wrap=True)
     for label, (facts, trajectory, *_) in runs.items():
-        mu = trajectory["mu"].mean(axis=0)
+        mu, _ = _mean_and_sd(trajectory["mu"])
         stable = "-"
         if "stable_rank" in trajectory.measures:
-            stable = f"{trajectory.recorded('stable_rank')[1][:, -1].mean():.3g}"
+            stable = f"{_mean_and_sd(trajectory['stable_rank'])[0][-1]:.3g}"
         table.add_row(
             label,
             facts.name,

@@ -30,9 +30,7 @@ def uniform_walk(graph: nx.DiGraph) -> sparse.csr_array:
     Returns a sparse (N, N) row-stochastic matrix, the attention matrix of M = 0.
     """
     rows = compile_layout(graph).to_rows()
-    weights = np.repeat(1.0 / rows.degrees, rows.degrees)
-    shape = (rows.n_tokens, rows.n_tokens)
-    return sparse.csr_array((weights, rows.indices, rows.indptr), shape=shape)
+    return rows.matrix(np.repeat(1.0 / rows.degrees, rows.degrees))
 
 
 @dataclass(frozen=True)
@@ -98,16 +96,10 @@ def _block_moduli(layout: Layout, tokens: np.ndarray) -> list[SecondEigenvalue]:
         symmetric = inner.is_monotone and _is_symmetric_band(inner)
         if symmetric and inner.n_edges > 50_000_000:
             return _symmetric_moduli(_band_operator(inner, degrees), _least_loop(inner, degrees))
-        pattern = inner.to_rows()
-        pattern = sparse.csr_array(
-            (np.ones(pattern.n_edges), pattern.indices, pattern.indptr), shape=(n, n)
-        )
+        pattern = inner.to_rows().matrix()
     else:
-        rows = layout.to_rows()
-        pattern = sparse.csr_array(
-            (np.ones(rows.n_edges), rows.indices, rows.indptr), shape=(rows.n_tokens,) * 2
-        )
-        pattern = pattern if n == rows.n_tokens else pattern[tokens][:, tokens]
+        pattern = layout.to_rows().matrix()
+        pattern = pattern if n == layout.n_tokens else pattern[tokens][:, tokens]
         symmetric = abs(pattern - pattern.T).nnz == 0
     if symmetric:
         root = sparse.diags_array(1.0 / np.sqrt(degrees))

@@ -23,6 +23,7 @@ __all__ = [
     "make_dynamics",
     "make_mask",
     "make_tokens",
+    "make_weights",
     "read_graph",
 ]
 
@@ -126,12 +127,6 @@ def add_token_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise ValueError(f"--{name} is at least 1; got {value}")
-    return value
-
-
 def read_graph(options):
     """The graph of --graph, or None. Raises ValueError when --mask or --window is given too."""
     if options.graph is None:
@@ -141,11 +136,12 @@ def read_graph(options):
     return masks.from_file(options.graph)
 
 
-def make_tokens(options, graph) -> np.ndarray:
-    """The input (samples, N, d), or (N, d) as a file gives it."""
+def make_tokens(options, graph, weights) -> np.ndarray:
+    """The input (samples, N, d), or (N, d) as a file gives it, to fit a graph and weights."""
     for name in ("tokens", "dim", "samples"):
-        if getattr(options, name) is not None:
-            _positive(name, getattr(options, name))
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} is at least 1; got {value}")
     if options.x0 and options.text:
         raise ValueError("--x0 and --text both give the input; choose one")
     if options.x0:
@@ -160,7 +156,7 @@ def make_tokens(options, graph) -> np.ndarray:
         return minilm.embed(_read_text(options.text), n, samples)
     if options.start not in tokens.TOKENS:
         raise ValueError(f"unknown start {options.start!r}; known are {', '.join(tokens.TOKENS)}")
-    d = options.dim or _weights_dim(options) or DEFAULT_DIM
+    d = options.dim or weights.dim or DEFAULT_DIM
     return tokens.TOKENS[options.start](samples, n, d, options.seed)
 
 
@@ -189,23 +185,19 @@ def _read_text(path: str) -> str:
     return text
 
 
-def _weights_dim(options) -> int | None:
-    return _make_weights(options).dim
-
-
 def make_mask(options, n: int):
     """The mask graph of --mask for n tokens."""
     given = {} if options.window is None else {"window": options.window}
     return specs.build("mask", masks.MASKS, options.mask or "complete", n, given=given)
 
 
-def make_dynamics(options, mask) -> AttentionDynamics:
+def make_dynamics(options, mask, weights) -> AttentionDynamics:
     """Mask, weights, norm, skip, placement and MLP as one dynamics."""
     norm = options.norm if options.norm else {"on": "unit", "off": "none"}[options.ln]
     given = {"shared": options.shared, "seed": options.seed}
     return AttentionDynamics(
         mask=mask,
-        weights=_make_weights(options),
+        weights=weights,
         norm=specs.build("norm", NORMS, norm),
         placement=options.placement,
         skip=options.skip,
@@ -213,7 +205,8 @@ def make_dynamics(options, mask) -> AttentionDynamics:
     )
 
 
-def _make_weights(options):
+def make_weights(options):
+    """The matrices of --weights, or of --value and --scores."""
     if options.weights:
         rivals = ("value", "scores", "heads", "d_qk", "mix")
         if options.shared or any(getattr(options, name) is not None for name in rivals):

@@ -6,14 +6,14 @@ import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-__all__ = ["build", "is_file", "usage"]
+from dynsim.files import SUFFIXES
 
-FILE_SUFFIXES = (".npy", ".npz", ".csv", ".safetensors")
+__all__ = ["build", "is_file", "usage"]
 
 
 def is_file(text: str) -> bool:
     """True when a value names a file of arrays rather than an entry of a registry."""
-    return text.lower().endswith(FILE_SUFFIXES) or Path(text).is_file()
+    return text.lower().endswith(SUFFIXES) or Path(text).is_file()
 
 
 def usage(registry: Mapping[str, Callable], given=()) -> str:

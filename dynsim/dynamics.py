@@ -184,7 +184,10 @@ class AttentionDynamics(Value):
     def compose(self, x: np.ndarray, t: int, attend: Callable) -> np.ndarray:
         """One layer on tokens (..., N, d), with attend(z, layer weights) for the attention."""
         seen, layer = self.attention_input(x, t)
-        x = self._residual(x, attend(seen, layer), self.norm)
+        return self.feed_forward(self._residual(x, attend(seen, layer), self.norm), t)
+
+    def feed_forward(self, x: np.ndarray, t: int) -> np.ndarray:
+        """What follows attention in layer t: the MLP's sub-layer, or nothing."""
         if not self.mlp.active:
             return x
         W_1, b_1, W_2, b_2 = (a.astype(x.dtype, copy=False) for a in self.mlp.layer(t, x.shape[-1]))

@@ -290,8 +290,9 @@ def test_strides_count_from_the_first_layer_of_the_whole_run():
     assert {4, 10, 16} <= set(second.recorded("rank")[0])
 
 
-def test_equal_tokens_have_no_mu_however_many_they_are():
-    x = np.tile([0.1, 0.3, 0.7], (20_000, 1))
+@pytest.mark.parametrize("mask", [masks.ring(20_000), masks.complete(700), masks.complete(9)])
+def test_equal_tokens_have_no_mu_however_many_they_are(mask):
+    x = np.tile([0.1, 0.3, 0.7], (len(mask), 1))
     assert measures_room.mu(x) == 0
-    dynamics = AttentionDynamics(masks.local(20_000), Weights(Zero(), Identity()))
-    assert not simulate(dynamics, x, 1, record=Record(measures=()))["mu"].any()
+    dynamics = AttentionDynamics(mask, Weights(Gaussian(), Identity(), shared=True))
+    assert not simulate(dynamics, x, 3, record=Record(measures=()))["mu"].any()

@@ -1,91 +1,82 @@
-"""Compiled attention on batches of samples, split over threads; the rest as it is defined."""
+"""Compiled kernels, many layers in one call: lanes for small states, rows for the others."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import groupby
 
 import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
-from dynsim.kernels import attention as kernels
-from dynsim.layout import Ranges
+from dynsim.engines.lanes import Lanes
+from dynsim.engines.packing import stacked
+from dynsim.engines.rows import Rows
 from dynsim.measures import observe
-from dynsim.weights import LayerWeights
 
 __all__ = ["CompiledEngine"]
 
-#: Multiply-adds in a layer below which another thread costs more than it brings.
-_THREAD_WORK = 10_000_000
+#: Numbers in a state up to which samples share vectors. By size alone, so that the bits of a sample
+#: do not depend on how many there are.
+_LANES_UP_TO = 1024
+#: Multiply-adds in a call below which another thread costs more than it brings.
+_THREAD_WORK = 4_000_000
 
 
 class CompiledEngine:
-    """Numba kernels. Samples are independent: their bits do not depend on batch or threads."""
+    """Numba kernels. The bits of a sample do not depend on batch or threads."""
 
     def __init__(self, dynamics: AttentionDynamics, threads: int):
         self.dynamics = dynamics
         self.threads = threads
-        layout = dynamics.layout
-        if isinstance(layout, Ranges):
-            self._kernel, self._mask = kernels.attend_ranges, (layout.lo, layout.hi)
-        else:
-            self._kernel, self._mask = kernels.attend_rows, (layout.indptr, layout.indices)
+        self._pool = None
+        self._carriers = {}
 
     def advance(self, x, start, stop):
-        out = np.empty_like(x)
-
-        def work(part):
-            state, seen = x[part], []
-            with np.errstate(all="ignore"):  # the caller looks for what is not finite
-                for t in range(start, stop):
-                    state = self.dynamics.compose(state, t, self._attend)
-                    seen.append(observe(state))
-            out[part] = state
-            return np.stack(seen, axis=-1)
-
-        observed = self._over_samples(work, x.shape)
-        return out, np.concatenate(observed, axis=1)
+        with np.errstate(all="ignore"):  # the caller looks for what is not finite
+            if not self.dynamics.mlp.active:
+                return self._attention(x, start, stop)[:2]
+            seen = []
+            for t in range(start, stop):
+                x = self.dynamics.feed_forward(self._attention(x, t, t + 1)[0], t)
+                seen.append(observe(x))
+            return x, np.stack(seen, axis=-1)
 
     def attention_entropy(self, x, t):
-        seen, layer = self.dynamics.attention_input(x, t)
-        parts = self._over_samples(lambda part: self._mixed(seen[part], layer)[1], x.shape)
-        return np.concatenate(parts)
+        with np.errstate(all="ignore"):
+            return self._attention(x, t, t + 1, entropy=True)[2]
 
-    def _over_samples(self, work, shape: tuple[int, int, int]) -> list:
-        """work(slice) for parts of the samples, one a thread."""
-        n_samples, n, d = shape
-        layer_work = n_samples * d * (self.dynamics.layout.n_edges + n * d)
-        workers = min(self.threads, n_samples, 1 + layer_work // _THREAD_WORK)
-        edges = [n_samples * k // workers for k in range(workers + 1)]
-        parts = [slice(a, b) for a, b in pairwise(edges)]
-        if workers == 1:
-            return [work(parts[0])]
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(work, parts))
+    def _attention(self, x, start, stop, entropy=False):
+        """Attention's part of the layers: (x, measures (5, samples, layers), entropy)."""
+        samples, n, d = x.shape
+        layer_work = samples * d * (self.dynamics.layout.n_edges + n * d)
+        workers = 1 if layer_work * (stop - start) < _THREAD_WORK else self.threads
+        seen, entropies = [], None
+        for carrier, layers in self._carried(x, start, stop):
+            x, observed, entropies = carrier.advance(x, layers, workers, self._every, entropy)
+            seen.append(observed)
+        return x, np.concatenate(seen, axis=2), entropies
 
-    def _attend(self, x: np.ndarray, layer: LayerWeights) -> np.ndarray:
-        """sum_h A_h x W_V^h + bias for samples x, (S, N, d)."""
-        mixed, _ = self._mixed(x, layer)
-        return (mixed @ layer.output).sum(axis=1) + layer.output_bias
+    def _carried(self, x, start, stop):
+        """(carrier, number of layers) for all layers: one, unless the shapes of weights change."""
+        weights, (_, n, d) = self.dynamics.weights, x.shape
+        carrier = Lanes if n * d <= _LANES_UP_TO else Rows
+        if weights.is_constant:
+            key = (n, d, x.dtype)
+            if key not in self._carriers:
+                layer = stacked([weights.layer(start, d).astype(x.dtype)])
+                self._carriers[key] = carrier(self.dynamics, layer, n, d)
+            yield self._carriers[key], stop - start
+            return
+        drawn = [weights.layer(t, d).astype(x.dtype) for t in range(start, stop)]
+        for _, alike in groupby(drawn, key=lambda layer: [array.shape for array in layer]):
+            layers = list(alike)
+            yield carrier(self.dynamics, stacked(layers), n, d), len(layers)
 
-    def _mixed(self, x: np.ndarray, layer: LayerWeights) -> tuple[np.ndarray, np.ndarray]:
-        """A_h V_h, (S, H, N, q), and the entropy of A, mean over heads and tokens, (S,)."""
-        samples, n, _ = x.shape
-        heads, width, _ = layer.output.shape
-        query = x[:, None] @ layer.query + layer.query_bias[:, None, :]  # (S, H, N, p)
-        key = x[:, None] @ layer.key if layer.key.size else _for_heads(x, heads)
-        value = x[:, None] @ layer.value if layer.value.size else _for_heads(x, heads)
-        key_t = np.ascontiguousarray(key.swapaxes(2, 3))
-        mixed = np.empty((samples, heads, n, width), x.dtype)
-        entropy = np.empty((samples, heads, n))
-
-        def flat(array):  # samples and heads are one axis to the kernel
-            return np.ascontiguousarray(array).reshape(-1, *array.shape[2:])
-
-        self._kernel(flat(query), flat(key_t), flat(value), *self._mask, flat(mixed), flat(entropy))
-        return mixed, entropy.mean(axis=(1, 2))
-
-
-def _for_heads(x: np.ndarray, heads: int) -> np.ndarray:
-    """The tokens themselves, once for every head: (S, H, N, d)."""
-    return np.broadcast_to(x[:, None], (len(x), heads, *x.shape[1:]))
+    def _every(self, work, jobs) -> None:
+        """work(job) for all jobs, each on its own thread, at once."""
+        if len(jobs) == 1:
+            work(jobs[0])
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads)
+        list(self._pool.map(work, jobs))

@@ -48,7 +48,7 @@ def parts(w, rows, columns, heads, p, v, d, has_keys, has_values):
     state = rows * columns * w
     sizes = [state, state, state, has_keys * heads * rows * p * w]
     sizes += [has_values * heads * rows * v * w, _ROWS * p * w, _ROWS * rows * w]
-    sizes += [_ROWS * rows * w, _ROWS * v * w, _ROWS * columns * w, _ROWS * w, 2 * d * w]
+    sizes += [_ROWS * rows * w, _ROWS * v * w, 2 * _ROWS * columns * w, _ROWS * w, 2 * d * w]
     return np.cumsum([0, *sizes])
 
 
@@ -114,8 +114,8 @@ def _normalise(x, y, d, centre, scale, shift, gain, bias):
 
 
 @inner
-def _sums(x, n, d, row, work, out, step):
-    """mu, mean cosine, smallest and largest norm and Frobenius norm of x, for squares in range.
+def _sums(x, unit, n, d, row, work, out, step):
+    """mu, mean cosine, smallest and largest norm and Frobenius norm of x in units of `unit`.
 
     Returns the squared Frobenius norm; `work` has room for 2 d vectors.
     """
@@ -148,11 +148,11 @@ def _sums(x, n, d, row, work, out, step):
         cosines = fma(z, z, cosines)
     nan = frobenius - frobenius  # not finite, not measured
     cosine = (cosines - sized) / splat(x, n * (n - 1)) if n > 1 else one
-    store(out, 0, sqrt(mu) + nan)
+    store(out, 0, sqrt(mu) * unit + nan)
     store(out, step, cosine + nan)
-    store(out, 2 * step, sqrt(smallest) + nan)
-    store(out, 3 * step, sqrt(most) + nan)
-    store(out, 4 * step, sqrt(frobenius))
+    store(out, 2 * step, sqrt(smallest) * unit + nan)
+    store(out, 3 * step, sqrt(most) * unit + nan)
+    store(out, 4 * step, sqrt(frobenius) * unit + nan)
     return frobenius
 
 
@@ -161,7 +161,7 @@ def _measure(x, n, d, row, spare, work, out, step):
     """As `_sums`, for any size: lanes out of range are measured in units of their largest entry."""
     compact()
     low, high = safe(x)
-    frobenius = _sums(x, n, d, row, work, out, step)
+    frobenius = _sums(x, splat(x, 1.0), n, d, row, work, out, step)
     if not all_within(frobenius, low, high):
         w, one, unit = width(x), splat(x, 1.0), splat(x, 0.0)
         for e in range(0, n * row, w):
@@ -169,14 +169,15 @@ def _measure(x, n, d, row, spare, work, out, step):
         unit = where_within(frobenius, low, high, one, where_within(unit, 0.0, 0.0, one, unit))
         for e in range(0, n * row, w):
             store(spare, e, load(x, e) / unit)
-        _sums(spare, n, d, row, work, out, step)
-        for m in (0, 2, 3, 4):
-            store(out, m * step, load(out, m * step) * unit)
+        _sums(spare, unit, n, d, row, work, out, step)
 
 
 @inner
-def _softmax(s, p, indices, begin, end, first, last, entropy):
-    """p = e^(s - max s) over the tokens indices[begin:end] and 0 elsewhere; returns the sum of p."""
+def _exponentials(s, p, indices, begin, end, first, last, wanted):
+    """p = e^(s - max s) over the tokens indices[begin:end] and 0 elsewhere in first .. last.
+
+    Returns the sum of p and, if wanted, that of p log p.
+    """
     compact()
     w = width(s)
     top = load(s, element(indices, begin) * w)
@@ -191,15 +192,30 @@ def _softmax(s, p, indices, begin, end, first, last, entropy):
         z = exp(load(s, j) - top)
         store(p, j, z)
         total += z
-    return total
+    moment = splat(s, 0.0)
+    if wanted:
+        for e in range(begin, end):
+            j = element(indices, e) * w
+            moment = fma(load(p, j), load(s, j) - top, moment)
+    return total, moment
 
 
 @kernel
 def advance(
     x, query, query_bias, key, value, output, output_bias, indptr, indices, d, p, v, n, biased,
     skip, before, branch, after, centre, scale, shift, gain, bias, places, scratch, observed,
+    entropy,
 ):  # fmt: skip
-    """Layers of attention on x (blocks, N', d', lanes), in place; N', d' are padded to tiles."""
+    """Layers of attention on x (blocks, N', d', lanes), in place; N', d' are padded to tiles.
+
+    The weights are those of `weights.LayerWeights` with a leading axis over layers, used in turn,
+    and a last axis padded likewise: query (T, H, d, p'), query_bias (T, H, p'), key (T, H, d, p')
+    or empty for the identity, value (T, H, d, v') or empty, output (T, H, v, d'), output_bias
+    (T, d'). Token i attends to indices[indptr[i]:indptr[i + 1]], in ascending order. The norm,
+    centre .. bias, is applied `before`, in the `branch` and `after`. observed (layers, 5, blocks,
+    lanes) takes the cheap measures after each layer; entropy (blocks, lanes), unless empty, gains
+    the entropies of all attention rows in nats.
+    """
     compact()
     w, layers, blocks, heads = width(data(x)), observed.shape[0], x.shape[0], query.shape[1]
     rows, columns, across_p, across_v = x.shape[1], x.shape[2], query.shape[3], x.shape[2]
@@ -217,6 +233,7 @@ def advance(
         source = at(data(x), block * state)
         for e in range(0, state, w):
             store(now, e, load(source, e))
+            store(next_, e, splat(now, 0.0))
         for t in range(layers):
             wq = at(data(query), t % query.shape[0] * heads * d * across_p)
             bq = at(data(query_bias), t % query_bias.shape[0] * heads * across_p)
@@ -263,11 +280,16 @@ def advance(
                     _multiply(to, s_row, q, q_row, side, w, q_row, last - first, p)
                     side = at(values, h * rows * v_row if has_values else 0)
                     for r in range(tall):
-                        sum_ = _softmax(
+                        total, moment = _exponentials(
                             at(scores, r * s_row), at(weights, r * s_row), lists,
-                            indptr[i + r], indptr[i + r + 1], first, last, 0,
+                            indptr[i + r], indptr[i + r + 1], first, last, entropy.size > 0,
                         )  # fmt: skip
-                        store(totals, r * w, sum_)
+                        store(totals, r * w, total)
+                        if entropy.size:
+                            moment /= total
+                            for lane in range(w):
+                                entropy[block, lane] += math.log(extract(total, lane))
+                                entropy[block, lane] -= extract(moment, lane)
                     side, p_ = at(side, first * v_row), at(weights, first * w)
                     _multiply(mixed, v_row, p_, s_row, side, v_row, w, across_v, last - first)
                     for r in range(tall):
@@ -275,7 +297,11 @@ def advance(
                         for k in range(v):
                             e = r * v_row + k * w
                             store(mixed, e, load(mixed, e) * share)
-                    _project(out, row, mixed, v_row, at(wo, h * v * columns), columns, tall, v)
+                    to, matrix = at(out, _ROWS * row if h else 0), at(wo, h * v * columns)
+                    _project(to, row, mixed, v_row, matrix, columns, tall, v)
+                    if h:
+                        for e in range(0, tall * row, w):
+                            store(out, e, load(out, e) + load(to, e))
                 for r in range(tall):
                     y, own = at(out, r * row), at(now, (i + r) * row)
                     target = at(next_, (i + r) * row)

@@ -29,7 +29,6 @@ from dynsim.kernels.simd import (
     maximum,
     safe,
     splat,
-    spread,
     store,
     tile,
     total,
@@ -59,7 +58,7 @@ def block_rows(w):
     return max(TILE_ROWS, w)
 
 
-def parts(w, rows, columns, heads, p, v, widest, before, has_keys, has_values, sparse):
+def parts(w, rows, columns, heads, p, v, widest, before, has_keys, has_values):
     """Where the parts of the shared and of the private scratch memory of `advance` start.
 
     `widest` is the largest number of scores of a row that are in memory at once.
@@ -82,7 +81,7 @@ def _project(out, down, step, x, x_down, panels, panel, rows, columns, depth):
     panels `step` apart."""
     compact()
     w = width(x)
-    for c in range(0, columns, TILE_COLUMNS * w):
+    for _ in range(0, columns, TILE_COLUMNS * w):
         for r in range(0, rows, TILE_ROWS):
             _numbers_by_lanes(
                 at(out, r * down), down, w, at(x, r * x_down), x_down, 1, panels,
@@ -251,14 +250,13 @@ def _publish(z, i, block, rows, columns, d, p, v, keys, values, wk, wv, heads, s
     w = width(z)
     panel, gap = TILE_COLUMNS * w, 3 * w
     z = at(z, i * columns)
-    key_heads, value_heads = len(wk), len(wv)
+    key_heads = heads if wk.size else 0
+    value_heads = heads if wv.size else 0
     for h in range(max(1, key_heads)):
         source, down = z, columns
         if key_heads:
             source, down = spare, p
-            _project(
-                spare, p, panel, z, columns, at(data(wk), h * d * p), d * panel, block, p, d
-            )
+            _project(spare, p, panel, z, columns, at(data(wk), h * d * p), d * panel, block, p, d)
         own = at(keys, h * rows * p)
         if sparse:
             for r in range(block):
@@ -277,9 +275,7 @@ def _publish(z, i, block, rows, columns, d, p, v, keys, values, wk, wv, heads, s
             step, down = rows * panel + gap, panel
             own = at(values, h * (v // panel) * step + i * panel)
         if value_heads:
-            _project(
-                own, down, step, z, columns, at(data(wv), h * d * v), d * panel, block, v, d
-            )
+            _project(own, down, step, z, columns, at(data(wv), h * d * v), d * panel, block, v, d)
         else:
             for k in range(0, v, w):
                 to = at(own, k // panel * step + k % panel)
@@ -294,12 +290,18 @@ def advance(
     shared_places, shared, scalars, private_places, private, team, member, members, observed,
     entropy,
 ):  # fmt: skip
-    """Layers of attention on x (N', d'), in place."""
+    """Layers of attention on x (N', d'), in place: what one member of a team does of them.
+
+    Arrays are as for `lanes.advance`, but matrices lie in panels: query (T, H, p' / COLUMNS, d,
+    COLUMNS) and so on. Token i attends to begin[i] .. end[i] - 1, or to indices[begin[i]:end[i]].
+    shared, scalars (2, strips, 8), team, observed (layers, 5) and entropy (N) are one for all
+    members, private is each member's own; `parts` says how large.
+    """
     compact()
     memory, mine = data(shared), data(private)
     w = width(memory)
     panel, gap = TILE_COLUMNS * w, 3 * w
-    block = TILE_ROWS if TILE_ROWS > w else w
+    block = TILE_ROWS if w < TILE_ROWS else w
     rows, columns, heads = x.shape[0], x.shape[1], query.shape[1]
     p, v = query.shape[2] * panel, columns
     has_keys, has_values, sparse = key.size > 0, value.size > 0, indices is not None
@@ -313,7 +315,6 @@ def advance(
     z = x
     if before:
         z = at(memory, shared_places[0])
-    blocks_in_strip = STRIP // block
     strips = (n + STRIP - 1) // STRIP
     layers = observed.shape[0]
     s_down = (private_places[2] - private_places[1]) // block
@@ -364,9 +365,7 @@ def advance(
                         first = first // panel * panel
                         wide = (last - first + panel - 1) // panel * panel
                         side = at(keys, (h * rows if has_keys else 0) * p + first * p)
-                        _project(
-                            s, s_down, panel, q, p, side, panel * p, block, wide, true_p
-                        )
+                        _project(s, s_down, panel, q, p, side, panel * p, block, wide, true_p)
                         for r in range(tall):
                             row, a, b = at(s, r * s_down), begin[i + r] - first, end[i + r] - first
                             for j in range(0, wide, w):
@@ -377,7 +376,9 @@ def advance(
                                 entropy[i + r] += math.log(sum_) - moment / sum_
                             private[private_places[6] + r] = 1.0 / sum_
                         step = rows * panel + gap
-                        side = at(values, (h if has_values else 0) * (v // panel) * step + first * panel)
+                        side = at(
+                            values, (h if has_values else 0) * (v // panel) * step + first * panel
+                        )
                         _project(u, v, panel, s, s_down, side, step, block, v, last - first)
                     else:
                         side = at(keys, (h * rows if has_keys else 0) * p)
@@ -387,9 +388,7 @@ def advance(
                             wide = (count + w - 1) // w * w
                             lists = at(data(indices), a)
                             for j in range(0, count, w):
-                                found = dots(
-                                    at(q, r * p), side, p, at(lists, j), count - j, p // w
-                                )
+                                found = dots(at(q, r * p), side, p, at(lists, j), count - j, p // w)
                                 store(s, j, within(found, j, 0, count, -math.inf))
                             sum_, moment = _exponentials(s, wide, entropy.size > 0)
                             if entropy.size:

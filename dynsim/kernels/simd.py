@@ -21,23 +21,31 @@ __all__ = [
     "TILE_ROWS",
     "absolute",
     "all_within",
+    "at",
+    "compact",
+    "data",
+    "dots",
     "element",
     "exp",
     "extract",
     "fma",
+    "gather",
     "largest",
     "load",
     "maximum",
     "minimum",
-    "ranged",
+    "safe",
     "splat",
+    "spread",
     "sqrt",
     "store",
     "tile",
     "total",
     "transpose",
+    "vector_width",
     "where_within",
     "width",
+    "within",
 ]
 
 _FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
@@ -54,8 +62,13 @@ class Vector(types.Type):
         super().__init__(name=f"Vector({dtype}, {count})")
 
 
+def vector_width(bits: int) -> int:
+    """How many numbers of so many bits a vector holds."""
+    return _REGISTER_BYTES * 8 // bits
+
+
 def _width(dtype) -> int:
-    return _REGISTER_BYTES * 8 // dtype.bitwidth
+    return vector_width(dtype.bitwidth)
 
 
 def _vector(dtype) -> Vector:
@@ -234,7 +247,9 @@ def compact(typing):
 @intrinsic
 def at(typing, pointer, offset):
     """The pointer moved by so many elements."""
-    return pointer(pointer, types.intp), lambda context, builder, sig, args: builder.gep(*_gep(args))
+    return pointer(pointer, types.intp), lambda context, builder, sig, args: builder.gep(
+        *_gep(args)
+    )
 
 
 @intrinsic
@@ -307,7 +322,9 @@ def store(typing, pointer, offset, vector):
     def code(context, builder, sig, args):
         kind, value = _llvm(Vector(pointer.dtype, vector.count)), args[2]
         if value.type != kind:
-            value = (builder.fptrunc if vector.dtype == types.float64 else builder.fpext)(value, kind)
+            value = (builder.fptrunc if vector.dtype == types.float64 else builder.fpext)(
+                value, kind
+            )
         _store(builder, value, *args[:2])
         return context.get_dummy_value()
 
@@ -385,9 +402,7 @@ def within(typing, vector, first, low, high, other):
         above = builder.icmp_signed(">=", number, _spread(builder, low_, count))
         below = builder.icmp_signed("<", number, _spread(builder, high_, count))
         other_ = context.cast(builder, other_, types.float64, vector.dtype)
-        return builder.select(
-            builder.and_(above, below), vector_, _spread(builder, other_, count)
-        )
+        return builder.select(builder.and_(above, below), vector_, _spread(builder, other_, count))
 
     n = types.intp
     return vector(vector, n, n, n, types.float64), code

@@ -1,0 +1,66 @@
+"""A dynamics in the arrays that the kernels take: weights of many layers, and the norm."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dynsim.dynamics import PLACEMENTS, AttentionDynamics
+from dynsim.weights import LayerWeights
+
+__all__ = ["NormNumbers", "aligned", "in_panels", "norm_numbers", "padded", "stacked"]
+
+
+class NormNumbers(NamedTuple):
+    """Where the norm is applied, and the numbers of its formula (`dynsim.norms`)."""
+
+    before: bool
+    branch: bool
+    after: bool
+    centre: bool
+    scale: float
+    shift: float
+    gain: np.ndarray
+    bias: np.ndarray
+
+
+def norm_numbers(dynamics: AttentionDynamics, d: int, columns: int, dtype) -> NormNumbers:
+    """Gain and bias have `columns` entries, 0 from d on."""
+    norm = dynamics.norm.switches(d)
+    places = PLACEMENTS[dynamics.placement] if norm.active else ()
+    gain, bias = aligned(columns, dtype), aligned(columns, dtype)
+    gain[:d], bias[:d] = norm.gain, norm.bias
+    return NormNumbers(
+        *(place in places for place in ("before", "branch", "after")),
+        bool(norm.centre), float(norm.scale), float(norm.shift), gain, bias,
+    )  # fmt: skip
+
+
+def stacked(layers: list[LayerWeights]) -> LayerWeights:
+    """The weights of several layers, all of one shape, with a leading axis over layers."""
+    return LayerWeights(*(np.stack(arrays) for arrays in zip(*layers, strict=True)))
+
+
+def aligned(shape, dtype) -> np.ndarray:
+    """Zeros that begin at a multiple of 64 bytes, so that no vector lies across two cache lines."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + 64, np.uint8)
+    return memory[-memory.ctypes.data % 64 :][:size].view(dtype).reshape(shape)
+
+
+def padded(array: np.ndarray, multiple: int) -> np.ndarray:
+    """Zeros added to the last axis up to a multiple."""
+    *lead, columns = array.shape
+    out = aligned((*lead, -(-columns // multiple) * multiple), array.dtype)
+    out[..., :columns] = array
+    return out
+
+
+def in_panels(matrices: np.ndarray, columns: int) -> np.ndarray:
+    """(..., K, n) as panels of so many columns, each contiguous: (..., n / columns, K, columns)."""
+    wide = padded(matrices, columns)
+    *lead, depth, n = wide.shape
+    out = aligned((*lead, n // columns, depth, columns), wide.dtype)
+    out[...] = np.moveaxis(wide.reshape(*lead, depth, n // columns, columns), -2, -3)
+    return out

@@ -1,0 +1,59 @@
+"""How many threads dynsim uses: one knob for its kernels, for BLAS and for torch."""
+
+from __future__ import annotations
+
+import operator
+import os
+from contextlib import contextmanager
+
+__all__ = ["available", "blas_alone", "set_threads", "threads"]
+
+_chosen: int | None = None
+
+
+def available() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: respects a cluster's or container's share
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def set_threads(number: int | None) -> None:
+    """Use `number` threads from now on wherever none are asked for; None for all cores.
+
+    Results do not depend on it, to the last bit. Raises ValueError for less than 1.
+
+    >>> set_threads(1)
+    >>> threads()
+    1
+    >>> set_threads(None)
+    """
+    global _chosen
+    _chosen = None if number is None else checked(number)
+
+
+def threads(asked: int | None = None) -> int:
+    """The number of threads to use: what is asked for, what was set, or all cores."""
+    if asked is not None:
+        return checked(asked)
+    return available() if _chosen is None else _chosen
+
+
+def checked(number) -> int:
+    """`number` as an int. Raises ValueError unless it is a whole number of at least 1."""
+    try:
+        whole = operator.index(number)
+    except TypeError:
+        whole = 0
+    if whole < 1 or isinstance(number, bool):
+        raise ValueError(f"the number of threads is a whole number, at least 1; got {number!r}")
+    return whole
+
+
+@contextmanager
+def blas_alone():
+    """BLAS on one thread: ours are the only ones, and its sums do not depend on their number."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield

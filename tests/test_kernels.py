@@ -1,19 +1,28 @@
-"""Every kernel against its naive twin, compiled and as plain Python."""
+"""Every kernel against its naive twin."""
 
+import math
 import os
 import subprocess
 import sys
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
+import mpmath
 import naive
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynsim import masks
-from dynsim.kernels import attention, graphs
-from dynsim.layout import Ranges, compile_layout
+from dynsim import AttentionDynamics, masks, measures, norms
+from dynsim.engines import compiled
+from dynsim.engines.lanes import Lanes
+from dynsim.engines.packing import aligned, in_panels, padded, stacked
+from dynsim.engines.rows import Rows
+from dynsim.kernels import graphs, simd
+from dynsim.kernels.compiler import inner
+from dynsim.kernels.simd import data
+from dynsim.layout import compile_layout
+from dynsim.weights import Layers, LayerWeights
 
 MASKS = {
     "complete": masks.complete,
@@ -21,70 +30,248 @@ MASKS = {
     "banded": lambda n: masks.local(n, 2),
     "csr": masks.star,
 }
+CARRIERS = {"lanes": Lanes, "rows": Rows}
+NORMS = {
+    "none": (norms.NoNorm(), {}),
+    "unit": (norms.Unit(), {}),
+    "rms": (norms.RMSNorm(gain=0.7, eps=1e-3), {"gain": 0.7, "eps": 1e-3}),
+    "layernorm": (
+        norms.LayerNorm(gain=1.3, bias=0.2, eps=1e-6),
+        {"gain": 1.3, "bias": 0.2, "eps": 1e-6},
+    ),
+}
 
 
-def compiled(graph):
-    """(kernel, mask arrays) for a mask, by its layout."""
-    layout = compile_layout(graph)
-    if isinstance(layout, Ranges):
-        return attention.attend_ranges, (layout.lo, layout.hi)
-    return attention.attend_rows, (layout.indptr, layout.indices)
+def one_after_another(work, jobs):
+    for job in jobs:
+        work(job)
 
 
-def allowed(graph):
-    layout = compile_layout(graph)
-    out = np.zeros((layout.n_tokens,) * 2, bool)
-    for i in range(layout.n_tokens):
-        out[i, layout.row(i)] = True
-    return out
+def at_once(work, jobs):
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        list(pool.map(work, jobs))
 
 
-def inputs(n, p, q, seed, scale):
-    rng = np.random.default_rng(seed)
-    query, key = scale * rng.standard_normal((2, n, p)), rng.standard_normal((2, n, p))
-    return query, key, rng.standard_normal((2, n, q))
+def random_layer(rng, d, heads, p, v, factored, scale=1.0):
+    """A layer with every part: projections or identities, biases or none."""
+    draw = rng.standard_normal
+    if factored:
+        return LayerWeights(
+            scale * draw((heads, d, p)), draw((heads, p)), draw((heads, d, p)) / d**0.5,
+            draw((heads, d, v)) / d**0.5, draw((heads, v, d)), draw(d),
+        )  # fmt: skip
+    return LayerWeights.from_matrices(
+        scale * draw((heads, d, d)) / d**0.5, draw((heads, d, d)) / d**0.5
+    )
 
 
-def run(kind, query, key, value):
-    """The kernel's output and entropies."""
-    kernel, mask = compiled(MASKS[kind](query.shape[1]))
-    out, entropy = np.empty_like(value), np.empty(query.shape[:2])
-    kernel(query, np.ascontiguousarray(key.swapaxes(1, 2)), value, *mask, out, entropy)
-    return out, entropy
+def naive_layers(dynamics, x, layers, kind, settings):
+    """The layers by the naive twins, and the states after each."""
+    allowed, states = dynamics.allowed(), []
+    for layer in layers:
+
+        def attend(z, layer=layer):
+            return naive.attend(z, naive.heads_of(layer), allowed, layer.output_bias)
+
+        def norm(z):
+            return naive.normalise(z, kind, **settings)
+
+        x = naive.sublayer(x, attend, norm, dynamics.placement, dynamics.skip)
+        states.append(x)
+    return states
 
 
-@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("carrier", CARRIERS)
+@pytest.mark.parametrize("mask", MASKS)
 @given(
-    st.integers(4, 8), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**16),
-    st.floats(0.01, 20.0),
+    n=st.integers(4, 11), d=st.integers(2, 6), heads=st.integers(1, 3), p=st.integers(1, 3),
+    v=st.integers(1, 3), factored=st.booleans(), norm=st.sampled_from(list(NORMS)),
+    placement=st.sampled_from(["post", "pre", "peri"]), skip=st.sampled_from([0.0, 0.6]),
+    seed=st.integers(0, 2**16),
 )  # fmt: skip
-def test_attention_matches_the_naive_twin(kind, n, p, q, seed, scale):
-    query, key, value = inputs(n, p, q, seed, scale)
-    out, entropy = run(kind, query, key, value)
-    mask = allowed(MASKS[kind](n))
-    for b in range(2):
-        rows = [naive.softmax_row(query[b, i] @ key[b].T, mask[i]) for i in range(n)]
-        assert np.allclose(out[b], rows @ value[b], rtol=1e-12, atol=1e-13)
-        assert np.allclose(entropy[b], [naive.entropy(row) for row in rows], atol=1e-12)
+def test_kernels_match_their_naive_twins(
+    carrier, mask, n, d, heads, p, v, factored, norm, placement, skip, seed
+):
+    rng = np.random.default_rng(seed)
+    layers = [random_layer(rng, d, heads, p, v, factored) for _ in range(2)]
+    rule, settings = NORMS[norm]
+    dynamics = AttentionDynamics(MASKS[mask](n), Layers(tuple(layers)), rule, placement, skip)
+    x = rng.standard_normal((3, n, d))
+    out, observed, _ = CARRIERS[carrier](dynamics, stacked(layers), n, d).advance(
+        x, 2, 1, one_after_another
+    )
+    for s in range(3):
+        states = naive_layers(dynamics, x[s], layers, norm, settings)
+        size = max(np.abs(state).max() for state in states)
+        assert np.allclose(out[s], states[-1], rtol=1e-10, atol=1e-11 * size)
+        for t, state in enumerate(states):
+            assert np.allclose(observed[0, s, t], naive.mu(state), rtol=1e-8, atol=1e-10 * size)
+            assert np.allclose(observed[1, s, t], np.mean(naive.cosines(state)), atol=1e-9)
+            sizes = np.sqrt(np.sum(state**2, axis=1))
+            expected = [sizes.min(), sizes.max(), np.sqrt(np.sum(sizes**2))]
+            assert np.allclose(observed[2:, s, t], expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("kind", MASKS)
-def test_softmax_is_safe_for_scores_of_ten_thousand(kind):
-    key = np.array([[[100.0, 0.0], [-100.0, 0.0], [0.0, 100.0], [100.0, 1.0], [0.0, 0.0]]])
-    out, entropy = run(kind, key, key, key)
-    mask = allowed(MASKS[kind](5))
-    rows = [naive.softmax_row(key[0, i] @ key[0].T, mask[i]) for i in range(5)]
-    assert np.allclose(out[0], rows @ key[0], rtol=1e-12, atol=1e-12)
-    assert np.all((entropy >= -1e-12) & (entropy <= np.log(5) + 1e-12))
+@pytest.mark.parametrize("carrier", CARRIERS)
+@pytest.mark.parametrize("mask", MASKS)
+def test_entropy_is_that_of_the_attention_rows(carrier, mask, rng):
+    n, d = 9, 5
+    layer = random_layer(rng, d, 2, 3, 2, True)
+    dynamics = AttentionDynamics(MASKS[mask](n), Layers((layer,)))
+    x = rng.standard_normal((11, n, d))
+    ready = CARRIERS[carrier](dynamics, stacked([layer]), n, d)
+    _, _, entropy = ready.advance(x, 1, 1, one_after_another, entropy=True)
+    for s in range(11):
+        rows = dynamics.attention(x[s]).reshape(-1, n)
+        assert np.isclose(entropy[s], np.mean([naive.entropy(row) for row in rows]), atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", MASKS)
-def test_float32_stays_float32_and_close(kind):
-    arrays = inputs(7, 4, 3, 0, 2.0)
-    exact, _ = run(kind, *arrays)
-    rough, _ = run(kind, *(array.astype(np.float32) for array in arrays))
+@pytest.mark.parametrize("mask", [masks.causal(150), masks.local(150, 9), masks.star(150)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_team_gives_the_same_bits(mask, dtype, rng):
+    layer = random_layer(rng, 20, 2, 7, 6, True, scale=0.3).astype(dtype)
+    dynamics = AttentionDynamics(mask, Layers((layer,)), norms.LayerNorm(), "pre", 1.0)
+    x = rng.standard_normal((2, 150, 20)).astype(dtype)
+    ready = Rows(dynamics, stacked([layer]), 150, 20)
+    alone = ready.advance(x, 5, 1, one_after_another)
+    for workers in (2, 3, 5):
+        together = ready.advance(x, 5, workers, at_once)
+        assert np.array_equal(together[0], alone[0])
+        assert np.array_equal(together[1], alone[1])
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+@pytest.mark.parametrize("mask", MASKS)
+def test_softmax_is_safe_for_scores_of_ten_thousand(carrier, mask):
+    x = np.array([[[100.0, 0.0], [-100.0, 0.0], [0.0, 100.0], [100.0, 1.0], [0.0, 0.0]]])
+    layer = LayerWeights.from_matrices(np.eye(2)[None], np.eye(2)[None])
+    dynamics = AttentionDynamics(MASKS[mask](5), Layers((layer,)))
+    out, _, _ = CARRIERS[carrier](dynamics, stacked([layer]), 5, 2).advance(
+        x, 1, 1, one_after_another
+    )
+    rows = [
+        naive.softmax_row(x[0, i] @ x[0].T, allowed) for i, allowed in enumerate(dynamics.allowed())
+    ]
+    assert np.allclose(out[0], rows @ x[0], rtol=1e-13, atol=1e-12)
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+@pytest.mark.parametrize("size", [1e-200, 1e-160, 1.0, 1e160, 1e200])
+def test_norms_and_measures_do_not_overflow_or_vanish(carrier, size, rng):
+    n, d = 40, 5
+    layer = LayerWeights.from_matrices(np.zeros((1, d, d)), np.eye(d)[None])
+    x = rng.standard_normal((2, n, d))
+    for norm in (norms.NoNorm(), norms.Unit()):
+        dynamics = AttentionDynamics(masks.local(n, 3), Layers((layer,)), norm)
+        ready = CARRIERS[carrier](dynamics, stacked([layer]), n, d)
+        out, observed, _ = ready.advance(size * x, 1, 1, one_after_another)
+        expected = np.stack([dynamics.step(size * sample) for sample in x])
+        assert np.allclose(out, expected, rtol=1e-13, atol=0)
+        assert np.allclose(observed[..., 0], measures.observe(out), rtol=1e-12)
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_a_sample_that_is_not_finite_spoils_no_other(carrier, rng):
+    n, d = 40, 3
+    layer = LayerWeights.from_matrices(np.zeros((1, d, d)), 1e200 * np.eye(d)[None])
+    dynamics = AttentionDynamics(masks.complete(n), Layers((layer,)))
+    x = rng.standard_normal((3, n, d))
+    x[0] *= 1e-300
+    x[2] *= 1e-300
+    ready = CARRIERS[carrier](dynamics, stacked([layer]), n, d)
+    _, observed, _ = ready.advance(x, 2, 1, one_after_another)
+    assert np.all(np.isfinite(observed[:, [0, 2]]))
+    assert np.all(np.isnan(observed[:, 1, 1]))
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_float32_stays_float32_and_close(carrier, mask, rng):
+    n, d = 33, 18
+    layer = random_layer(rng, d, 2, 5, 7, True, scale=0.2)
+    dynamics = AttentionDynamics(MASKS[mask](n), Layers((layer,)), norms.LayerNorm(), "peri", 1.0)
+    x = rng.standard_normal((17, n, d))
+    exact, _, _ = CARRIERS[carrier](dynamics, stacked([layer]), n, d).advance(
+        x, 1, 1, one_after_another
+    )
+    single = CARRIERS[carrier](dynamics, stacked([layer.astype(np.float32)]), n, d)
+    rough, observed, _ = single.advance(x.astype(np.float32), 1, 1, one_after_another)
     assert rough.dtype == np.float32
-    assert np.allclose(rough, exact, rtol=1e-4, atol=1e-5)
+    assert np.allclose(rough, exact, rtol=1e-4, atol=2e-5)
+    assert np.allclose(observed[..., 0], measures.observe(exact), rtol=1e-4, atol=1e-5)
+
+
+def test_the_carrier_depends_on_the_size_of_a_state_alone(monkeypatch, rng):
+    """Both carriers give what the definition gives, whichever serves."""
+    n, d = 12, 6
+    layer = random_layer(rng, d, 1, 3, 3, False)
+    dynamics = AttentionDynamics(masks.causal(n), Layers((layer,)), norms.Unit())
+    x = rng.standard_normal((2, n, d))
+    found = []
+    for limit in (0, 10**6):
+        monkeypatch.setattr(compiled, "_LANES_UP_TO", limit)
+        found.append(compiled.CompiledEngine(dynamics, 1).advance(x, 0, 3)[0])
+    assert np.allclose(*found, rtol=1e-12)
+
+
+# --- vectors --------------------------------------------------------------------------------------
+
+
+@inner
+def exponentials(x, out):
+    source, target = data(x), data(out)
+    for e in range(0, x.size, simd.width(source)):
+        simd.store(target, e, simd.exp(simd.load(source, e)))
+
+
+@pytest.mark.parametrize(("dtype", "lowest"), [(np.float64, -708.0), (np.float32, -87.0)])
+def test_exp_is_accurate_to_an_ulp(dtype, lowest, rng):
+    x = np.concatenate([rng.uniform(lowest, 0, 2048), -(10.0 ** rng.uniform(-12, 0, 2048))])
+    x = x.astype(dtype)
+    found = np.empty_like(x)
+    exponentials(x, found)
+    with mpmath.workdps(40):
+        worst = max(
+            abs(mpmath.mpf(float(f)) / mpmath.exp(mpmath.mpf(float(a))) - 1)
+            for a, f in zip(x, found, strict=True)
+        )
+    assert worst < 1.2 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_exp_at_its_ends(dtype):
+    x = np.zeros(64, dtype)
+    x[:5] = 0.0, -1e4, -np.inf, np.nan, -0.0
+    found = np.empty_like(x)
+    exponentials(x, found)
+    assert np.array_equal(found[:5], [1, 0, 0, math.nan, 1], equal_nan=True)
+
+
+@inner
+def transposed(x, out, n):
+    simd.transpose(data(x), n, data(out), n)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_transpose(dtype, rng):
+    n = simd.vector_width(8 * np.dtype(dtype).itemsize)
+    x = rng.standard_normal((n, n)).astype(dtype)
+    out = np.empty_like(x)
+    transposed(x, out, n)
+    assert np.array_equal(out, x.T)
+
+
+def test_packing(rng):
+    x = rng.standard_normal((2, 3, 5))
+    panels = in_panels(x, 4)
+    assert panels.shape == (2, 2, 3, 4)
+    assert np.array_equal(panels[:, 1, :, 0], x[:, :, 4])
+    assert not panels[:, 1, :, 1:].any()
+    assert panels.ctypes.data % 64 == aligned((3, 3), np.float32).ctypes.data % 64 == 0
+    assert padded(x, 5).shape == x.shape
+
+
+# --- graphs ---------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 9), st.integers(0, 2**16))
@@ -98,16 +285,54 @@ def test_distances_match_relaxation(n, seed):
         assert np.array_equal(np.where(found < 0, np.inf, found), expected[v])
 
 
-@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="this is the plain run")
-def test_kernels_pass_as_plain_python():
-    """The same tests with compilation switched off: what is compiled is what is written."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", __file__],
-        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert done.stdout.count("SKIPPED [1]") == 1
+# --- the compile cache ----------------------------------------------------------------------------
+
+PROGRAM = """
+import sys, warnings
+import numpy as np
+from dynsim.kernels import compiler
+{before}
+warnings.simplefilter("always")
+from dynsim.kernels import graphs
+for _ in range(2):
+    graphs.distances_from(np.array([0, 1]), np.array([0], np.int32), 0)
+print(sum(graphs.distances_from.stats.cache_hits.values()))
+"""
+
+
+def in_a_new_process(environment, before=""):
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(before=before)],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_kernels_are_compiled_once_and_kept(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    first, second = (in_a_new_process(environment) for _ in range(2))
+    assert (first.stdout.strip(), second.stdout.strip()) == ("0", "1"), second.stderr
+    stale = "compiler._sources = lambda: 'another version'"
+    assert in_a_new_process(environment, stale).stdout.strip() == "0"
+    # another processor on the same disk compiles its own, and both are kept
+    other = environment | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    assert in_a_new_process(other).stdout.strip() == "0"
+    assert in_a_new_process(other).stdout.strip() == "1"
+
+
+@pytest.mark.parametrize("harm", ["nowhere to write", "a damaged file"])
+def test_without_a_cache_kernels_still_work_and_say_so_once(tmp_path, harm):
+    cache = tmp_path / "cache"
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    before = ""
+    if harm == "a damaged file":
+        in_a_new_process(environment)
+        for file in cache.rglob("*.nbc"):
+            file.write_bytes(b"damaged")
+        assert any(cache.rglob("*.nbc"))
+    else:  # as in a container: root may write anywhere, so the locators are taken away
+        before = "from numba.core.caching import CompileResultCacheImpl as C\n"
+        before += "C._locator_classes = []"
+    done = in_a_new_process(environment, before)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "0"
+    assert done.stderr.count("set NUMBA_CACHE_DIR") == 1

@@ -1,10 +1,11 @@
 """Breadth-first search on compressed rows."""
 
 import numpy as np
-from numba import njit
+
+from dynsim.kernels.compiler import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def distances_from(indptr, indices, source):
     """Arrows from `source` to every node, following row -> indices; -1 where there is no way."""
     distance = np.full(len(indptr) - 1, -1, np.int64)

@@ -113,7 +113,8 @@ def simulate(
     engine : str
         A name in `dynsim.engines.ENGINES`.
     threads : int, optional
-        Threads over samples; all that this process may use by default. Results do not depend on it.
+        Threads over samples; all that this process may use by default. Results do not depend on
+        it, those of the engine "torch" but for rounding.
     device : str, optional
         Where the engine "torch" runs: "auto" (a CUDA GPU if there is one), "cpu", "cuda", "cuda:1",
         "mps" (for float32 tokens), ...

@@ -6,7 +6,7 @@ import sys
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
@@ -62,6 +62,7 @@ def assert_agree(found, exact, rtol):
 
 @on_each_device
 @pytest.mark.parametrize("name", masks.MASKS)
+@settings(max_examples=15)
 @given(
     norm=st.sampled_from([norms.NoNorm(), norms.Unit(), norms.RMSNorm(), VECTOR_NORM]),
     placement=st.sampled_from(list(PLACEMENTS)),

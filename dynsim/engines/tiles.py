@@ -16,8 +16,8 @@ from dynsim.layout import Layout, Ranges
 __all__ = ["Unions", "Windows", "tiles"]
 
 #: Work beside the scores, in scores: to fetch a key and value, and to start a batched product.
-#: Measured on two cores with d = 16..64; the choice of c is flat about its optimum.
-_FETCH, _START = 16, 20_000
+#: Measured on a CPU with d = 16..64; the choice of c is flat about its optimum.
+_FETCH, _START = 32, 20_000
 #: The most scores in one tile: a row block where there are more than 4096 keys for all rows.
 _LARGEST = 2**24
 

@@ -96,6 +96,7 @@ def simulate(
     record: Record | None = None,
     engine: str = "numba",
     threads: int | None = None,
+    device: str | None = None,
     start: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Trajectory:
@@ -112,7 +113,11 @@ def simulate(
     engine : str
         A name in `dynsim.engines.ENGINES`.
     threads : int, optional
-        Threads over samples; all that this process may use by default. Results do not depend on it.
+        Threads over samples; all that this process may use by default. Results do not depend on
+        it, those of the engine "torch" but for rounding.
+    device : str, optional
+        Where the engine "torch" runs: "auto" (a CUDA GPU if there is one), "cpu", "cuda", "cuda:1",
+        "mps" (for float32 tokens), ...
     start : int
         Number of the first layer, for going on from a trajectory's `final`.
     progress : callable, optional
@@ -121,7 +126,7 @@ def simulate(
     Raises
     ------
     ValueError
-        When the input cannot be a state of the dynamics.
+        When the input cannot be a state of the dynamics, or engine or device are not there.
     Overflow
         (a FloatingPointError) naming layer and sample when tokens stop being finite; its
         `trajectory` holds what was computed.
@@ -147,20 +152,20 @@ def simulate(
             f"there are weights for {available} layers; asked for {start + depth}; use depth "
             f"{available - start} or less"
         )
-    run = _Run(
-        dynamics, x, depth, record or Record(), make_engine(engine, dynamics, workers), start
-    )
+    built = make_engine(engine, dynamics, workers, device)
+    run = _Run(dynamics, x, depth, record or Record(), built, start)
     begun = time.perf_counter()
 
     def finished() -> Trajectory:
         return run.trajectory(
             {
                 "engine": engine,
+                "device": getattr(built, "device", "cpu"),
                 "start": start,
                 "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "runtime_s": round(time.perf_counter() - begun, 3),
                 "versions": {"dynsim": __version__, "python": platform.python_version()}
-                | {name: version(name) for name in ("numpy", "numba")},
+                | {n: version(n) for n in ("numpy", "numba", *getattr(built, "packages", ()))},
                 "platform": platform.platform(),
             }
         )

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from dynsim.cli import options as shared
-from dynsim.engines import ENGINES
+from dynsim.engines import find_engine
 from dynsim.measures import MEASURES
 from dynsim.simulation import Overflow, Record, Stopped, simulate
 from dynsim.trajectory import joined, load
@@ -24,7 +24,10 @@ COMPARABLE = (
     *("d-qk", "heads", "mlp", "tokens", "dim", "start", "seed", "x0"),
 )
 #: Options that do not change what is computed.
-OUTPUT_OPTIONS = ("out", "name", "format", "no_figure", "export", "json", "threads", "compare")
+OUTPUT_OPTIONS = (
+    *("out", "name", "format", "no_figure", "export", "json"),
+    *("threads", "device", "compare"),
+)
 
 
 class Job:
@@ -39,6 +42,7 @@ class Job:
             raise ValueError(f"--depth is a positive number of layers; got {self.depth}")
         if options.seed < 0:
             raise ValueError(f"--seed is not negative; got {options.seed}")
+        find_engine(options.engine, options.device)  # refused now, if it is not there
         self.record = _record(options)
         graph = shared.read_graph(options)
         weights = shared.make_weights(options)
@@ -97,6 +101,7 @@ class Job:
                 record=self.record,
                 engine=self.options.engine,
                 threads=self.options.threads,
+                device=self.options.device,
                 start=start,
                 progress=lambda layers: progress(start + layers),
             )
@@ -111,8 +116,6 @@ def prepare(command: argparse.ArgumentParser, options, argv: list[str]) -> list[
 
     Raises ValueError for anything that can be found wrong before the work begins.
     """
-    if options.engine not in ENGINES:
-        raise ValueError(f"unknown engine {options.engine!r}; known are {', '.join(ENGINES)}")
     if options.threads is not None and options.threads < 1:
         raise ValueError(f"--threads is at least 1; got {options.threads}")
     if options.resume:

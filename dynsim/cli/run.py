@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dynsim.cli import options as shared
 from dynsim.cli import output
 from dynsim.cli.jobs import DEFAULT_DEPTH, Job, prepare
+from dynsim.engines import ENGINES
 from dynsim.simulation import Overflow, Stopped
 
 __all__ = ["main"]
@@ -64,8 +65,13 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--states", type=int, default=0, metavar="K", help="keep the tokens at every K-th layer"
     )
-    group.add_argument("--engine", default="numba", help="numba or reference (numba)")
+    group.add_argument("--engine", default="numba", help=f"{', '.join(ENGINES)} (numba)")
     group.add_argument("--threads", type=int, metavar="P", help="over samples (all cores)")
+    group.add_argument(
+        "--device",
+        metavar="NAME",
+        help="of the torch engine: auto, cpu, cuda, cuda:1, mps, ... (auto: a CUDA GPU or the cpu)",
+    )
     group = parser.add_argument_group("output")
     group.add_argument("--out", default="results", metavar="DIR", help="where files go (results)")
     group.add_argument("--name", metavar="NAME", help="of the files (made from the options)")

@@ -8,31 +8,66 @@ An engine is made for one dynamics and a number of threads and has two methods:
         where a sample is not finite.
     attention_entropy(x, t) -> (samples,)
         Mean entropy of the attention rows of layer t on x, in nats.
+
+It may have `device`, where it runs, and `packages`, whose versions belong to the provenance.
 """
 
 from __future__ import annotations
 
-__all__ = ["ENGINES", "make_engine"]
+from collections.abc import Callable
+
+__all__ = ["ENGINES", "find_engine", "make_engine"]
 
 
-def _numba(dynamics, threads):
+def _numba(device):
     from dynsim.engines.compiled import CompiledEngine
 
-    return CompiledEngine(dynamics, threads)
+    _refuse_device("numba", device)
+    return CompiledEngine
 
 
-def _reference(dynamics, threads):
+def _reference(device):
     from dynsim.engines.reference import ReferenceEngine
 
-    return ReferenceEngine(dynamics)  # one thread, by design
+    _refuse_device("reference", device)
+    return lambda dynamics, threads: ReferenceEngine(dynamics)  # one thread, by design
 
 
-#: Every engine by name: a function of the dynamics and the number of threads.
-ENGINES = {"numba": _numba, "reference": _reference}
+def _torch(device):
+    try:
+        from dynsim.engines.torch import TorchEngine, find_device
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError(
+            "the torch engine needs the extra 'torch'; pip install \"dynsim[torch]\""
+        ) from None
+    found = find_device(device)
+    return lambda dynamics, threads: TorchEngine(dynamics, threads, found)
 
 
-def make_engine(name: str, dynamics, threads: int):
-    """The engine of this name. Raises ValueError for an unknown one."""
+def _refuse_device(engine: str, device: str | None) -> None:
+    if device is not None:
+        raise ValueError(
+            f"the {engine} engine runs on the CPU; use engine='torch' with device={device!r}"
+        )
+
+
+#: Every engine by name: a function of the device that gives one of the dynamics and the threads.
+ENGINES = {"numba": _numba, "reference": _reference, "torch": _torch}
+
+
+def find_engine(name: str, device: str | None = None) -> Callable:
+    """The engine of this name on this device, to be made of a dynamics and a number of threads.
+
+    Raises ValueError for an unknown name and for a device that is not there or that the engine has
+    no use for; ImportError when the engine's package is not installed.
+    """
     if name not in ENGINES:
         raise ValueError(f"unknown engine {name!r}; known are {', '.join(ENGINES)}")
-    return ENGINES[name](dynamics, threads)
+    return ENGINES[name](device)
+
+
+def make_engine(name: str, dynamics, threads: int, device: str | None = None):
+    """The engine of this name, made for one dynamics. Raises as `find_engine`."""
+    return find_engine(name, device)(dynamics, threads)

@@ -1,0 +1,373 @@
+"""The same dynamics in torch: batched, on CPU or GPU, in the precision of the tokens.
+
+The state stays on the device while layers are advanced; weights go over once a layer, or once if
+they are shared, and measures come back once. Attention runs over the tiles of the mask
+(`dynsim.engines.tiles`), so many samples, heads and tiles at a time as a budget of memory allows.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from dynsim.dynamics import PLACEMENTS, AttentionDynamics
+from dynsim.engines.tiles import tiles
+from dynsim.measures import CHEAP
+from dynsim.norms import Norm
+from dynsim.weights import LayerWeights
+
+__all__ = ["TorchEngine", "devices", "find_device"]
+
+ACTIVATIONS = {"gelu": functional.gelu, "relu": torch.relu}
+
+#: Bytes of temporaries on a CPU: what fits in its caches is faster than what fits in memory.
+_CPU_BUDGET = 2**26
+
+
+def devices() -> list[str]:
+    """The devices of this machine by the names that `find_device` knows."""
+    cuda = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+    names = ["auto", "cpu", *(["cuda"] if cuda else []), *cuda]
+    return [*names, "mps"] if torch.backends.mps.is_available() else names
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of this name; "auto", or None, is the first CUDA GPU, or the CPU without one.
+
+    Raises ValueError when there is no such device here.
+    """
+    name = "auto" if name is None else name
+    if name not in devices():
+        raise ValueError(
+            f"there is no device {name!r} here; torch {torch.__version__} finds "
+            f"{', '.join(devices())}"
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+class _Heads(NamedTuple):
+    """`LayerWeights` on the device, the heads side by side: one product makes all queries."""
+
+    n_heads: int
+    query: torch.Tensor  # (d, H p)
+    query_bias: torch.Tensor  # (H p,)
+    key: torch.Tensor | None  # (d, H p); None for the identity
+    value: torch.Tensor | None  # (d, H q); None for the identity
+    output: torch.Tensor  # (H q, d)
+    output_bias: torch.Tensor  # (d,)
+
+
+class TorchEngine:
+    """Batched torch on one device. The same call gives the same bits on the same machine.
+
+    Parameters
+    ----------
+    dynamics : AttentionDynamics
+    threads : int
+        Of torch on the CPU, while this engine works.
+    device : torch.device
+        From `find_device`.
+
+    Raises
+    ------
+    ValueError
+        When advanced from float64 tokens on a device that has no float64 (mps).
+    MemoryError
+        When the tokens do not fit on the GPU.
+    """
+
+    packages = ("torch",)
+
+    def __init__(self, dynamics: AttentionDynamics, threads: int, device: torch.device):
+        self.dynamics, self.threads, self._device = dynamics, threads, device
+        self.budget = _budget(self._device)
+        groups, place = tiles(dynamics.layout)
+        self._groups = [type(group)(*map(self._put, group)) for group in groups]
+        self._place = self._put(place)
+        self._held = {}
+
+    @property
+    def device(self) -> str:
+        """Where it runs: the name of the device, and the model of a GPU."""
+        if self._device.type == "cuda":
+            return f"{self._device} ({torch.cuda.get_device_name(self._device)})"
+        return str(self._device)
+
+    def advance(self, x, start, stop):
+        with self._running():
+            state = self._tokens(x)
+            parts = state.split(self._samples_at_once(state, start))
+            observed = []
+            for t in range(start, stop):
+                heads, perceptron = self._weights(t, state)
+                for part in parts:
+                    part.copy_(self._layer(part, heads, perceptron))
+                observed.append(torch.cat([_observe(part) for part in parts], dim=1))
+            return state.cpu().numpy(), torch.stack(observed, dim=-1).cpu().numpy().astype(float)
+
+    def attention_entropy(self, x, t):
+        with self._running():
+            state = self._tokens(x)
+            heads, _ = self._weights(t, state)
+            parts = state.split(self._samples_at_once(state, t))
+            found = torch.cat([self._entropy(part, heads) for part in parts])
+            return found.cpu().numpy().astype(float)
+
+    @contextmanager
+    def _running(self):
+        """No gradients, the threads asked for and whole float32 products, for a while."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            with torch.inference_mode(), _whole_products():
+                yield
+        except torch.cuda.OutOfMemoryError as error:
+            raise MemoryError(str(error)) from None
+        finally:
+            torch.set_num_threads(before)
+
+    # --- what goes over -------------------------------------------------------------------------
+
+    def _put(self, array, dtype=None):
+        if array is None:
+            return None
+        tensor = torch.tensor(array, dtype=dtype)
+        if self._device.type != "cuda":
+            return tensor.to(self._device)
+        return tensor.pin_memory().to(self._device, non_blocking=True)  # while the GPU computes
+
+    def _tokens(self, x: np.ndarray) -> torch.Tensor:
+        if self._device.type == "mps" and x.dtype == np.float64:
+            raise ValueError(
+                "mps has no float64; give float32 tokens, x0.astype(numpy.float32), or use the cpu"
+            )
+        return self._put(x)
+
+    def _weights(self, t: int, like: torch.Tensor):
+        """Attention's and the MLP's weights of layer t on the device."""
+        d = like.shape[-1]
+        heads = self._kept("attention", self.dynamics.weights.layer(t, d), like.dtype, self._heads)
+        mlp = self.dynamics.mlp
+        if not mlp.active:
+            return heads, None
+        return heads, self._kept("mlp", mlp.layer(t, d), like.dtype, self._perceptron)
+
+    def _kept(self, name: str, source, dtype, put):
+        """put(source, dtype), unless it is the layer that went over last."""
+        held, precision, there = self._held.get(name, (None, None, None))
+        if held is not source or precision != dtype:
+            there = put(source, dtype)
+            self._held[name] = source, dtype, there
+        return there
+
+    def _heads(self, layer: LayerWeights, dtype) -> _Heads:
+        def beside(matrices):  # (H, d, p) -> (d, H p)
+            if not matrices.size:
+                return None
+            return self._put(matrices.swapaxes(0, 1).reshape(matrices.shape[1], -1), dtype)
+
+        return _Heads(
+            n_heads=len(layer.query),
+            query=beside(layer.query),
+            query_bias=self._put(layer.query_bias.ravel(), dtype),
+            key=beside(layer.key),
+            value=beside(layer.value),
+            output=self._put(layer.output.reshape(-1, layer.output.shape[2]), dtype),
+            output_bias=self._put(layer.output_bias, dtype),
+        )
+
+    def _perceptron(self, weights, dtype) -> tuple[torch.Tensor, ...]:
+        return tuple(self._put(array, dtype) for array in weights)
+
+    # --- one layer ------------------------------------------------------------------------------
+
+    def _layer(self, x: torch.Tensor, heads: _Heads, perceptron) -> torch.Tensor:
+        """`AttentionDynamics.step` for samples x, (S, N, d)."""
+        dynamics = self.dynamics
+        x = self._sublayer(x, lambda z: self._attend(z, heads), dynamics.norm)
+        if perceptron is None:
+            return x
+        W_1, b_1, W_2, b_2 = perceptron
+        activation = ACTIVATIONS[dynamics.mlp.activation]
+        return self._sublayer(x, lambda z: activation(z @ W_1 + b_1) @ W_2 + b_2, dynamics.mlp_norm)
+
+    def _sublayer(self, x, function, norm: Norm) -> torch.Tensor:
+        """after(skip x + branch(function(before(x))))"""
+        places, skip = PLACEMENTS[self.dynamics.placement], self.dynamics.skip
+        branch = function(self._normalised(x, norm) if "before" in places else x)
+        branch = self._normalised(branch, norm) if "branch" in places else branch
+        x = skip * x + branch if skip else branch
+        return self._normalised(x, norm) if "after" in places else x
+
+    def _normalised(self, x: torch.Tensor, norm: Norm) -> torch.Tensor:
+        """`Norm.apply`: NaN for a token that cannot be scaled."""
+        active, centre, scale, shift, gain, bias = norm.switches(x.shape[-1])
+        if not active:
+            return x
+        if centre:
+            x = x - x[..., :1]
+            x = x - x.mean(dim=-1, keepdim=True)
+        unit = x.abs().amax(dim=-1, keepdim=True)  # squares neither vanish nor overflow
+        direction = torch.where(unit > 0, x / unit, 0.0)
+        squared = direction.square().sum(dim=-1, keepdim=True)
+        y = direction * (scale / torch.sqrt(squared + shift / unit / unit))
+        if shift == 0:
+            y = torch.where(unit == 0, torch.nan, y)
+        gain, bias = (self._constant(number, x.dtype) for number in (gain, bias))
+        return gain * y + bias
+
+    def _constant(self, number, dtype):
+        """A norm's gain or bias, a number or an array, that torch may multiply with."""
+        if np.ndim(number) == 0:
+            return float(number)
+        return self._kept(f"norm {id(number)}", number, dtype, self._put)
+
+    def _attend(self, x: torch.Tensor, heads: _Heads) -> torch.Tensor:
+        """sum_h A_h x W_V^h + bias for samples x, (S, N, d)."""
+        query, key = self._query_and_key(x, heads)
+        value = _by_head(x, heads.value, heads.n_heads)
+        tile = _fused if self._device.type == "cpu" and _is_tame(query, key) else _mixed
+        mixed = self._over_tiles(query, key, value, tile)  # (S H, N, q)
+        mixed = mixed.unflatten(0, (len(x), heads.n_heads)).transpose(1, 2).flatten(2)
+        return mixed @ heads.output + heads.output_bias
+
+    def _entropy(self, x: torch.Tensor, heads: _Heads) -> torch.Tensor:
+        """Mean entropy of the rows of A for samples x, (S, N, d)."""
+        places = PLACEMENTS[self.dynamics.placement]
+        x = self._normalised(x, self.dynamics.norm) if "before" in places else x
+        query, key = self._query_and_key(x, heads)
+        rows = self._over_tiles(query, key, key[..., :1], _row_entropy)  # (S H, N, 1)
+        return rows.unflatten(0, (len(x), heads.n_heads)).mean(dim=(1, 2, 3))
+
+    def _query_and_key(self, x, heads: _Heads) -> tuple[torch.Tensor, torch.Tensor]:
+        query = _by_head(x, heads.query, heads.n_heads, heads.query_bias)
+        return query, _by_head(x, heads.key, heads.n_heads)
+
+    # --- tiles, within the budget ---------------------------------------------------------------
+
+    def _over_tiles(self, query, key, value, tile) -> torch.Tensor:
+        """tile(q, k, v, allowed) for the tiles of every sample and head, (B, N, width of v)."""
+        pieces = [self._over_group(group, query, key, value, tile) for group in self._groups]
+        return torch.cat(pieces, dim=1).index_select(1, self._place)
+
+    def _over_group(self, group, query, key, value, tile) -> torch.Tensor:
+        n_tiles, height = group.rows.shape
+        width = group.keys(slice(0, 1)).shape[1]
+        each = (height + width) * (query.shape[2] + value.shape[2]) + 3 * height * width
+        at_once = max(1, self.budget // (each * query.element_size()))
+        batch = len(query)
+        out = query.new_empty(batch, n_tiles, height, value.shape[2])
+        for b in _slices(batch, at_once):
+            for part in _slices(n_tiles, max(1, at_once // batch)):
+                keys = group.keys(part)
+                q = _taken(query[b], group.rows[part])
+                k, v = _taken(key[b], keys), _taken(value[b], keys)
+                out[b, part] = tile(q, k, v, group.allowed(part))
+        return out.flatten(1, 2)
+
+    def _samples_at_once(self, x: torch.Tensor, t: int) -> int:
+        """Samples whose queries, keys, values, hidden units and measures fit in the budget."""
+        _, n, d = x.shape
+        heads, perceptron = self._weights(t, x)
+        hidden = 0 if perceptron is None else perceptron[0].shape[1]
+        per_token = 3 * heads.query.shape[1] + 4 * heads.output.shape[0] + 2 * hidden + 8 * d
+        return max(1, self.budget // (n * per_token * x.element_size()))
+
+
+def _budget(device: torch.device) -> int:
+    """Bytes that temporaries may take; on a GPU an eighth of what is free, as a power of two.
+
+    A power of two, so that a little more or less free memory changes no bits.
+    """
+    if device.type != "cuda":
+        return _CPU_BUDGET
+    free, _ = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return 2 ** (max(free, 2**26).bit_length() - 4)
+
+
+@contextmanager
+def _whole_products():
+    """Float32 products in float32 (no TF32, no bfloat16), whatever the process allows elsewhere."""
+    settings = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    before = [setting.fp32_precision for setting in settings]
+    for setting in settings:
+        setting.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for setting, precision in zip(settings, before, strict=True):
+            setting.fp32_precision = precision
+
+
+def _slices(length: int, size: int) -> list[slice]:
+    return [slice(k, min(k + size, length)) for k in range(0, length, size)]
+
+
+def _taken(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """tokens[:, index]: (B, N, p) and (T, k) -> (B, T, k, p)."""
+    return tokens.index_select(1, index.flatten()).unflatten(1, index.shape)
+
+
+def _by_head(x, matrix, n_heads: int, bias=0.0) -> torch.Tensor:
+    """x matrix + bias, samples and heads as one axis: (S, N, d) -> (S H, N, p)."""
+    if matrix is None:
+        return x[:, None].expand(-1, n_heads, -1, -1).flatten(0, 1)
+    return (x @ matrix + bias).unflatten(2, (n_heads, -1)).transpose(1, 2).flatten(0, 1)
+
+
+def _is_tame(query: torch.Tensor, key: torch.Tensor) -> bool:
+    """True when no score can overflow. The fused product would hide a row of -inf."""
+    bound = query.abs().amax() * key.abs().amax() * query.shape[2]
+    return bool(bound.isfinite())
+
+
+def _fused(q, k, v, allowed) -> torch.Tensor:
+    """As `_mixed`, never holding the scores: twice as fast on a CPU and as exact."""
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=1.0)
+
+
+def _mixed(q, k, v, allowed) -> torch.Tensor:
+    return _attention(q, k, allowed) @ v
+
+
+def _row_entropy(q, k, _, allowed) -> torch.Tensor:
+    p = _attention(q, k, allowed)
+    return -torch.xlogy(p, p).sum(dim=-1, keepdim=True)
+
+
+def _attention(q, k, allowed) -> torch.Tensor:
+    """Masked softmax of q k^T: (B, T, c, p), (B, T, W, p) and (T, c, W) -> (B, T, c, W)."""
+    scores = q @ k.mT
+    if allowed is not None:
+        scores.masked_fill_(~allowed, -torch.inf)
+    return scores.softmax(dim=-1)
+
+
+def _observe(x: torch.Tensor) -> torch.Tensor:
+    """`dynsim.measures.observe` on the device, (len(CHEAP), S); in float64 where there is one."""
+    z = x if x.device.type == "mps" else x.double()
+    unit = z.abs().amax(dim=(1, 2))
+    unit = torch.where(unit > 0, unit, 1.0)
+    z = z / unit[:, None, None]
+    deviations = z - z[:, :1]
+    deviations -= deviations.mean(dim=1, keepdim=True)
+    sizes = z.square().sum(dim=2).sqrt()  # (S, N)
+    directions = torch.where(sizes[..., None] > 0, z / sizes[..., None], 0.0)
+    n, squares = z.shape[1], directions.square().sum(dim=(1, 2))
+    pairs = directions.sum(dim=1).square().sum(dim=1) - squares
+    found = {
+        "mu": unit * deviations.square().sum(dim=(1, 2)).sqrt(),
+        "mean_cosine": pairs / (n * (n - 1)) if n > 1 else torch.ones_like(unit),
+        "norm_min": unit * sizes.amin(dim=1),
+        "norm_max": unit * sizes.amax(dim=1),
+        "frobenius_norm": unit * z.square().sum(dim=(1, 2)).sqrt(),
+    }
+    finite = x.isfinite().all(dim=2).all(dim=1)
+    return torch.where(finite, torch.stack([found[name] for name in CHEAP]), torch.nan)

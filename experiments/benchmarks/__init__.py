@@ -1,6 +1,6 @@
 """How fast and how exact dynsim is beside what a user would otherwise write.
 
-``python -m experiments.benchmarks [NAMES...] [--list] [--quick] [--threads P] [--out DIR] [--json]``
+``python -m experiments.benchmarks [NAMES...] [--list] [--quick] [--threads P] [--out DIR]``
 
     cases       the work: sizes, masks, floating-point operations counted
     rivals      the same work in numpy, torch and JAX (rivals_numpy, rivals_torch, rivals_jax)

@@ -147,6 +147,9 @@ def _carry_out(cases, sections, threads, options, folder) -> int:
         found["complete"] = True
     except KeyboardInterrupt:
         say("interrupted; what was measured is kept")
+    except Exception:
+        write(found, folder)
+        raise
     found["runtime_s"] = round(time.perf_counter() - begun, 1)
     measured = found["cases"] or any(name in found for name in SECTIONS)
     files = write(found, folder) if measured else []

@@ -21,7 +21,7 @@ CASES = {
 }
 
 
-def measured_accuracy(setting: Setting, names=tuple(rivals.RIVALS), say=print) -> dict:
+def measured_accuracy(setting: Setting, names=None, say=print) -> dict:
     """Largest error relative to token size by case, variant and layers; or why there is none."""
     found = {}
     for label, (case, size, digits) in CASES.items():
@@ -33,7 +33,7 @@ def measured_accuracy(setting: Setting, names=tuple(rivals.RIVALS), say=print) -
             found[label] = {"reference": digits, "absent": str(reason)}
             continue
         errors = {"dynsim": _errors(rivals.ours(problem, setting), exact)}
-        for name in names:
+        for name in rivals.RIVALS if names is None else names:
             try:
                 run = next(iter(rivals.forms_of(name, problem, setting).values()))
                 errors[name] = _errors(run, exact)

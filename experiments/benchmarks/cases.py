@@ -40,7 +40,7 @@ class Case:
     layers: int = 200
     serial: bool = False  # too small a step to share between threads
     quick: bool = False
-    target: dict = field(default_factory=dict)
+    target: dict = field(default_factory=dict, compare=False)
 
     @property
     def size(self) -> str:

@@ -36,16 +36,14 @@ class _Entry:
     difference: float
 
 
-def compare(
-    case: Case, setting: Setting, effort: Effort, peaks, names=tuple(rivals.RIVALS), say=print
-) -> dict:
+def compare(case: Case, setting: Setting, effort: Effort, peaks, names=None, say=print) -> dict:
     """Everything measured of a case, ready for JSON; times are per trajectory and layer."""
     problem = case.build()
     ours = rivals.ours(problem, setting)
     expected = ours(CHECKED)
     load = sized(ours, case.layers, effort.seconds, first=CHECKED)
     entries, absent = {"dynsim": _Entry("simulate", ours, load, 0.0)}, {}
-    for name in names:
+    for name in rivals.RIVALS if names is None else names:
         say(f"{case.name}: {rivals.RIVALS[name][0]}")
         try:
             entries[name] = _best_form(name, problem, setting, effort, expected)

@@ -179,28 +179,28 @@ def _absent(found: dict) -> list[str]:
 
 
 def draw(found: dict) -> Figure:
-    """Ratios by case on the left; the roofline's share beside them; growth on the right."""
-    cases = found["cases"][::-1]
-    figure = Figure(figsize=(13, 1.8 + 0.3 * max(len(cases), 10)), layout="constrained")
-    ratios, shares, growth = figure.subplots(1, 3, width_ratios=(4, 1.4, 3))
+    """Ratios by case, the share of the roofline beside them, and growth with N if measured."""
+    cases, scaling = found["cases"][::-1], found.get("scaling")
+    widths = (4, 1.4, 3) if scaling else (4, 1.4)
+    size = (2.5 + 1.25 * sum(widths), 1.8 + 0.3 * max(len(cases), 10))
+    figure = Figure(figsize=size, layout="constrained")
+    ratios, shares, *growth = figure.subplots(1, len(widths), width_ratios=widths)
     shares.sharey(ratios)
     _draw_ratios(ratios, cases)
     _draw_shares(shares, cases)
-    _draw_growth(growth, found.get("scaling"))
+    for axes in growth:
+        _draw_growth(axes, scaling)
     threads = found["settings"]["threads"]
     plural = "s" if threads > 1 else ""
     title = f"{found['machine']['cpu']}, {threads} thread{plural}, float64, {found['date'][:10]}"
     figure.suptitle(title + ("" if found["complete"] else " (incomplete)"), fontsize=10)
     handles, labels = ratios.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=7 if scaling else 4,
+                  frameon=False)  # fmt: skip
     return figure
 
 
 def _draw_ratios(axes, cases):
-    for y, case in enumerate(cases):
-        present = _present(case)
-        if present:
-            axes.plot((1, max(present.values())), (y, y), color="0.9", linewidth=5, zorder=0)
     for name, style in STYLES.items():
         points = [
             (_present(case)[name], y) for y, case in enumerate(cases) if name in _present(case)
@@ -221,7 +221,8 @@ def _draw_ratios(axes, cases):
         yticklabels=[case["name"] for case in cases],
         ylim=(-0.6, len(cases) - 0.4),
     )
-    _tidy(axes, "x")
+    axes.xaxis.set_major_formatter("{x:g}")
+    _tidy(axes, "both")
 
 
 def _draw_shares(axes, cases):
@@ -233,18 +234,15 @@ def _draw_shares(axes, cases):
 
 
 def _draw_growth(axes, scaling):
-    axes.set_title("growth with N")
-    if not scaling:
-        axes.text(0.5, 0.5, "not measured", ha="center", color="0.4", transform=axes.transAxes)
-        axes.set_axis_off()
-        return
     for (name, series), color in zip(scaling["series"].items(), plots.STYLES, strict=False):
         if "seconds" in series and "N" in name:
             label = f"{name.removeprefix('time against N, ')}: slope {series['slope']:.2f}"
             milliseconds = [1e3 * seconds for seconds in series["seconds"]]
             axes.plot(series["sizes"], milliseconds, marker="o", label=label, color=color["color"])
-    axes.set(xscale="log", yscale="log", xlabel="tokens N", ylabel="ms per layer")
+    axes.set(yscale="log", xlabel="tokens N", ylabel="ms per layer", title="growth with N")
     axes.set_xscale("log", base=2)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
     axes.legend(frameon=False, fontsize=9)
     _tidy(axes, "both")
 

@@ -41,7 +41,7 @@ def measured_scaling(setting: Setting, effort: Effort, quick: bool, say=print) -
         cases = cases[1 : 4 if quick else None]
         say(f"scaling: {name}")
         sizes = [case.samples if "samples" in name else case.n for case in cases]
-        seconds = _medians({case: setting for case in cases}, effort)
+        seconds = _medians(dict.fromkeys(cases, setting), effort)
         found["series"][name] = {
             "sizes": sizes,
             "seconds": [seconds[case]["seconds"] for case in cases],
@@ -73,6 +73,7 @@ def _medians(settings: dict[Case, Setting], effort: Effort) -> dict[Case, dict]:
     timers = {}
     for case, setting in settings.items():
         run = rivals.ours(case.build(), setting)
+        run(1)
         load = sized(run, case.layers, effort.seconds / 2)
         timers[case] = lambda run=run, load=load: load.timed(run)
     seconds = in_turns(timers, effort.rounds)

@@ -11,6 +11,10 @@ import numpy as np
 __all__ = ["Load", "TooSlow", "in_turns", "sized", "slope", "spread"]
 
 
+#: Seconds between two turns: threads that the last variant left spinning go to sleep.
+PAUSE = 0.1
+
+
 class TooSlow(Exception):
     """A single layer takes longer than there is patience for; the message says how long."""
 
@@ -40,11 +44,11 @@ def sized(
 ) -> Load:
     """Layers, up to `most`, and calls that make one timing of `run` last about `seconds`.
 
-    A run of each length comes before the one that is timed, for what compiles by length.
+    `run` has been called with `first` layers before; a run of any other length comes before the
+    one that is timed, for what compiles by length.
     """
     layers = min(first, most)
     while True:
-        run(layers)
         load = Load(layers, 1, 0.0)
         load = Load(layers, 1, load.timed(run))
         whole = load.layer_seconds * layers
@@ -53,13 +57,15 @@ def sized(
         if layers == most or whole >= seconds / 2:
             return Load(layers, max(1, round(seconds / whole)), load.layer_seconds)
         layers = min(most, max(layers + 1, int(layers * min(seconds / whole, 32))))
+        run(layers)
 
 
 def in_turns(timers: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Call all timers, every round in the other direction, so that drifts of the machine even out."""
+    """Call all timers, every round in the other direction: drifts of the machine even out."""
     found = {name: [] for name in timers}
     for k in range(rounds):
         for name in list(timers)[:: 1 if k % 2 == 0 else -1]:
+            time.sleep(PAUSE)
             found[name].append(timers[name]())
     return found
 

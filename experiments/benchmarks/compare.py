@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -95,8 +95,10 @@ def _best_form(
                 best = _Entry(label, run, pilot, difference)
     if best is None:
         raise Absent("; ".join(reasons))
+    if best.load.layer_seconds > effort.seconds:
+        return best
     load = sized(best.run, case.layers, effort.seconds, first=best.load.layers)
-    return _Entry(best.form, best.run, load, best.difference)
+    return replace(best, load=load)
 
 
 def _forms(name: str, problem: Problem, setting: Setting) -> dict[str, Form]:

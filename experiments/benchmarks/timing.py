@@ -54,6 +54,10 @@ def sized(
         whole = load.layer_seconds * layers
         if load.layer_seconds > patience:
             raise TooSlow(f"a layer takes {load.layer_seconds:.3g} s, longer than {patience:g} s")
+        if whole > 2 * seconds and layers > 1:
+            layers = max(1, int(seconds / load.layer_seconds))
+            run(layers)
+            return Load(layers, 1, load.layer_seconds)
         if layers == most or whole >= seconds / 2:
             return Load(layers, max(1, round(seconds / whole)), load.layer_seconds)
         layers = min(most, max(layers + 1, int(layers * min(seconds / whole, 32))))

@@ -16,7 +16,7 @@ import numpy as np
 from dynsim import plots
 from dynsim.files import written_whole
 
-__all__ = ["Verdict", "carry_out"]
+__all__ = ["Verdict", "carry_out", "commit_of_code"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def carry_out(
     name: str, experiment: ModuleType, settings: str, seed: int, folder: Path, progress
 ) -> Verdict:
     """Compute, judge and draw; write NAME.png, NAME.npz and NAME.json, each whole or not at all."""
-    commit = _commit()  # of the code that runs, before the figures change the tree
+    commit = commit_of_code()  # of the code that runs, before the figures change the tree
     begun = time.perf_counter()
     data = experiment.compute(experiment.SETTINGS[settings], seed, progress)
     runtime = time.perf_counter() - begun
@@ -58,7 +58,7 @@ def carry_out(
     return verdict
 
 
-def _commit() -> str | None:
+def commit_of_code() -> str | None:
     """The commit of the code that ran, marked where the tree had changes; None outside git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     here = Path(__file__).parent

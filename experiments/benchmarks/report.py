@@ -1,0 +1,253 @@
+"""What is shown of the measurements: tables for people, a figure, and JSON with everything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from dynsim import plots
+from dynsim.files import written_whole
+from experiments.benchmarks.rivals import RIVALS
+from experiments.benchmarks.scaling import MEMORY
+
+__all__ = ["draw", "print_report", "write"]
+
+HEADINGS = {"dynsim": "dynsim"} | {name: heading for name, (heading, *_) in RIVALS.items()}
+STYLES = {
+    name: {"color": color, "marker": marker}
+    for name, color, marker in zip(
+        RIVALS,
+        ("#8a8a8a", "#0072b2", "#e69f00", "#d55e00", "#cc79a7", "#009e73"),
+        ("v", "o", "s", "D", "^", "P"),
+        strict=True,
+    )
+}
+
+
+def write(found: dict, folder: Path) -> list[Path]:
+    """benchmarks.json and, where cases were timed, benchmarks.png, each whole or not at all."""
+    name = "benchmarks" if found["complete"] else "benchmarks-incomplete"
+    files = [folder / f"{name}.json"]
+    with written_whole(files[0]) as temporary:
+        temporary.write_text(json.dumps(found, indent=1) + "\n")
+    if found["cases"]:
+        files.append(folder / f"{name}.png")
+        plots.save(draw(found), files[1])
+    return files
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def print_report(found: dict, console: Console) -> None:
+    for section, table in (
+        ("cases", _ratio_table),
+        ("scaling", _scaling_table),
+        ("accuracy", _accuracy_table),
+        ("start", _start_table),
+    ):
+        if found.get(section):
+            console.print(table(found[section]))
+            console.print()
+    for line in _absent(found):
+        console.print(line, highlight=False, markup=False)
+    peaks = found.get("peaks")
+    if peaks:
+        flops, exps, moved = ([f"{rate / 1e9:.3g}" for rate in peaks[key]]
+                              for key in ("flops", "exps", "bytes"))  # fmt: skip
+        console.print(
+            f"peaks, 1 and {peaks['threads']} threads: multiply-adds {' and '.join(flops)} "
+            f"Gflop/s, exp {' and '.join(exps)} G/s, memory {' and '.join(moved)} GB/s",
+            highlight=False,
+        )
+    if not found["complete"]:
+        console.print("INCOMPLETE: interrupted before all was measured")
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _ratio_table(cases: list[dict]) -> Table:
+    table = _table(
+        "Time per trajectory and layer, and how many times longer each rival takes",
+        "size", "dynsim µs", "±%", *(HEADINGS[name] for name in RIVALS),
+        "best rival", "target", "roofline", "differ by",
+    )  # fmt: skip
+    regime = None
+    for case in cases:
+        if case["regime"] != regime:
+            regime = case["regime"]
+            table.add_row(f"[bold]{regime}[/bold]")
+        variants = case["variants"]
+        mine = variants["dynsim"]
+        present = _present(case)
+        best = min(present, key=present.get, default=None)
+        planned = min(case["target"], key=case["target"].get, default=None)
+        table.add_row(
+            case["size"],
+            f"{mine['us']:.3g}",
+            f"{100 * mine['spread']:.0f}",
+            *(f"{present[name]:.3g}" if name in present else "absent" for name in RIVALS),
+            f"{present[best]:.2f} {HEADINGS[best]}" if best else "-",
+            f"{case['target'][planned]:g} {HEADINGS[planned]}" if planned else "-",
+            f"{case['roofline']:.2f}",
+            f"{max((variants[name]['difference'] for name in present), default=0.0):.0e}",
+        )
+    return table
+
+
+def _present(case: dict) -> dict[str, float]:
+    """The ratio of every rival that took part."""
+    variants = case["variants"]
+    return {name: variants[name]["ratio"] for name in RIVALS if "ratio" in variants.get(name, {})}
+
+
+def _scaling_table(scaling: dict) -> Table:
+    table = _table("Growth of dynsim", "what", "from", "to", "slope", "should be")
+    for name, series in scaling["series"].items():
+        values = series.get("seconds") or series["bytes"]
+        ends = (
+            [f"{value / 2**20:.3g} MiB" for value in values]
+            if name == MEMORY
+            else [f"{value * 1e3:.3g} ms" for value in values]
+        )
+        ends = [f"{size}: {value}" for size, value in zip(series["sizes"], ends, strict=True)]
+        table.add_row(name, ends[0], ends[-1], f"{series['slope']:.2f}", f"{series['expected']}")
+    for name, by_threads in scaling["threads"].items():
+        one, *_, most = by_threads.items()
+        table.add_row(
+            f"threads, {name}",
+            *(f"{threads}: {seconds * 1e3:.3g} ms" for threads, seconds in (one, most)),
+            f"x {one[1] / most[1]:.2f}",
+            f"x {int(most[0])}",
+        )
+    return table
+
+
+def _accuracy_table(accuracy: dict) -> Table:
+    table = _table(
+        "Largest error relative to token size after 1 / 5 layers",
+        "size", "against", *HEADINGS.values(),
+    )  # fmt: skip
+    for label, case in accuracy.items():
+        cells = [
+            " / ".join(f"{error:.0e}" for error in errors.values())
+            if "absent" not in errors
+            else "absent"
+            for name in HEADINGS
+            for errors in [case.get("errors", {}).get(name, {"absent": ""})]
+        ]
+        table.add_row(label, case["reference"], *cells)
+    return table
+
+
+def _start_table(start: dict) -> Table:
+    table = _table("Whole processes: the main job, and imports", "what", "s", "target s")
+    for name, one in start.items():
+        label = f"python -m dynsim.run, {name}" if name in ("cold", "warm") else name
+        took = "absent" if one["median"] is None else f"{one['median']:.2f}"
+        table.add_row(label, took, f"{one['target']:g}" if one["target"] else "-")
+    return table
+
+
+def _absent(found: dict) -> list[str]:
+    """One line for everything that is not in the tables, with its reason."""
+    cases = [(case["name"], case["variants"]) for case in found["cases"]]
+    for label, case in found.get("accuracy", {}).items():
+        cases.append((label, case.get("errors", {"dynsim": case})))
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for label, variants in cases:
+        for name, variant in variants.items():
+            if "absent" in variant:
+                reasons.setdefault((HEADINGS[name], variant["absent"]), []).append(label)
+    return [
+        f"absent: {heading} in {', '.join(labels)}: {reason}"
+        for (heading, reason), labels in reasons.items()
+    ]
+
+
+# --- figure -------------------------------------------------------------------------------------
+
+
+def draw(found: dict) -> Figure:
+    """Ratios by case, the share of the roofline beside them, and growth with N if measured."""
+    cases, scaling = found["cases"][::-1], found.get("scaling")
+    widths = (4, 1.4, 3) if scaling else (4, 1.4)
+    size = (2.5 + 1.25 * sum(widths), 1.8 + 0.3 * max(len(cases), 10))
+    figure = Figure(figsize=size, layout="constrained")
+    ratios, shares, *growth = figure.subplots(1, len(widths), width_ratios=widths)
+    shares.sharey(ratios)
+    _draw_ratios(ratios, cases)
+    _draw_shares(shares, cases)
+    for axes in growth:
+        _draw_growth(axes, scaling)
+    threads = found["settings"]["threads"]
+    plural = "s" if threads > 1 else ""
+    title = f"{found['machine']['cpu']}, {threads} thread{plural}, float64, {found['date'][:10]}"
+    figure.suptitle(title + ("" if found["complete"] else " (incomplete)"), fontsize=10)
+    handles, labels = ratios.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=7 if scaling else 4,
+                  frameon=False)  # fmt: skip
+    return figure
+
+
+def _draw_ratios(axes, cases):
+    for name, style in STYLES.items():
+        points = [
+            (_present(case)[name], y) for y, case in enumerate(cases) if name in _present(case)
+        ]
+        if points:
+            axes.plot(*zip(*points, strict=True), linestyle="", markersize=6,
+                      label=HEADINGS[name], **style)  # fmt: skip
+    planned = [(min(case["target"].values()), y) for y, case in enumerate(cases) if case["target"]]
+    if planned:
+        axes.plot(*zip(*planned, strict=True), linestyle="", marker="|", markersize=13,
+                  color="black", label="target for the best rival")  # fmt: skip
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set(
+        xscale="log",
+        xlabel="time of rival / time of dynsim",
+        title="times faster than each rival",
+        yticks=range(len(cases)),
+        yticklabels=[case["name"] for case in cases],
+        ylim=(-0.6, len(cases) - 0.4),
+    )
+    axes.xaxis.set_major_formatter("{x:g}")
+    _tidy(axes, "both")
+
+
+def _draw_shares(axes, cases):
+    axes.barh(range(len(cases)), [case["roofline"] for case in cases], height=0.55, color="#0072b2")
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.tick_params(labelleft=False)
+    axes.set(xlim=(0, 1.05), xlabel="least time / time of dynsim", title="share of roofline")
+    _tidy(axes, "x")
+
+
+def _draw_growth(axes, scaling):
+    for (name, series), color in zip(scaling["series"].items(), plots.STYLES, strict=False):
+        if "seconds" in series and "N" in name:
+            label = f"{name.removeprefix('time against N, ')}: slope {series['slope']:.2f}"
+            milliseconds = [1e3 * seconds for seconds in series["seconds"]]
+            axes.plot(series["sizes"], milliseconds, marker="o", label=label, color=color["color"])
+    axes.set(yscale="log", xlabel="tokens N", ylabel="ms per layer", title="growth with N")
+    axes.set_xscale("log", base=2)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    axes.legend(frameon=False, fontsize=9)
+    _tidy(axes, "both")
+
+
+def _tidy(axes, grid: str):
+    axes.grid(True, axis=grid, color="0.92", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)

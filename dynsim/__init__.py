@@ -32,6 +32,7 @@ _NAMES = {
     "Stopped": "simulation",
     "Trajectory": "trajectory",
     "load": "trajectory",
+    "set_threads": "threads",
     "simulate": "simulation",
     "verdict": "verdicts",
 }

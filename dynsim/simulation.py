@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import operator
-import os
 import platform
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,12 +17,16 @@ from dynsim import measures as measures_room
 from dynsim.dynamics import AttentionDynamics
 from dynsim.engines import make_engine
 from dynsim.measures import CHEAP, MEASURES
+from dynsim.threads import blas_alone
+from dynsim.threads import threads as thread_count
 from dynsim.trajectory import Trajectory
 
 __all__ = ["Overflow", "Record", "Stopped", "simulate"]
 
-#: Layers between two looks at the clock, at Ctrl-C and at whether all is finite.
-_CHUNK = 32
+#: Seconds between two looks at Ctrl-C and at whether all is finite.
+_CHUNK_SECONDS = 0.05
+#: Layers, and numbers in the weights of layers, that are handed over at once at most.
+_CHUNK_LAYERS, _CHUNK_WEIGHTS = 65_536, 4_000_000
 #: Work that stride "auto" spends on costly measures, in multiply-adds: about a second.
 _COSTLY_WORK = 1e8
 #: Stride "auto" records costly measures at least this often, however long it takes.
@@ -113,8 +117,8 @@ def simulate(
     engine : str
         A name in `dynsim.engines.ENGINES`.
     threads : int, optional
-        Threads over samples; all that this process may use by default. Results do not depend on
-        it, those of the engine "torch" but for rounding.
+        Threads to use; by default what `dynsim.set_threads` chose, or all cores. Results do not
+        depend on it, those of the engine "torch" but for rounding.
     device : str, optional
         Where the engine "torch" runs: "auto" (a CUDA GPU if there is one), "cpu", "cuda", "cuda:1",
         "mps" (for float32 tokens), ...
@@ -144,7 +148,7 @@ def simulate(
     x = _as_tokens(x0)
     depth = _whole("depth", depth, least=1)
     start = _whole("number of the first layer", start, least=0)
-    workers = _available_cores() if threads is None else _whole("number of threads", threads, 1)
+    workers = thread_count(threads)
     dynamics.check_tokens(x)
     available = dynamics.weights.n_layers
     if available is not None and start + depth > available:
@@ -171,10 +175,11 @@ def simulate(
         )
 
     try:
-        while run.t < depth:
-            run.advance()
-            if progress is not None:
-                progress(run.t)
+        with blas_alone():
+            while run.t < depth:
+                run.advance()
+                if progress is not None:
+                    progress(run.t)
     except Overflow as overflow:
         overflow.trajectory = finished()
         raise
@@ -194,13 +199,6 @@ def _whole(name: str, value, least: int) -> int:
     if number is None or isinstance(value, bool) or number < least:
         raise ValueError(f"the {name} is a whole number, at least {least}; got {value!r}")
     return number
-
-
-def _available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: respects a cluster's or container's share
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _as_tokens(x0) -> np.ndarray:
@@ -226,6 +224,9 @@ class _Run:
         stride = record.costly_stride(x.shape, depth)
         self.costly_depths = ends | {depth // 2} | self._marks(stride) if self.costly else set()
         self.state_depths = ends | self._marks(record.states) if record.states else set()
+        self.marks = sorted(self.costly_depths | self.state_depths | {depth})
+        self.most = max(1, min(_CHUNK_LAYERS, _CHUNK_WEIGHTS // x.shape[2] ** 2))
+        self.chunk = min(32, self.most)
         self.measures = {
             name: np.full((len(x), depth + 1), np.nan) for name in (*CHEAP, *self.costly)
         }
@@ -249,10 +250,12 @@ class _Run:
     def advance(self) -> None:
         """On to the next depth at which something costly is recorded, or a chunk further."""
         t, x = self._at
-        limit = min(t + _CHUNK, self.depth)
-        marks = self.costly_depths | self.state_depths
-        stop = next((mark for mark in range(t + 1, limit) if mark in marks), limit)
+        limit = min(t + self.chunk, self.depth)
+        stop = min(limit, self.marks[bisect_right(self.marks, t)])
+        begun = time.perf_counter()
         after, observed = self.engine.advance(x, self.start + t, self.start + stop)
+        fitting = int((stop - t) * _CHUNK_SECONDS / max(time.perf_counter() - begun, 1e-9))
+        self.chunk = max(1, min(fitting, 8 * self.chunk, self.most))
         lost = np.argwhere(~np.isfinite(observed[CHEAP.index("frobenius_norm")]).T)
         if len(lost):
             layers, sample = (int(v) for v in lost[0])

@@ -14,6 +14,7 @@ import numpy as np
 from dynsim.layout import (
     Layout,
     Ranges,
+    Rows,
     compile_layout,
     is_circulant,
     is_interval_mask,
@@ -91,6 +92,16 @@ def _interval_eccentricities(layout: Ranges) -> np.ndarray:
     return np.maximum(right, left)
 
 
+def _distances(rows: Rows, source: int) -> np.ndarray:
+    """Arrows from `source` to every token, following row -> indices; -1 where there is no way."""
+    from dynsim.kernels.library import Kernel
+
+    distance = np.full(rows.n_tokens, -1, np.int64)
+    search = Kernel("graphs", "distances_from")
+    search(rows.indptr, rows.indices, int(source), distance, np.empty_like(distance))
+    return distance
+
+
 def _eccentricity_bounds(layout: Layout, candidates: np.ndarray, budget: float):
     """Lower and upper bounds of the eccentricity of every candidate, from pruned searches.
 
@@ -98,15 +109,13 @@ def _eccentricity_bounds(layout: Layout, candidates: np.ndarray, budget: float):
     Algorithms 6 (2013) 100. Stops when the smallest and the largest are known, or the budget of
     edge visits is spent. All candidates must reach every token, and each other.
     """
-    from dynsim.kernels.graphs import distances_from
-
     out, into = layout.attended_by.to_rows(), layout.to_rows()
     loops = np.bincount(into.indices[into.indices == into.row_of_edge], minlength=layout.n_tokens)
     lower = np.where(out.degrees - loops < layout.n_tokens - 1, 2.0, float(layout.n_tokens > 1))
     upper = np.full(layout.n_tokens, np.inf)
     lower, upper = lower[candidates], upper[candidates]
     if is_circulant(layout):  # all tokens look alike
-        lower[:] = upper[:] = distances_from(out.indptr, out.indices, candidates[0]).max()
+        lower[:] = upper[:] = _distances(out, candidates[0]).max()
     done = np.zeros(len(candidates), bool)
     pick_wide = False
     spent = 0
@@ -123,8 +132,8 @@ def _eccentricity_bounds(layout: Layout, candidates: np.ndarray, budget: float):
             choice = open_ones[np.lexsort((-hubs, lower[open_ones]))[0]]
         else:
             choice = open_ones[np.lexsort((hubs, -upper[open_ones]))[0]]
-        forward = distances_from(out.indptr, out.indices, candidates[choice])
-        backward = distances_from(into.indptr, into.indices, candidates[choice])[candidates]
+        forward = _distances(out, candidates[choice])
+        backward = _distances(into, candidates[choice])[candidates]
         spent += 2 * layout.n_edges
         eccentricity = forward.max()
         lower = np.maximum(lower, np.maximum(backward, eccentricity - forward[candidates]))

@@ -5,35 +5,38 @@ from __future__ import annotations
 import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
-from dynsim.engines.packing import aligned, norm_numbers, padded
-from dynsim.kernels import lanes as kernel
-from dynsim.kernels.simd import vector_width
+from dynsim.engines.packing import aligned, aligned_parts, norm_numbers, padded
+from dynsim.kernels.library import Kernel
+from dynsim.kernels.processor import vector_width
+from dynsim.kernels.shapes import PAD, lane_memory
 from dynsim.weights import LayerWeights
 
 __all__ = ["Lanes"]
+
+_advance = Kernel("lanes", "advance")
 
 
 class Lanes:
     """A dynamics with given weights, ready for the lane kernel."""
 
     def __init__(self, dynamics: AttentionDynamics, weights: LayerWeights, n: int, d: int):
-        dtype = weights.query.dtype
-        self.n, self.d, self.dtype = n, d, dtype
-        self.width = vector_width(8 * dtype.itemsize)
-        self.rows, self.columns = (-(-size // kernel.PAD) * kernel.PAD for size in (n, d))
-        self.heads, _, p = weights.query.shape[1:]
-        packed = LayerWeights(*(padded(array, kernel.PAD) for array in weights))
-        v = packed.value.shape[-1] or self.columns
+        self.n, self.d, self.dtype = n, d, weights.query.dtype
+        self.width = vector_width(8 * self.dtype.itemsize)
+        self.rows, self.columns = (-(-size // PAD) * PAD for size in (n, d))
+        given, self.heads, _, p = weights.query.shape
+        packed = LayerWeights(*(padded(array, PAD) for array in weights))
+        has = packed.key.size > 0, packed.value.size > 0
+        p_wide, v_wide = packed.query.shape[-1], packed.value.shape[-1] or self.columns
         edges = dynamics.layout.to_rows()
-        self._places = kernel.parts(
-            self.width, self.rows, self.columns, self.heads, packed.query.shape[-1], v, d,
-            packed.key.size > 0, packed.value.size > 0,
+        self._problem = (*packed, edges.indptr, edges.indices, given)
+        self._settings = (
+            self.rows, self.columns, self.heads, n, d, p, p_wide, weights.output.shape[2], v_wide,
+            bool(weights.query_bias.any()), *has, float(dynamics.skip),
+            *norm_numbers(dynamics, d, self.columns, self.dtype),
         )  # fmt: skip
-        norm = norm_numbers(dynamics, d, self.columns, dtype)
-        self._arguments = (
-            *packed, edges.indptr, edges.indices, d, p, weights.output.shape[2], n,
-            bool(weights.query_bias.any()), float(dynamics.skip), *norm, self._places,
-        )  # fmt: skip
+        self._memory = lane_memory(
+            self.width, self.rows, self.columns, self.heads, p_wide, v_wide, d, *has
+        )
 
     def advance(self, x: np.ndarray, layers: int, workers: int, every, entropy: bool = False):
         """(x after the layers, measures (5, samples, layers), entropy (samples,) or None)."""
@@ -44,12 +47,15 @@ class Lanes:
         whole = whole.reshape(blocks, w, self.n, self.d)
         state[:, : self.n, : self.d] = np.moveaxis(whole, 1, -1)
         observed = np.empty((layers, 5, blocks, w))
-        entropies = np.zeros((blocks, w) if entropy else (0, 0))
+        entropies = np.zeros((blocks, w))
 
         def work(part):
-            scratch = aligned(self._places[-1], self.dtype)
-            seen = np.empty((layers, 5, part.stop - part.start, w))
-            kernel.advance(state[part], *self._arguments, scratch, seen, entropies[part])
+            mine, memory = state[part], aligned_parts(self._memory, self.dtype)
+            seen = np.empty((layers, 5, len(mine), w))
+            _advance(
+                mine, *self._problem, layers, len(mine), *self._settings, *memory, seen, entropy,
+                entropies[part],
+            )  # fmt: skip
             observed[:, :, part] = seen
 
         workers = min(workers, blocks)

@@ -9,7 +9,15 @@ import numpy as np
 from dynsim.dynamics import PLACEMENTS, AttentionDynamics
 from dynsim.weights import LayerWeights
 
-__all__ = ["NormNumbers", "aligned", "in_panels", "norm_numbers", "padded", "stacked"]
+__all__ = [
+    "NormNumbers",
+    "aligned",
+    "aligned_parts",
+    "in_panels",
+    "norm_numbers",
+    "padded",
+    "stacked",
+]
 
 
 class NormNumbers(NamedTuple):
@@ -47,6 +55,15 @@ def aligned(shape, dtype) -> np.ndarray:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.zeros(size + 64, np.uint8)
     return memory[-memory.ctypes.data % 64 :][:size].view(dtype).reshape(shape)
+
+
+def aligned_parts(sizes: list[int], dtype) -> list[np.ndarray]:
+    """Zeros of these sizes, each aligned, from one piece of memory."""
+    step = 64 // np.dtype(dtype).itemsize
+    ends = np.cumsum([-(-size // step) * step for size in sizes])
+    memory = aligned(ends[-1], dtype)
+    starts = [0, *ends[:-1]]
+    return [memory[a : a + size] for a, size in zip(starts, sizes, strict=True)]
 
 
 def padded(array: np.ndarray, multiple: int) -> np.ndarray:

@@ -5,36 +5,38 @@ from __future__ import annotations
 import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
-from dynsim.engines.packing import aligned, in_panels, norm_numbers, padded
-from dynsim.kernels import rows as kernel
-from dynsim.kernels.simd import vector_width
-from dynsim.kernels.team import MEMORY
+from dynsim.engines.packing import aligned, aligned_parts, in_panels, norm_numbers, padded
+from dynsim.kernels.library import Kernel
+from dynsim.kernels.processor import vector_width
+from dynsim.kernels.shapes import (
+    STRIP,
+    TEAM,
+    block_rows,
+    panel_columns,
+    private_memory,
+    shared_memory,
+)
 from dynsim.layout import Ranges
 from dynsim.weights import LayerWeights
 
 __all__ = ["Rows"]
+
+_advance = Kernel("rows", "advance")
 
 
 class Rows:
     """A dynamics with given weights, ready for the row kernel."""
 
     def __init__(self, dynamics: AttentionDynamics, weights: LayerWeights, n: int, d: int):
-        dtype = weights.query.dtype
-        self.n, self.d, self.dtype = n, d, dtype
-        w = vector_width(8 * dtype.itemsize)
-        panel = kernel.panel_columns(w)
-        block = kernel.block_rows(w)
+        self.n, self.d, self.dtype = n, d, weights.query.dtype
+        w = vector_width(8 * self.dtype.itemsize)
+        panel, block = panel_columns(w), block_rows(w)
         self.rows = -(-n // max(panel, block)) * max(panel, block)
         self.columns = -(-d // panel) * panel
-        self.heads, _, p = weights.query.shape[1:]
-        query, key, value, output = (
-            in_panels(matrices, panel)
-            for matrices in (weights.query, weights.key, weights.value, weights.output)
-        )
-        query_bias, output_bias = (
-            padded(weights.query_bias, panel),
-            padded(weights.output_bias, panel),
-        )
+        given, self.heads, _, p = weights.query.shape
+        key, value = in_panels(weights.key, panel), in_panels(weights.value, panel)
+        has = key.size > 0, value.size > 0
+        p_wide, v_wide = -(-p // panel) * panel, value.shape[2] * panel or self.columns
         layout = dynamics.layout
         if isinstance(layout, Ranges):
             begin, end, indices = layout.lo, layout.hi, None
@@ -45,18 +47,21 @@ class Rows:
             begin, end = layout.indptr[:-1].copy(), layout.indptr[1:].copy()
             indices, widest = layout.indices, int(layout.degrees.max())
         widest = -(-widest // panel) * panel
-        norm = norm_numbers(dynamics, d, self.columns, dtype)
-        p_wide, v_wide = query.shape[2] * panel, value.shape[2] * panel or self.columns
-        shared, private = kernel.parts(
-            w, self.rows, self.columns, self.heads, p_wide, v_wide, widest, norm.before,
-            key.size > 0, value.size > 0,
+        norm = norm_numbers(dynamics, d, self.columns, self.dtype)
+        self._problem = (
+            in_panels(weights.query, panel), padded(weights.query_bias, panel), key, value,
+            in_panels(weights.output, panel), padded(weights.output_bias, panel), begin, end,
+            indices, given,
         )  # fmt: skip
-        self._strips = -(-n // kernel.STRIP)
-        self._shared, self._private = shared, private
-        self._arguments = (
-            query, query_bias, key, value, output, output_bias, begin, end, indices, n, d, p,
-            weights.output.shape[2], bool(weights.query_bias.any()), float(dynamics.skip), *norm,
+        self._settings = (
+            self.rows, self.columns, self.heads, n, d, p, p_wide, weights.output.shape[2], v_wide,
+            bool(weights.query_bias.any()), *has, float(dynamics.skip), *norm,
         )  # fmt: skip
+        self._shared = shared_memory(
+            w, self.rows, self.columns, self.heads, p_wide, v_wide, norm.before, *has
+        )
+        self._private = private_memory(w, self.columns, p_wide, v_wide, widest)
+        self._scores_apart = widest + w
 
     def advance(self, x: np.ndarray, layers: int, workers: int, every, entropy: bool = False):
         """(x after the layers, measures (5, samples, layers), entropy (samples,) or None)."""
@@ -64,26 +69,26 @@ class Rows:
         state = aligned((samples, self.rows, self.columns), self.dtype)
         state[:, : self.n, : self.d] = x
         observed = np.empty((samples, layers, 5))
-        entropies = np.zeros((samples, self.n if entropy else 0))
+        entropies = np.zeros((samples, self.n))
         teams = min(workers, samples)  # so many samples at once, and threads left over help them
         members = workers // teams
         shared = [
             (
-                aligned(self._shared[-1], self.dtype),
-                np.zeros((2, self._strips, 8)),
-                np.zeros(MEMORY, np.int64),
+                *aligned_parts(self._shared, self.dtype),
+                *np.zeros((2, -(-self.n // STRIP), 8)),
             )
             for _ in range(teams)
         ]
+        meetings = np.zeros((teams, TEAM), np.int64)
 
         def work(job):
             team, member = divmod(job, members)
-            memory, scalars, meeting = shared[team]
-            private = aligned(self._private[-1], self.dtype)
+            private = aligned_parts(self._private, self.dtype)
             for sample in range(team, samples, teams):
-                kernel.advance(
-                    state[sample], *self._arguments, self._shared, memory, scalars, self._private,
-                    private, meeting, member, members, observed[sample], entropies[sample],
+                _advance(
+                    state[sample], *self._problem, layers, *self._settings, *shared[team],
+                    *private, self._scores_apart, meetings[team], member, members,
+                    observed[sample], entropy, entropies[sample],
                 )  # fmt: skip
 
         every(work, range(teams * members))

@@ -1,15 +1,13 @@
 """Breadth-first search on compressed rows."""
 
-import numpy as np
-
-from dynsim.kernels.compiler import kernel
+__all__ = ["distances_from"]
 
 
-@kernel
-def distances_from(indptr, indices, source):
-    """Arrows from `source` to every node, following row -> indices; -1 where there is no way."""
-    distance = np.full(len(indptr) - 1, -1, np.int64)
-    queue = np.empty(len(indptr) - 1, np.int64)
+def distances_from(indptr, indices, source, distance, queue):
+    """Arrows from `source` to every node, following row -> indices.
+
+    distance, one for every node and -1 at first, stays so where there is no way; queue is memory.
+    """
     distance[source] = 0
     queue[0] = source
     head, tail = 0, 1
@@ -22,4 +20,3 @@ def distances_from(indptr, indices, source):
                 distance[neighbour] = distance[node] + 1
                 queue[tail] = neighbour
                 tail += 1
-    return distance

@@ -6,16 +6,13 @@ trajectory; lanes never meet, so results do not depend on what else is in the ba
 
 import math
 
-import numpy as np
-
-from dynsim.kernels.compiler import inner, kernel
+from dynsim.kernels.compiler import inner
+from dynsim.kernels.shapes import LANE_ROWS, PAD
 from dynsim.kernels.simd import (
-    TILE_ROWS,
     absolute,
     all_within,
     at,
     compact,
-    data,
     element,
     exp,
     extract,
@@ -23,6 +20,7 @@ from dynsim.kernels.simd import (
     load,
     maximum,
     minimum,
+    put,
     safe,
     splat,
     spread,
@@ -33,23 +31,10 @@ from dynsim.kernels.simd import (
     width,
 )
 
-__all__ = ["PAD", "advance", "parts"]
+__all__ = ["advance"]
 
-#: Tokens and dimensions are padded with zeros to a multiple of this: the columns of a tile.
-PAD = 4
-_ROWS = TILE_ROWS // 2
-
-_lanes_by_numbers = tile(_ROWS, PAD, a_lanes=True, b_lanes=False)
-_lanes_by_lanes = tile(_ROWS, PAD, a_lanes=True, b_lanes=True)
-
-
-def parts(w, rows, columns, heads, p, v, d, has_keys, has_values):
-    """Where each part of the scratch memory of `advance` starts, in the order of its use there."""
-    state = rows * columns * w
-    sizes = [state, state, state, has_keys * heads * rows * p * w]
-    sizes += [has_values * heads * rows * v * w, _ROWS * p * w, _ROWS * rows * w]
-    sizes += [_ROWS * rows * w, _ROWS * v * w, 2 * _ROWS * columns * w, _ROWS * w, 2 * d * w]
-    return np.cumsum([0, *sizes])
+_lanes_by_numbers = tile(LANE_ROWS, PAD, a_lanes=True, b_lanes=False)
+_lanes_by_lanes = tile(LANE_ROWS, PAD, a_lanes=True, b_lanes=True)
 
 
 @inner
@@ -57,7 +42,7 @@ def _project(out, down, x, x_down, matrix, columns, rows, depth):
     """out = x matrix for tokens x, rows x depth, and a matrix of `columns` columns."""
     compact()
     w = width(x)
-    for i in range(0, rows, _ROWS):
+    for i in range(0, rows, LANE_ROWS):
         for k in range(0, columns, PAD):
             _lanes_by_numbers(
                 at(out, i * down + k * w), down, w, at(x, i * x_down), x_down, w,
@@ -67,7 +52,7 @@ def _project(out, down, x, x_down, matrix, columns, rows, depth):
 
 @inner
 def _multiply(out, down, a, a_down, b, b_down, b_across, columns, depth):
-    """out = a b for _ROWS rows of a."""
+    """out = a b for LANE_ROWS rows of a."""
     compact()
     w = width(a)
     for k in range(0, columns, PAD):
@@ -173,10 +158,10 @@ def _measure(x, n, d, row, spare, work, out, step):
 
 
 @inner
-def _exponentials(s, p, indices, begin, end, first, last, wanted):
+def _exponentials(s, p, indices, begin, end, first, last, wanted, entropy):
     """p = e^(s - max s) over the tokens indices[begin:end] and 0 elsewhere in first .. last.
 
-    Returns the sum of p and, if wanted, that of p log p.
+    Returns the sum of p; the entropies of p are added to `entropy` if wanted.
     """
     compact()
     w = width(s)
@@ -192,132 +177,123 @@ def _exponentials(s, p, indices, begin, end, first, last, wanted):
         z = exp(load(s, j) - top)
         store(p, j, z)
         total += z
-    moment = splat(s, 0.0)
     if wanted:
+        moment = splat(s, 0.0)
         for e in range(begin, end):
             j = element(indices, e) * w
             moment = fma(load(p, j), load(s, j) - top, moment)
-    return total, moment
+        moment /= total
+        for lane in range(w):
+            found = math.log(extract(total, lane)) - extract(moment, lane)
+            put(entropy, lane, element(entropy, lane) + found)
+    return total
 
 
-@kernel
 def advance(
-    x, query, query_bias, key, value, output, output_bias, indptr, indices, d, p, v, n, biased,
-    skip, before, branch, after, centre, scale, shift, gain, bias, places, scratch, observed,
-    entropy,
+    x, query, query_bias, key, value, output, output_bias, indptr, indices,
+    given, layers, blocks, rows, columns, heads, n, d, p, p_wide, v, v_wide,
+    biased, has_keys, has_values, skip, before, branch, after, centre, scale, shift, gain, bias,
+    now, next_, seen, keys, values, q, scores, weights, mixed, out, totals, work,
+    observed, wanted, entropy,
 ):  # fmt: skip
-    """Layers of attention on x (blocks, N', d', lanes), in place; N', d' are padded to tiles.
+    """Layers of attention on x (blocks, rows, columns, lanes), in place.
 
-    The weights are those of `weights.LayerWeights` with a leading axis over layers, used in turn,
-    and a last axis padded likewise: query (T, H, d, p'), query_bias (T, H, p'), key (T, H, d, p')
-    or empty for the identity, value (T, H, d, v') or empty, output (T, H, v, d'), output_bias
-    (T, d'). Token i attends to indices[indptr[i]:indptr[i + 1]], in ascending order. The norm,
-    centre .. bias, is applied `before`, in the `branch` and `after`. observed (layers, 5, blocks,
-    lanes) takes the cheap measures after each layer; entropy (blocks, lanes), unless empty, gains
-    the entropies of all attention rows in nats.
+    n tokens of dimension d are padded with zeros to rows and columns. The weights are those of
+    `weights.LayerWeights`, `given` layers of them, used in turn, with padded last axes: query
+    (T, H, d, p_wide), query_bias (T, H, p_wide), key (T, H, d, p_wide) unless it is the identity,
+    value (T, H, d, v_wide) unless it is, output (T, H, v, columns), output_bias (T, columns).
+    Token i attends to indices[indptr[i]:indptr[i + 1]], in ascending order. The norm, centre ..
+    bias, is applied `before`, in the `branch` and `after`. now .. work are memory
+    (`shapes.lane_memory`). observed (layers, 5, blocks, lanes) takes the cheap measures after each
+    layer; entropy (blocks, lanes), if wanted, gains the entropies of all attention rows, in nats.
     """
     compact()
-    w, layers, blocks, heads = width(data(x)), observed.shape[0], x.shape[0], query.shape[1]
-    rows, columns, across_p, across_v = x.shape[1], x.shape[2], query.shape[3], x.shape[2]
-    has_keys, has_values = key.size > 0, value.size > 0
-    if has_values:
-        across_v = value.shape[3]
-    gain, bias, lists = data(gain), data(bias), data(indices)
-    memory = data(scratch)
-    now, next_, seen = memory, at(memory, places[1]), at(memory, places[2])
-    q, scores, weights = at(memory, places[5]), at(memory, places[6]), at(memory, places[7])
-    mixed, out, totals = at(memory, places[8]), at(memory, places[9]), at(memory, places[10])
-    work, state = at(memory, places[11]), rows * columns * w
-    row, q_row, s_row, v_row = columns * w, across_p * w, rows * w, across_v * w
+    w = width(x)
+    row, q_row, s_row, v_row = columns * w, p_wide * w, rows * w, v_wide * w
+    state = rows * row
+    own_keys, own_values = keys, values
     for block in range(blocks):
-        source = at(data(x), block * state)
         for e in range(0, state, w):
-            store(now, e, load(source, e))
-            store(next_, e, splat(now, 0.0))
+            store(now, e, load(x, e))
+            store(next_, e, splat(x, 0.0))
         for t in range(layers):
-            wq = at(data(query), t % query.shape[0] * heads * d * across_p)
-            bq = at(data(query_bias), t % query_bias.shape[0] * heads * across_p)
-            wo = at(data(output), t % output.shape[0] * heads * v * columns)
-            bo = at(data(output_bias), t % output_bias.shape[0] * columns)
+            turn = t % given
             z = now
             if before:
                 z = seen
                 for i in range(n):
-                    _normalise(
-                        at(now, i * row), at(z, i * row), d, centre, scale, shift, gain, bias
-                    )
+                    token = at(now, i * row)
+                    _normalise(token, at(z, i * row), d, centre, scale, shift, gain, bias)
             keys, values = z, z
             if has_keys:
-                keys = at(memory, places[3])
-                wk = at(data(key), t % key.shape[0] * heads * d * across_p)
+                keys = own_keys
                 for h in range(heads):
-                    to, matrix = at(keys, h * rows * q_row), at(wk, h * d * across_p)
-                    _project(to, q_row, z, row, matrix, across_p, rows, d)
+                    matrix = at(key, (turn * heads + h) * d * p_wide)
+                    _project(at(keys, h * rows * q_row), q_row, z, row, matrix, p_wide, rows, d)
             if has_values:
-                values = at(memory, places[4])
-                wv = at(data(value), t % value.shape[0] * heads * d * across_v)
+                values = own_values
                 for h in range(heads):
-                    to, matrix = at(values, h * rows * v_row), at(wv, h * d * across_v)
-                    _project(to, v_row, z, row, matrix, across_v, rows, d)
-            for i in range(0, n, _ROWS):
-                tall = _ROWS if i + _ROWS <= n else n - i
+                    matrix = at(value, (turn * heads + h) * d * v_wide)
+                    _project(at(values, h * rows * v_row), v_row, z, row, matrix, v_wide, rows, d)
+            for i in range(0, n, LANE_ROWS):
+                tall = LANE_ROWS if i + LANE_ROWS <= n else n - i
                 first, last = rows, 0
                 for r in range(i, i + tall):
-                    low, high = indices[indptr[r]], indices[indptr[r + 1] - 1] + 1
+                    low = element(indices, element(indptr, r))
+                    high = element(indices, element(indptr, r + 1) - 1)
                     first = low if low < first else first
-                    last = high if high > last else last
+                    last = high + 1 if high >= last else last
                 first = first // PAD * PAD
                 for h in range(heads):
-                    matrix = at(wq, h * d * across_p)
-                    _project(q, q_row, at(z, i * row), row, matrix, across_p, tall, d)
+                    matrix = at(query, (turn * heads + h) * d * p_wide)
+                    _project(q, q_row, at(z, i * row), row, matrix, p_wide, tall, d)
                     if biased:
-                        for r in range(tall):
-                            for k in range(p):
-                                e = r * q_row + k * w
-                                store(q, e, load(q, e) + spread(bq, h * across_p + k))
-                    side = at(keys, h * rows * q_row if has_keys else 0)
-                    to, side = at(scores, first * w), at(side, first * q_row)
+                        shifts = at(query_bias, (turn * heads + h) * p_wide)
+                        for e in range(0, tall * q_row, w):
+                            store(q, e, load(q, e) + spread(shifts, e // w % p_wide))
+                    side = at(keys, h * has_keys * rows * q_row + first * q_row)
+                    to = at(scores, first * w)
                     _multiply(to, s_row, q, q_row, side, w, q_row, last - first, p)
-                    side = at(values, h * rows * v_row if has_values else 0)
                     for r in range(tall):
-                        total, moment = _exponentials(
-                            at(scores, r * s_row), at(weights, r * s_row), lists,
-                            indptr[i + r], indptr[i + r + 1], first, last, entropy.size > 0,
+                        begin, end = element(indptr, i + r), element(indptr, i + r + 1)
+                        total = _exponentials(
+                            at(scores, r * s_row), at(weights, r * s_row), indices, begin, end,
+                            first, last, wanted, entropy,
                         )  # fmt: skip
                         store(totals, r * w, total)
-                        if entropy.size:
-                            moment /= total
-                            for lane in range(w):
-                                entropy[block, lane] += math.log(extract(total, lane))
-                                entropy[block, lane] -= extract(moment, lane)
-                    side, p_ = at(side, first * v_row), at(weights, first * w)
-                    _multiply(mixed, v_row, p_, s_row, side, v_row, w, across_v, last - first)
+                    side = at(values, h * has_values * rows * v_row + first * v_row)
+                    source = at(weights, first * w)
+                    _multiply(mixed, v_row, source, s_row, side, v_row, w, v_wide, last - first)
                     for r in range(tall):
-                        share = splat(now, 1.0) / load(totals, r * w)
-                        for k in range(v):
-                            e = r * v_row + k * w
+                        share = splat(x, 1.0) / load(totals, r * w)
+                        for e in range(r * v_row, (r + 1) * v_row, w):
                             store(mixed, e, load(mixed, e) * share)
-                    to, matrix = at(out, _ROWS * row if h else 0), at(wo, h * v * columns)
+                    to = out
+                    if h:
+                        to = at(out, LANE_ROWS * row)
+                    matrix = at(output, (turn * heads + h) * v * columns)
                     _project(to, row, mixed, v_row, matrix, columns, tall, v)
                     if h:
                         for e in range(0, tall * row, w):
                             store(out, e, load(out, e) + load(to, e))
                 for r in range(tall):
                     y, own = at(out, r * row), at(now, (i + r) * row)
-                    target = at(next_, (i + r) * row)
+                    to = at(next_, (i + r) * row)
                     for k in range(d):
-                        store(y, k * w, load(y, k * w) + spread(bo, k))
+                        z_ = load(y, k * w) + spread(output_bias, turn * columns + k)
+                        store(to, k * w, z_)
                     if branch:
-                        _normalise(y, y, d, centre, scale, shift, gain, bias)
-                    for k in range(d):
-                        e = load(y, k * w)
-                        if skip != 0:
-                            e = fma(splat(now, skip), load(own, k * w), e)
-                        store(target, k * w, e)
+                        _normalise(to, to, d, centre, scale, shift, gain, bias)
+                    if skip != 0.0:
+                        for k in range(0, d * w, w):
+                            store(to, k, fma(splat(x, skip), load(own, k), load(to, k)))
                     if after:
-                        _normalise(target, target, d, centre, scale, shift, gain, bias)
+                        _normalise(to, to, d, centre, scale, shift, gain, bias)
             now, next_ = next_, now
-            place = at(data(observed), (t * 5 * blocks + block) * w)
+            place = at(observed, (t * 5 * blocks + block) * w)
             _measure(now, n, d, row, next_, work, place, blocks * w)
         for e in range(0, state, w):
-            store(source, e, load(now, e))
+            store(x, e, load(now, e))
+        x = at(x, state)
+        if wanted:
+            entropy = at(entropy, w)

@@ -9,16 +9,13 @@ taken in an order that does not depend on the threads.
 
 import math
 
-import numpy as np
-
-from dynsim.kernels.compiler import inner, kernel
+from dynsim.kernels.compiler import inner
+from dynsim.kernels.processor import TILE_COLUMNS, TILE_ROWS
+from dynsim.kernels.shapes import STRIP
 from dynsim.kernels.simd import (
-    TILE_COLUMNS,
-    TILE_ROWS,
     absolute,
     at,
     compact,
-    data,
     dots,
     element,
     exp,
@@ -27,8 +24,10 @@ from dynsim.kernels.simd import (
     largest,
     load,
     maximum,
+    put,
     safe,
     splat,
+    spread,
     store,
     tile,
     total,
@@ -38,41 +37,12 @@ from dynsim.kernels.simd import (
 )
 from dynsim.kernels.team import barrier, take
 
-__all__ = ["STRIP", "advance", "block_rows", "panel_columns", "parts"]
+__all__ = ["advance"]
 
-#: Rows that are measured together, and given to a thread together.
-STRIP = 32
 _GATHERED = 4
 
 _numbers_by_lanes = tile(TILE_ROWS, TILE_COLUMNS, a_lanes=False, b_lanes=True)
 _gather_many, _gather_one = gather(_GATHERED), gather(1)
-
-
-def panel_columns(w):
-    """Columns of a panel, for vectors of w numbers."""
-    return TILE_COLUMNS * w
-
-
-def block_rows(w):
-    """Rows of a block: whole tiles and whole squares to transpose."""
-    return max(TILE_ROWS, w)
-
-
-def parts(w, rows, columns, heads, p, v, widest, before, has_keys, has_values):
-    """Where the parts of the shared and of the private scratch memory of `advance` start.
-
-    `widest` is the largest number of scores of a row that are in memory at once.
-    """
-    spare = 3 * w  # keeps columns from meeting in one set of the cache
-    keys = (has_keys * heads or 1) * rows * p
-    value = rows * v + (v // panel_columns(w)) * spare
-    values = (has_values * heads or 1) * value
-    strips = -(-rows // STRIP)
-    shared = [before * rows * columns, keys, keys, values, values, 2 * strips * (2 * columns + 8)]
-    block = block_rows(w)
-    private = [block * p, block * (widest + w), block * max(v, p), block * columns]
-    private += [STRIP * columns, 2 * columns, block]
-    return np.cumsum([0, *shared]), np.cumsum([0, *private])
 
 
 @inner
@@ -181,8 +151,13 @@ def _measure(x, n, columns, spare, out, scalars):
         deviation, smallest, most, all_, sized = _strip(spare, n, columns, out)
         for k in range(0, columns, w):
             store(out, k, load(out, k) * splat(x, unit))
-    scalars[0], scalars[1], scalars[2] = deviation, smallest, most
-    scalars[3], scalars[4], scalars[5], scalars[6] = all_, sized, unit, n
+    put(scalars, 0, deviation)
+    put(scalars, 1, smallest)
+    put(scalars, 2, most)
+    put(scalars, 3, all_)
+    put(scalars, 4, sized)
+    put(scalars, 5, unit)
+    put(scalars, 6, n)
 
 
 @inner
@@ -193,259 +168,249 @@ def _merge(strips, sums, scalars, columns, mean, out):
     directions = at(mean, columns)
     unit = 0.0
     for s in range(strips):
-        unit = max(unit, scalars[s, 5])
+        own = element(scalars, 8 * s + 5)
+        unit = own if own > unit else unit
     for k in range(0, 2 * columns, w):
-        store(mean, k, load(sums, k))
+        store(mean, k, splat(sums, 0.0))
     seen, deviation, smallest, most, all_, sized = 0.0, 0.0, math.inf, 0.0, 0.0, 0.0
     for s in range(strips):
-        own, share = at(sums, s * 2 * columns), scalars[s, 5] / unit
-        count, apart = scalars[s, 6], splat(sums, 0.0)
-        weight = splat(sums, count / (seen + count))
+        own, found = at(sums, s * 2 * columns), at(scalars, 8 * s)
+        share, count = element(found, 5) / unit, element(found, 6)
+        weight, apart = splat(sums, count / (seen + count)), splat(sums, 0.0)
         for k in range(0, columns, w):
-            if s:
-                z = load(own, k) - load(mean, k)
-                store(mean, k, fma(z, weight, load(mean, k)))
-                z /= splat(sums, unit)
-                apart = fma(z, z, apart)
-                store(directions, k, load(directions, k) + load(own, columns + k))
+            z = load(own, k) - load(mean, k)
+            store(mean, k, fma(z, weight, load(mean, k)))
+            z /= splat(sums, unit)
+            apart = fma(z, z, apart)
+            store(directions, k, load(directions, k) + load(own, columns + k))
         share *= share
-        deviation += scalars[s, 0] * share + total(apart) * (seen * count / (seen + count))
-        smallest = min(smallest, scalars[s, 1] * share)
-        most, all_ = max(most, scalars[s, 2] * share), all_ + scalars[s, 3] * share
-        sized, seen = sized + scalars[s, 4], seen + count
+        deviation += element(found, 0) * share
+        if s:
+            deviation += total(apart) * (seen * count / (seen + count))
+        low, high = element(found, 1) * share, element(found, 2) * share
+        smallest = low if low < smallest else smallest
+        most = high if high > most else most
+        all_ += element(found, 3) * share
+        sized, seen = sized + element(found, 4), seen + count
     cosines = splat(sums, 0.0)
     for k in range(0, columns, w):
         cosines = fma(load(directions, k), load(directions, k), cosines)
     nan = all_ - all_  # not finite, not measured
-    out[0] = unit * math.sqrt(deviation) + nan
-    out[1] = nan + ((total(cosines) - sized) / (seen * (seen - 1.0)) if seen > 1.0 else 1.0)
-    out[2], out[3] = unit * math.sqrt(smallest) + nan, unit * math.sqrt(most) + nan
-    out[4] = unit * math.sqrt(all_) + nan
+    cosine = (total(cosines) - sized) / (seen * (seen - 1.0)) if seen > 1.0 else 1.0
+    put(out, 0, unit * math.sqrt(deviation) + nan)
+    put(out, 1, cosine + nan)
+    put(out, 2, unit * math.sqrt(smallest) + nan)
+    put(out, 3, unit * math.sqrt(most) + nan)
+    put(out, 4, unit * math.sqrt(all_) + nan)
 
 
 @inner
-def _exponentials(s, width_, wanted):
-    """s = e^(s - max s); returns the sum, and sum s log s if wanted, else 0."""
+def _exponentials(s, wide, wanted, entropy):
+    """s = e^(s - max s) for `wide` scores; returns the sum. The entropy of s is added to
+    entropy[0] if wanted."""
     compact()
     w = width(s)
-    top = load(s, 0)
-    for j in range(w, width_, w):
-        top = maximum(top, load(s, j))
-    top = splat(s, largest(top))
+    best = load(s, 0)
+    for j in range(w, wide, w):
+        best = maximum(best, load(s, j))
+    top = splat(s, largest(best))
     sum_, moment = splat(s, 0.0), splat(s, 0.0)
-    for j in range(0, width_, w):
+    for j in range(0, wide, w):
         z = load(s, j) - top
         e = exp(z)
         store(s, j, e)
         sum_ += e
         if wanted:
             moment = fma(e, maximum(z, splat(s, -800.0)), moment)
-    return total(sum_), total(moment)
+    found = total(sum_)
+    if wanted:
+        put(entropy, 0, element(entropy, 0) + math.log(found) - total(moment) / found)
+    return found
 
 
 @inner
-def _publish(z, i, block, rows, columns, d, p, v, keys, values, wk, wv, heads, sparse, spare):
-    """Keys and values of the rows i .. i + block of tokens z for the next layer."""
+def _attend_range(q, p_wide, p, keys, values, v_wide, step, begin, end, tall, s, s_down, u,
+                  shares, block, wanted, entropy):  # fmt: skip
+    """u = softmax(q keys) values for a block whose row r attends to begin[r] .. end[r] - 1; rows
+    of u are still to be multiplied by their shares."""
+    compact()
+    w = width(q)
+    panel = TILE_COLUMNS * w
+    first, last = element(begin, 0), element(end, 0)
+    for r in range(1, tall):
+        low, high = element(begin, r), element(end, r)
+        first = low if low < first else first
+        last = high if high > last else last
+    first = first // panel * panel
+    wide = (last - first + panel - 1) // panel * panel
+    _project(s, s_down, panel, q, p_wide, at(keys, first * p_wide), panel * p_wide, block, wide, p)
+    for r in range(tall):
+        row, a, b = at(s, r * s_down), element(begin, r) - first, element(end, r) - first
+        for j in range(0, wide, w):
+            if j < a or j + w > b:
+                store(row, j, within(load(row, j), j, a, b, -math.inf))
+        put(shares, r, 1.0 / _exponentials(row, wide, wanted, at(entropy, r)))
+    _project(u, v_wide, panel, s, s_down, at(values, first * panel), step, block, v_wide,
+             last - first)  # fmt: skip
+
+
+@inner
+def _attend_list(q, p_wide, keys, values, v_wide, begin, end, indices, tall, s, u, shares,
+                 wanted, entropy):  # fmt: skip
+    """As `_attend_range`, for row r and the tokens indices[begin[r]:end[r]]."""
+    compact()
+    w = width(q)
+    for r in range(tall):
+        own, count = at(indices, element(begin, r)), element(end, r) - element(begin, r)
+        for j in range(0, count, w):
+            found = dots(at(q, r * p_wide), keys, p_wide, at(own, j), count - j, p_wide // w)
+            store(s, j, within(found, j, 0, count, -math.inf))
+        wide = (count + w - 1) // w * w
+        put(shares, r, 1.0 / _exponentials(s, wide, wanted, at(entropy, r)))
+        k = 0
+        while k + _GATHERED * w <= v_wide:
+            _gather_many(at(u, r * v_wide + k), s, at(values, k), v_wide, own, count)
+            k += _GATHERED * w
+        while k < v_wide:
+            _gather_one(at(u, r * v_wide + k), s, at(values, k), v_wide, own, count)
+            k += w
+
+
+@inner
+def _publish_keys(z, i, block, down, p_wide, keys, indices):
+    """Rows z, `down` apart, as keys of tokens i, i + 1, ...: in panels, or as rows for lists."""
     compact()
     w = width(z)
-    panel, gap = TILE_COLUMNS * w, 3 * w
-    z = at(z, i * columns)
-    key_heads = heads if wk.size else 0
-    value_heads = heads if wv.size else 0
-    for h in range(max(1, key_heads)):
-        source, down = z, columns
-        if key_heads:
-            source, down = spare, p
-            _project(spare, p, panel, z, columns, at(data(wk), h * d * p), d * panel, block, p, d)
-        own = at(keys, h * rows * p)
-        if sparse:
-            for r in range(block):
-                for k in range(0, p, w):
-                    store(own, (i + r) * p + k, load(source, r * down + k))
+    panel = TILE_COLUMNS * w
+    for r in range(0, block, w):
+        j = i + r
+        if indices is None:
+            to = at(keys, j // panel * panel * p_wide + j % panel)
+            for k in range(0, p_wide, w):
+                transpose(at(z, r * down + k), down, at(to, k * panel), panel)
         else:
-            for r in range(0, block, w):
-                j = i + r
-                to = at(own, j // panel * panel * p + j % panel)
-                for k in range(0, p, w):
-                    transpose(at(source, r * down + k), down, at(to, k * panel), panel)
-    for h in range(max(1, value_heads)):
-        if sparse:
-            own, down, step = at(values, h * rows * v + i * v), v, panel
-        else:
-            step, down = rows * panel + gap, panel
-            own = at(values, h * (v // panel) * step + i * panel)
-        if value_heads:
-            _project(own, down, step, z, columns, at(data(wv), h * d * v), d * panel, block, v, d)
-        else:
-            for k in range(0, v, w):
-                to = at(own, k // panel * step + k % panel)
-                for r in range(block):
-                    store(to, r * down, load(z, r * columns + k))
+            for e in range(r, min(block, r + w)):
+                for k in range(0, p_wide, w):
+                    store(keys, (i + e) * p_wide + k, load(z, e * down + k))
 
 
-@kernel
 def advance(
-    x, query, query_bias, key, value, output, output_bias, begin, end, indices, n, d, true_p,
-    true_v, biased, skip, before, branch, after, centre, scale, shift, gain, bias,
-    shared_places, shared, scalars, private_places, private, team, member, members, observed,
+    x, query, query_bias, key, value, output, output_bias, begin, end, indices,
+    given, layers, rows, columns, heads, n, d, p, p_wide, v, v_wide,
+    biased, has_keys, has_values, skip, before, branch, after, centre, scale, shift, gain, bias,
+    seen, keys, other_keys, values, other_values, sums, other_sums, scalars, other_scalars,
+    q, s, u, o, spare, mean, shares, s_down, team, member, members, observed, wanted,
     entropy,
 ):  # fmt: skip
-    """Layers of attention on x (N', d'), in place: what one member of a team does of them.
+    """Layers of attention on x (rows, columns), in place: what one member of a team does of them.
 
-    Arrays are as for `lanes.advance`, but matrices lie in panels: query (T, H, p' / COLUMNS, d,
-    COLUMNS) and so on. Token i attends to begin[i] .. end[i] - 1, or to indices[begin[i]:end[i]].
-    shared, scalars (2, strips, 8), team, observed (layers, 5) and entropy (N) are one for all
-    members, private is each member's own; `parts` says how large.
+    Arguments are as for `lanes.advance`, but matrices lie in panels of COLUMNS columns, query
+    (T, H, p_wide / COLUMNS, d, COLUMNS) and so on. Token i attends to begin[i] .. end[i] - 1, or to
+    indices[begin[i]:end[i]] unless indices is None. seen .. other_scalars is memory of all members
+    (`shapes.shared_memory`, scalars (strips, 8)), q .. shares of each (`shapes.private_memory`).
+    observed (layers, 5) and entropy (n) are one for all; entropy gains those of each row, in nats,
+    if wanted.
     """
     compact()
-    memory, mine = data(shared), data(private)
-    w = width(memory)
+    w = width(x)
     panel, gap = TILE_COLUMNS * w, 3 * w
     block = TILE_ROWS if w < TILE_ROWS else w
-    rows, columns, heads = x.shape[0], x.shape[1], query.shape[1]
-    p, v = query.shape[2] * panel, columns
-    has_keys, has_values, sparse = key.size > 0, value.size > 0, indices is not None
-    if has_values:
-        v = value.shape[2] * panel
-    gain, bias = data(gain), data(bias)
-    q, s = at(mine, private_places[0]), at(mine, private_places[1])
-    u, o = at(mine, private_places[2]), at(mine, private_places[3])
-    spare, mean = at(mine, private_places[4]), at(mine, private_places[5])
-    x = data(x)
+    step, down = rows * panel + gap, panel  # of values
+    head_keys, head_values = rows * p_wide * has_keys, v_wide // panel * step * has_values
+    if indices is not None:
+        step, down, head_values = panel, v_wide, rows * v_wide * has_values
     z = x
     if before:
-        z = at(memory, shared_places[0])
+        z = seen
     strips = (n + STRIP - 1) // STRIP
-    layers = observed.shape[0]
-    s_down = (private_places[2] - private_places[1]) // block
-    # keys and values of the first layer
-    strip = take(team)
-    while strip < strips:
-        for i in range(strip * STRIP, min(n, (strip + 1) * STRIP), block):
-            if before:
-                for r in range(i, min(n, i + block)):
-                    _normalise(
-                        at(x, r * columns), at(z, r * columns), d, columns, centre, scale, shift,
-                        gain, bias,
-                    )  # fmt: skip
-            _publish(
-                z, i, block, rows, columns, d, p, v, at(memory, shared_places[1]),
-                at(memory, shared_places[3]), key[0], value[0], heads, sparse, u,
-            )  # fmt: skip
-        strip = take(team)
-    barrier(team, members)
-    for t in range(layers):
-        now, next_ = t % 2, (t + 1) % 2
-        wq = at(data(query), t % query.shape[0] * heads * d * p)
-        bq = at(data(query_bias), t % query_bias.shape[0] * heads * p)
-        wo = at(data(output), t % output.shape[0] * heads * true_v * columns)
-        bo = at(data(output_bias), t % output_bias.shape[0] * columns)
-        keys, values = at(memory, shared_places[1 + now]), at(memory, shared_places[3 + now])
-        sums = at(memory, shared_places[5] + now * strips * 2 * columns)
+    for t in range(-1, layers):  # -1: keys and values of the first layer, nothing else
+        turn, following = t % given, (t + 1) % given
         strip = take(team)
         while strip < strips:
             top = strip * STRIP
-            bottom = min(n, top + STRIP)
+            bottom = top + STRIP if top + STRIP < n else n
             for i in range(top, bottom, block):
-                tall = min(block, n - i)
-                for h in range(heads):
-                    _project(
-                        q, p, panel, at(z, i * columns), columns, at(wq, h * d * p), d * panel,
-                        block, p, d,
-                    )  # fmt: skip
-                    if biased:
+                tall = block if i + block < n else n - i
+                own = at(z, i * columns)
+                if t >= 0:
+                    for h in range(heads):
+                        here = turn * heads + h
+                        _project(q, p_wide, panel, own, columns, at(query, here * d * p_wide),
+                                 d * panel, block, p_wide, d)  # fmt: skip
+                        if biased:
+                            for r in range(tall):
+                                for k in range(0, p_wide, w):
+                                    e = r * p_wide + k
+                                    store(q, e, load(q, e) + load(query_bias, here * p_wide + k))
+                        side, other = at(keys, h * head_keys), at(values, h * head_values)
+                        mine = at(entropy, i)
+                        if indices is None:
+                            _attend_range(
+                                q, p_wide, p, side, other, v_wide, step, at(begin, i), at(end, i),
+                                tall, s, s_down, u, shares, block, wanted, mine,
+                            )  # fmt: skip
+                        else:
+                            _attend_list(
+                                q, p_wide, side, other, v_wide, at(begin, i), at(end, i), indices,
+                                tall, s, u, shares, wanted, mine,
+                            )  # fmt: skip
                         for r in range(tall):
-                            for k in range(0, p, w):
-                                e = r * p + k
-                                store(q, e, load(q, e) + load(bq, h * p + k))
-                    if indices is None:
-                        first, last = begin[i], end[i]
-                        for r in range(i + 1, i + tall):
-                            first, last = min(first, begin[r]), max(last, end[r])
-                        first = first // panel * panel
-                        wide = (last - first + panel - 1) // panel * panel
-                        side = at(keys, (h * rows if has_keys else 0) * p + first * p)
-                        _project(s, s_down, panel, q, p, side, panel * p, block, wide, true_p)
-                        for r in range(tall):
-                            row, a, b = at(s, r * s_down), begin[i + r] - first, end[i + r] - first
-                            for j in range(0, wide, w):
-                                if j < a or j + w > b:
-                                    store(row, j, within(load(row, j), j, a, b, -math.inf))
-                            sum_, moment = _exponentials(row, wide, entropy.size > 0)
-                            if entropy.size:
-                                entropy[i + r] += math.log(sum_) - moment / sum_
-                            private[private_places[6] + r] = 1.0 / sum_
-                        step = rows * panel + gap
-                        side = at(
-                            values, (h if has_values else 0) * (v // panel) * step + first * panel
-                        )
-                        _project(u, v, panel, s, s_down, side, step, block, v, last - first)
-                    else:
-                        side = at(keys, (h * rows if has_keys else 0) * p)
-                        other = at(values, (h * rows if has_values else 0) * v)
-                        for r in range(tall):
-                            a, count = begin[i + r], end[i + r] - begin[i + r]
-                            wide = (count + w - 1) // w * w
-                            lists = at(data(indices), a)
-                            for j in range(0, count, w):
-                                found = dots(at(q, r * p), side, p, at(lists, j), count - j, p // w)
-                                store(s, j, within(found, j, 0, count, -math.inf))
-                            sum_, moment = _exponentials(s, wide, entropy.size > 0)
-                            if entropy.size:
-                                entropy[i + r] += math.log(sum_) - moment / sum_
-                            private[private_places[6] + r] = 1.0 / sum_
-                            k = 0
-                            while k < v:
-                                to, source = at(u, r * v + k), at(other, k)
-                                if k + _GATHERED * w <= v:
-                                    _gather_many(to, s, source, v, lists, count)
-                                    k += _GATHERED * w
-                                else:
-                                    _gather_one(to, s, source, v, lists, count)
-                                    k += w
+                            for k in range(r * v_wide, (r + 1) * v_wide, w):
+                                store(u, k, load(u, k) * spread(shares, r))
+                        to = o
+                        if h:
+                            to = spare
+                        _project(to, columns, panel, u, v_wide, at(output, here * v * columns),
+                                 v * panel, block, columns, v)  # fmt: skip
+                        if h:
+                            for e in range(0, tall * columns, w):
+                                store(o, e, load(o, e) + load(spare, e))
                     for r in range(tall):
-                        share = splat(x, private[private_places[6] + r])
-                        for k in range(0, v, w):
-                            store(u, r * v + k, load(u, r * v + k) * share)
-                    to = o
-                    if h:
-                        to = spare
-                    _project(
-                        to, columns, panel, u, v, at(wo, h * true_v * columns), true_v * panel,
-                        block, columns, true_v,
-                    )  # fmt: skip
-                    if h:
-                        for e in range(0, tall * columns, w):
-                            store(o, e, load(o, e) + load(spare, e))
-                for r in range(tall):
-                    y, own = at(o, r * columns), at(x, (i + r) * columns)
-                    for k in range(0, columns, w):
-                        store(y, k, load(y, k) + load(bo, k))
-                    if branch:
-                        _normalise(y, y, d, columns, centre, scale, shift, gain, bias)
-                    for k in range(0, columns, w):
-                        e = load(y, k)
-                        if skip != 0:
-                            e = fma(splat(x, skip), load(own, k), e)
-                        store(own, k, e)
-                    if after:
-                        _normalise(own, own, d, columns, centre, scale, shift, gain, bias)
-                    if before:
-                        _normalise(
-                            own, at(z, (i + r) * columns), d, columns, centre, scale, shift, gain,
-                            bias,
-                        )  # fmt: skip
-                if t + 1 < layers:
-                    _publish(
-                        z, i, block, rows, columns, d, p, v, at(memory, shared_places[1 + next_]),
-                        at(memory, shared_places[3 + next_]), key[(t + 1) % len(key)],
-                        value[(t + 1) % len(value)], heads, sparse, u,
-                    )  # fmt: skip
-            _measure(
-                at(x, top * columns), bottom - top, columns, spare,
-                at(sums, strip * 2 * columns), scalars[now, strip],
-            )  # fmt: skip
+                        y, token = at(o, r * columns), at(x, (i + r) * columns)
+                        for k in range(0, columns, w):
+                            store(y, k, load(y, k) + load(output_bias, turn * columns + k))
+                        if branch:
+                            _normalise(y, y, d, columns, centre, scale, shift, gain, bias)
+                        if skip != 0.0:
+                            for k in range(0, columns, w):
+                                store(y, k, fma(splat(x, skip), load(token, k), load(y, k)))
+                        if after:
+                            _normalise(y, y, d, columns, centre, scale, shift, gain, bias)
+                        for k in range(0, columns, w):
+                            store(token, k, load(y, k))
+                if t + 1 == layers:
+                    continue
+                if before:
+                    for r in range(tall):
+                        token = at(x, (i + r) * columns)
+                        _normalise(token, at(own, r * columns), d, columns, centre, scale, shift,
+                                   gain, bias)  # fmt: skip
+                for h in range(heads if has_keys else 1):
+                    here, source, apart = following * heads + h, own, columns
+                    if has_keys:
+                        source, apart = u, p_wide
+                        _project(u, p_wide, panel, own, columns, at(key, here * d * p_wide),
+                                 d * panel, block, p_wide, d)  # fmt: skip
+                    side = at(other_keys, h * head_keys)
+                    _publish_keys(source, i, block, apart, p_wide, side, indices)
+                for h in range(heads if has_values else 1):
+                    here, side = following * heads + h, at(other_values, h * head_values + i * down)
+                    if has_values:
+                        _project(side, down, step, own, columns, at(value, here * d * v_wide),
+                                 d * panel, block, v_wide, d)  # fmt: skip
+                    else:
+                        for r in range(block):
+                            for k in range(0, v_wide, w):
+                                to = at(side, k // panel * step + k % panel)
+                                store(to, r * down, load(own, r * columns + k))
+            if t >= 0:
+                _measure(
+                    at(x, top * columns), bottom - top, columns, spare,
+                    at(sums, strip * 2 * columns), at(scalars, strip * 8),
+                )  # fmt: skip
             strip = take(team)
         barrier(team, members)
-        if member == 0:
-            _merge(strips, sums, scalars[now], columns, mean, observed[t])
+        if member == 0 and t >= 0:
+            _merge(strips, sums, scalars, columns, mean, at(observed, 5 * t))
+        keys, other_keys, values, other_values = other_keys, keys, other_values, values
+        sums, other_sums, scalars, other_scalars = other_sums, sums, other_scalars, scalars

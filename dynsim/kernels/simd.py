@@ -2,8 +2,8 @@
 
 A `Vector` holds as many numbers as fit a register of this processor: 64 bytes with AVX-512, 32 with
 AVX, 16 otherwise. It knows + - * / between vectors, and the functions below, which are written
-into the code where they are called. Memory is a pointer, from `data` of a contiguous array, and the
-index of an element; nothing checks that index.
+into the code where they are called. Memory is a pointer and the index of an element; nothing checks
+that index.
 """
 
 import math
@@ -12,18 +12,16 @@ import operator
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from dynsim.kernels.processor import vector_width
+
 __all__ = [
-    "TILE_COLUMNS",
-    "TILE_ROWS",
     "absolute",
     "all_within",
     "at",
     "compact",
-    "data",
     "dots",
     "element",
     "exp",
@@ -34,6 +32,7 @@ __all__ = [
     "load",
     "maximum",
     "minimum",
+    "put",
     "safe",
     "splat",
     "spread",
@@ -42,16 +41,10 @@ __all__ = [
     "tile",
     "total",
     "transpose",
-    "vector_width",
     "where_within",
     "width",
     "within",
 ]
-
-_FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-_REGISTER_BYTES = 64 if "+avx512f" in _FEATURES else 32 if "+avx" in _FEATURES else 16
-#: A tile of sums that stays in registers, in vectors: half the registers of the processor.
-TILE_ROWS, TILE_COLUMNS = (4, 2) if _REGISTER_BYTES == 32 else (8, 2)
 
 
 class Vector(types.Type):
@@ -60,11 +53,6 @@ class Vector(types.Type):
     def __init__(self, dtype, count):
         self.dtype, self.count = dtype, count
         super().__init__(name=f"Vector({dtype}, {count})")
-
-
-def vector_width(bits: int) -> int:
-    """How many numbers of so many bits a vector holds."""
-    return _REGISTER_BYTES * 8 // bits
 
 
 def _width(dtype) -> int:
@@ -222,17 +210,6 @@ exp = _of_vectors(1, _exp)
 
 
 @intrinsic
-def data(typing, array):
-    """A pointer to the first element of a contiguous array, whatever its shape."""
-
-    def code(context, builder, sig, args):
-        field = context.data_model_manager[array].get_field_position("data")
-        return builder.extract_value(args[0], field)
-
-    return types.CPointer(array.dtype)(array), code
-
-
-@intrinsic
 def compact(typing):
     """Keep the calling function small: its loops are over vectors, and unrolled by hand or not at
     all. Halves the time of compilation."""
@@ -291,6 +268,18 @@ def element(typing, pointer, offset):
         return builder.load(builder.gep(*_gep(args)))
 
     return pointer.dtype(pointer, types.intp), code
+
+
+@intrinsic
+def put(typing, pointer, offset, number):
+    """Write one element."""
+
+    def code(context, builder, sig, args):
+        value = context.cast(builder, args[2], number, pointer.dtype)
+        builder.store(value, builder.gep(*_gep(args[:2])))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp, number), code
 
 
 @intrinsic

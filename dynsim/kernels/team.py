@@ -1,7 +1,7 @@
 """Threads that carry out one trajectory together: who takes which rows, and when all are done.
 
-A team shares int64 memory of `MEMORY` numbers, zero at first. Members wait for one another by
-looking again and again, and give the processor away when that takes long.
+A team shares an int64 pointer to `shapes.TEAM` numbers, zero at first. Members wait for one another
+by looking again and again, and give the processor away when that takes long.
 """
 
 from llvmlite import ir
@@ -11,9 +11,8 @@ from numba.extending import intrinsic
 
 from dynsim.kernels.compiler import inner
 
-__all__ = ["MEMORY", "barrier", "take"]
+__all__ = ["barrier", "take"]
 
-MEMORY = 24
 # apart by a cache line: how many have arrived, how many rounds are over, the next piece of work
 _ARRIVED, _ROUND, _NEXT = 0, 8, 16
 
@@ -23,9 +22,7 @@ def _atomic(result, build):
 
     def code(context, builder, sig, args):
         memory, place, number = args
-        field = context.data_model_manager[sig.args[0]].get_field_position("data")
-        pointer = builder.gep(builder.extract_value(memory, field), [place])
-        return build(context, builder, pointer, number)
+        return build(context, builder, builder.gep(memory, [place]), number)
 
     number = types.int64
     return intrinsic(lambda typing, memory, place, n: (result(memory, number, number), code))

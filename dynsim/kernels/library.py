@@ -1,0 +1,199 @@
+"""Compiled kernels: found on disk, or compiled by Numba and kept there; called without it.
+
+A `Kernel` is a function of arrays and numbers that Numba has compiled to take pointers and
+numbers. Its machine code is kept between processes, so that only the first use ever needs Numba:
+loading that takes longer than most simulations. The code is found again if every file of this
+package, the versions of the compiler and the processor are the same; where it cannot be kept,
+kernels are compiled anew and one warning says so.
+"""
+
+import ctypes
+import hashlib
+import os
+import sys
+import tempfile
+import warnings
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from threading import Lock
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from dynsim.kernels import processor
+
+__all__ = ["Kernel"]
+
+_lock = Lock()
+
+
+class Kernel:
+    """The function `name` of the module dynsim.kernels.`module`, compiled.
+
+    Arrays are passed as pointers and must be contiguous; bool and int become int64, float float64;
+    None stays None. The function returns nothing.
+    """
+
+    def __init__(self, module: str, name: str):
+        self.module, self.name = module, name
+        self._functions = {}
+
+    def __call__(self, *args) -> None:
+        kinds = tuple(map(_kind, args))
+        function = self._functions.get(kinds)
+        if function is None:
+            with _lock:
+                function = self._functions[kinds] = self._function(kinds)
+        out, error = ctypes.c_void_p(), ctypes.c_void_p()
+        status = function(ctypes.byref(out), ctypes.byref(error), *map(_passed, args))
+        if status not in (0, -2):  # Numba's codes for a result and for None
+            raise SystemError(f"the kernel {self.name} ended with status {status}")
+
+    def _function(self, kinds):
+        place = self._place(kinds)
+        code = _read(place)
+        if code is None:
+            code = self._compile(kinds)
+            _write(place, code)
+        symbol, _, machine_code = code.partition(b"\0")
+        return _loaded(symbol.decode(), machine_code)
+
+    def _place(self, kinds) -> Path | None:
+        folder = _folder()
+        if folder is None:
+            return None
+        name = hashlib.sha256(repr((_environment(), self.name, kinds)).encode()).hexdigest()
+        return folder / f"{self.module}-{name[:24]}.kernel"
+
+    def _compile(self, kinds) -> bytes:
+        """The symbol of the function, a zero byte, and its machine code."""
+        from dynsim.kernels.compiler import compiled
+
+        function = getattr(import_module(f"dynsim.kernels.{self.module}"), self.name)
+        symbol, source = compiled(function, kinds)
+        module = llvm.parse_assembly(source)
+        return symbol.encode() + b"\0" + _machine().emit_object(module)
+
+
+def _kind(value) -> str:
+    """What a value is to the compiler: "float64*", "int64", ..."""
+    if isinstance(value, np.ndarray):
+        if not value.flags.c_contiguous:
+            raise ValueError("kernels take contiguous arrays")
+        return f"{value.dtype}*"
+    if value is None:
+        return "none"
+    return "float64" if isinstance(value, float) else "int64"
+
+
+def _passed(value):
+    if isinstance(value, np.ndarray):
+        return ctypes.c_void_p(value.ctypes.data)
+    if value is None:
+        return ctypes.c_void_p()
+    return ctypes.c_double(value) if isinstance(value, float) else ctypes.c_int64(value)
+
+
+# --- machine code ---------------------------------------------------------------------------------
+
+
+@lru_cache
+def _machine():
+    """The target machine, as Numba sets it up."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    x86 = target.name.startswith("x86")
+    return target.create_target_machine(
+        cpu=processor.NAME, features=processor.FEATURES, opt=3,
+        reloc="static" if x86 else "default", codemodel="jitdefault", jit=True,
+    )  # fmt: skip
+
+
+@lru_cache
+def _engine():
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
+
+
+def _loaded(symbol: str, machine_code: bytes):
+    engine = _engine()
+    engine.add_object_file(llvm.ObjectFileRef.from_data(machine_code))
+    engine.finalize_object()
+    return ctypes.CFUNCTYPE(ctypes.c_int32)(engine.get_function_address(symbol))
+
+
+# --- on disk --------------------------------------------------------------------------------------
+
+
+@lru_cache
+def _environment() -> tuple[str, ...]:
+    """All that machine code depends on, beside the kernel and its types."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    sources = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    versions = (version("numba"), version("llvmlite"), *map(str, sys.version_info[:2]))
+    return (sources, *versions, llvm.get_process_triple(), processor.NAME, processor.FEATURES)
+
+
+@lru_cache
+def _folder() -> Path | None:
+    """The first folder that can be written: NUMBA_CACHE_DIR alone if it is set."""
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        places = [Path(os.environ["NUMBA_CACHE_DIR"]) / "dynsim"]
+    else:
+        mac = Path.home() / "Library/Caches" if sys.platform == "darwin" else None
+        shared = os.environ.get("XDG_CACHE_HOME") or mac or Path.home() / ".cache"
+        places = [Path(__file__).parent / "__pycache__", Path(shared) / "dynsim"]
+    for place in places:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=place).close()
+        except OSError as error:
+            reason = error
+        else:
+            return place
+    _warn(reason)
+    return None
+
+
+def _read(place: Path | None) -> bytes | None:
+    """What `_write` wrote there; None if nothing is there or it is damaged."""
+    try:
+        content = place.read_bytes() if place is not None else b""
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _warn(error)
+        return None
+    digest, code = content[:32], content[32:]
+    if content and hashlib.sha256(code).digest() != digest:
+        _warn(f"{place} is damaged")
+        return None
+    return code or None
+
+
+def _write(place: Path | None, code: bytes) -> None:
+    if place is None:
+        return
+    try:
+        with tempfile.NamedTemporaryFile(dir=place.parent, delete=False) as file:
+            file.write(hashlib.sha256(code).digest() + code)
+        os.replace(file.name, place)
+    except OSError as error:
+        _warn(error)
+
+
+_warned = False
+
+
+def _warn(reason) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            "compiled kernels cannot be kept, so they are compiled anew (seconds); set "
+            f"NUMBA_CACHE_DIR to a folder that can be written ({' '.join(str(reason).split())})",
+            RuntimeWarning,
+            stacklevel=2,
+        )

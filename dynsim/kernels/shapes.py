@@ -1,0 +1,59 @@
+"""How the kernels lay out states and memory, known without Numba."""
+
+from dynsim.kernels.processor import TILE_COLUMNS, TILE_ROWS
+
+__all__ = [
+    "LANE_ROWS",
+    "PAD",
+    "STRIP",
+    "TEAM",
+    "block_rows",
+    "lane_memory",
+    "panel_columns",
+    "private_memory",
+    "shared_memory",
+]
+
+#: Lanes: rows of a tile, and what tokens and dimensions are padded to, the columns of a tile.
+LANE_ROWS, PAD = TILE_ROWS // 2, 4
+#: Rows: how many are measured together, and given to a thread together.
+STRIP = 32
+#: int64 numbers by which the members of a team meet.
+TEAM = 24
+
+
+def lane_memory(w, rows, columns, heads, p, v, d, has_keys, has_values) -> list[int]:
+    """Sizes of the scratch memory of `lanes.advance`, in the order of its arguments."""
+    state, tile = rows * columns * w, LANE_ROWS * w
+    return [
+        state, state, state, has_keys * heads * rows * p * w, has_values * heads * rows * v * w,
+        tile * p, tile * rows, tile * rows, tile * v, 2 * tile * columns, tile, 2 * d * w,
+    ]  # fmt: skip
+
+
+def panel_columns(w: int) -> int:
+    """Columns of a panel, for vectors of w numbers."""
+    return TILE_COLUMNS * w
+
+
+def block_rows(w: int) -> int:
+    """Rows of a block: whole tiles, and whole squares to transpose."""
+    return max(TILE_ROWS, w)
+
+
+def shared_memory(w, rows, columns, heads, p, v, before, has_keys, has_values) -> list[int]:
+    """Sizes of the memory that a team of `rows.advance` shares, in the order of its arguments."""
+    gap = 3 * w  # between panels: keeps their rows from meeting in one set of the cache
+    keys = (has_keys * heads or 1) * rows * p
+    values = (has_values * heads or 1) * (rows * v + v // panel_columns(w) * gap)
+    sums = -(-rows // STRIP) * 2 * columns
+    return [before * rows * columns, keys, keys, values, values, sums, sums]
+
+
+def private_memory(w, columns, p, v, widest) -> list[int]:
+    """Sizes of the memory of each member; `widest` is the most scores of a row at once."""
+    block = block_rows(w)
+    return [
+        block * p, block * (widest + w), block * max(v, p), block * columns, STRIP * columns,
+        2 * columns, block,
+    ]  # fmt: skip

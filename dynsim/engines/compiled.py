@@ -17,7 +17,7 @@ __all__ = ["CompiledEngine"]
 
 #: Numbers in a state up to which samples share vectors. By size alone, so that the bits of a sample
 #: do not depend on how many there are.
-_LANES_UP_TO = 1024
+_LANES_UP_TO = 2048
 #: Multiply-adds in a call below which another thread costs more than it brings.
 _THREAD_WORK = 4_000_000
 

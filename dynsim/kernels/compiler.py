@@ -6,7 +6,6 @@ __all__ = ["compiled", "inner"]
 
 _OPTIONS = {
     "error_model": "numpy",
-    "no_rewrites": True,  # of array expressions: there are none
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
 }

@@ -1,8 +1,8 @@
-"""``python -m dynsim.run``: the main job. The command itself is in `dynsim.cli.run`."""
+"""``python -m dynsim.run``: the main job, short for ``python -m dynsim run``."""
 
 import sys
 
-from dynsim.cli.run import main
+from dynsim.__main__ import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(["run", *sys.argv[1:]])

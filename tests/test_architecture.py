@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 #: Rooms from the ground up: a room may import those on floors below its own.
 FLOORS = [
     ["kernels"],
-    ["values", "threads", "files", "seeds"],
+    ["values", "threads", "files", "netcdf", "seeds"],
     ["layout"],
     ["masks", "walk"],
     ["connectivity", "tokens", "weights", "norms", "mlp"],
@@ -32,7 +32,8 @@ FLOORS = [
     ["cli.output"],
     ["cli.run"],
     ["cli"],
-    ["run", "__main__"],
+    ["__main__"],
+    ["run"],
 ]
 FLOOR = {room: k for k, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -1,13 +1,12 @@
 """``python -m dynsim`` and the command ``dynsim``: lists the commands or runs one."""
 
-import gc
-import os
 import sys
 from importlib import import_module
 from typing import NoReturn
 
 import dynsim
 from dynsim.cli import COMMANDS
+from dynsim.cli.process import carry_out
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,28 +25,9 @@ def main(argv: list[str] | None = None) -> int:
     return import_module(f"dynsim.cli.{name}").main(rest)
 
 
-def command(argv: list[str] | None = None) -> NoReturn:
-    """`main` as a process of its own, quick to start and to leave."""
-    gc.set_threshold(100_000)  # imports make many objects and no garbage
-    try:
-        status = main(argv)
-    except SystemExit as ended:  # the parser's way to end: --help or bad words
-        status = ended.code
-    _leave(status)
-
-
-def _leave(status: int) -> NoReturn:
-    """End the process at once: by now every file is closed, and freeing all objects one by one, as
-    Python otherwise would, takes longer than many a run."""
-    try:
-        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed before the start
-            stream.flush()
-    except BrokenPipeError:  # the reader went away, as `head` does
-        status = status or 1
-    except OSError as error:
-        print(f"dynsim: error: cannot write the output ({error.strerror})", file=sys.stderr)
-        status = 2
-    os._exit(status)
+def command() -> NoReturn:
+    """`main` as a process of its own."""
+    carry_out(main)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 import sys
 
-from dynsim.__main__ import command
+from dynsim.__main__ import main
+from dynsim.cli.process import carry_out
 
 if __name__ == "__main__":
-    command(["run", *sys.argv[1:]])
+    carry_out(lambda: main(["run", *sys.argv[1:]]))

@@ -104,6 +104,15 @@ class Trajectory:
         """The same trajectory with these entries added to its provenance."""
         return replace(self, provenance={**self.provenance, **entries})
 
+    def without_tokens(self) -> Trajectory:
+        """The same measures without final tokens and states: little to send or to keep."""
+        return replace(
+            self,
+            final=self.final[:, :0],
+            states=self.states[:, :0],
+            state_depths=self.state_depths[:0],
+        )
+
     # --- files ----------------------------------------------------------------------------------
 
     def _labelled(self) -> netcdf.Labelled:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 #: Rooms from the ground up: a room may import those on floors below its own.
 FLOORS = [
-    ["kernels"],
+    ["kernels", "cli.process"],
     ["values", "threads", "files", "netcdf", "seeds"],
     ["layout"],
     ["masks", "walk"],
@@ -26,7 +26,7 @@ FLOORS = [
     ["simulation"],
     ["verdicts"],
     ["plots", "report"],
-    ["cli.specs"],
+    ["cli.specs", "cli.artist"],
     ["cli.options"],
     ["cli.jobs"],
     ["cli.output"],

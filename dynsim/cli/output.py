@@ -11,6 +11,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from dynsim.cli.artist import Artist
 from dynsim.cli.jobs import Job, file_name
 from dynsim.files import written_whole
 
@@ -18,6 +19,7 @@ __all__ = [
     "EXPORTS",
     "FIGURE_FORMATS",
     "check",
+    "drawing",
     "print_files",
     "print_input",
     "print_json",
@@ -68,31 +70,48 @@ def write(job: Job, trajectory, options, exports: list[str]) -> list[str]:
 
 
 def write_summary(jobs: list[Job], done: dict, options) -> list[str]:
-    """The JSON object of the run or comparison, and its figure; the paths."""
+    """The JSON object of the run or comparison; its path in a list."""
+    path = f"{_stem(jobs, options)}.json"
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(_summary(done, options), allow_nan=False) + "\n")
+    return [path]
+
+
+def _stem(jobs: list[Job], options) -> Path:
+    """Where summary and figure go, less the suffix."""
     name = jobs[0].name
     if options.compare:
         digest = hashlib.sha256("".join(job.name for job in jobs).encode()).hexdigest()[:8]
         name = options.name or file_name("compare", options.compare, digest)
-    stem = Path(options.out) / name
-    with written_whole(f"{stem}.json") as temporary:
-        temporary.write_text(json.dumps(_summary(done, options), allow_nan=False) + "\n")
-    return [f"{stem}.json", *_figure(jobs, done, options, stem)]
+    return Path(options.out) / name
 
 
-def _figure(jobs, done, options, stem: Path) -> list[str]:
+@contextmanager
+def drawing(jobs: list[Job], options):
+    """Yields a function of what is done that begins the figure and names its path in a list.
+
+    On leaving the figure is finished. Where there are two cores it costs next to no time.
+    """
     if options.no_figure:
-        return []
-    from dynsim import plots
+        yield lambda done: []
+        return
+    with Artist() as artist:
 
-    runs = {label: trajectory for label, (_, trajectory, _, _) in done.items()}
+        def begin(done: dict) -> list[str]:
+            path = f"{_stem(jobs, options)}.{options.format}"
+            runs = {label: trajectory for label, (_, trajectory, _, _) in done.items()}
+            artist.begin(runs, _title(jobs, done, options), path)
+            return [path]
+
+        yield begin
+        artist.finish()
+
+
+def _title(jobs: list[Job], done: dict, options) -> str:
     if options.compare:
-        title = f"comparing {options.compare.replace(',', ', ')}"
-    else:
-        facts, _, verdict, _ = done[jobs[0].label]
-        title = f"{facts.name}, {type(jobs[0].dynamics.norm).__name__}: {verdict.sentence}"
-    path = f"{stem}.{options.format}"
-    plots.save(plots.rank_trajectory(runs, title), path)
-    return [path]
+        return f"comparing {options.compare.replace(',', ', ')}"
+    facts, _, verdict, _ = done[jobs[0].label]
+    return f"{facts.name}, {type(jobs[0].dynamics.norm).__name__}: {verdict.sentence}"
 
 
 def _summary(done: dict, options) -> dict:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import networkx as nx
@@ -336,10 +337,18 @@ def test_an_interrupted_run_saves_what_was_computed_and_can_be_resumed(number, c
         sys.executable, "-m", "dynsim.run", "--tokens", "48", "--samples", "4", "--depth", "500000",
         "--measures", "rank", "--name", "long", "--no-figure",
     ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(6)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # ignored behind a "&"
+    )  # fmt: skip
+    try:
+        while not process.stdout.readline().startswith("input"):
+            assert process.poll() is None
+        time.sleep(4)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, err
     assert "stopped after layer" in err
     assert "verdict" in out

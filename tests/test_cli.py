@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import networkx as nx
@@ -337,10 +336,9 @@ def test_an_interrupted_run_saves_what_was_computed_and_can_be_resumed(number, c
         sys.executable, "-m", "dynsim.run", "--tokens", "48", "--samples", "4", "--depth", "500000",
         "--measures", "rank", "--name", "long", "--no-figure",
     ]  # fmt: skip
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # ignored behind a "&"
-    )  # fmt: skip
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored behind a "&"
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     try:
         while not process.stdout.readline().startswith("input"):
             assert process.poll() is None

@@ -2,9 +2,11 @@
 
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 import dynsim
 from dynsim.cli import COMMANDS
+from dynsim.cli.process import carry_out
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,5 +25,10 @@ def main(argv: list[str] | None = None) -> int:
     return import_module(f"dynsim.cli.{name}").main(rest)
 
 
+def command() -> NoReturn:
+    """`main` as a process of its own."""
+    carry_out(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

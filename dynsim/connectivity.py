@@ -61,7 +61,10 @@ def center_nodes(graph: nx.DiGraph) -> np.ndarray:
     >>> center_nodes(masks.causal(4))
     array([0])
     """
-    labels, sources = _source_components(compile_layout(graph))
+    return _center_nodes(*_source_components(compile_layout(graph)))
+
+
+def _center_nodes(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
     return np.flatnonzero(labels == sources[0]) if len(sources) == 1 else np.array([], np.int64)
 
 
@@ -144,10 +147,8 @@ def _eccentricity_bounds(layout: Layout, candidates: np.ndarray, budget: float):
     return lower, upper
 
 
-def _radius_and_diameter(graph: nx.DiGraph, budget: float = np.inf):
+def _radius_and_diameter(layout: Layout, centers: np.ndarray, budget: float = np.inf):
     """((radius low, high), (diameter low, high)); inf where there is no center or no way back."""
-    layout = compile_layout(graph)
-    centers = center_nodes(graph)
     if len(centers) == 0:
         return (np.inf, np.inf), (np.inf, np.inf)
     if is_interval_mask(layout):
@@ -169,12 +170,12 @@ def radius(graph: nx.DiGraph) -> float:
     >>> radius(masks.local(128, window=1))
     64.0
     """
-    return float(_radius_and_diameter(graph)[0][0])
+    return float(_radius_and_diameter(compile_layout(graph), center_nodes(graph))[0][0])
 
 
 def diameter(graph: nx.DiGraph) -> float:
     """The longest distance between two tokens along the arrows; inf when some pair has no way."""
-    return float(_radius_and_diameter(graph)[1][0])
+    return float(_radius_and_diameter(compile_layout(graph), center_nodes(graph))[1][0])
 
 
 # --- all of it ----------------------------------------------------------------------------------
@@ -223,8 +224,8 @@ def facts(graph: nx.DiGraph) -> MaskFacts:
     """
     layout = compile_layout(graph)
     labels, sources = _source_components(layout)
-    centers = int(np.count_nonzero(labels == sources[0])) if len(sources) == 1 else 0
-    radius_bounds, diameter_bounds = _radius_and_diameter(graph, SEARCH_BUDGET)
+    centers = _center_nodes(labels, sources)
+    radius_bounds, diameter_bounds = _radius_and_diameter(layout, centers, SEARCH_BUDGET)
     return MaskFacts(
         name=graph.name or "graph",
         tokens=layout.n_tokens,
@@ -235,7 +236,7 @@ def facts(graph: nx.DiGraph) -> MaskFacts:
         self_loops=layout.has_self_loops,
         strongly_connected=bool(labels.max() == 0),
         quasi_strongly_connected=len(sources) == 1,
-        center_nodes=centers,
+        center_nodes=len(centers),
         radius=tuple(float(b) for b in radius_bounds),
         diameter=tuple(float(b) for b in diameter_bounds),
         lambda_2=lambda_2(graph),

@@ -118,8 +118,15 @@ def floor(frobenius, dtype=np.float64):
 
 
 def singular_values(x):
-    """All singular values, largest first: (..., min(N, d)); in float32 for float32 tokens."""
-    sigma = np.linalg.svd(np.asarray(x, np.float64), compute_uv=False)
+    """All singular values, largest first: (..., min(N, d)); in float32 for float32 tokens.
+
+    X is multiplied by a power of two, which changes no digit: from equal tokens rounding leaves
+    columns of 1, 1e-16, 1e-32, ..., and where these get below 1e-308 arithmetic is slow.
+    """
+    z = np.asarray(x, np.float64)
+    shift = 440 - np.frexp(np.abs(z).max(axis=(-2, -1)))[1]  # LAPACK scales above 2**459 itself
+    sigma = np.linalg.svd(np.ldexp(z, shift[..., None, None]), compute_uv=False)
+    sigma = np.ldexp(sigma, -shift[..., None])
     return sigma.astype(np.float32) if np.asarray(x).dtype == np.float32 else sigma
 
 

@@ -34,6 +34,9 @@ STYLES = [
     ]
 ]
 
+#: Raised digits as characters: mathtext would have to load and build its parser for them.
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 def rank_trajectory(runs: Mapping[str, Trajectory], title: str = "") -> Figure:
     """Distances with the floating-point floor, ranks and cosines against depth, run by run.
@@ -42,9 +45,11 @@ def rank_trajectory(runs: Mapping[str, Trajectory], title: str = "") -> Figure:
     in each panel; several runs share the panels, the second measure paler. What lies below the
     floor is rounding; an exact zero is drawn at the lower edge.
     """
-    figure = Figure(figsize=(11.5, 4.1), layout="constrained")
-    FigureCanvasAgg(figure)
-    distances, ranks, cosines = figure.subplots(1, 3)
+    lines = wrap(title, 130)
+    columns = _legend_columns(runs)
+    figure, (distances, ranks, cosines) = _panels(
+        len(lines), -(-len(runs) // columns) if len(runs) > 1 else 0
+    )
     edge = _lower_edge(runs)
     names = {"mu": "mu", "rank_one_distance": "distance to rank one"}
     _draw_lines(distances, runs, names, "distances", scale=lambda v: _log10(v, edge))
@@ -58,7 +63,7 @@ def rank_trajectory(runs: Mapping[str, Trajectory], title: str = "") -> Figure:
     names = {"mean_cosine": "mean cosine", "min_cosine": "smallest cosine"}
     _draw_lines(cosines, runs, names, "cosines")
     cosines.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-    cosines.set(ylabel="pairwise cosine", ylim=(-1.05, 1.05))
+    cosines.set(ylabel="pairwise cosine", ylim=(-1.05, 1.05), yticks=(-1, -0.5, 0, 0.5, 1))
     for axes in (distances, ranks, cosines):
         axes.set_xlabel("depth (layers)")
         axes.grid(True, color="0.92", linewidth=0.6)
@@ -69,10 +74,33 @@ def rank_trajectory(runs: Mapping[str, Trajectory], title: str = "") -> Figure:
             axes.legend(fontsize=8, frameon=False)
     if len(runs) > 1:
         handles, labels = ranks.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
-    if title:
-        figure.suptitle("\n".join(wrap(title, 130)), fontsize=10)
+        figure.legend(handles, labels, loc="lower center", ncols=columns, frameon=False)
+    if lines:
+        figure.suptitle("\n".join(lines), fontsize=10, y=1 - 0.06 / figure.get_figheight())
     return figure
+
+
+def _panels(title_lines: int, legend_rows: int):
+    """A figure of three panels, with room for a title and, below, for a legend of several rows.
+
+    Margins are set in inches, not found by constrained layout, which takes as long as the drawing.
+    """
+    width, panel, gap, right = 11.5, 3.1, 0.76, 0.18
+    top = 0.36 + 0.17 * title_lines
+    bottom = 0.5 + (0.1 + 0.21 * legend_rows if legend_rows else 0)
+    height = bottom + panel + top
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    edges = {"left": gap / width, "right": 1 - right / width}
+    edges |= {"bottom": bottom / height, "top": 1 - top / height}
+    between = 3 * gap / (width - 3 * gap - right)
+    return figure, figure.subplots(1, 3, gridspec_kw=edges | {"wspace": between})
+
+
+def _legend_columns(runs) -> int:
+    """How many runs the legend names side by side: up to five, fewer if their names are long."""
+    longest = max(map(len, runs))
+    return max(1, min(5, len(runs), int(11 / (0.7 + 0.085 * longest))))
 
 
 def _draw_lines(axes, runs, names: Mapping[str, str], title: str, scale=np.asarray) -> None:
@@ -94,12 +122,12 @@ def _draw_lines(axes, runs, names: Mapping[str, str], title: str, scale=np.asarr
                 markevery=(0.03 + 0.06 * k, 0.12), **look,
             )  # fmt: skip
     if single:
-        axes.set_title(title)
+        axes.set_title(title, y=1.0)
     else:
         tones = [
             f"{text} ({tone})" for text, tone in zip(names.values(), ("dark", "pale"), strict=True)
         ]
-        axes.set_title(" and ".join(tones), fontsize=9)
+        axes.set_title(" and ".join(tones), fontsize=9, y=1.0)
 
 
 def _note(axes, text: str) -> None:
@@ -116,7 +144,9 @@ def _log10(values, edge: float):
 
 def _power_of_ten(exponent: float, position=None) -> str:
     whole = round(exponent)
-    return f"$10^{{{whole}}}$" if abs(exponent - whole) < 1e-9 else f"{10.0**exponent:.2g}"
+    if abs(exponent - whole) > 1e-9:
+        return f"{10.0**exponent:.2g}"
+    return "10" + str(whole).translate(_SUPERSCRIPTS)
 
 
 def _lower_edge(runs) -> float:

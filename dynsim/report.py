@@ -109,18 +109,12 @@ def _weights_in_words(weights) -> str:
     return f"{heads}W_V {weights.value}, scores {weights.scores}{temperature}"
 
 
-def measure_table(trajectory: Trajectory):
-    """First, middle and last values of the main measures, mean ± sd over samples (rich table)."""
-    from rich.table import Table
-
+def measure_table(trajectory: Trajectory) -> str:
+    """First, middle and last values of the main measures, mean ± sd over samples."""
     depth = trajectory.depth
-    table = Table(box=None, pad_edge=False)
-    table.add_column("mean ± sd over samples")
-    shown = [name for name in _SHOWN if name in trajectory.measures]
     columns = sorted({0, depth // 2, depth})
-    for t in columns:
-        table.add_column(f"depth {t}", justify="right")
-    for name in shown:
+    rows = [["mean ± sd over samples", *(f"depth {t}" for t in columns)]]
+    for name in (name for name in _SHOWN if name in trajectory.measures):
         depths, values = trajectory.recorded(name)
         mean, sd = _mean_and_sd(values)
         nearest = [int(np.argmin(np.abs(depths - t))) for t in columns]
@@ -128,37 +122,37 @@ def measure_table(trajectory: Trajectory):
             f"{mean[k]:.4g} ± {sd[k]:.2g}" + ("" if depths[k] == t else f" (at {depths[k]})")
             for k, t in zip(nearest, columns, strict=True)
         ]
-        table.add_row(MEASURES[name].label, *cells)
-    return table
+        rows.append([MEASURES[name].label, *cells])
+    return _aligned(rows, to_the_left=1)
 
 
-def comparison_table(runs: dict):
+def comparison_table(runs: dict) -> str:
     """One row a run. runs: label -> (mask facts, trajectory, ...)."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading, justify in (
-        ("run", "left"),
-        ("mask", "left"),
-        ("radius", "right"),
-        ("lambda_2", "right"),
-        ("mu at 0", "right"),
-        ("mu at T", "right"),
-        ("stable rank", "right"),
-    ):
-        table.add_column(heading, justify=justify, no_wrap=True)
+    rows = [["run", "mask", "radius", "lambda_2", "mu at 0", "mu at T", "stable rank"]]
     for label, (facts, trajectory, *_) in runs.items():
         mu, _ = _mean_and_sd(trajectory["mu"])
         stable = "-"
         if "stable_rank" in trajectory.measures:
             stable = f"{_mean_and_sd(trajectory['stable_rank'])[0][-1]:.3g}"
-        table.add_row(
-            label,
-            facts.name,
-            _distance(facts.radius),
-            f"{facts.lambda_2.value:.6g}",
-            f"{mu[0]:.3g}",
-            f"{mu[-1]:.3g}",
-            stable,
+        rows.append(
+            [
+                label,
+                facts.name,
+                _distance(facts.radius),
+                f"{facts.lambda_2.value:.6g}",
+                f"{mu[0]:.3g}",
+                f"{mu[-1]:.3g}",
+                stable,
+            ]
         )
-    return table
+    return _aligned(rows, to_the_left=2)
+
+
+def _aligned(rows: list[list[str]], to_the_left: int) -> str:
+    """Rows as lines of equal columns, the first `to_the_left` flush left and the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = ["<"] * to_the_left + [">"] * (len(widths) - to_the_left)
+    return "\n".join(
+        "  ".join(f"{c:{side}{w}}" for c, side, w in zip(row, sides, widths, strict=True))
+        for row in rows
+    )

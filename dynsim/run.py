@@ -1,8 +1,9 @@
-"""``python -m dynsim.run``: the main job. The command itself is in `dynsim.cli.run`."""
+"""``python -m dynsim.run``: the main job, short for ``python -m dynsim run``."""
 
 import sys
 
-from dynsim.cli.run import main
+from dynsim.__main__ import main
+from dynsim.cli.process import carry_out
 
 if __name__ == "__main__":
-    sys.exit(main())
+    carry_out(lambda: main(["run", *sys.argv[1:]]))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dynsim import netcdf
 from dynsim.files import written_whole
 from dynsim.measures import floor
 
@@ -103,15 +104,22 @@ class Trajectory:
         """The same trajectory with these entries added to its provenance."""
         return replace(self, provenance={**self.provenance, **entries})
 
+    def without_tokens(self) -> Trajectory:
+        """The same measures without final tokens and states: little to send or to keep."""
+        return replace(
+            self,
+            final=self.final[:, :0],
+            states=self.states[:, :0],
+            state_depths=self.state_depths[:0],
+        )
+
     # --- files ----------------------------------------------------------------------------------
 
-    def to_xarray(self):
-        """An xarray.Dataset with dimensions sample, depth (and state_depth, token, dim)."""
-        import xarray as xr
-
+    def _labelled(self) -> netcdf.Labelled:
+        """All of it as arrays with named dimensions; what is not an array as JSON."""
         from dynsim.measures import MEASURES
 
-        variables = {
+        arrays = {
             name: (
                 ("sample", "depth"),
                 values,
@@ -119,42 +127,54 @@ class Trajectory:
             )
             for name, values in self.measures.items()
         }
-        variables["final_state"] = (("sample", "token", "dim"), self.final)
-        variables["state"] = (("sample", "state_depth", "token", "dim"), self.states)
-        coordinates = {"depth": self.depths, "state_depth": self.state_depths}
+        arrays["final_state"] = (("sample", "token", "dim"), self.final, {})
+        arrays["state"] = (("sample", "state_depth", "token", "dim"), self.states, {})
+        arrays["depth"] = (("depth",), self.depths, {})
+        arrays["state_depth"] = (("state_depth",), self.state_depths, {})
         attributes = {
             "title": "dynsim trajectory",
             "measures": json.dumps(list(self.measures)),
             "dynamics": json.dumps(self.dynamics),
             "provenance": json.dumps(self.provenance),
         }
-        return xr.Dataset(variables, coordinates, attributes)
+        return netcdf.Labelled(arrays, attributes)
+
+    @classmethod
+    def _from_arrays(cls, arrays: Mapping[str, np.ndarray], attributes: Mapping) -> Trajectory:
+        """The inverse of `_labelled`."""
+        return cls(
+            measures={name: arrays[name] for name in json.loads(attributes["measures"])},
+            final=arrays["final_state"],
+            states=arrays["state"],
+            state_depths=arrays["state_depth"],
+            dynamics=json.loads(attributes["dynamics"]),
+            provenance=json.loads(attributes["provenance"]),
+        )
+
+    def to_xarray(self):
+        """An xarray.Dataset with dimensions sample, depth (and state_depth, token, dim)."""
+        import xarray as xr
+
+        arrays, attributes = self._labelled()
+        return xr.Dataset(arrays, attrs=attributes)
 
     @classmethod
     def from_xarray(cls, dataset) -> Trajectory:
         """The inverse of `to_xarray`."""
-        names = json.loads(dataset.attrs["measures"])
-        return cls(
-            measures={name: dataset[name].values for name in names},
-            final=dataset["final_state"].values,
-            states=dataset["state"].values,
-            state_depths=dataset["state_depth"].values,
-            dynamics=json.loads(dataset.attrs["dynamics"]),
-            provenance=json.loads(dataset.attrs["provenance"]),
-        )
+        arrays = {name: variable.values for name, variable in dataset.variables.items()}
+        return cls._from_arrays(arrays, dataset.attrs)
 
     def save(self, path) -> Path:
         """Write NetCDF (``.nc``) or Zarr (``.zarr``); whole or not at all."""
         path = Path(path)
         if path.suffix not in (".nc", ".zarr"):
             raise ValueError(f"a trajectory is saved as .nc or .zarr; got {path.name!r}")
-        dataset = self.to_xarray()
         with written_whole(path) as temporary:
             if path.suffix == ".nc":
-                dataset.to_netcdf(temporary, engine="h5netcdf")
+                netcdf.write(temporary, self._labelled())
             else:
                 _require_zarr()
-                dataset.to_zarr(temporary, mode="w", consolidated=False)
+                self.to_xarray().to_zarr(temporary, mode="w", consolidated=False)
         return path
 
     def to_csv(self, path) -> Path:
@@ -211,23 +231,27 @@ def joined(first: Trajectory, second: Trajectory) -> Trajectory:
 
 def load(path) -> Trajectory:
     """Read a trajectory saved as NetCDF or Zarr. Raises ValueError when it is not one."""
-    import xarray as xr
-
     path = Path(path)
     if not path.exists():
         raise ValueError(f"no trajectory at {path}; check the path given")
     try:
         if path.suffix == ".zarr":
-            _require_zarr()
-            dataset = xr.open_zarr(path, consolidated=False)
-        else:
-            dataset = xr.open_dataset(path, engine="h5netcdf")
-        with dataset:
-            return Trajectory.from_xarray(dataset.load())
+            return _load_zarr(path)
+        arrays, attributes = netcdf.read(path)
+        values = {name: array for name, (_, array, _) in arrays.items()}
+        return Trajectory._from_arrays(values, attributes)
     except ImportError:
         raise
     except Exception as error:  # the readers behind this raise types of their own
         raise ValueError(f"{path}: not a dynsim trajectory ({error})") from None
+
+
+def _load_zarr(path: Path) -> Trajectory:
+    _require_zarr()
+    import xarray as xr
+
+    with xr.open_zarr(path, consolidated=False) as dataset:
+        return Trajectory.from_xarray(dataset.load())
 
 
 def _require_zarr() -> None:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import networkx as nx
 import numpy as np
-from scipy import sparse
 
-from dynsim.layout import Layout, Ranges, compile_layout, strong_components
+from dynsim.layout import Layout, Ranges, Rows, compile_layout, strong_components
 
 __all__ = ["SecondEigenvalue", "lambda_2", "uniform_walk"]
 
@@ -24,10 +23,10 @@ EPS = float(np.finfo(np.float64).eps)
 DENSE_BLOCK = 500
 
 
-def uniform_walk(graph: nx.DiGraph) -> sparse.csr_array:
+def uniform_walk(graph: nx.DiGraph):
     """P = D^-1 mask: token i moves to each token it attends to with probability 1 / degree(i).
 
-    Returns a sparse (N, N) row-stochastic matrix, the attention matrix of M = 0.
+    Returns a scipy.sparse CSR array (N, N), row-stochastic: the attention matrix of M = 0.
     """
     rows = compile_layout(graph).to_rows()
     return rows.matrix(np.repeat(1.0 / rows.degrees, rows.degrees))
@@ -92,24 +91,47 @@ def _block_moduli(layout: Layout, tokens: np.ndarray) -> list[SecondEigenvalue]:
         equal_rows = np.ptp(lo) == 0 and np.ptp(hi) == 0 and np.ptp(degrees) == 0
         if equal_rows:  # rank one: the only non-zero eigenvalue is the trace
             return [SecondEigenvalue(float((hi[0] - lo[0]) / degrees[0])), SecondEigenvalue(0.0)]
-        inner = Ranges(lo, hi)
-        symmetric = inner.is_monotone and _is_symmetric_band(inner)
-        if symmetric and inner.n_edges > 50_000_000:
-            return _symmetric_moduli(_band_operator(inner, degrees), _least_loop(inner, degrees))
-        pattern = inner.to_rows().matrix()
+        block = Ranges(lo, hi)
     else:
-        pattern = layout.to_rows().matrix()
-        pattern = pattern if n == layout.n_tokens else pattern[tokens][:, tokens]
-        symmetric = abs(pattern - pattern.T).nnz == 0
-    if symmetric:
+        block = _within(layout.to_rows(), tokens)
+    if n <= DENSE_BLOCK:
+        return _dense_moduli(block.to_rows(), degrees)
+    return _sparse_moduli(block, degrees)
+
+
+def _within(rows: Rows, tokens: np.ndarray) -> Rows:
+    """The edges among `tokens`, which become 0, 1, ... in this order."""
+    place = np.full(rows.n_tokens, -1)
+    place[tokens] = np.arange(len(tokens))
+    attending, attended = place[rows.row_of_edge], place[rows.indices]
+    inside = (attending >= 0) & (attended >= 0)
+    order = np.flatnonzero(inside)[np.lexsort((attended[inside], attending[inside]))]
+    counts = np.bincount(attending[order], minlength=len(tokens))
+    return Rows(np.concatenate([[0], np.cumsum(counts)]), attended[order])
+
+
+def _dense_moduli(rows: Rows, degrees: np.ndarray) -> list[SecondEigenvalue]:
+    pattern = np.zeros((len(degrees), len(degrees)))
+    pattern[rows.row_of_edge, rows.indices] = 1.0
+    if np.array_equal(pattern, pattern.T):
+        root = 1.0 / np.sqrt(degrees)
+        moduli = np.sort(np.abs(np.linalg.eigvalsh(root[:, None] * pattern * root)))[::-1]
+        return [SecondEigenvalue(float(m), "dense symmetric", EPS) for m in moduli[:2]]
+    return _dense_moduli_and_errors(pattern / degrees[:, None])
+
+
+def _sparse_moduli(block: Layout, degrees: np.ndarray) -> list[SecondEigenvalue]:
+    from scipy import sparse
+
+    symmetric = isinstance(block, Ranges) and block.is_monotone and _is_symmetric_band(block)
+    if symmetric and block.n_edges > 50_000_000:
+        return _symmetric_moduli(_band_operator(block, degrees), _least_loop(block, degrees))
+    pattern = block.to_rows().matrix()
+    if symmetric or abs(pattern - pattern.T).nnz == 0:
         root = sparse.diags_array(1.0 / np.sqrt(degrees))
         walk = (root @ pattern @ root).tocsr()
-        if n <= DENSE_BLOCK:
-            moduli = np.sort(np.abs(np.linalg.eigvalsh(walk.toarray())))[::-1]
-            return [SecondEigenvalue(float(m), "dense symmetric", EPS) for m in moduli[:2]]
         return _symmetric_moduli(walk, float(walk.diagonal().min()))
-    walk = sparse.diags_array(1.0 / degrees) @ pattern
-    return _dense_moduli(walk.toarray()) if n <= DENSE_BLOCK else _arnoldi_moduli(walk)
+    return _arnoldi_moduli(sparse.diags_array(1.0 / degrees) @ pattern)
 
 
 def _is_symmetric_band(layout: Ranges) -> bool:
@@ -181,6 +203,8 @@ def _start(n: int) -> np.ndarray:
 
 def _thin_order(walk) -> np.ndarray | None:
     """An order of the tokens that makes the walk a thin band with a few hubs last; None if none."""
+    from scipy import sparse
+
     if not sparse.issparse(walk):
         return None
     degrees = np.diff(walk.indptr)
@@ -202,6 +226,7 @@ def _thin_top(walk) -> list[SecondEigenvalue]:
     shift just above 1, it needs a few. Where eigenvalues crowd further down, the second is
     sharpened by moving the shift to just above it, again and again.
     """
+    from scipy import sparse
     from scipy.sparse.linalg import LinearOperator, splu
 
     n = walk.shape[0]
@@ -227,7 +252,7 @@ def _thin_top(walk) -> list[SecondEigenvalue]:
     return [SecondEigenvalue(v, "shift-invert", e) for v, e in found]
 
 
-def _dense_moduli(walk: np.ndarray) -> list[SecondEigenvalue]:
+def _dense_moduli_and_errors(walk: np.ndarray) -> list[SecondEigenvalue]:
     from scipy.linalg import eig
 
     values, left, right = eig(walk, left=True, right=True)

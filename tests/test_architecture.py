@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent
 
 #: Rooms from the ground up: a room may import those on floors below its own.
 FLOORS = [
-    ["kernels"],
-    ["values", "threads", "files", "seeds"],
+    ["kernels", "cli.process"],
+    ["values", "threads", "files", "netcdf", "seeds"],
     ["layout"],
     ["masks", "walk"],
     ["connectivity", "tokens", "weights", "norms", "mlp"],
@@ -26,13 +26,14 @@ FLOORS = [
     ["simulation"],
     ["verdicts"],
     ["plots", "report"],
-    ["cli.specs"],
+    ["cli.specs", "cli.artist"],
     ["cli.options"],
     ["cli.jobs"],
     ["cli.output"],
     ["cli.run"],
     ["cli"],
-    ["run", "__main__"],
+    ["__main__"],
+    ["run"],
 ]
 FLOOR = {room: k for k, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -16,6 +16,7 @@ import pytest
 from dynsim import __main__ as entry
 from dynsim import load, masks, weights
 from dynsim.cli import specs
+from dynsim.cli.artist import Artist
 from dynsim.cli.run import main
 
 SMALL = ["--tokens", "8", "--dim", "4", "--samples", "3", "--depth", "6"]
@@ -335,10 +336,17 @@ def test_an_interrupted_run_saves_what_was_computed_and_can_be_resumed(number, c
         sys.executable, "-m", "dynsim.run", "--tokens", "48", "--samples", "4", "--depth", "500000",
         "--measures", "rank", "--name", "long", "--no-figure",
     ]  # fmt: skip
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored behind a "&"
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(6)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    signal.signal(signal.SIGINT, before)
+    try:
+        while not process.stdout.readline().startswith("input"):
+            assert process.poll() is None
+        time.sleep(4)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, err
     assert "stopped after layer" in err
     assert "verdict" in out
@@ -369,3 +377,81 @@ def test_specs_build_by_position_and_name():
     assert diagonal == weights.Diagonal((1.0, 2.0))
     assert specs.build("family", weights.WEIGHTS, "gaussian") == weights.Gaussian()
     assert "jordan:W" in specs.usage(weights.WEIGHTS)
+
+
+# --- as a process -------------------------------------------------------------------------------
+
+
+def command(*words, **options):
+    line = [sys.executable, "-m", "dynsim.run", *map(str, words)]
+    return subprocess.run(line, stderr=subprocess.PIPE, text=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["--help"], 0),
+        ([*SMALL, "--no-figure"], 0),
+        (["--scores", "zero", "--value", "diagonal:1e300", *SMALL, "--no-figure"], 1),
+        (["--depth", "0"], 2),
+        (["--depth", "many"], 2),
+    ],
+)
+def test_the_process_ends_with_the_status_and_all_of_the_output(words, status):
+    done = command(*words, stdout=subprocess.PIPE)
+    assert done.returncode == status
+    assert done.stderr.count("\n") == (status > 0)
+    if status < 2:
+        assert done.stdout.endswith("\n")
+        assert "dynsim[models]" in done.stdout or "wrote" in done.stdout.splitlines()[-1]
+
+
+def test_a_reader_that_goes_away_is_no_error_of_ours():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = command(*SMALL, "--no-figure", stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_output_that_cannot_be_written_is_an_error():
+    with open("/dev/full", "w") as full:
+        done = command(*SMALL, "--no-figure", "--json", stdout=full)
+    assert done.returncode == 2
+    assert "No space left" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "needed"),
+    [
+        (f"from dynsim.cli.run import main; main({[*SMALL, '--mask', 'local']})", "h5netcdf"),
+        ("import dynsim.cli.artist, dynsim.plots", "matplotlib"),
+    ],
+    ids=["simulation", "figure"],
+)
+def test_the_main_job_loads_only_what_it_needs(code, needed):
+    code += "; import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert needed in loaded
+    assert not loaded & {"xarray", "pandas", "matplotlib.pyplot", "rich", "scipy.sparse", "torch"}
+    assert ("matplotlib" in loaded) != ("numba" in loaded)
+
+
+def test_a_figure_that_cannot_be_written_is_one_line_and_exit_2(capfd):
+    Path("results/mine.png").mkdir(parents=True)
+    status, _, err = run("--name", "mine", *SMALL, capsys=capfd)
+    assert status == 2
+    assert "is a folder" in err
+    assert err.count("\n") == 1
+    assert load("results/mine.nc").depth == 6
+
+
+def test_an_artist_that_dies_is_missed():
+    with Artist() as artist:
+        artist._process.kill()
+        artist.begin({}, "", "figure.png")
+        with pytest.raises(OSError, match="no figure"):
+            artist.finish()

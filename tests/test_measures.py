@@ -95,6 +95,12 @@ def test_small_singular_values_are_not_taken_from_the_gram_matrix():
     assert measures.rank_one_distance(x) == pytest.approx(math.sqrt(2) * 1e-12, rel=1e-3)
 
 
+def test_singular_values_are_those_of_lapack_bit_by_bit(rng):
+    equal = np.ones((8, 1)) * rng.standard_normal(5)
+    for x in (rng.standard_normal((3, 8, 5)), rng.standard_normal((4, 6)), equal, np.zeros((2, 3))):
+        assert np.array_equal(measures.singular_values(x), np.linalg.svd(x, compute_uv=False))
+
+
 def test_numerical_rank_states_its_tolerance():
     edge = measures.RANK_TOLERANCE * np.finfo(np.float64).eps
     assert measures.rank(np.diag([1.0, 1.1 * edge, 0.9 * edge])) == 2

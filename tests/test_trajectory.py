@@ -2,7 +2,9 @@ import csv
 import json
 import os
 
+import numpy as np
 import pytest
+import xarray as xr
 
 import dynsim
 from dynsim import Record, masks, norms, simulate, tokens, weights
@@ -26,6 +28,27 @@ def test_what_is_saved_is_loaded_equal(run, tmp_path, suffix):
     run.save(path)  # over itself
     assert load(path) == run
     assert [p.name for p in tmp_path.iterdir()] == [f"run{suffix}"]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("states", [0, 2])
+def test_netcdf_files_are_those_of_xarray(dtype, states, tmp_path):
+    dynamics = dynsim.AttentionDynamics(masks.causal(5), weights.Weights(), norms.Unit())
+    x0 = tokens.gaussian(3, 5, 4).astype(dtype)
+    run = simulate(dynamics, x0, 6, record=Record(stride=4, states=states))
+    with xr.open_dataset(run.save(tmp_path / "ours.nc"), engine="h5netcdf") as ours:
+        assert ours.load().identical(run.to_xarray())
+        assert list(ours.variables) == list(run.to_xarray().variables)
+    run.to_xarray().to_netcdf(tmp_path / "theirs.nc", engine="h5netcdf")
+    assert load(tmp_path / "theirs.nc") == run
+    assert load(tmp_path / "theirs.nc").final.dtype == dtype
+
+
+def test_without_tokens_the_measures_stay(run):
+    bare = run.without_tokens()
+    assert (bare.final.size, bare.states.size) == (0, 0)
+    assert (bare.depth, bare.n_samples) == (run.depth, run.n_samples)
+    assert np.array_equal(bare.floor, run.floor)
 
 
 def test_equality_looks_at_values_dynamics_and_names(run):

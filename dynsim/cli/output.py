@@ -7,9 +7,11 @@ import json
 import os
 import sys
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from dynsim.cli.artist import Artist
 from dynsim.cli.jobs import Job, file_name
 from dynsim.files import written_whole
 
@@ -17,6 +19,7 @@ __all__ = [
     "EXPORTS",
     "FIGURE_FORMATS",
     "check",
+    "drawing",
     "print_files",
     "print_input",
     "print_json",
@@ -67,31 +70,48 @@ def write(job: Job, trajectory, options, exports: list[str]) -> list[str]:
 
 
 def write_summary(jobs: list[Job], done: dict, options) -> list[str]:
-    """The JSON object of the run or comparison, and its figure; the paths."""
+    """The JSON object of the run or comparison; its path in a list."""
+    path = f"{_stem(jobs, options)}.json"
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(_summary(done, options), allow_nan=False) + "\n")
+    return [path]
+
+
+def _stem(jobs: list[Job], options) -> Path:
+    """Where summary and figure go, less the suffix."""
     name = jobs[0].name
     if options.compare:
         digest = hashlib.sha256("".join(job.name for job in jobs).encode()).hexdigest()[:8]
         name = options.name or file_name("compare", options.compare, digest)
-    stem = Path(options.out) / name
-    with written_whole(f"{stem}.json") as temporary:
-        temporary.write_text(json.dumps(_summary(done, options), allow_nan=False) + "\n")
-    return [f"{stem}.json", *_figure(jobs, done, options, stem)]
+    return Path(options.out) / name
 
 
-def _figure(jobs, done, options, stem: Path) -> list[str]:
+@contextmanager
+def drawing(jobs: list[Job], options):
+    """Yields a function of what is done that begins the figure and names its path in a list.
+
+    On leaving the figure is finished. Where there are two cores it costs next to no time.
+    """
     if options.no_figure:
-        return []
-    from dynsim import plots
+        yield lambda done: []
+        return
+    with Artist() as artist:
 
-    runs = {label: trajectory for label, (_, trajectory, _, _) in done.items()}
+        def begin(done: dict) -> list[str]:
+            path = f"{_stem(jobs, options)}.{options.format}"
+            runs = {label: trajectory for label, (_, trajectory, _, _) in done.items()}
+            artist.begin(runs, _title(jobs, done, options), path)
+            return [path]
+
+        yield begin
+        artist.finish()
+
+
+def _title(jobs: list[Job], done: dict, options) -> str:
     if options.compare:
-        title = f"comparing {options.compare.replace(',', ', ')}"
-    else:
-        facts, _, verdict, _ = done[jobs[0].label]
-        title = f"{facts.name}, {type(jobs[0].dynamics.norm).__name__}: {verdict.sentence}"
-    path = f"{stem}.{options.format}"
-    plots.save(plots.rank_trajectory(runs, title), path)
-    return [path]
+        return f"comparing {options.compare.replace(',', ', ')}"
+    facts, _, verdict, _ = done[jobs[0].label]
+    return f"{facts.name}, {type(jobs[0].dynamics.norm).__name__}: {verdict.sentence}"
 
 
 def _summary(done: dict, options) -> dict:
@@ -110,45 +130,34 @@ def print_input(job: Job, facts, compared: bool) -> None:
     """Mask facts and dynamics of a run, or those of the first run of a comparison."""
     from dynsim import report
 
-    console = _console()
     if compared:
-        console.print(f"first run {job.label}")
+        print(f"first run {job.label}")
     else:
         for name, value in report.describe_mask(facts):
-            console.print(f"{name:<10}{value}")
-    console.print(f"dynamics  {report.describe_dynamics(job.dynamics)}")
-    console.print(f"input     {_input_words(job)}\n")
+            print(f"{name:<10}{value}")
+    print(f"dynamics  {report.describe_dynamics(job.dynamics)}")
+    print(f"input     {_input_words(job)}\n", flush=True)
 
 
 def print_result(done: dict) -> None:
     """A short table and the verdict; of a comparison, one row and one sentence a run."""
     from dynsim import report
 
-    console = _console()
     if len(done) == 1:
         ((_, trajectory, verdict, _),) = done.values()
-        console.print(report.measure_table(trajectory))
-        console.print(f"\nverdict   {verdict.sentence}\n")
+        print(report.measure_table(trajectory))
+        print(f"\nverdict   {verdict.sentence}\n")
         return
-    console.print(report.comparison_table(done), "")
+    print(report.comparison_table(done), end="\n\n")
     for label, (_, _, verdict, _) in done.items():
-        console.print(f"{label}: {verdict.sentence}")
-    console.print()
+        print(f"{label}: {verdict.sentence}")
+    print()
 
 
 def print_files(files: list[str]) -> None:
     """The paths that were written."""
     for path in files:
         print(f"wrote     {os.path.relpath(path)}")
-
-
-def _console():
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True, markup=False)
-    if not console.is_terminal:
-        console.width = 120
-    return console
 
 
 def _input_words(job: Job) -> str:
@@ -159,18 +168,37 @@ def _input_words(job: Job) -> str:
 
 @contextmanager
 def progress():
-    """A bar with the time left, on a terminal only; yields job -> callable(depth reached)."""
-    if not sys.stderr.isatty():
+    """A bar with the time left, on a terminal and for work of more than a second.
+
+    Yields job -> callable(depth reached).
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda job: lambda depth: None
         return
+    begun = time.monotonic()
+    with ExitStack() as shown:
+        bar = None
+
+        def report(job: Job):
+            task = None
+
+            def reached(depth: int) -> None:
+                nonlocal bar, task
+                if time.monotonic() - begun < 1.0:
+                    return
+                bar = bar or shown.enter_context(_bar())
+                if task is None:
+                    task = bar.add_task(f"{job.label or 'simulating'}, layers", total=job.depth)
+                bar.update(task, completed=depth)
+
+            return reached
+
+        yield report
+
+
+def _bar():
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-
-        def report(job: Job):
-            task = bar.add_task(f"{job.label or 'simulating'}, layers", total=job.depth)
-            return lambda depth: bar.update(task, completed=depth)
-
-        yield report
+    return Progress(*columns, console=Console(stderr=True), transient=True)

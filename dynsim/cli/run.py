@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         "--measures", metavar="A,B,...", help="costly measures to record, or 'all' (a selection)"
     )
     group.add_argument(
-        "--stride", default="auto", help="layers between costly measures (auto: about a second)"
+        "--stride", default="auto", help="layers between costly measures (auto: about .25 s in all)"
     )
     group.add_argument(
         "--states", type=int, default=0, metavar="K", help="keep the tokens at every K-th layer"
@@ -118,31 +118,41 @@ def _carry_out(jobs: list[Job], options, exports: list[str]) -> int:
     from dynsim.verdicts import verdict
 
     done, files, status = {}, [], 0
-    first = facts(jobs[0].dynamics.mask)
-    if not options.json:
-        output.print_input(jobs[0], first, compared=bool(options.compare))
-    with output.progress() as report:
-        for job in jobs:
-            error = None
-            try:
-                trajectory = job.simulate(report(job))
-            except (Overflow, Stopped) as ended:
-                trajectory, error = ended.trajectory, _one_line(ended)
-                status = 1 if isinstance(ended, Overflow) else 130
-                print(f"dynsim run: {job.label}{': ' * bool(job.label)}{error}", file=sys.stderr)
-            files += output.write(job, trajectory, options, exports)
-            found = first if job is jobs[0] else facts(job.dynamics.mask)
-            done[job.label] = (found, trajectory, verdict(trajectory), error)
-            if status == 130:
-                break
-    if not options.json:
-        output.print_result(done)
-    files += output.write_summary(jobs, done, options)
+    with output.drawing(jobs, options) as draw:
+        first = facts(jobs[0].dynamics.mask)
+        if not options.json:
+            output.print_input(jobs[0], first, compared=bool(options.compare))
+        with output.progress() as report:
+            for job in jobs:
+                trajectory, ended, error = _simulated(job, report(job))
+                status = ended or status
+                try:
+                    found = first if job is jobs[0] else facts(job.dynamics.mask)
+                    done[job.label] = (found, trajectory, verdict(trajectory), error)
+                    if job is jobs[-1] or ended == 130:
+                        figure = draw(done)
+                finally:  # saved whatever becomes of the rest, and while the figure is drawn
+                    files += output.write(job, trajectory, options, exports)
+                if ended == 130:
+                    break
+        if not options.json:
+            output.print_result(done)
+        files += output.write_summary(jobs, done, options) + figure
     if options.json:
         output.print_json(done, files, options)
     else:
         output.print_files(files)
     return status
+
+
+def _simulated(job: Job, progress):
+    """The trajectory, and exit status and reason where it ended early."""
+    try:
+        return job.simulate(progress), 0, None
+    except (Overflow, Stopped) as ended:
+        error = _one_line(ended)
+        print(f"dynsim run: {job.label}{': ' * bool(job.label)}{error}", file=sys.stderr)
+        return ended.trajectory, 1 if isinstance(ended, Overflow) else 130, error
 
 
 @contextmanager

@@ -1,0 +1,79 @@
+"""A figure drawn by a process of its own, which loads matplotlib while the simulation runs.
+
+Run as a module this is that process: it reads one order from standard input, draws the figure, and
+answers with None or with the error it met.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from dynsim.cli.process import carry_out
+from dynsim.trajectory import Trajectory
+
+__all__ = ["Artist"]
+
+
+class Artist:
+    """Context manager: a process that waits for one figure to draw, and is gone at the end."""
+
+    def __enter__(self) -> Artist:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "dynsim.cli.artist"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            process_group=0,  # Ctrl-C is for the simulation; its figure is drawn all the same
+        )
+        return self
+
+    def begin(self, runs: Mapping[str, Trajectory], title: str, path: str) -> None:
+        """Have `dynsim.plots.rank_trajectory` drawn and saved."""
+        runs = {label: run.without_tokens() for label, run in runs.items()}
+        try:
+            with self._process.stdin as order:
+                pickle.dump((runs, title, path), order)
+        except BrokenPipeError:
+            pass  # the artist is gone: `finish` says so
+
+    def finish(self) -> None:
+        """Wait for the figure. Raises what went wrong."""
+        answer = self._process.stdout.read()
+        status = self._process.wait()
+        if status:
+            raise OSError(f"no figure: the process that draws it ended with status {status}")
+        error = pickle.loads(answer)
+        if error is not None:
+            raise error
+
+    def __exit__(self, *error) -> None:
+        if not self._process.stdin.closed:  # nothing was begun, so nothing is half done
+            self._process.kill()
+            self._process.stdin.close()
+        self._process.stdout.read()
+        self._process.stdout.close()
+        self._process.wait()
+
+
+def _draw_what_is_ordered() -> int:
+    from dynsim import plots
+
+    order = sys.stdin.buffer.read()
+    if not order:  # nobody wants a figure any more
+        return 0
+    runs, title, path = pickle.loads(order)
+    error = None
+    try:
+        plots.save(plots.rank_trajectory(runs, title), path)
+    except Exception as met:
+        error = met
+    pickle.dump(error, sys.stdout.buffer)
+    return 0
+
+
+if __name__ == "__main__":
+    carry_out(_draw_what_is_ordered)

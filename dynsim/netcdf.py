@@ -1,0 +1,50 @@
+"""NetCDF4 files of labelled arrays, as xarray writes and reads them, without its start-up time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Labelled", "read", "write"]
+
+
+class Labelled(NamedTuple):
+    """Arrays by name as (dimensions, values, attributes), and attributes of the whole.
+
+    An array of the name of its only dimension is that dimension's coordinate.
+    """
+
+    arrays: Mapping[str, tuple[tuple[str, ...], np.ndarray, Mapping]]
+    attributes: Mapping[str, str]
+
+
+def write(path, labelled: Labelled) -> None:
+    """Make a NetCDF4 file that any reader of the format opens; NaN stands for missing."""
+    import h5netcdf
+
+    with h5netcdf.File(path, "w") as file:
+        for dimensions, values, _ in labelled.arrays.values():
+            for name, size in zip(dimensions, values.shape, strict=True):
+                if name not in file.dimensions:
+                    file.dimensions[name] = size
+        for name, (dimensions, values, attributes) in labelled.arrays.items():
+            missing = values.dtype.type(np.nan) if values.dtype.kind == "f" else None
+            variable = file.create_variable(
+                name, dimensions, values.dtype, data=values, fillvalue=missing
+            )
+            variable.attrs.update(attributes)
+        file.attrs.update(labelled.attributes)
+
+
+def read(path) -> Labelled:
+    """All that is in a NetCDF4 file."""
+    import h5netcdf
+
+    with h5netcdf.File(path, "r") as file:
+        arrays = {
+            name: (variable.dimensions, variable[...], dict(variable.attrs))
+            for name, variable in file.variables.items()
+        }
+        return Labelled(arrays, dict(file.attrs))

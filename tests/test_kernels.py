@@ -2,9 +2,11 @@
 
 import math
 import os
+import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import mpmath
 import naive
@@ -14,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynsim import AttentionDynamics, masks, measures, norms
+from dynsim.connectivity import _distances
 from dynsim.engines import compiled
 from dynsim.engines.lanes import Lanes
 from dynsim.engines.packing import aligned, in_panels, padded, stacked
 from dynsim.engines.rows import Rows
-from dynsim.kernels import graphs, simd
-from dynsim.kernels.compiler import inner
-from dynsim.kernels.simd import data
+from dynsim.kernels import processor, simd
+from dynsim.kernels.library import Kernel
+from dynsim.kernels.processor import vector_width
 from dynsim.layout import compile_layout
 from dynsim.weights import Layers, LayerWeights
 
@@ -217,11 +220,19 @@ def test_the_carrier_depends_on_the_size_of_a_state_alone(monkeypatch, rng):
 # --- vectors --------------------------------------------------------------------------------------
 
 
-@inner
-def exponentials(x, out):
-    source, target = data(x), data(out)
-    for e in range(0, x.size, simd.width(source)):
-        simd.store(target, e, simd.exp(simd.load(source, e)))
+class Own(Kernel):
+    """A kernel of this file, kept nowhere."""
+
+    def __init__(self, function):
+        super().__init__("none", function.__name__)
+        self._source = lambda: function
+        self._place = lambda kinds: None
+
+
+@Own
+def exponentials(x, size, out):
+    for e in range(0, size, simd.width(x)):
+        simd.store(out, e, simd.exp(simd.load(x, e)))
 
 
 @pytest.mark.parametrize(("dtype", "lowest"), [(np.float64, -708.0), (np.float32, -87.0)])
@@ -229,7 +240,7 @@ def test_exp_is_accurate_to_an_ulp(dtype, lowest, rng):
     x = np.concatenate([rng.uniform(lowest, 0, 2048), -(10.0 ** rng.uniform(-12, 0, 2048))])
     x = x.astype(dtype)
     found = np.empty_like(x)
-    exponentials(x, found)
+    exponentials(x, x.size, found)
     with mpmath.workdps(40):
         worst = max(
             abs(mpmath.mpf(float(f)) / mpmath.exp(mpmath.mpf(float(a))) - 1)
@@ -243,22 +254,28 @@ def test_exp_at_its_ends(dtype):
     x = np.zeros(64, dtype)
     x[:5] = 0.0, -1e4, -np.inf, np.nan, -0.0
     found = np.empty_like(x)
-    exponentials(x, found)
+    exponentials(x, x.size, found)
     assert np.array_equal(found[:5], [1, 0, 0, math.nan, 1], equal_nan=True)
 
 
-@inner
+@Own
 def transposed(x, out, n):
-    simd.transpose(data(x), n, data(out), n)
+    simd.transpose(x, n, out, n)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_transpose(dtype, rng):
-    n = simd.vector_width(8 * np.dtype(dtype).itemsize)
+    n = vector_width(8 * np.dtype(dtype).itemsize)
     x = rng.standard_normal((n, n)).astype(dtype)
     out = np.empty_like(x)
     transposed(x, out, n)
     assert np.array_equal(out, x.T)
+
+
+def test_kernels_refuse_memory_with_gaps(rng):
+    x = rng.standard_normal((64, 2))
+    with pytest.raises(ValueError, match="contiguous"):
+        exponentials(x[:, 0], 64, np.empty(64))
 
 
 def test_packing(rng):
@@ -281,7 +298,7 @@ def test_distances_match_relaxation(n, seed):
     out = compile_layout(masks.from_adjacency(mask.T)).attended_by.to_rows()
     expected = naive.reachable_in(mask)
     for v in range(n):
-        found = graphs.distances_from(out.indptr, out.indices, v)
+        found = _distances(out, v)
         assert np.array_equal(np.where(found < 0, np.inf, found), expected[v])
 
 
@@ -289,50 +306,71 @@ def test_distances_match_relaxation(n, seed):
 
 PROGRAM = """
 import sys, warnings
-import numpy as np
-from dynsim.kernels import compiler
 {before}
+from dynsim import masks, connectivity
 warnings.simplefilter("always")
-from dynsim.kernels import graphs
 for _ in range(2):
-    graphs.distances_from(np.array([0, 1]), np.array([0], np.int32), 0)
-print(sum(graphs.distances_from.stats.cache_hits.values()))
+    connectivity.radius(masks.ring(12))
+print("numba" in sys.modules)
 """
 
 
-def in_a_new_process(environment, before=""):
-    return subprocess.run(
+def needed_numba(environment, before=""):
+    """Whether a new process had to compile, and what it said."""
+    done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(before=before)],
-        env=environment, capture_output=True, text=True, check=False,
+        env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
+    return done.stdout.strip() == "True", done.stderr
 
 
 def test_kernels_are_compiled_once_and_kept(tmp_path):
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    first, second = (in_a_new_process(environment) for _ in range(2))
-    assert (first.stdout.strip(), second.stdout.strip()) == ("0", "1"), second.stderr
-    stale = "compiler._sources = lambda: 'another version'"
-    assert in_a_new_process(environment, stale).stdout.strip() == "0"
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    assert needed_numba(environment) == (True, "")
+    assert needed_numba(environment) == (False, "")
+    stale = "from dynsim.kernels import library; library._environment = lambda: 'another version'"
+    assert needed_numba(environment, stale) == (True, "")
     # another processor on the same disk compiles its own, and both are kept
     other = environment | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-    assert in_a_new_process(other).stdout.strip() == "0"
-    assert in_a_new_process(other).stdout.strip() == "1"
+    assert needed_numba(other) == (True, "")
+    assert needed_numba(other) == (False, "")
+    assert needed_numba(environment) == (False, "")
 
 
-@pytest.mark.parametrize("harm", ["nowhere to write", "a damaged file"])
+@pytest.mark.parametrize("harm", ["nowhere to write", "a damaged file", "a full disk"])
 def test_without_a_cache_kernels_still_work_and_say_so_once(tmp_path, harm):
-    cache = tmp_path / "cache"
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     before = ""
-    if harm == "a damaged file":
-        in_a_new_process(environment)
-        for file in cache.rglob("*.nbc"):
-            file.write_bytes(b"damaged")
-        assert any(cache.rglob("*.nbc"))
-    else:  # as in a container: root may write anywhere, so the locators are taken away
-        before = "from numba.core.caching import CompileResultCacheImpl as C\n"
-        before += "C._locator_classes = []"
-    done = in_a_new_process(environment, before)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "0"
-    assert done.stderr.count("set NUMBA_CACHE_DIR") == 1
+    if harm == "nowhere to write":  # a file where the folder should be: even root cannot write
+        (tmp_path / "dynsim").write_text("")
+    elif harm == "a damaged file":
+        needed_numba(environment)
+        for file in tmp_path.rglob("*.kernel"):
+            file.write_bytes(file.read_bytes()[:-1])
+    else:
+        before = "import os\ndef full(*args): raise OSError(28, 'No space left on device')\n"
+        before += "os.replace = full"
+    compiled, said = needed_numba(environment, before)
+    assert compiled
+    assert said.count("set NUMBA_CACHE_DIR") == 1
+    if harm == "a damaged file":  # mended
+        assert needed_numba(environment) == (False, "")
+
+
+@pytest.mark.parametrize("features", ["+avx,+avx2,+fma", ""])
+def test_kernels_for_other_processors_compute_the_same(features, tmp_path):
+    """AVX2, and vectors of 16 bytes as on NEON: other tiles, panels and blocks."""
+    here = os.environ.get("NUMBA_CPU_FEATURES", None)
+    if here is not None or not processor.FEATURES:
+        pytest.skip("this is the run for another processor")
+    if not set(filter(None, features.split(","))) <= set(processor.FEATURES.split(",")):
+        pytest.skip("this processor cannot run that code")
+    name = "haswell" if features else "x86-64" if platform.machine() == "x86_64" else "generic"
+    other = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k",
+         "naive or team or overflow or float32 or transpose or exp_is"],
+        env=os.environ | other | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]

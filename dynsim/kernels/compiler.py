@@ -1,6 +1,8 @@
 """Numba: from the Python source of a kernel to LLVM's. Needed when a kernel is first used."""
 
+import numpy as np
 from numba import njit, types
+from numba.np.numpy_support import from_dtype
 
 __all__ = ["compiled", "inner"]
 
@@ -23,8 +25,6 @@ def compiled(function, kinds: tuple[str, ...]) -> tuple[str, str]:
 
 
 def _type(kind: str):
-    if kind == "none":
-        return types.none
-    if kind.endswith("*"):
-        return types.CPointer(getattr(types, kind[:-1]))
-    return getattr(types, kind)
+    """The type that a kind of `library` stands for."""
+    plain = {"none": types.none, "number": types.float64, "integer": types.int64}
+    return plain.get(kind) or types.CPointer(from_dtype(np.dtype(kind)))

@@ -8,6 +8,7 @@ kernels are compiled anew and one warning says so.
 """
 
 import ctypes
+import gc
 import hashlib
 import os
 import sys
@@ -67,30 +68,39 @@ class Kernel:
         name = hashlib.sha256(repr((_environment(), self.name, kinds)).encode()).hexdigest()
         return folder / f"{self.module}-{name[:24]}.kernel"
 
+    def _source(self):
+        return getattr(import_module(f"dynsim.kernels.{self.module}"), self.name)
+
     def _compile(self, kinds) -> bytes:
         """The symbol of the function, a zero byte, and its machine code."""
         from dynsim.kernels.compiler import compiled
 
-        function = getattr(import_module(f"dynsim.kernels.{self.module}"), self.name)
-        symbol, source = compiled(function, kinds)
+        function = self._source()
+        collecting = gc.isenabled()
+        gc.disable()  # a compiler makes a million objects and no garbage: an eighth of its time
+        try:
+            symbol, source = compiled(function, kinds)
+        finally:
+            if collecting:
+                gc.enable()
         module = llvm.parse_assembly(source)
         return symbol.encode() + b"\0" + _machine().emit_object(module)
 
 
 def _kind(value) -> str:
-    """What a value is to the compiler: "float64*", "int64", ..."""
+    """What a value is to the compiler; for an array the letter that numpy has for its type."""
     if isinstance(value, np.ndarray):
         if not value.flags.c_contiguous:
             raise ValueError("kernels take contiguous arrays")
-        return f"{value.dtype}*"
+        return value.dtype.char
     if value is None:
         return "none"
-    return "float64" if isinstance(value, float) else "int64"
+    return "number" if isinstance(value, float) else "integer"
 
 
 def _passed(value):
     if isinstance(value, np.ndarray):
-        return ctypes.c_void_p(value.ctypes.data)
+        return ctypes.c_void_p(value.__array_interface__["data"][0])
     if value is None:
         return ctypes.c_void_p()
     return ctypes.c_double(value) if isinstance(value, float) else ctypes.c_int64(value)

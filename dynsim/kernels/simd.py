@@ -453,6 +453,13 @@ def _summed(builder, count, start, body):
     return results
 
 
+def _kept(builder, pointer):
+    """The pointer, in a register of its own: LLVM would derive those of a tile from one another,
+    again in every round."""
+    identity = ir.FunctionType(pointer.type, [pointer.type])
+    return builder.asm(identity, "", "=r,0", [pointer], False)
+
+
 def tile(rows: int, columns: int, a_lanes: bool, b_lanes: bool):
     """An intrinsic that sums products of `depth` pairs into rows x columns vectors:
 
@@ -478,7 +485,8 @@ def tile(rows: int, columns: int, a_lanes: bool, b_lanes: bool):
                     return _load(builder, pointer, offset, vector)
                 return _spread(builder, builder.load(builder.gep(pointer, [offset])), vector.count)
 
-            a_rows, b_columns = places(a, a_down, rows), places(b, b_across, columns)
+            a_rows = [_kept(builder, place) for place in places(a, a_down, rows)]
+            b_columns = places(b, b_across, columns)
 
             def more(k, sums):
                 a_at, b_at = builder.mul(k, a_across), builder.mul(k, b_down)

@@ -8,6 +8,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 
 import numpy as np
@@ -170,7 +171,7 @@ def simulate(
                 "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "runtime_s": round(time.perf_counter() - begun, 3),
                 "versions": {"dynsim": __version__, "python": platform.python_version()}
-                | {n: version(n) for n in ("numpy", "numba", *getattr(built, "packages", ()))},
+                | {n: _version(n) for n in ("numpy", "numba", *getattr(built, "packages", ()))},
                 "platform": platform.platform(),
             }
         )
@@ -189,6 +190,9 @@ def simulate(
         stopped.trajectory = finished()
         raise stopped from None
     return finished()
+
+
+_version = lru_cache(version)  # reading the metadata of a package takes milliseconds
 
 
 def _whole(name: str, value, least: int) -> int:

@@ -25,11 +25,11 @@ from dynsim.trajectory import Trajectory
 __all__ = ["Overflow", "Record", "Stopped", "simulate"]
 
 #: Seconds between two looks at Ctrl-C and at whether all is finite.
-_CHUNK_SECONDS = 0.05
+_CHUNK_SECONDS = 0.25
 #: Layers, and numbers in the weights of layers, that are handed over at once at most.
 _CHUNK_LAYERS, _CHUNK_WEIGHTS = 65_536, 4_000_000
-#: Work that stride "auto" spends on costly measures, in multiply-adds: about a quarter of a second.
-_COSTLY_WORK = 1e8
+#: Work that stride "auto" spends on costly measures, in multiply-adds: about an eighth of a second.
+_COSTLY_WORK = 5e7
 #: Stride "auto" records costly measures at least this often, however long it takes.
 _LEAST_RECORDS = 16
 #: Above this many tokens, measures over all pairs are recorded only when asked for by name.
@@ -55,7 +55,7 @@ class Record:
     measures : names from `dynsim.measures.MEASURES`; by default `dynsim.measures.DEFAULT`, without
         those over all pairs when there are more than 2048 tokens. The cheap ones are always kept.
     stride : record the costly measures at every `stride`-th layer, and at the first, the middle
-        and the last; "auto" chooses so that they take about a quarter of a second, if that leaves
+        and the last; "auto" chooses so that they take about an eighth of a second, if that leaves
         16 or more.
     states : keep the tokens themselves at every `states`-th layer, the first and the last; 0 for
         none.

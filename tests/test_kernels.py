@@ -19,7 +19,7 @@ from dynsim import AttentionDynamics, masks, measures, norms
 from dynsim.connectivity import _distances
 from dynsim.engines import compiled
 from dynsim.engines.lanes import Lanes
-from dynsim.engines.packing import aligned, in_panels, padded, stacked
+from dynsim.engines.packing import Scratch, aligned, in_panels, padded, stacked
 from dynsim.engines.rows import Rows
 from dynsim.kernels import processor, simd
 from dynsim.kernels.library import Kernel
@@ -100,7 +100,7 @@ def test_kernels_match_their_naive_twins(
     rule, settings = NORMS[norm]
     dynamics = AttentionDynamics(MASKS[mask](n), Layers(tuple(layers)), rule, placement, skip)
     x = rng.standard_normal((3, n, d))
-    out, observed, _ = CARRIERS[carrier](dynamics, stacked(layers), n, d).advance(
+    out, observed, _ = CARRIERS[carrier](dynamics, stacked(layers), n, d, Scratch()).advance(
         x, 2, 1, one_after_another
     )
     for s in range(3):
@@ -122,7 +122,7 @@ def test_entropy_is_that_of_the_attention_rows(carrier, mask, rng):
     layer = random_layer(rng, d, 2, 3, 2, True)
     dynamics = AttentionDynamics(MASKS[mask](n), Layers((layer,)))
     x = rng.standard_normal((11, n, d))
-    ready = CARRIERS[carrier](dynamics, stacked([layer]), n, d)
+    ready = CARRIERS[carrier](dynamics, stacked([layer]), n, d, Scratch())
     _, _, entropy = ready.advance(x, 1, 1, one_after_another, entropy=True)
     for s in range(11):
         rows = dynamics.attention(x[s]).reshape(-1, n)
@@ -135,7 +135,7 @@ def test_a_team_gives_the_same_bits(mask, dtype, rng):
     layer = random_layer(rng, 20, 2, 7, 6, True, scale=0.3).astype(dtype)
     dynamics = AttentionDynamics(mask, Layers((layer,)), norms.LayerNorm(), "pre", 1.0)
     x = rng.standard_normal((2, 150, 20)).astype(dtype)
-    ready = Rows(dynamics, stacked([layer]), 150, 20)
+    ready = Rows(dynamics, stacked([layer]), 150, 20, Scratch())
     alone = ready.advance(x, 5, 1, one_after_another)
     for workers in (2, 3, 5):
         together = ready.advance(x, 5, workers, at_once)
@@ -149,7 +149,7 @@ def test_softmax_is_safe_for_scores_of_ten_thousand(carrier, mask):
     x = np.array([[[100.0, 0.0], [-100.0, 0.0], [0.0, 100.0], [100.0, 1.0], [0.0, 0.0]]])
     layer = LayerWeights.from_matrices(np.eye(2)[None], np.eye(2)[None])
     dynamics = AttentionDynamics(MASKS[mask](5), Layers((layer,)))
-    out, _, _ = CARRIERS[carrier](dynamics, stacked([layer]), 5, 2).advance(
+    out, _, _ = CARRIERS[carrier](dynamics, stacked([layer]), 5, 2, Scratch()).advance(
         x, 1, 1, one_after_another
     )
     rows = [
@@ -166,7 +166,7 @@ def test_norms_and_measures_do_not_overflow_or_vanish(carrier, size, rng):
     x = rng.standard_normal((2, n, d))
     for norm in (norms.NoNorm(), norms.Unit()):
         dynamics = AttentionDynamics(masks.local(n, 3), Layers((layer,)), norm)
-        ready = CARRIERS[carrier](dynamics, stacked([layer]), n, d)
+        ready = CARRIERS[carrier](dynamics, stacked([layer]), n, d, Scratch())
         out, observed, _ = ready.advance(size * x, 1, 1, one_after_another)
         expected = np.stack([dynamics.step(size * sample) for sample in x])
         assert np.allclose(out, expected, rtol=1e-13, atol=0)
@@ -181,10 +181,26 @@ def test_a_sample_that_is_not_finite_spoils_no_other(carrier, rng):
     x = rng.standard_normal((3, n, d))
     x[0] *= 1e-300
     x[2] *= 1e-300
-    ready = CARRIERS[carrier](dynamics, stacked([layer]), n, d)
+    ready = CARRIERS[carrier](dynamics, stacked([layer]), n, d, Scratch())
     _, observed, _ = ready.advance(x, 2, 1, one_after_another)
     assert np.all(np.isfinite(observed[:, [0, 2]]))
     assert np.all(np.isnan(observed[:, 1, 1]))
+
+
+@pytest.mark.parametrize("limit", [0, 10**6], ids=["rows", "lanes"])
+@pytest.mark.parametrize("mask", [masks.local(37, 2), masks.star(37)], ids=["ranges", "lists"])
+def test_an_engine_does_not_remember_what_was_lost(monkeypatch, limit, mask, rng):
+    monkeypatch.setattr(compiled, "_LANES_UP_TO", limit)
+    layer = random_layer(rng, 5, 2, 3, 3, True)
+    for placement in ("post", "pre"):
+        dynamics = AttentionDynamics(mask, Layers((layer,)), norms.LayerNorm(), placement, 1.0)
+        x = rng.standard_normal((9, 37, 5))
+        used = compiled.CompiledEngine(dynamics, 2)
+        lost, _ = used.advance(np.where(np.arange(37)[:, None] == 7, np.nan, x), 0, 3)
+        assert np.isnan(lost).any()
+        fresh = compiled.CompiledEngine(dynamics, 2)
+        for found, expected in zip(used.advance(x, 0, 3), fresh.advance(x, 0, 3), strict=True):
+            assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("mask", MASKS)
@@ -194,10 +210,10 @@ def test_float32_stays_float32_and_close(carrier, mask, rng):
     layer = random_layer(rng, d, 2, 5, 7, True, scale=0.2)
     dynamics = AttentionDynamics(MASKS[mask](n), Layers((layer,)), norms.LayerNorm(), "peri", 1.0)
     x = rng.standard_normal((17, n, d))
-    exact, _, _ = CARRIERS[carrier](dynamics, stacked([layer]), n, d).advance(
+    exact, _, _ = CARRIERS[carrier](dynamics, stacked([layer]), n, d, Scratch()).advance(
         x, 1, 1, one_after_another
     )
-    single = CARRIERS[carrier](dynamics, stacked([layer.astype(np.float32)]), n, d)
+    single = CARRIERS[carrier](dynamics, stacked([layer.astype(np.float32)]), n, d, Scratch())
     rough, observed, _ = single.advance(x.astype(np.float32), 1, 1, one_after_another)
     assert rough.dtype == np.float32
     assert np.allclose(rough, exact, rtol=1e-4, atol=2e-5)

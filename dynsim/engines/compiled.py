@@ -9,7 +9,7 @@ import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.lanes import Lanes
-from dynsim.engines.packing import stacked
+from dynsim.engines.packing import Scratch, stacked
 from dynsim.engines.rows import Rows
 from dynsim.measures import observe
 
@@ -30,6 +30,7 @@ class CompiledEngine:
         self.threads = threads
         self._pool = None
         self._carriers = {}
+        self._scratch = Scratch()
 
     def advance(self, x, start, stop):
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
@@ -64,13 +65,13 @@ class CompiledEngine:
             key = (n, d, x.dtype)
             if key not in self._carriers:
                 layer = stacked([weights.layer(start, d).astype(x.dtype)])
-                self._carriers[key] = carrier(self.dynamics, layer, n, d)
+                self._carriers[key] = carrier(self.dynamics, layer, n, d, self._scratch)
             yield self._carriers[key], stop - start
             return
         drawn = [weights.layer(t, d).astype(x.dtype) for t in range(start, stop)]
         for _, alike in groupby(drawn, key=lambda layer: [array.shape for array in layer]):
             layers = list(alike)
-            yield carrier(self.dynamics, stacked(layers), n, d), len(layers)
+            yield carrier(self.dynamics, stacked(layers), n, d, self._scratch), len(layers)
 
     def _every(self, work, jobs) -> None:
         """work(job) for all jobs, each on its own thread, at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
-from dynsim.engines.packing import aligned, aligned_parts, norm_numbers, padded
+from dynsim.engines.packing import Scratch, aligned, norm_numbers, padded
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.shapes import PAD, lane_memory
@@ -19,7 +19,10 @@ _advance = Kernel("lanes", "advance")
 class Lanes:
     """A dynamics with given weights, ready for the lane kernel."""
 
-    def __init__(self, dynamics: AttentionDynamics, weights: LayerWeights, n: int, d: int):
+    def __init__(
+        self, dynamics: AttentionDynamics, weights: LayerWeights, n: int, d: int, scratch: Scratch
+    ):
+        self.scratch = scratch
         self.n, self.d, self.dtype = n, d, weights.query.dtype
         self.width = vector_width(8 * self.dtype.itemsize)
         self.rows, self.columns = (-(-size // PAD) * PAD for size in (n, d))
@@ -50,7 +53,8 @@ class Lanes:
         entropies = np.zeros((blocks, w))
 
         def work(part):
-            mine, memory = state[part], aligned_parts(self._memory, self.dtype)
+            mine = state[part]
+            memory = self.scratch(part.start, self._memory, self.dtype)
             seen = np.empty((layers, 5, len(mine), w))
             _advance(
                 mine, *self._problem, layers, len(mine), *self._settings, *memory, seen, entropy,

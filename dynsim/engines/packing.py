@@ -11,6 +11,7 @@ from dynsim.weights import LayerWeights
 
 __all__ = [
     "NormNumbers",
+    "Scratch",
     "aligned",
     "aligned_parts",
     "in_panels",
@@ -64,6 +65,20 @@ def aligned_parts(sizes: list[int], dtype) -> list[np.ndarray]:
     memory = aligned(ends[-1], dtype)
     starts = [0, *ends[:-1]]
     return [memory[a : a + size] for a, size in zip(starts, sizes, strict=True)]
+
+
+class Scratch:
+    """Memory that is kept between calls: fresh pages of the system cost more than small layers."""
+
+    def __init__(self):
+        self._parts = {}
+
+    def __call__(self, purpose, sizes: list[int], dtype) -> list[np.ndarray]:
+        """`aligned_parts`, with what the last call for this purpose left in them."""
+        key = (purpose, tuple(sizes), dtype)
+        if key not in self._parts:
+            self._parts[key] = aligned_parts(sizes, dtype)
+        return self._parts[key]
 
 
 def padded(array: np.ndarray, multiple: int) -> np.ndarray:

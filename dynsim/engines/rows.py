@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
-from dynsim.engines.packing import aligned, aligned_parts, in_panels, norm_numbers, padded
+from dynsim.engines.packing import Scratch, in_panels, norm_numbers, padded
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.shapes import (
@@ -27,7 +27,10 @@ _advance = Kernel("rows", "advance")
 class Rows:
     """A dynamics with given weights, ready for the row kernel."""
 
-    def __init__(self, dynamics: AttentionDynamics, weights: LayerWeights, n: int, d: int):
+    def __init__(
+        self, dynamics: AttentionDynamics, weights: LayerWeights, n: int, d: int, scratch: Scratch
+    ):
+        self.scratch = scratch
         self.n, self.d, self.dtype = n, d, weights.query.dtype
         w = vector_width(8 * self.dtype.itemsize)
         panel, block = panel_columns(w), block_rows(w)
@@ -66,7 +69,9 @@ class Rows:
     def advance(self, x: np.ndarray, layers: int, workers: int, every, entropy: bool = False):
         """(x after the layers, measures (5, samples, layers), entropy (samples,) or None)."""
         samples = len(x)
-        state = aligned((samples, self.rows, self.columns), self.dtype)
+        shape = (samples, self.rows, self.columns)
+        state = self.scratch("state", [int(np.prod(shape))], self.dtype)[0].reshape(shape)
+        state[:] = 0.0
         state[:, : self.n, : self.d] = x
         observed = np.empty((samples, layers, 5))
         entropies = np.zeros((samples, self.n))
@@ -74,16 +79,16 @@ class Rows:
         members = workers // teams
         shared = [
             (
-                *aligned_parts(self._shared, self.dtype),
+                *self.scratch(("team", team), self._shared, self.dtype),
                 *np.zeros((2, -(-self.n // STRIP), 8)),
             )
-            for _ in range(teams)
+            for team in range(teams)
         ]
         meetings = np.zeros((teams, TEAM), np.int64)
 
         def work(job):
             team, member = divmod(job, members)
-            private = aligned_parts(self._private, self.dtype)
+            private = self.scratch(("member", job), self._private, self.dtype)
             for sample in range(team, samples, teams):
                 _advance(
                     state[sample], *self._problem, layers, *self._settings, *shared[team],

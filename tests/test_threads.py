@@ -1,0 +1,53 @@
+"""One knob for threads."""
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+import dynsim
+from dynsim import engines, threads
+from dynsim.threads import blas_alone
+
+
+@pytest.fixture(autouse=True)
+def _all_cores_again():
+    yield
+    dynsim.set_threads(None)
+
+
+def test_what_is_asked_for_comes_before_what_was_set(monkeypatch):
+    assert threads.threads() == threads.available() >= 1
+    dynsim.set_threads(3)
+    assert threads.threads() == 3
+    assert threads.threads(2) == 2
+    made = []
+    monkeypatch.setitem(
+        engines.ENGINES, "spy", lambda device: lambda dynamics, n: made.append(n) or Spy()
+    )
+    dynamics = dynsim.AttentionDynamics(dynsim.masks.complete(3), dynsim.weights.Identity())
+    record = dynsim.Record(measures=())
+    dynsim.simulate(dynamics, np.eye(3), 1, engine="spy", record=record)
+    dynsim.simulate(dynamics, np.eye(3), 1, engine="spy", record=record, threads=5)
+    assert made == [3, 5]
+
+
+class Spy:
+    """An engine that looks at BLAS while it works."""
+
+    def advance(self, x, start, stop):
+        pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+        assert set(pools) <= {1}
+        return x, np.ones((5, len(x), stop - start))
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5, True, "two"])
+def test_bad_numbers_of_threads(number):
+    with pytest.raises(ValueError, match="threads is a whole number, at least 1"):
+        dynsim.set_threads(number)
+
+
+def test_blas_gets_its_threads_back():
+    before = threadpool_info()
+    with blas_alone():
+        pass
+    assert threadpool_info() == before

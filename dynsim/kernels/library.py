@@ -45,8 +45,9 @@ class Kernel:
         kinds = tuple(map(_kind, args))
         function = self._functions.get(kinds)
         if function is None:
-            with _lock:
-                function = self._functions[kinds] = self._function(kinds)
+            with _lock:  # the first of several threads; the others find what it made
+                function = self._functions.get(kinds) or self._function(kinds)
+                self._functions[kinds] = function
         out, error = ctypes.c_void_p(), ctypes.c_void_p()
         status = function(ctypes.byref(out), ctypes.byref(error), *map(_passed, args))
         if status not in (0, -2):  # Numba's codes for a result and for None

@@ -188,6 +188,27 @@ def test_a_sample_that_is_not_finite_spoils_no_other(carrier, rng):
 
 
 @pytest.mark.parametrize("limit", [0, 10**6], ids=["rows", "lanes"])
+@pytest.mark.parametrize(("n", "d"), [(64, 64), (37, 5), (32, 16)])
+def test_layers_may_be_handed_over_in_pieces(monkeypatch, limit, n, d, rng):
+    """Also where a state fills its padded memory exactly."""
+    monkeypatch.setattr(compiled, "_LANES_UP_TO", limit)
+    layer = random_layer(rng, d, 1, 3, 3, False)
+    dynamics = AttentionDynamics(masks.causal(n), Layers((layer,)), norms.Unit())
+    x = rng.standard_normal((3, n, d))
+    kept = x.copy()
+    engine = compiled.CompiledEngine(dynamics, 1)
+    whole, _ = engine.advance(x, 0, 6)
+    state = x
+    for t in (0, 2, 4):
+        before = state.copy()
+        after, _ = engine.advance(state, t, t + 2)
+        assert np.array_equal(state, before)
+        state = after
+    assert np.array_equal(state, whole)
+    assert np.array_equal(x, kept)
+
+
+@pytest.mark.parametrize("limit", [0, 10**6], ids=["rows", "lanes"])
 @pytest.mark.parametrize("mask", [masks.local(37, 2), masks.star(37)], ids=["ranges", "lists"])
 def test_an_engine_does_not_remember_what_was_lost(monkeypatch, limit, mask, rng):
     monkeypatch.setattr(compiled, "_LANES_UP_TO", limit)

@@ -97,6 +97,6 @@ class Rows:
                 )  # fmt: skip
 
         every(work, range(teams * members))
-        out = np.ascontiguousarray(state[:, : self.n, : self.d])
+        out = state[:, : self.n, : self.d].copy()  # the state is memory of the next call
         mean = entropies.mean(axis=1) / self.heads if entropy else None
         return out, observed.transpose(2, 0, 1), mean

@@ -7,6 +7,7 @@ Definitions follow WU, arXiv 2405.18781, section 3 and Definition 5. Everything 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import networkx as nx
 import numpy as np
@@ -97,12 +98,17 @@ def _interval_eccentricities(layout: Ranges) -> np.ndarray:
 
 def _distances(rows: Rows, source: int) -> np.ndarray:
     """Arrows from `source` to every token, following row -> indices; -1 where there is no way."""
+    distance = np.full(rows.n_tokens, -1, np.int64)
+    _search()(rows.indptr, rows.indices, int(source), distance, np.empty_like(distance))
+    return distance
+
+
+@lru_cache
+def _search():
+    """The compiled search, loaded when a mask first needs it."""
     from dynsim.kernels.library import Kernel
 
-    distance = np.full(rows.n_tokens, -1, np.int64)
-    search = Kernel("graphs", "distances_from")
-    search(rows.indptr, rows.indices, int(source), distance, np.empty_like(distance))
-    return distance
+    return Kernel("graphs", "distances_from")
 
 
 def _eccentricity_bounds(layout: Layout, candidates: np.ndarray, budget: float):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import platform
 import time
 from bisect import bisect_right
@@ -21,6 +20,7 @@ from dynsim.measures import CHEAP, MEASURES
 from dynsim.threads import blas_alone
 from dynsim.threads import threads as thread_count
 from dynsim.trajectory import Trajectory
+from dynsim.values import whole
 
 __all__ = ["Overflow", "Record", "Stopped", "simulate"]
 
@@ -72,8 +72,8 @@ class Record:
             if name not in MEASURES:
                 raise ValueError(f"unknown measure {name!r}; known are {', '.join(MEASURES)}")
         if self.stride != "auto":
-            _whole("stride, unless 'auto',", self.stride, least=1)
-        _whole("stride of states (0 for none)", self.states, least=0)
+            whole("stride, unless 'auto',", self.stride, least=1)
+        whole("stride of states (0 for none)", self.states, least=0)
 
     def costly(self, n_tokens: int) -> tuple[str, ...]:
         """The names to record on the stride, for so many tokens."""
@@ -148,8 +148,8 @@ def simulate(
     True
     """
     x = _as_tokens(x0)
-    depth = _whole("depth", depth, least=1)
-    start = _whole("number of the first layer", start, least=0)
+    depth = whole("depth", depth, least=1)
+    start = whole("number of the first layer", start, least=0)
     workers = thread_count(threads)
     dynamics.check_tokens(x)
     available = dynamics.weights.n_layers
@@ -193,17 +193,6 @@ def simulate(
 
 
 _version = lru_cache(version)  # reading the metadata of a package takes milliseconds
-
-
-def _whole(name: str, value, least: int) -> int:
-    """`value` as an int. Raises ValueError unless it is a whole number of at least `least`."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool) or number < least:
-        raise ValueError(f"the {name} is a whole number, at least {least}; got {value!r}")
-    return number
 
 
 def _as_tokens(x0) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from contextlib import contextmanager
+
+from dynsim.values import whole
 
 __all__ = ["available", "blas_alone", "set_threads", "threads"]
 
@@ -29,25 +30,14 @@ def set_threads(number: int | None) -> None:
     >>> set_threads(None)
     """
     global _chosen
-    _chosen = None if number is None else checked(number)
+    _chosen = None if number is None else whole("number of threads", number, least=1)
 
 
 def threads(asked: int | None = None) -> int:
     """The number of threads to use: what is asked for, what was set, or all cores."""
     if asked is not None:
-        return checked(asked)
+        return whole("number of threads", asked, least=1)
     return available() if _chosen is None else _chosen
-
-
-def checked(number) -> int:
-    """`number` as an int. Raises ValueError unless it is a whole number of at least 1."""
-    try:
-        whole = operator.index(number)
-    except TypeError:
-        whole = 0
-    if whole < 1 or isinstance(number, bool):
-        raise ValueError(f"the number of threads is a whole number, at least 1; got {number!r}")
-    return whole
 
 
 @contextmanager

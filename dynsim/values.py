@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import operator
 from functools import cached_property
 
 import numpy as np
 
-__all__ = ["Value", "describe"]
+__all__ = ["Value", "describe", "whole"]
 
 
 def describe(value):
@@ -57,3 +58,14 @@ class Value:
 
         shown = (f"{f.name}={show(getattr(self, f.name))}" for f in dataclasses.fields(self))
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def whole(name: str, value, least: int) -> int:
+    """`value` as an int. Raises ValueError unless it is a whole number of at least `least`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < least:
+        raise ValueError(f"the {name} is a whole number, at least {least}; got {value!r}")
+    return number

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 #: Rooms from the ground up: a room may import those on floors below its own.
 FLOORS = [
     ["kernels", "cli.process"],
-    ["values", "threads", "files", "netcdf", "seeds"],
-    ["layout"],
+    ["values", "files", "netcdf", "seeds"],
+    ["layout", "threads"],
     ["masks", "walk"],
     ["connectivity", "tokens", "weights", "norms", "mlp"],
     ["dynamics", "measures"],

@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from dynsim.cli.process import carry_out
 from dynsim.trajectory import Trajectory
@@ -60,9 +61,10 @@ class Artist:
 
 
 def _draw_what_is_ordered() -> int:
-    from dynsim import plots
-
-    order = sys.stdin.buffer.read()
+    with ThreadPoolExecutor(1) as reader:  # so that nobody waits for matplotlib to hand it over
+        reading = reader.submit(sys.stdin.buffer.read)
+        from dynsim import plots
+    order = reading.result()
     if not order:  # nobody wants a figure any more
         return 0
     runs, title, path = pickle.loads(order)

@@ -26,10 +26,10 @@ from dynsim.kernels.simd import (
     spread,
     sqrt,
     store,
-    tile,
     where_within,
     width,
 )
+from dynsim.kernels.sums import tile
 
 __all__ = ["advance"]
 

@@ -16,11 +16,9 @@ from dynsim.kernels.simd import (
     absolute,
     at,
     compact,
-    dots,
     element,
     exp,
     fma,
-    gather,
     largest,
     load,
     maximum,
@@ -29,12 +27,12 @@ from dynsim.kernels.simd import (
     splat,
     spread,
     store,
-    tile,
     total,
     transpose,
     width,
     within,
 )
+from dynsim.kernels.sums import dots, gather, tile
 from dynsim.kernels.team import barrier, take
 
 __all__ = ["advance"]

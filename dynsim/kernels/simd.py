@@ -295,8 +295,8 @@ def _halved(combine):
         value = args[0]
         while value.type.count > 1:
             half = value.type.count // 2
-            low = builder.shufflevector_of(value, value, emit.indices(range(half)))
-            high = builder.shufflevector_of(value, value, emit.indices(range(half, 2 * half)))
+            low = builder.shuffle_vector(value, value, emit.indices(range(half)))
+            high = builder.shuffle_vector(value, value, emit.indices(range(half, 2 * half)))
             value = combine(builder, low, high)
         return builder.extract_element(value, ir.IntType(32)(0))
 

@@ -1,13 +1,20 @@
 """Engines: how a simulation is carried out. The definition is `AttentionDynamics.step`.
 
-An engine is made for one dynamics and a number of threads and has two methods:
+An engine is made for one dynamics and a number of threads. It owns the type of its state, most
+often the tokens (`base.TokenEngine`), and has these methods:
 
-    advance(x, start, stop) -> (x_stop, observed)
-        Layers start .. stop - 1 applied to x (samples, N, d), which is not modified. `observed`
-        is (len(measures.CHEAP), samples, stop - start), the cheap measures after each layer; NaN
-        where a sample is not finite.
-    attention_entropy(x, t) -> (samples,)
-        Mean entropy of the attention rows of layer t on x, in nats.
+    begin(given) -> state
+        Of tokens (samples, N, d) or of a `Deviation`.
+    advance(state, start, stop) -> (state, observed)
+        Layers start .. stop - 1 applied to the state, which is not modified. `observed` is
+        (len(measures.CHEAP), samples, stop - start), the cheap measures after each layer, with one
+        row more, log10_mu, from an engine that knows it below the floor; NaN where a sample is not
+        finite.
+    tokens(state), deviation(state), observe(state), deviations(state)
+        The tokens; the state as a `Deviation`, or None; what `advance` observes; tokens less
+        their mean, up to a factor.
+    attention_entropy(state, t) -> (samples,)
+        Mean entropy of the attention rows of layer t, in nats.
 
 It may have `device`, where it runs, and `packages`, whose versions belong to the provenance.
 """
@@ -24,6 +31,13 @@ def _numba(device):
 
     _refuse_device("numba", device)
     return CompiledEngine
+
+
+def _logscale(device):
+    from dynsim.engines.logscale import LogScaleEngine
+
+    _refuse_device("logscale", device)
+    return LogScaleEngine
 
 
 def _reference(device):
@@ -54,7 +68,7 @@ def _refuse_device(engine: str, device: str | None) -> None:
 
 
 #: Every engine by name: a function of the device that gives one of the dynamics and the threads.
-ENGINES = {"numba": _numba, "reference": _reference, "torch": _torch}
+ENGINES = {"numba": _numba, "logscale": _logscale, "reference": _reference, "torch": _torch}
 
 
 def find_engine(name: str, device: str | None = None) -> Callable:

@@ -8,6 +8,7 @@ from itertools import groupby
 import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
+from dynsim.engines.base import TokenEngine
 from dynsim.engines.lanes import Lanes
 from dynsim.engines.packing import Scratch, stacked
 from dynsim.engines.rows import Rows
@@ -22,7 +23,7 @@ _LANES_UP_TO = 2048
 _THREAD_WORK = 4_000_000
 
 
-class CompiledEngine:
+class CompiledEngine(TokenEngine):
     """Numba kernels. The bits of a sample do not depend on batch or threads."""
 
     def __init__(self, dynamics: AttentionDynamics, threads: int):

@@ -1,8 +1,9 @@
 """Tokens near consensus as X = 1 c + s Z, with log s kept apart, and what a layer does to them.
 
-1^T Z = 0 and ||Z||_F = 1, so that mu = s, however far below 1e-16 ||X|| or below 1e-308. Z loses
-nothing when s shrinks, because every operation here is written for c, Z and log s: where a large
-common part would cancel, it is left out from the start.
+c is the first token, Z the difference to it in units of s = mu(X), however far below 1e-16 ||X|| or
+below 1e-308. Z loses nothing when s shrinks, because every operation here is written for c, Z and
+log s: where a large common part would cancel, it is left out from the start. (With the mean for c,
+tokens that agree with the first ever more closely, as under a causal window, would be lost.)
 
 Every array has a leading axis over samples.
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from dynsim.measures import mu
+from dynsim.measures import deviations, mu
 from dynsim.norms import Norm
 from dynsim.weights import LayerWeights
 
@@ -43,7 +44,9 @@ class Deviation:
     Attributes
     ----------
     center : array (samples, d)
+        The first token.
     shape : array (samples, N, d)
+        Z, of which the first row is 0; less its mean it has Frobenius norm 1.
     log_size : array (samples,)
         Natural logarithm of mu; -inf when all tokens are equal.
 
@@ -51,8 +54,8 @@ class Deviation:
     bit.
 
     >>> near = Deviation.split(np.array([[[1.0, 2.0], [1.0, 2.0 + 2e-12]]]))
-    >>> near.center, near.log_size.round(6)
-    (array([[1., 2.]]), array([-27.28...]))
+    >>> near.center, near.log_size.round(3)
+    (array([[1., 2.]]), array([-27.284]))
     """
 
     center: np.ndarray
@@ -67,29 +70,24 @@ class Deviation:
 
     @classmethod
     def split(cls, x: np.ndarray) -> Deviation:
-        """Tokens (samples, N, d) as mean and deviation."""
+        """Tokens (samples, N, d) as the first one and differences to it."""
         samples, _, d = x.shape
         return cls.of(np.zeros((samples, d)), x, np.zeros(samples))
 
     @classmethod
     def of(cls, center: np.ndarray, v: np.ndarray, log_scale: np.ndarray) -> Deviation:
-        """1 center + exp(log_scale) v for any v (samples, N, d): its mean and norm move out.
-
-        Differences to the first row come first: rows that are equal stay equal to the last bit.
-        """
-        first = v[:, :1]
-        rest = v - first
-        mean = rest.mean(axis=1, keepdims=True)
-        rest -= mean
+        """1 center + exp(log_scale) v for any v (samples, N, d)."""
+        first = v[:, 0]
+        rest = v - first[:, None]
         unit = np.abs(rest).max(axis=(1, 2))
         unit[unit == 0] = 1.0
         rest /= unit[:, None, None]  # squares neither vanish nor overflow
-        size = np.sqrt(np.einsum("snd,snd->s", rest, rest))
+        apart = deviations(rest)
+        size = np.sqrt(np.einsum("snd,snd->s", apart, apart))
         with np.errstate(divide="ignore"):
             log_size = log_scale + np.log(unit) + np.log(size)
         rest /= np.where(size == 0, 1.0, size)[:, None, None]
-        center = center + _exp(log_scale)[:, None] * (first + mean)[:, 0]
-        return cls(center, rest, log_size)
+        return cls(center + _exp(log_scale)[:, None] * first, rest, log_size)
 
     @property
     def is_whole(self) -> np.ndarray:

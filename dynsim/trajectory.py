@@ -75,8 +75,16 @@ class Trajectory:
         return np.arange(self.depth + 1)
 
     @property
+    def follows_mu(self) -> bool:
+        """True when mu has no floor here: the engine carried its logarithm."""
+        return self.deviation is not None
+
+    @property
     def floor(self) -> np.ndarray:
-        """The mu below which a state is rounding, (samples, T+1); see `dynsim.measures.floor`."""
+        """The distance below which tokens are rounding, (samples, T+1); `dynsim.measures.floor`.
+
+        It holds for mu unless `follows_mu`.
+        """
         return floor(self["frobenius_norm"], self.final.dtype)
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -217,13 +225,13 @@ class Trajectory:
         return Path(path)
 
     def to_json(self, path) -> Path:
-        """Measures (samples x depths, null where not recorded), dynamics and provenance."""
+        """Measures (samples x depths, null where missing or infinite), dynamics and provenance."""
         data = {
             "dynamics": self.dynamics,
             "provenance": self.provenance,
             "depth": self.depths.tolist(),
             "measures": {
-                name: [[None if np.isnan(v) else v for v in row] for row in values.tolist()]
+                name: [[v if np.isfinite(v) else None for v in row] for row in values.tolist()]
                 for name, values in self.measures.items()
             },
         }

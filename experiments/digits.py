@@ -32,22 +32,25 @@ class Layer:
     eps: float = 0.0
 
     def step(self, x):
-        z = self._normalised(x) if self.placement in ("pre", "peri") else x
+        """One layer of tokens, a list of rows."""
+        z = self.normalised(x) if self.placement in ("pre", "peri") else x
         y = [[mp.mpf(0)] * len(x[0]) for _ in x]
         for M, W_V in self.heads:
             added = _product(_attended(z, _exact(M), self.allowed), _exact(W_V))
             y = [[a + b for a, b in zip(*rows, strict=True)] for rows in zip(y, added, strict=True)]
         if self.placement == "peri":
-            y = self._normalised(y)
+            y = self.normalised(y)
         if self.skip:
             skip = mp.mpf(self.skip)
             y = [[skip * a + b for a, b in zip(*r, strict=True)] for r in zip(x, y, strict=True)]
-        return self._normalised(y) if self.placement == "post" else y
+        return self.normalised(y) if self.placement == "post" else y
 
-    def _normalised(self, x):
-        return x if self.norm == "none" else [self._normalised_token(a) for a in x]
+    def normalised(self, x):
+        """The norm of every token."""
+        return x if self.norm == "none" else [self.normalised_token(a) for a in x]
 
-    def _normalised_token(self, a):
+    def normalised_token(self, a):
+        """The norm of a token, from mean and variance."""
         if self.norm == "layernorm":
             mean = mp.fsum(a) / len(a)
             a = [v - mean for v in a]
@@ -89,13 +92,13 @@ def _log_mu(x):
 def log_mu(x0: np.ndarray, layers: Sequence[Layer], digits: int = 60) -> np.ndarray:
     """Natural logarithm of mu at depths 0 .. len(layers), for tokens x0, (N, d).
 
-    Computed with more and more digits until two runs agree to 1e-14.
+    Computed with more and more digits until two runs agree to 1e-14. mu must not become 0.
     """
     earlier = _with_digits(x0, layers, digits)
     while True:
         digits *= 2
         found = _with_digits(x0, layers, digits)
-        if np.all(np.abs(found - earlier) <= 1e-14 * np.maximum(1.0, np.abs(found))):
+        if np.isfinite(found).all() and np.allclose(found, earlier, rtol=1e-14, atol=1e-14):
             return found
         earlier = found
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["ENGINES", "find_engine", "make_engine"]
+__all__ = ["ENGINES", "find_engine", "make_engine", "preferred"]
 
 
 def _numba(device):
@@ -68,7 +68,7 @@ def _refuse_device(engine: str, device: str | None) -> None:
 
 
 #: Every engine by name: a function of the device that gives one of the dynamics and the threads.
-ENGINES = {"numba": _numba, "logscale": _logscale, "reference": _reference, "torch": _torch}
+ENGINES = {"numba": _numba, "reference": _reference, "torch": _torch, "logscale": _logscale}
 
 
 def find_engine(name: str, device: str | None = None) -> Callable:
@@ -80,6 +80,14 @@ def find_engine(name: str, device: str | None = None) -> Callable:
     if name not in ENGINES:
         raise ValueError(f"unknown engine {name!r}; known are {', '.join(ENGINES)}")
     return ENGINES[name](device)
+
+
+def preferred(dynamics, dtype) -> tuple[str, str | None]:
+    """The engine that follows mu furthest on tokens of this type, and what keeps it from 10^-k."""
+    from dynsim.engines.logscale import reason_against
+
+    reason = reason_against(dynamics, dtype)
+    return ("logscale", None) if reason is None else ("numba", reason)
 
 
 def make_engine(name: str, dynamics, threads: int, device: str | None = None):

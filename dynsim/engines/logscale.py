@@ -20,7 +20,7 @@ from dynsim.deviation import Deviation
 from dynsim.dynamics import PLACEMENTS, AttentionDynamics
 from dynsim.engines.compiled import CompiledEngine
 from dynsim.layout import common_keys
-from dynsim.measures import CHEAP, observe
+from dynsim.measures import CHEAP, deviations, observe
 from dynsim.weights import LayerWeights, Network
 
 __all__ = ["LogScaleEngine", "reason_against"]
@@ -80,10 +80,7 @@ class LogScaleEngine:
         return state
 
     def deviations(self, state: Deviation) -> np.ndarray:
-        whole = state.is_whole
-        if not whole.any():
-            return state.shape
-        return state.replaced(whole, Deviation.split(state.shape[whole])).shape
+        return deviations(state.shape)
 
     def observe(self, state: Deviation) -> np.ndarray:
         """The measures of CHEAP and log10_mu, (len(CHEAP) + 1, samples)."""

@@ -33,6 +33,8 @@ __all__ = [
 _LARGE = 0.3
 #: Below this, exp(b) - 1 = b for the scores b between deviations.
 _LINEAR = 1e-17
+#: Tokens with a smaller log mu count as equal.
+_NOTHING = -1e100
 #: Scores in one batched product.
 _BLOCK = 2**20
 
@@ -48,7 +50,7 @@ class Deviation:
     shape : array (samples, N, d)
         Z, of which the first row is 0; less its mean it has Frobenius norm 1.
     log_size : array (samples,)
-        Natural logarithm of mu; -inf when all tokens are equal.
+        Natural logarithm of mu; -inf when all tokens are equal, and below -1e100.
 
     A sample far from consensus is kept whole: center 0, log_size 0, and shape X itself, bit for
     bit.
@@ -86,6 +88,7 @@ class Deviation:
         size = np.sqrt(np.einsum("snd,snd->s", apart, apart))
         with np.errstate(divide="ignore"):
             log_size = log_scale + np.log(unit) + np.log(size)
+        log_size[log_size < _NOTHING] = -np.inf
         rest /= np.where(size == 0, 1.0, size)[:, None, None]
         return cls(center + _exp(log_scale)[:, None] * first, rest, log_size)
 

@@ -217,17 +217,32 @@ def sigma_min(sigma):
     return sigma[..., -1]
 
 
-def deviation_stable_rank(x):
+def _of_deviations(formula):
+    """As `_of_singular_values`, for those of the tokens less their mean."""
+    of_tokens = _of_singular_values(formula)
+
+    @wraps(formula)
+    def measure(x):
+        return of_tokens(deviations(np.asarray(x, np.float64)))
+
+    del measure.__wrapped__  # the signature is (x), not the formula's
+    measure.formula = formula
+    return measure
+
+
+@_of_deviations
+def deviation_stable_rank(sigma):
     """Stable rank of the tokens less their mean: how many directions collapse together.
 
     The engine "logscale" gives it below the floor too, from the shape of the deviation.
     """
-    return stable_rank(deviations(np.asarray(x, np.float64)))
+    return stable_rank.formula(sigma)
 
 
-def deviation_effective_rank(x):
+@_of_deviations
+def deviation_effective_rank(sigma):
     """Effective rank of the tokens less their mean; see `deviation_stable_rank`."""
-    return effective_rank(deviations(np.asarray(x, np.float64)))
+    return effective_rank.formula(sigma)
 
 
 # --- angles and norms ---------------------------------------------------------------------------

@@ -90,7 +90,8 @@ class Record:
             return int(self.stride)
         samples, n, d = shape
         needs = {MEASURES[name].needs for name in self.costly(n)}
-        work = n * d * min(n, d) * ("singular values" in needs) + n * n * d / 4 * ("pairs" in needs)
+        decompositions = len(needs & {"singular values", "deviations"})
+        work = n * d * min(n, d) * decompositions + n * n * d / 4 * ("pairs" in needs)
         affordable = int(np.ceil(samples * work * (depth + 1) / _COSTLY_WORK))
         return max(1, min(affordable, depth // _LEAST_RECORDS))
 
@@ -312,15 +313,13 @@ class _Run:
                 values = self.engine.attention_entropy(self.state, self.start + self.t)
             elif measure.needs in ("singular values", "deviations"):
                 if measure.needs not in sigma:
-                    whose = x if measure.needs == "singular values" else self._deviations()
+                    apart = measure.needs == "deviations"
+                    whose = self.engine.deviations(self.state) if apart else x
                     sigma[measure.needs] = measures_room.singular_values(whose)
                 values = measure.function.formula(sigma[measure.needs])
             else:
                 values = measure.function(x)
             self.measures[name][:, self.t] = values
-
-    def _deviations(self) -> np.ndarray:
-        return self.engine.deviations(self.state)
 
     def trajectory(self, provenance: dict) -> Trajectory:
         if self.t not in self.costly_depths:  # ended early: the last state is measured all the same

@@ -155,7 +155,7 @@ def _floor(trajectory: Trajectory) -> Verdict:
     when, layer = _span(layers.min(), layers.max()), int(layers.min())
     before = f"; before, it fell {fit.words}" if fit.known else ""
     if exact:
-        sentence = f"collapsed: mu is 0, or beyond float64's logarithms, from {when} on{before}"
+        sentence = f"collapsed: mu is 0, or less than 10^(-10^99), from {when} on{before}"
         return Verdict("collapsed", sentence, **fit.numbers, layer=layer)
     sentence = f"collapsed: floor reached at {when}; mu is rounding from there on{before}"
     return Verdict("floor", sentence, **fit.numbers, layer=layer)

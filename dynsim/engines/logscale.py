@@ -107,8 +107,8 @@ class LogScaleEngine:
 
     def _filed(self, state: Deviation, seen: np.ndarray) -> Deviation:
         """Samples that came near consensus split, those that went far from it whole."""
-        share, whole = seen[_MU] / seen[_FROBENIUS], state.is_whole
-        come, gone = whole & (share < NEAR), ~whole & (share > FAR)
+        mu, size, whole = seen[_MU], seen[_FROBENIUS], state.is_whole
+        come, gone = whole & (mu < NEAR * size), ~whole & (mu > FAR * size)
         if come.any():
             state = state.replaced(come, Deviation.split(state.shape[come]))
         if gone.any():

@@ -21,11 +21,8 @@ from dynsim.weights import LayerWeights
 __all__ = [
     "Deviation",
     "attended_alike",
-    "combined",
     "normalised",
     "scores_bound",
-    "stretched",
-    "stretched_layer",
     "through_values",
 ]
 
@@ -139,15 +136,6 @@ def _exp(log: np.ndarray) -> np.ndarray:
     return np.where(log > -700.0, np.exp(np.maximum(log, -700.0)), 0.0)
 
 
-def combined(a: Deviation, skip: float, b: Deviation) -> Deviation:
-    """skip A + B."""
-    top = np.maximum(a.log_size, b.log_size)
-    top = np.where(np.isneginf(top), 0.0, top)
-    v = (skip * _exp(a.log_size - top))[:, None, None] * a.shape
-    v += _exp(b.log_size - top)[:, None, None] * b.shape
-    return Deviation.of(skip * a.center + b.center, v, top)
-
-
 def normalised(state: Deviation, norm: Norm) -> Deviation:
     """The norm of every token (`dynsim.norms`).
 
@@ -183,36 +171,6 @@ def through_values(center: np.ndarray, layer: LayerWeights) -> np.ndarray:
     c = center[:, None, None]  # one small product a sample: its bits do not depend on the others
     value = c @ layer.value if layer.value.size else c
     return (value @ layer.output).sum(axis=1)[:, 0] + layer.output_bias
-
-
-def stretched(state: Deviation, constant: bool) -> np.ndarray:
-    """[s X, Z] side by side, (samples, N, 2 d), and a column of s if asked for.
-
-    With the weights of `stretched_layer` plain attention makes sum_j A_ij z_j W_V of them, for
-    softmax_j(x_i W_Q . x_j W_K) = softmax_j(x_i W_Q . s z_j W_K): the rest is the same in a row.
-    """
-    s = _exp(state.log_size)[:, None, None]
-    columns = [s * state.tokens, state.shape]
-    if constant:
-        columns.append(np.broadcast_to(s, (*state.shape.shape[:2], 1)))
-    return np.concatenate(columns, axis=2)
-
-
-def stretched_layer(layer: LayerWeights, constant: bool) -> LayerWeights:
-    """The weights for `stretched` tokens, without output bias; what they give has d columns."""
-    n_heads, d, p = layer.query.shape
-    last = layer.query_bias[:, None] if constant else np.zeros((n_heads, 0, p))
-    below = ((0, 0), (d, last.shape[1]), (0, 0))
-    identity = np.broadcast_to(np.eye(d), (n_heads, d, d))
-    width = 2 * d + last.shape[1]
-    return LayerWeights(
-        np.concatenate([np.pad(layer.query, ((0, 0), (0, d), (0, 0))), last], axis=1),
-        np.zeros((n_heads, p)),
-        np.pad(layer.key if layer.key.size else identity, below),
-        np.pad(layer.value if layer.value.size else identity, below),
-        np.pad(layer.output, ((0, 0), (0, 0), (0, width - d))),
-        np.zeros(width),
-    )
 
 
 def scores_bound(state: Deviation, layer: LayerWeights) -> np.ndarray:

@@ -17,7 +17,7 @@ from dynsim.layout import Layout, compile_layout
 from dynsim.mlp import ACTIVATIONS, FixedMLP, GaussianMLP, NoMLP
 from dynsim.norms import NoNorm, Norm
 from dynsim.values import Value, describe
-from dynsim.weights import Family, LayerWeights, Network, Weights, Zero
+from dynsim.weights import Family, Layers, LayerWeights, Weights, Zero
 
 __all__ = ["PLACEMENTS", "AttentionDynamics", "masked_softmax"]
 
@@ -81,7 +81,7 @@ class AttentionDynamics(Value):
     """
 
     mask: nx.DiGraph
-    weights: Network | Family
+    weights: Weights | Layers | Family
     norm: Norm = NoNorm()
     placement: str = "post"
     skip: float = 0.0
@@ -90,7 +90,7 @@ class AttentionDynamics(Value):
 
     def __post_init__(self):
         self.layout  # noqa: B018  compiled now, so that a bad mask is refused here
-        if not isinstance(self.weights, (Network, Family)):
+        if not isinstance(self.weights, (Weights, Layers, Family)):
             raise ValueError(
                 f"weights are an object such as dynsim.weights.Weights(); got {self.weights!r}"
             )

@@ -247,18 +247,8 @@ WEIGHTS = {
 # --- weights of a whole network -----------------------------------------------------------------
 
 
-class Network(Value):
-    """Base of what has matrices for every layer: `layer(t, d)`, the same if `is_constant`."""
-
-    is_constant: bool
-
-    def layer(self, t: int, d: int) -> LayerWeights:
-        """The matrices of layer t (the first is 0) for tokens of dimension d."""
-        raise NotImplementedError
-
-
 @dataclass(frozen=True, eq=False, repr=False)
-class Weights(Network):
+class Weights(Value):
     """Scores from one family and values from another, with one or more heads.
 
     Parameters
@@ -370,7 +360,7 @@ def _cached_layer(weights: Weights, t: int, d: int) -> LayerWeights:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Layers(Network):
+class Layers(Value):
     """Given layers, one or several: layer t uses entry t; a single one serves all layers.
 
     Raises ValueError when an entry is not finite.

@@ -94,9 +94,9 @@ def measured(dynamics, x0, depth: int, engine: str) -> np.ndarray:
 
 
 def cubic_law(seed: int, n: int = 5, d: int = 3, deepest: float = -1e5):
-    """log s by layer under the complete mask, and 3 log s + log ||Z M Z^T Z / N|| of the one before.
+    """log s by layer under the complete mask with W_V = I, until s is below 10^deepest.
 
-    W_V = I, until s is below 10^deepest.
+    And what it should be, 3 log s + log ||Z M Z^T Z / N|| of the layer before.
     """
     M = np.random.default_rng(seed).standard_normal((d, d))
     dynamics = dynsim.AttentionDynamics(masks.complete(n), weights.Fixed(M, np.eye(d)))

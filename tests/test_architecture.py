@@ -20,6 +20,7 @@ FLOORS = [
     ["minilm", "deviation"],
     ["engines.base", "engines.packing", "engines.tiles"],
     ["engines.lanes", "engines.rows"],
+    ["engines.deviations"],
     ["engines.reference", "engines.compiled", "engines.torch"],
     ["engines.logscale"],
     ["engines"],

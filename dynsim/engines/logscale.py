@@ -11,17 +11,15 @@ slowest mode do not do), it comes back with this error.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from dynsim import deviation
 from dynsim.deviation import Deviation
 from dynsim.dynamics import PLACEMENTS, AttentionDynamics
 from dynsim.engines.compiled import CompiledEngine
+from dynsim.engines.deviations import DeviationRows
 from dynsim.layout import common_keys
 from dynsim.measures import CHEAP, deviations, observe
-from dynsim.weights import LayerWeights, Network
 
 __all__ = ["LogScaleEngine", "reason_against"]
 
@@ -45,9 +43,9 @@ class LogScaleEngine:
     """State: a `Deviation`. The bits of a sample do not depend on batch or threads.
 
     Attention between deviations is plain attention: row-constant scores cancel in the softmax, so
-    softmax_j(x_i W_Q . s k_j) applied to Z gives the new deviation, and the compiled engine does
-    it. Only where all tokens attend to the same others is the result smaller than its parts; then
-    `deviation.attended_alike` computes it.
+    softmax_j(x_i W_Q . s k_j) applied to Z gives the new deviation, and a kernel does it. Only
+    where all tokens attend to the same others, and none keeps a part of itself, is the result
+    smaller than its parts; then `deviation.attended_alike` computes it.
     """
 
     def __init__(self, dynamics: AttentionDynamics, threads: int):
@@ -56,9 +54,7 @@ class LogScaleEngine:
             raise ValueError(f"the logscale engine does not apply: {reason}; use engine='numba'")
         self.dynamics = dynamics
         self._plain = CompiledEngine(dynamics, threads)
-        stretched = AttentionDynamics(dynamics.mask, _Stretched(dynamics.weights))
-        self._attention = CompiledEngine(stretched, threads)
-        self._keys = common_keys(dynamics.layout)
+        self._keys = None if dynamics.skip else common_keys(dynamics.layout)
 
     # --- the state --------------------------------------------------------------------------------
 
@@ -71,7 +67,7 @@ class LogScaleEngine:
                 f" use engine='numba'"
             )
         state = Deviation.whole(given)
-        return self._filed(state, self.observe(state))
+        return _filed(state, self.observe(state)[..., None])
 
     def tokens(self, state: Deviation) -> np.ndarray:
         return state.tokens
@@ -95,81 +91,84 @@ class LogScaleEngine:
     # --- layers -----------------------------------------------------------------------------------
 
     def advance(self, state: Deviation, start: int, stop: int):
-        observed = []
+        """As far at once as no sample changes between tokens and deviation."""
+        observed, span = [], stop - start
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
             while start < stop:
-                step = self._far if state.is_whole.all() else self._one_layer
-                state, seen = step(state, start, stop)
-                state = self._filed(state, seen[..., -1])
+                layers = min(span, stop - start)
+                after, seen = self._stretch(state, start, start + layers)
+                changes = np.flatnonzero(np.any(_to_split(state, seen) | _to_join(state, seen), 0))
+                span = 2 * layers
+                if len(changes) and changes[0] + 1 < layers:
+                    span = int(changes[0]) + 1
+                    after, seen = self._stretch(state, start, start + span)
+                state = _filed(after, seen)
                 observed.append(seen)
                 start += seen.shape[-1]
         return state, np.concatenate(observed, axis=-1)
 
-    def _filed(self, state: Deviation, seen: np.ndarray) -> Deviation:
-        """Samples that came near consensus split, those that went far from it whole."""
-        mu, size, whole = seen[_MU], seen[_FROBENIUS], state.is_whole
-        come, gone = whole & (mu < NEAR * size), ~whole & (mu > FAR * size)
-        if come.any():
-            state = state.replaced(come, Deviation.split(state.shape[come]))
-        if gone.any():
-            state = state.replaced(gone, Deviation.whole(state[gone].tokens))
-        return state
-
-    def _far(self, state: Deviation, start: int, stop: int):
-        """All samples by the compiled engine, until the first comes near consensus."""
-        x, seen = self._plain.advance(state.shape, start, stop)
-        near = np.flatnonzero((seen[_MU] < NEAR * seen[_FROBENIUS]).any(axis=0))
-        if len(near) and near[0] + 1 < stop - start:
-            x, seen = self._plain.advance(state.shape, start, start + near[0] + 1)
-        return Deviation.whole(x), np.concatenate([seen, np.log10(seen[_MU : _MU + 1])])
-
-    def _one_layer(self, state: Deviation, t: int, stop: int):
+    def _stretch(self, state: Deviation, start: int, stop: int):
+        """Layers without a change, and what was observed."""
         whole = state.is_whole
-        after = state.replaced(~whole, self._layer(state[~whole], t))
+        after, seen = state, np.empty((len(CHEAP) + 1, len(whole), stop - start))
         if whole.any():
-            x = self._plain.advance(state.shape[whole], t, t + 1)[0]
+            x, cheap = self._plain.advance(state.shape[whole], start, stop)
+            seen[:-1, whole], seen[-1, whole] = cheap, np.log10(cheap[_MU])
             after = after.replaced(whole, Deviation.whole(x))
-        return after, self.observe(after)[..., None]
+        if not whole.all():
+            follow = self._compiled if self._keys is None else self._alike
+            near, seen[:, ~whole] = follow(state[~whole], start, stop)
+            after = after.replaced(~whole, near)
+        return after, seen
 
-    def _layer(self, state: Deviation, t: int) -> Deviation:
-        """`AttentionDynamics.compose` on deviations."""
-        norm, skip = self.dynamics.norm, self.dynamics.skip
-        places = PLACEMENTS[self.dynamics.placement]
-        seen = deviation.normalised(state, norm) if "before" in places else state
-        branch = self._attended(seen, t)
-        if "branch" in places:
-            branch = deviation.normalised(branch, norm)
-        after = deviation.combined(state, skip, branch) if skip else branch
-        return deviation.normalised(after, norm) if "after" in places else after
+    def _compiled(self, state: Deviation, start: int, stop: int):
+        shape, seen = state.shape.shape, []
+        workers = self._plain.workers(shape, stop - start)
+        for carrier, layers in self._plain.carried(DeviationRows, state.shape, start, stop):
+            state, observed = carrier.advance(state, layers, workers, self._plain.every)
+            seen.append(observed)
+        return state, np.concatenate(seen, axis=-1)
 
-    def _attended(self, state: Deviation, t: int) -> Deviation:
-        layer = self.dynamics.weights.layer(t, state.shape.shape[2])
-        if self._keys is None:
-            return self._attended_directly(state, t, layer)
-        direct = ~(deviation.scores_bound(state, layer) < _DIRECT)
-        if direct.all():
-            return self._attended_directly(state, t, layer)
-        out = state.replaced(~direct, deviation.attended_alike(state[~direct], layer, self._keys))
-        if direct.any():
-            out = out.replaced(direct, self._attended_directly(state[direct], t, layer))
-        return out
+    def _alike(self, state: Deviation, start: int, stop: int):
+        """Where all tokens attend to the same: attention's difference to the common row."""
+        norm, places = self.dynamics.norm, PLACEMENTS[self.dynamics.placement]
+        observed = []
+        for t in range(start, stop):
+            layer = self.dynamics.weights.layer(t, state.shape.shape[2])
+            seen = deviation.normalised(state, norm) if "before" in places else state
+            small = deviation.scores_bound(seen, layer) < _DIRECT
+            after = state
+            if small.any():
+                branch = deviation.attended_alike(seen[small], layer, self._keys)
+                if "branch" in places or "after" in places:
+                    branch = deviation.normalised(branch, norm)
+                after = after.replaced(small, branch)
+            if not small.all():
+                after = after.replaced(~small, self._compiled(state[~small], t, t + 1)[0])
+            state = after
+            observed.append(self.observe(state))
+        return state, np.stack(observed, axis=-1)
 
-    def _attended_directly(self, state: Deviation, t: int, layer: LayerWeights) -> Deviation:
-        d = state.shape.shape[2]
-        tokens = deviation.stretched(state, constant=bool(layer.query_bias.any()))
-        v = self._attention.advance(tokens, t, t + 1)[0][..., :d]
-        return Deviation.of(deviation.through_values(state.center, layer), v, state.log_size)
+
+def _to_split(state: Deviation, seen: np.ndarray) -> np.ndarray:
+    """Where a sample that is kept whole has come near consensus."""
+    return _aligned(state.is_whole, seen) & (seen[_MU] < NEAR * seen[_FROBENIUS])
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class _Stretched(Network):
-    """A network's weights for stretched tokens: 2 d columns, or 2 d + 1 where there is a bias."""
+def _to_join(state: Deviation, seen: np.ndarray) -> np.ndarray:
+    """Where a sample that is split has gone far from it."""
+    return ~_aligned(state.is_whole, seen) & (seen[_MU] > FAR * seen[_FROBENIUS])
 
-    given: Network
 
-    @property
-    def is_constant(self) -> bool:
-        return self.given.is_constant
+def _aligned(samples: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    return samples.reshape(-1, *(1,) * (seen.ndim - 2))
 
-    def layer(self, t: int, d: int) -> LayerWeights:
-        return deviation.stretched_layer(self.given.layer(t, d // 2), constant=d % 2 == 1)
+
+def _filed(state: Deviation, seen: np.ndarray) -> Deviation:
+    """Each sample in the form that fits what was observed last."""
+    split, join = _to_split(state, seen[..., -1]), _to_join(state, seen[..., -1])
+    if split.any():
+        state = state.replaced(split, Deviation.split(state.shape[split]))
+    if join.any():
+        state = state.replaced(join, Deviation.whole(state[join].tokens))
+    return state

@@ -143,21 +143,24 @@ def _to_norm_one(x, log, y, mean, n, columns):
     """y = x in units of the norm of x less its mean; the log of that norm is added to log."""
     compact()
     w = width(x)
-    unit, squared = _largest_of(x, n * columns), splat(x, 0.0)
+    unit = max(_largest_of(x, n * columns), 1e-300)  # squares neither vanish nor overflow
+    inverse, squared = splat(x, 1.0 / unit), splat(x, 0.0)
     for k in range(0, columns, w):
         sum_ = splat(x, 0.0)
-        for i in range(n):
-            sum_ += load(x, i * columns + k) / splat(x, unit)
+        for e in range(k, n * columns, columns):
+            z = load(x, e) * inverse
+            sum_ += z
+            store(y, e, z)
         store(mean, k, sum_ / splat(x, n))
     for i in range(n):
         for k in range(0, columns, w):
-            z = load(x, i * columns + k) / splat(x, unit) - load(mean, k)
+            z = load(y, i * columns + k) - load(mean, k)
             squared = fma(z, z, squared)
     size = math.sqrt(float(total(squared)))
     log += math.log(unit) + math.log(size)
-    whole = splat(x, size if size != 0.0 else 1.0)
+    inverse = splat(x, 1.0 / size if size != 0.0 else 1.0)
     for e in range(0, n * columns, w):
-        store(y, e, load(x, e) / splat(x, unit) / whole)
+        store(y, e, load(y, e) * inverse)
     return -math.inf if log < _NOTHING else log
 
 

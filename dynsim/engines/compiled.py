@@ -33,29 +33,29 @@ class CompiledEngine(TokenEngine):
         self._carriers = {}
         self._scratch = Scratch()
 
-    def advance(self, x, start, stop):
+    def advance(self, x, start, stop, entropy=False):
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
             if not self.dynamics.mlp.active:
-                return self._attention(x, start, stop)[:2]
-            seen = []
+                return self._attention(x, start, stop, entropy)
+            seen, entropies = [], None
             for t in range(start, stop):
-                x = self.dynamics.feed_forward(self._attention(x, t, t + 1)[0], t)
+                x, _, found = self._attention(x, t, t + 1, entropy and t == start)
+                x = self.dynamics.feed_forward(x, t)
                 seen.append(observe(x))
-            return x, np.stack(seen, axis=-1)
+                entropies = found if t == start else entropies
+            return x, np.stack(seen, axis=-1), entropies
 
-    def attention_entropy(self, x, t):
-        with np.errstate(all="ignore"):
-            return self._attention(x, t, t + 1, entropy=True)[2]
-
-    def _attention(self, x, start, stop, entropy=False):
-        """Attention's part of the layers: (x, measures (5, samples, layers), entropy)."""
+    def _attention(self, x, start, stop, entropy):
+        """Attention's part of the layers, as `advance`."""
         _, n, d = x.shape
         kind = Lanes if n * d <= _LANES_UP_TO else Rows
-        workers, seen, entropies = self.workers(x.shape, stop - start), [], None
+        workers, seen, entropies = self.workers(x.shape, stop - start), [], []
         for carrier, layers in self.carried(kind, x, start, stop):
-            x, observed, entropies = carrier.advance(x, layers, workers, self.every, entropy)
+            wanted = entropy and not seen
+            x, observed, found = carrier.advance(x, layers, workers, self.every, wanted)
             seen.append(observed)
-        return x, np.concatenate(seen, axis=2), entropies
+            entropies.append(found)
+        return x, np.concatenate(seen, axis=2), entropies[0]
 
     def workers(self, shape, layers: int) -> int:
         """Threads worth using for so many layers."""

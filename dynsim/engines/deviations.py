@@ -26,8 +26,8 @@ class DeviationRows(Rows):
         super().__init__(dynamics, weights, n, d, scratch)
         self._memory = deviation_memory(*self._sizes)
 
-    def advance(self, state: Deviation, layers: int, workers: int, every):
-        """(state after the layers, cheap measures and log10 mu (6, samples, layers))."""
+    def advance(self, state: Deviation, layers: int, workers: int, every, entropy: bool = False):
+        """(state after the layers, cheap measures and log10 mu (6, samples, layers), entropy)."""
         samples = len(state.log_size)
         z = np.zeros((samples, self.rows, self.columns))
         z[:, : self.n, : self.d] = state.shape
@@ -35,6 +35,7 @@ class DeviationRows(Rows):
         center[:, : self.d] = state.center
         log_size = state.log_size.copy()
         observed = np.empty((samples, layers, 6))
+        entropies = np.zeros((samples, self.n))
         workers = min(workers, samples)
 
         def work(job):
@@ -44,10 +45,11 @@ class DeviationRows(Rows):
             _advance(
                 z[part], center[part], log_size[part], *arrays, part.stop - part.start, given,
                 layers, *self._settings, *memory, self._scores_apart, observed[part],
-                np.zeros(self.n),
+                entropy, entropies[part],
             )  # fmt: skip
 
         every(work, range(workers))
         shape = np.ascontiguousarray(z[:, : self.n, : self.d])
         after = Deviation(center[:, : self.d].copy(), shape, log_size)
-        return after, observed.transpose(2, 0, 1)
+        mean = entropies.mean(axis=1) / self.heads if entropy else None
+        return after, observed.transpose(2, 0, 1), mean

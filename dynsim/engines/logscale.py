@@ -85,52 +85,61 @@ class LogScaleEngine:
         seen[_MU, near] = np.exp(log_mu[near])
         return np.vstack([seen, log_mu / np.log(10.0)])
 
-    def attention_entropy(self, state: Deviation, t: int) -> np.ndarray:
-        return self._plain.attention_entropy(state.tokens, t)
-
     # --- layers -----------------------------------------------------------------------------------
 
-    def advance(self, state: Deviation, start: int, stop: int):
+    def advance(self, state: Deviation, start: int, stop: int, entropy: bool = False):
         """As far at once as no sample changes between tokens and deviation."""
-        observed, span = [], stop - start
+        observed, entropies, span = [], None, stop - start
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
             while start < stop:
                 layers = min(span, stop - start)
-                after, seen = self._stretch(state, start, start + layers)
+                wanted = entropy and not observed
+                after, seen, found = self._stretch(state, start, start + layers, wanted)
+                entropies = found if wanted else entropies
                 changes = np.flatnonzero(np.any(_to_split(state, seen) | _to_join(state, seen), 0))
                 span = 2 * layers
                 if len(changes) and changes[0] + 1 < layers:
                     span = int(changes[0]) + 1
-                    after, seen = self._stretch(state, start, start + span)
+                    after, seen, _ = self._stretch(state, start, start + span)
                 state = _filed(after, seen)
                 observed.append(seen)
                 start += seen.shape[-1]
-        return state, np.concatenate(observed, axis=-1)
+        return state, np.concatenate(observed, axis=-1), entropies
 
-    def _stretch(self, state: Deviation, start: int, stop: int):
-        """Layers without a change, and what was observed."""
+    def _stretch(self, state: Deviation, start: int, stop: int, entropy: bool = False):
+        """Layers without a change, as `advance`."""
         whole = state.is_whole
         after, seen = state, np.empty((len(CHEAP) + 1, len(whole), stop - start))
+        entropies = np.empty(len(whole)) if entropy else None
         if whole.any():
-            x, cheap = self._plain.advance(state.shape[whole], start, stop)
+            x, cheap, found = self._plain.advance(state.shape[whole], start, stop, entropy)
+            if entropy:
+                entropies[whole] = found
             seen[:-1, whole], seen[-1, whole] = cheap, np.log10(cheap[_MU])
             after = after.replaced(whole, Deviation.whole(x))
         if not whole.all():
             follow = self._compiled if self._keys is None else self._alike
-            near, seen[:, ~whole] = follow(state[~whole], start, stop)
+            near, seen[:, ~whole], found = follow(state[~whole], start, stop, entropy)
+            if entropy:
+                entropies[~whole] = found
             after = after.replaced(~whole, near)
-        return after, seen
+        return after, seen, entropies
 
-    def _compiled(self, state: Deviation, start: int, stop: int):
-        shape, seen = state.shape.shape, []
-        workers = self._plain.workers(shape, stop - start)
-        for carrier, layers in self._plain.carried(DeviationRows, state.shape, start, stop):
-            state, observed = carrier.advance(state, layers, workers, self._plain.every)
+    def _compiled(self, state: Deviation, start: int, stop: int, entropy: bool = False):
+        plain, seen, entropies = self._plain, [], []
+        workers = plain.workers(state.shape.shape, stop - start)
+        for carrier, layers in plain.carried(DeviationRows, state.shape, start, stop):
+            wanted = entropy and not seen
+            state, observed, found = carrier.advance(state, layers, workers, plain.every, wanted)
             seen.append(observed)
-        return state, np.concatenate(seen, axis=-1)
+            entropies.append(found)
+        return state, np.concatenate(seen, axis=-1), entropies[0]
 
-    def _alike(self, state: Deviation, start: int, stop: int):
+    def _alike(self, state: Deviation, start: int, stop: int, entropy: bool = False):
         """Where all tokens attend to the same: attention's difference to the common row."""
+        entropies = None
+        if entropy:
+            entropies = self._plain.advance(state.tokens, start, start + 1, entropy=True)[2]
         norm, places = self.dynamics.norm, PLACEMENTS[self.dynamics.placement]
         observed = []
         for t in range(start, stop):
@@ -147,7 +156,7 @@ class LogScaleEngine:
                 after = after.replaced(~small, self._compiled(state[~small], t, t + 1)[0])
             state = after
             observed.append(self.observe(state))
-        return state, np.stack(observed, axis=-1)
+        return state, np.stack(observed, axis=-1), entropies
 
 
 def _to_split(state: Deviation, seen: np.ndarray) -> np.ndarray:

@@ -169,13 +169,14 @@ def advance(
     samples, given, layers, rows, columns, heads, n, d, p, p_wide, v, v_wide,
     biased, has_keys, has_values, skip, before, branch, after, centre, scale, shift, gain, bias,
     seen, next_, x, keys, values, sums, scalars, q, s, u, o, spare, mean, shares, tokens, shifts,
-    s_down, observed, entropy,
+    s_down, observed, wanted, entropy,
 ):  # fmt: skip
     """Layers of attention on 1 center + e^log_size z, in place.
 
     z (samples, rows, columns), center (samples, columns), log_size (samples). Other arguments are
     as for `rows.advance`; seen .. shifts is memory (`shapes.deviation_memory`), observed (samples,
-    layers, 6) takes the cheap measures and log10 mu, entropy (n) is not used.
+    layers, 6) takes the cheap measures and log10 mu; entropy (samples, n) gains those of the rows
+    of the first layer, in nats, if wanted.
     """
     compact()
     w = width(z)
@@ -261,12 +262,12 @@ def advance(
                     if indices is None:
                         attend_range(
                             q, p_wide, p, side, other, v_wide, step, at(begin, i), at(end, i),
-                            tall, s, s_down, u, shares, block, 0, entropy,
+                            tall, s, s_down, u, shares, block, wanted and t == 0, at(entropy, i),
                         )  # fmt: skip
                     else:
                         attend_list(
                             q, p_wide, side, other, v_wide, at(begin, i), at(end, i), indices,
-                            tall, s, u, shares, 0, entropy,
+                            tall, s, u, shares, wanted and t == 0, at(entropy, i),
                         )  # fmt: skip
                     for r in range(tall):
                         for k in range(r * v_wide, (r + 1) * v_wide, w):
@@ -317,4 +318,4 @@ def advance(
             put(observed, 5, log / math.log(10.0) + finite)
             observed = at(observed, 6)
         put(log_size, sample, log)
-        z, center = at(z, rows * columns), at(center, columns)
+        z, center, entropy = at(z, rows * columns), at(center, columns), at(entropy, n)

@@ -122,7 +122,8 @@ def simulate(
     record : Record, optional
         What to keep.
     engine : str
-        A name in `dynsim.engines.ENGINES`.
+        A name in `dynsim.engines.ENGINES`. "logscale" follows mu below the floating-point floor, as
+        the measure log10_mu.
     threads : int, optional
         Threads to use; by default what `dynsim.set_threads` chose, or all cores. Results do not
         depend on it, those of the engine "torch" but for rounding.

@@ -154,10 +154,9 @@ class Trajectory:
             for name, values in self.measures.items()
         }
         arrays["final_state"] = (("sample", "token", "dim"), self.final, {})
-        for name, dimensions in _DEVIATION.items():
-            if self.deviation is not None:
-                values = getattr(self.deviation, name)
-                arrays[f"final_{name}"] = (dimensions, values, {})
+        if self.deviation is not None:
+            for name, dimensions in _DEVIATION.items():
+                arrays[f"final_{name}"] = (dimensions, getattr(self.deviation, name), {})
         arrays["state"] = (("sample", "state_depth", "token", "dim"), self.states, {})
         arrays["depth"] = (("depth",), self.depths, {})
         arrays["state_depth"] = (("state_depth",), self.state_depths, {})

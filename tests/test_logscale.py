@@ -147,6 +147,20 @@ def test_a_query_bias_and_factored_heads_are_followed_too():
         assert np.allclose(found["log10_mu"][:, 1], exact["log10_mu"][:, 1], atol=1e-9)
 
 
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("mask", [masks.local(6), masks.causal(6)], ids=["local", "causal"])
+def test_deviations_that_a_layer_makes_large_are_normalised_as_tokens(mask, placement):
+    """W_V shrinks the mean token's direction and stretches the others 3,000 times as much."""
+    network = Fixed(np.eye(3) / 9, np.diag([0.01, 30.0, 30.0]))
+    apart = tokens.gaussian(3, 6, 3, seed=4)
+    x0 = np.array([1.0, 0.0, 0.0]) + 1e-2 * apart
+    for skip in (0.0, 0.5):
+        dynamics = AttentionDynamics(mask, network, norms.Unit(), placement, skip)
+        found, exact = run(dynamics, x0, 2), simulate(dynamics, x0, 2, engine="reference")
+        assert np.allclose(found.final, exact.final, rtol=0, atol=1e-11 * np.abs(exact.final).max())
+        assert np.allclose(found["log10_mu"], exact["log10_mu"], rtol=0, atol=1e-10)
+
+
 def test_far_from_consensus_it_is_the_compiled_engine_bit_for_bit():
     network = Weights(value=Orthogonal(), seed=1)
     dynamics = AttentionDynamics(masks.local(12), network, norms.Unit())

@@ -90,8 +90,9 @@ def _normalised(x, c, log, y, c_out, p, n, d, columns, centre, scale, shift, gai
         sum_ = fma(z, z, sum_)
     size = unit * math.sqrt(float(total(sum_)) + shift / unit / unit)
     log_tau = log - math.log(size)
-    if not log_tau < _LOG_LARGE:  # as tokens; the first is c
-        for i in range(n - 1, -1, -1):
+    longest = _largest_of(x, n * columns) * math.sqrt(d)  # or more
+    if not log_tau + math.log(longest) < _LOG_LARGE:  # as tokens; the first is c
+        for i in range(n):
             token = at(y, i * columns)
             for k in range(0, columns, w):
                 store(token, k, fma(load(x, i * columns + k), splat(x, _exp(log)), load(c, k)))

@@ -150,8 +150,8 @@ def test_a_query_bias_and_factored_heads_are_followed_too():
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("mask", [masks.local(6), masks.causal(6)], ids=["local", "causal"])
 def test_deviations_that_a_layer_makes_large_are_normalised_as_tokens(mask, placement):
-    """W_V shrinks the mean token's direction and stretches the others 3,000 times as much."""
-    network = Fixed(np.eye(3) / 9, np.diag([0.01, 30.0, 30.0]))
+    """W_V keeps the common direction and stretches another into it, so that tokens change sign."""
+    network = Fixed(np.eye(3) / 9, np.array([[1.0, 0.0, 0.0], [99.0, 1.0, 0.0], [0.0, 0.0, 99.0]]))
     apart = tokens.gaussian(3, 6, 3, seed=4)
     x0 = np.array([1.0, 0.0, 0.0]) + 1e-2 * apart
     for skip in (0.0, 0.5):

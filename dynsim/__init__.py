@@ -38,6 +38,7 @@ _NAMES = {
 }
 _ROOMS = (
     "connectivity",
+    "deviation",
     "engines",
     "masks",
     "measures",

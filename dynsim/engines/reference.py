@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
+from dynsim.engines.base import TokenEngine
 from dynsim.measures import observe
 
 __all__ = ["ReferenceEngine"]
 
 
-class ReferenceEngine:
+class ReferenceEngine(TokenEngine):
     """Iterates `AttentionDynamics.step`."""
 
     def __init__(self, dynamics: AttentionDynamics):

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from dynsim.dynamics import PLACEMENTS, AttentionDynamics
+from dynsim.engines.base import TokenEngine
 from dynsim.engines.tiles import tiles
 from dynsim.measures import CHEAP
 from dynsim.norms import Norm
@@ -63,7 +64,7 @@ class _Heads(NamedTuple):
     output_bias: torch.Tensor  # (d,)
 
 
-class TorchEngine:
+class TorchEngine(TokenEngine):
     """Batched torch on one device. The same call gives the same bits on the same machine.
 
     Parameters

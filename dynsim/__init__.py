@@ -31,7 +31,6 @@ _NAMES = {
     "Record": "simulation",
     "Stopped": "simulation",
     "Trajectory": "trajectory",
-    "certificates": "certificates",
     "collapse_rate": "rates",
     "load": "trajectory",
     "predict": "predictions",
@@ -40,14 +39,18 @@ _NAMES = {
     "verdict": "verdicts",
 }
 _ROOMS = (
+    "certificates",
     "connectivity",
     "engines",
     "masks",
     "measures",
     "minilm",
     "mlp",
+    "nonnormal",
     "norms",
     "plots",
+    "predictions",
+    "rates",
     "tokens",
     "weights",
 )

@@ -1,13 +1,9 @@
 """Predicted late rates: the dynamics linearised across consensus.
 
 At consensus, X = 1 c, attention is the uniform walk P on the mask whatever the scores, and its
-derivative multiplies a constant and vanishes. So a small deviation obeys, in every placement of the
-norm and with any number of heads,
-
-    Z' = S-part + P Z G-part:  Z' = Z S + P Z G,
-
-S the skip connection and G = W_V (summed over heads) between the derivatives of the norms at the
-consensus token. On an eigenvector of P with eigenvalue lambda that is the d x d matrix
+derivative multiplies a constant and vanishes. So a small deviation obeys, for every placement of
+the norm and any number of heads, Z' = Z S + P Z G: S the skip connection and G = W_V (summed over
+heads), both with the derivatives of the norms at the consensus token. On an eigenvector of P with eigenvalue lambda that is the d x d matrix
 T(lambda) = S + lambda G; lambda = 1 moves consensus itself, all others lie across it. The late rate
 of mu is the largest growth of products of T(lambda) along the orbit of the consensus token, over
 the transversal lambda: a master stability function (Pecora and Carroll, 1998). Without norm, with
@@ -32,7 +28,7 @@ from dynsim.weights import LayerWeights
 __all__ = ["Prediction", "cubic_step", "predict", "transversal_growth"]
 
 #: Layers over which a Lyapunov exponent is averaged, and multiply-adds that it may cost.
-_LAYERS, _WORK = 4000, 4e9
+_LAYERS, _WORK = 2000, 4e9
 #: A share of these layers comes first and is not counted; the rest falls into so many batches.
 _BURN_IN, _BATCHES = 0.1, 20
 #: A consensus token that moves less than this in one or two layers is close to a cycle.
@@ -90,6 +86,9 @@ class Prediction:
     `exponent` is 1 for exponential collapse; 3 where all multipliers vanish because all tokens
     attend to the same ones (DONG's law: log mu triples in every layer); inf where mu is zero after
     one layer; NaN where the multipliers vanish in another way, faster than exponentially.
+
+    `lasts` is False where the prediction holds for a while only: without a norm attention stays
+    uniform as long as mu ||c|| ||M|| is small, and rate * growth >= 1 makes it grow.
     """
 
     rate: float
@@ -97,6 +96,7 @@ class Prediction:
     method: str
     standard_error: float
     exponent: float
+    lasts: bool
     lambda_2: SecondEigenvalue
     transient: Growth | None
 
@@ -109,10 +109,12 @@ class Prediction:
             words = {3.0: "log mu triples in every layer", np.inf: "mu is zero after one layer"}
             law = words.get(self.exponent, "mu falls faster than exponentially")
         else:
-            error = f" ± {self.rate * self.standard_error:.2g}" * (self.standard_error > 0)
+            error = f" ± {self.rate * self.standard_error:.2g}" * (self.standard_error > 1e-12)
             law = f"mu goes by a factor {self.rate:.8g}{error} per layer"
             if abs(self.growth - 1.0) > 1e-9:
                 law += f", {self.relative:.8g} relative to the tokens"
+            if not self.lasts:
+                law += ", for as long as the growing scores stay small"
         before = f"; before, {self.transient}" if self.transient else ""
         return f"near consensus {law} ({self.method}, lambda_2 = {self.lambda_2.value:.8g}){before}"
 
@@ -126,7 +128,7 @@ def predict(dynamics: AttentionDynamics, x0, start: int = 0) -> Prediction:
     Shared weights give multipliers, to the accuracy of an eigenvalue solver: closed forms without
     norm, and with a norm that only scales (eps = 0, no bias) and no skip; else at the fixed point,
     or the cycle of two layers, that the consensus token settles on. Fresh weights, and a consensus
-    token that does not settle, give a Lyapunov exponent: the average over up to 4000 layers of the
+    token that does not settle, give a Lyapunov exponent: the average over up to 2000 layers of the
     growth of deviations, with its standard error by batch means.
 
     A late rate is reached when the largest multiplier has won. Defective multipliers (a window
@@ -143,18 +145,25 @@ def predict(dynamics: AttentionDynamics, x0, start: int = 0) -> Prediction:
     dynamics.check_tokens(x0)
     if dynamics.mlp.active:
         raise ValueError("late rates are predicted for attention alone; leave out the MLP")
+    if dynamics.n_tokens == 1:
+        raise ValueError("one token is always at consensus; give two or more")
     token = x0.reshape(-1, *x0.shape[-2:])[0].mean(axis=0)
     second = lambda_2(dynamics.mask)
+    if np.isnan(second.value):
+        raise FloatingPointError("lambda_2 of the mask did not converge; use a smaller mask")
     modes = np.array([second.value])
     if dynamics.skip:
         modes = transversal_eigenvalues(dynamics.mask)
     rate, growth, error, method = _late_rate(dynamics, token, modes, start)
+    d = x0.shape[-1]
+    steady = rate * growth < 1.0 or dynamics.norm.switches(d).active
     return Prediction(
         rate=rate,
         growth=growth,
         method=method,
         standard_error=error,
-        exponent=1.0 if rate else _exponent(dynamics, x0.shape[-1], start),
+        exponent=1.0 if rate else _exponent(dynamics, d, start),
+        lasts=bool(steady or not dynamics.weights.layer(start, d).M.any()),
         lambda_2=second,
         transient=_walk_growth(dynamics),
     )
@@ -240,8 +249,13 @@ def _multipliers_of_cycle(dynamics, token, modes, length) -> tuple[float, float]
         if np.linalg.norm(step) <= 1e-13 * np.linalg.norm(token):
             across = _round(dynamics, token, modes, length)[1]
             largest = np.abs(np.linalg.eigvals(across)).max()
-            return float(largest ** (1.0 / length)), 1.0
+            return float(largest ** (1.0 / length)), _size_growth(dynamics)
     return None
+
+
+def _size_growth(dynamics) -> float:
+    """The factor per layer of a token's size under an active norm."""
+    return 1.0 if "after" in PLACEMENTS[dynamics.placement] else max(1.0, abs(dynamics.skip))
 
 
 def _round(dynamics, token, modes, length):
@@ -292,7 +306,10 @@ def _lyapunov(dynamics, token, modes, start) -> tuple[float, float, float]:
     with_own = np.append(modes, 1.0)  # the last: deviations within consensus
     logs = transversal_growth(dynamics, token, layers, with_own, start)[:, int(_BURN_IN * layers) :]
     exponents = logs.mean(axis=1)
-    growth = 1.0 if dynamics.norm.switches(len(token)).active else np.exp(exponents[-1])
+    if dynamics.norm.switches(len(token)).active:
+        growth = _size_growth(dynamics)
+    else:
+        growth = np.exp(exponents[-1])
     slowest = int(np.argmax(exponents[:-1]))
     batches = [batch.mean() for batch in np.array_split(logs[slowest], min(_BATCHES, layers))]
     error = np.std(batches, ddof=1) / len(batches) ** 0.5 if len(batches) > 1 else np.inf

@@ -37,9 +37,8 @@ def dobrushin(P) -> np.ndarray:
 
     P = np.asarray(P, np.float64)
     out = np.zeros(P.shape[:-2])
-    if P.shape[-1] > 1:
-        for index in np.ndindex(out.shape):
-            out[index] = pdist(P[index], "cityblock").max() / 2.0
+    for index in np.ndindex(out.shape):
+        out[index] = pdist(P[index], "cityblock").max(initial=0.0) / 2.0
     return out
 
 
@@ -103,7 +102,7 @@ def certificates(
     >>> x0 = dynsim.tokens.gaussian(samples=1, n=4, d=2)
     >>> run = dynsim.simulate(pure, x0, depth=8, record=dynsim.Record(states=1))
     >>> print(certificates(pure, run.states)["Dobrushin"])
-    Dobrushin: mu <= 10^-0.5079 at depth 8 (window = 1)
+    Dobrushin: mu <= 10^-0.5347 at depth 8 (window = 1)
     """
     states = np.asarray(states, np.float64)
     if states.ndim not in (3, 4) or states.shape[-2] != dynamics.n_tokens:
@@ -214,9 +213,7 @@ class _Run:
 
     def require_radius(self) -> None:
         self.require(self.dynamics.layout.has_self_loops, "some token does not attend to itself")
-        self.require(
-            is_quasi_strongly_connected(self.dynamics.mask), "the mask has no center node"
-        )
+        self.require(is_quasi_strongly_connected(self.dynamics.mask), "the mask has no center node")
 
     def require_isometry(self) -> None:
         """Value matrices orthogonal up to a factor, no bias."""
@@ -242,16 +239,13 @@ class _Run:
         return np.where(blocks > 0, blocks * np.where(blocks > 0, log_left, 0.0), 0.0)
 
 
-def _diameters(x: np.ndarray) -> np.ndarray:
-    """The largest distance between two tokens of each sample x, (samples, N, d)."""
+def _log_mu_from_diameter(x: np.ndarray) -> np.ndarray:
+    """log of sqrt((N - 1) / 2) times the largest distance of two tokens: (samples, 1)."""
     from scipy.spatial.distance import pdist
 
-    return np.array([pdist(tokens).max() if len(tokens) > 1 else 0.0 for tokens in x])
-
-
-def _log_mu_of_diameter(n_tokens: int) -> float:
-    """log sqrt((N - 1) / 2): mu is at most this factor times the diameter."""
-    return 0.5 * np.log(max(n_tokens - 1, 1) / 2.0)
+    diameters = np.array([pdist(tokens).max() for tokens in x])
+    with np.errstate(divide="ignore"):  # equal tokens
+        return np.log(diameters * np.sqrt((x.shape[1] - 1) / 2.0))[:, None]
 
 
 # --- without norm ---------------------------------------------------------------------------------
@@ -272,22 +266,19 @@ def _log_value_norms(run: _Run) -> np.ndarray:
     return out
 
 
-def _log_start(run: _Run) -> np.ndarray:
-    with np.errstate(divide="ignore"):
-        return np.log(_diameters(run.states[:, 0]))[:, None] + _log_mu_of_diameter(run.n_tokens)
-
-
 def _wu_theorem_1(run: _Run):
     run.require_plain_attention(NoNorm, "no norm")
     run.require_radius()
     r = max(1, int(run.radius))
     blocks = run.log_blocks(r * run.log_eps, r)
-    return _log_start(run) + blocks + _log_value_norms(run), _eps(run) | {"r": r}, {}
+    logs = _log_mu_from_diameter(run.states[:, 0]) + blocks + _log_value_norms(run)
+    return logs, _eps(run) | {"r": r}, {}
 
 
 def _dobrushin_products(run: _Run):
     run.require_plain_attention(NoNorm, "no norm")
-    logs = _log_start(run) + run.log_products(run.attention) + _log_value_norms(run)
+    start = _log_mu_from_diameter(run.states[:, 0])
+    logs = start + run.log_products(run.attention) + _log_value_norms(run)
     return logs, {"window": run.window}, {}
 
 
@@ -368,7 +359,7 @@ class _Hemisphere:
         at = (np.arange(run.n_samples), self.first)
         self.lowest = self.heights[at].min(axis=1)
         chart = run.states[at] / self.heights[at][..., None]
-        self.log_start = np.log(_diameters(chart))[:, None] + _log_mu_of_diameter(run.n_tokens)
+        self.log_start = _log_mu_from_diameter(chart)
 
     def _follow(self, sample: int, states: np.ndarray) -> None:
         for first in np.flatnonzero(self.run.on_sphere[sample]):

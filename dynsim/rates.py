@@ -107,7 +107,8 @@ class Rate:
     (geometric mean over samples), the power p of t^-p, or the factor by which log mu grows; 1 when
     mu stays and NaN when there is too little to fit. `interval` holds it with 95 %: Student's t
     over samples, widened by `sensitivity`, the largest change of the estimate when the late window
-    starts a quarter or half of its length later, or keeps every other layer only.
+    starts a quarter or half of its length later, or keeps every other layer only. A correction that
+    outlives the run, as 1 / t does, is not in it.
 
     `late` is the window of layers fitted (medians over samples). `errors` are root mean square
     errors of log mu over the held-out last quarter, per model, and `margin` is the runner-up's over
@@ -192,7 +193,7 @@ def _usable(trajectory: Trajectory, relative: bool) -> list[np.ndarray]:
             logs = np.log(trajectory["mu"])
         if relative:
             share = np.exp(logs - np.log(size))
-            logs = logs - np.log(size) - 0.5 * np.log1p(-np.minimum(share, 1 - 1e-15) ** 2)
+            logs = logs - np.log(size) - 0.5 * np.log1p(-(np.minimum(share, 1 - 1e-15) ** 2))
     known = np.isfinite(logs)
     if not exact:
         known &= trajectory["mu"] > _ABOVE_FLOOR * trajectory.floor
@@ -222,9 +223,7 @@ def _choice(errors: dict[str, float]) -> str:
     least = min(errors.values())
     if errors["none"] <= least:
         return "none"
-    return next(
-        name for name in errors if name != "none" and _BETTER * errors[name] <= least
-    )
+    return next(name for name in errors if name != "none" and _BETTER * errors[name] <= least)
 
 
 def _late(y: np.ndarray, start: float) -> tuple[np.ndarray, np.ndarray]:

@@ -186,11 +186,13 @@ class _Run:
         one ends at each depth in turn.
         """
         out = np.zeros((self.n_samples, self.depth + 1))
-        for t in range(self.depth):
-            begun = t - t % self.window
-            product = matrices(t) if t == begun else matrices(t) @ product
-            rounding = _ROUNDING * self.n_tokens * (t - begun + 1)
-            out[:, t + 1] = out[:, begun] + np.log(np.minimum(dobrushin(product) + rounding, 1.0))
+        for begun in range(0, self.depth, self.window):
+            whole = np.eye(self.n_tokens)
+            for t in range(begun, min(begun + self.window, self.depth)):
+                whole = matrices(t) @ whole
+                rounding = _ROUNDING * self.n_tokens * (t - begun + 1)
+                contraction = np.minimum(dobrushin(whole) + rounding, 1.0)
+                out[:, t + 1] = out[:, begun] + np.log(contraction)
         return out
 
     # hypotheses

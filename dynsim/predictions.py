@@ -3,12 +3,13 @@
 At consensus, X = 1 c, attention is the uniform walk P on the mask whatever the scores, and its
 derivative multiplies a constant and vanishes. So a small deviation obeys, for every placement of
 the norm and any number of heads, Z' = Z S + P Z G: S the skip connection and G = W_V (summed over
-heads), both with the derivatives of the norms at the consensus token. On an eigenvector of P with eigenvalue lambda that is the d x d matrix
-T(lambda) = S + lambda G; lambda = 1 moves consensus itself, all others lie across it. The late rate
-of mu is the largest growth of products of T(lambda) along the orbit of the consensus token, over
-the transversal lambda: a master stability function (Pecora and Carroll, 1998). Without norm, with
-shared W_V, it is max |skip + lambda_i w_j| over eigenvalues w_j of W_V; with a norm that only
-scales and no skip |lambda_2 w_2 / w_1|.
+heads), both with the derivatives of the norms at the consensus token. On an eigenvector of P with
+eigenvalue lambda that is the d x d matrix T(lambda) = S + lambda G; lambda = 1 moves consensus
+itself, all others lie across it. The late rate of mu is the largest growth of products of T(lambda)
+along the orbit of the consensus token, over the transversal lambda: a master stability function
+(Pecora and Carroll, Phys. Rev. Lett. 80 (1998) 2109). Without norm, with shared W_V, it is
+max |skip + lambda_i w_j| over eigenvalues w_j of W_V; with a norm that only scales and no skip
+|lambda_2 w_2 / w_1|.
 """
 
 from __future__ import annotations
@@ -272,7 +273,7 @@ def _round(dynamics, token, modes, length):
 
 
 def transversal_growth(dynamics, token, layers: int, modes=None, start: int = 0) -> np.ndarray:
-    """Growth in each layer of a generic deviation across consensus: log of factors, (modes, layers).
+    """log of the growth of a generic deviation across consensus in each layer: (modes, layers).
 
     Products of T(lambda) along the orbit of the consensus token, applied to a fixed random vector.
     `modes` are eigenvalues lambda of the walk, by default lambda_2 alone. In the linear regime, and

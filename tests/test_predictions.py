@@ -1,6 +1,6 @@
 """Predicted late rates against Jacobians, simulations, closed forms and high precision."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -238,7 +238,7 @@ def test_the_cubic_law_with_its_coefficient():
     dynamics = dynsim.AttentionDynamics(masks.complete(5), dynsim.weights.Fixed(M, W_V))
     exact = exact_deviation(x0, M, W_V, 6, 800)
     assert exact[-1][0] < -600 * np.log(10)
-    for (log_s, shape, token), (after, next_shape, _) in zip(exact, exact[1:], strict=False):
+    for (log_s, shape, token), (after, next_shape, _) in pairwise(exact):
         coefficient, shaped = cubic_step(dynamics, shape, token)
         tolerance = max(20 * np.exp(log_s), 1e-11 * abs(after))
         assert abs(3 * log_s + coefficient - after) < tolerance

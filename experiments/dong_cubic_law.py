@@ -19,7 +19,7 @@ PAPER = (
 )
 
 SETTINGS = {
-    "smoke": {"tokens": 6, "dim": 3, "samples": 3, "depth": 11},
+    "smoke": {"tokens": 6, "dim": 3, "samples": 3, "depth": 12},
     "default": {"tokens": 64, "dim": 32, "samples": 8, "depth": 12},
     "paper": {"tokens": 128, "dim": 768, "samples": 8, "depth": 12},
 }
@@ -87,8 +87,8 @@ def claim(data) -> Verdict:
     lowest = float(data["log_s"][:, -1].max() / np.log(10.0))
     exponent = data["exponent"]
     return Verdict(
-        statement="log s' = 3 log s + log ||Z M (Z^T Z / N) W_V||_F to 1e-6 wherever s < 1e-8, down "
-        "to at least 10^-100000, and the fitted exponent is 3",
+        statement="log s' = 3 log s + log ||Z M (Z^T Z / N) W_V||_F to 1e-6 wherever s < 1e-8, "
+        "down to at least 10^-100000, and the fitted exponent is 3",
         paper="Theorem 2.2: the power 3^L; its constant is an upper bound",
         measured={
             "largest error of log mu": float(f"{error.max():.2g}"),

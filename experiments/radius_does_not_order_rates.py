@@ -69,8 +69,12 @@ def draw(data) -> Figure:
     depth = np.arange(data["fall"].shape[-1])
     for m, (name, style) in enumerate(zip(MASKS, plots.STYLES, strict=False)):
         label = f"{name} (r = {data['radius'][m]:.0f})"
-        look = style | {"markevery": (0.03 + 0.03 * m, 0.2), "markersize": 5, "linewidth": 1.5}
-        left.plot(depth[1:], np.median(data["fall"][m], axis=0)[1:], label=label, **look)
+        middle = np.median(data["fall"][m], axis=0)
+        if np.isfinite(middle[1:]).all():
+            look = style | {"markevery": (0.03 + 0.03 * m, 0.2), "markersize": 5}
+            left.plot(depth[1:], middle[1:], label=label, **look)
+        else:  # the complete mask
+            left.plot([], [], label=f"{label}: 0 after one layer", **style)
         point = {"color": style["color"], "marker": style["marker"], "linestyle": "none"}
         right.plot(data["radius"][m], 1.0 - data["rate"][m], markersize=9, **point)
         right.plot(
@@ -79,8 +83,8 @@ def draw(data) -> Figure:
     left.set(xscale="log", xlabel="depth (layers)", ylabel="log10 of mu / mu at depth 0",
              ylim=(-20.0, 1.0), title="distance to consensus")  # fmt: skip
     right.set(xscale="log", yscale="log", xlabel="radius r of the mask",
-              ylabel="1 - factor per layer", title="late decay: fitted (full), 1 - |lambda_2| (open)",
-              )  # fmt: skip
+              ylabel="1 - factor per layer",
+              title="late decay: fitted (full), 1 - |lambda_2| (open)")  # fmt: skip
     for axes in (left, right):
         axes.grid(True, color="0.92", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)

@@ -21,7 +21,7 @@ PAPER = (
 )
 
 SETTINGS = {
-    "smoke": {"tokens": 24, "dim": 4, "samples": 2, "depth": 600},
+    "smoke": {"tokens": 24, "dim": 4, "samples": 2, "depth": 400},
     "default": {"tokens": 128, "dim": 8, "samples": 4, "depth": 10_000},
     "paper": {"tokens": 128, "dim": 768, "samples": 32, "depth": 20_000},
 }

@@ -89,8 +89,7 @@ def test_the_largest_transversal_eigenvalue_is_lambda_2(n, seed, density):
 
 # --- shared weights: measured = predicted to 1e-6 -------------------------------------------------
 
-# Rates near 1 are followed for long enough in float64. Faster ones need the log-scale engine: for
-# these, and for a Jordan block of the walk, repeat with engine="logscale".
+# Rates near 1 are followed for long enough in float64; faster ones by the log-scale engine, below.
 SLOW = {
     "local": masks.local(16),
     "ring": masks.ring(24),
@@ -157,6 +156,22 @@ def test_a_rotating_consensus_keeps_lambda_2_without_settling():
     assert found.method == "Lyapunov"
     run = simulate(skipped, near_consensus(12, 2), 300, record=NOTHING)
     assert late_factor(run, 200, 300) == pytest.approx(found.rate, abs=1e-6)
+
+
+@pytest.mark.parametrize("mask", [masks.causal(6), masks.sinks(8)], ids=["causal", "sinks"])
+@pytest.mark.parametrize(
+    ("norm", "placement", "skip"),
+    [(norms.NoNorm(), "post", 0.0), (norms.Unit(), "post", 0.5), (norms.Unit(), "pre", 0.5),
+     (BIASED, "post", 0.0), (BIASED, "post", 0.5)],
+)  # fmt: skip
+def test_fast_rates_far_below_the_floor(mask, norm, placement, skip):
+    pytest.importorskip("dynsim.engines.logscale")
+    network = Weights(Gaussian(0.5), Orthogonal(), shared=True, seed=3)
+    dynamics = dynsim.AttentionDynamics(mask, network, norm, placement, skip)
+    x0 = near_consensus(dynamics.n_tokens, 3)
+    run = simulate(dynamics, x0, 300, engine="logscale", record=NOTHING)
+    measured = 10.0 ** ((run["log10_mu"][0, 300] - run["log10_mu"][0, 200]) / 100)
+    assert measured == pytest.approx(predict(dynamics, x0).rate, abs=1e-6)
 
 
 # --- fresh weights --------------------------------------------------------------------------------

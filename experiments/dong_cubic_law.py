@@ -69,8 +69,8 @@ def draw(data) -> Figure:
     left.plot(depth[1:], scale * 3.0 ** depth[1:], color="0.4", linewidth=0.8, label="slope 3^L")
     left.set(yscale="log", xlabel="layer", ylabel="-log10 of mu", title="mu = 10^(-y)")
     left.legend(frameon=False)
-    error = np.abs(data["predicted"] - data["log_s"])
-    right.plot(depth, np.max(error, axis=0), **one)
+    error = np.abs(data["predicted"] - data["log_s"]).max(axis=0)
+    right.plot(depth[error > 0], error[error > 0], **one)  # 0: no error that float64 can show
     right.axhline(TOLERANCE, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)))
     right.set(yscale="log", xlabel="layer", ylabel="|log mu, predicted - measured|",
               title="error of the law, worst sample")  # fmt: skip

@@ -39,10 +39,11 @@ DEFECTIVE = list(MASKS).index("uni-directional window 1")
 
 
 def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
-    """Facts of every mask, log10 of mu / mu_0 (mask, sample, depth), and the fitted rates."""
+    """Facts of every mask, log10 of mu / mu_0 (mask, sample, depth), and fitted rates."""
     n, depth = settings["tokens"], settings["depth"]
     x0 = tokens.gaussian(settings["samples"], n, settings["dim"], seed)
-    fall = np.empty((len(MASKS), settings["samples"], depth + 1))
+    kept = np.union1d(np.geomspace(1, depth, 300).astype(int), [0, n, 128])
+    fall = np.empty((len(MASKS), settings["samples"], len(kept)))
     columns = ("radius", "lambda_2", "rate", "rate_low", "rate_high", "growth", "growth_power")
     table = {name: np.full(len(MASKS), np.nan) for name in columns}
     for m, mask in enumerate(MASKS.values()):
@@ -57,22 +58,21 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
                *rate.interval, growth.factor, growth.power)  # fmt: skip
         for name, value in zip(columns, row, strict=True):
             table[name][m] = value
-        fall[m] = run["log10_mu"] - run["log10_mu"][:, :1]
+        fall[m] = (run["log10_mu"] - run["log10_mu"][:, :1])[:, kept]
         progress((m + 1) / len(MASKS))
-    return {**table, "fall": fall}
+    return {**table, "depth": kept, "fall": fall}
 
 
 def draw(data) -> Figure:
     """Left: mu against depth. Right: the decay per layer against the radius."""
     figure = Figure(figsize=(11.0, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
-    depth = np.arange(data["fall"].shape[-1])
     for m, (name, style) in enumerate(zip(MASKS, plots.STYLES, strict=False)):
         label = f"{name} (r = {data['radius'][m]:.0f})"
         middle = np.median(data["fall"][m], axis=0)
         if np.isfinite(middle[1:]).all():
             look = style | {"markevery": (0.03 + 0.03 * m, 0.2), "markersize": 5}
-            left.plot(depth[1:], middle[1:], label=label, **look)
+            left.plot(data["depth"][1:], middle[1:], label=label, **look)
         else:  # the complete mask
             left.plot([], [], label=f"{label}: 0 after one layer", **style)
         point = {"color": style["color"], "marker": style["marker"], "linestyle": "none"}
@@ -96,18 +96,17 @@ def draw(data) -> Figure:
 def claim(data) -> Verdict:
     """The largest radius has a faster late rate than smaller ones; fitted rates are lambda_2."""
     n = data["radius"][DEFECTIVE] + 1
-    at = {"N": int(n), "128": 128}
+    at = {
+        f"mu / mu_0 at depth {t}": np.searchsorted(data["depth"], t) for t in sorted({int(n), 128})
+    }
     table = {
         name: {
             "radius": int(data["radius"][m]),
-            "lambda_2": float(f"{data['lambda_2'][m]:.7g}"),
-            "fitted rate": float(f"{data['rate'][m]:.7g}"),
+            "lambda_2": f"{data['lambda_2'][m]:.7g}",
+            "fitted rate": f"{data['rate'][m]:.7g}" if np.isfinite(data["rate"][m]) else "none",
             "transient growth": f"{data['growth'][m]:.3g} at layer {data['growth_power'][m]:.0f}",
         }
-        | {
-            f"mu_{label} / mu_0": f"10^{np.median(data['fall'][m, :, t]):.3g}"
-            for label, t in at.items()
-        }
+        | {label: _power_of_ten(np.median(data["fall"][m, :, k])) for label, k in at.items()}
         for m, name in enumerate(MASKS)
     }
     simple = np.isfinite(data["rate"]) & (data["lambda_2"] > 0)
@@ -125,3 +124,7 @@ def claim(data) -> Verdict:
         "stays above the float64 floor for six layers",
         reproduced=bool(simple.sum() >= 3 and agree.all() and order and faster),
     )
+
+
+def _power_of_ten(exponent: float) -> str:
+    return f"10^{exponent:.3g}" if np.isfinite(exponent) else "0"

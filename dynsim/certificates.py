@@ -49,7 +49,8 @@ def dobrushin(P) -> np.ndarray:
 class Certificate:
     """One bound: `log10_bound`, (samples, T+1), is NaN for samples to which it does not apply.
 
-    `reasons` says why it does not, by sample; `constants` are what the bound was computed from.
+    `reasons` says why it does not, by sample; `constants` are what the bound was computed from, one
+    number or one per sample.
     """
 
     name: str
@@ -66,10 +67,13 @@ class Certificate:
     def __str__(self) -> str:
         parts = []
         if self.applies.any():
-            last = self.log10_bound[self.applies, -1]
-            constants = ", ".join(f"{name} = {value:.4g}" for name, value in self.constants.items())
-            depth = self.log10_bound.shape[1] - 1
-            parts.append(f"mu <= 10^{np.median(last):.4g} at depth {depth} ({constants})")
+            samples, depths = self.log10_bound.shape
+            last = np.median(self.log10_bound[self.applies, -1])
+            constants = ", ".join(
+                f"{name} = {np.median(np.broadcast_to(value, samples)[self.applies]):.4g}"
+                for name, value in self.constants.items()
+            )
+            parts.append(f"mu <= 10^{last:.4g} at depth {depths - 1} ({constants})")
         if self.reasons:
             sample, reason = next(iter(self.reasons.items()))
             if len(self.reasons) == len(self.log10_bound) and len(set(self.reasons.values())) == 1:
@@ -95,7 +99,8 @@ def certificates(
     `states` are tokens at depths 0..T, (samples, T+1, N, d) or (T+1, N, d), as a trajectory
     recorded with ``Record(states=1)`` has them; `start` is the number of the first layer. `window`
     is how many layers the products of attention matrices span, by default the radius of the mask
-    (the longer, the sharper; 1 where there is no radius).
+    (the longer, the sharper; 1 where there is no radius). What a bound says is about exact
+    arithmetic: measured mu may exceed it by its floating-point floor.
 
     >>> import dynsim
     >>> pure = AttentionDynamics(dynsim.masks.causal(4), dynsim.weights.Identity())
@@ -144,7 +149,7 @@ class _Run:
         self.n_samples, self.depth = states.shape[0], states.shape[1] - 1
         self.n_tokens, self.dim = states.shape[2:]
         self.radius = radius(dynamics.mask)
-        self.window = window or int(max(1, self.radius if np.isfinite(self.radius) else 1))
+        self.window = window or (int(self.radius) if np.isfinite(self.radius) else 1)
 
     def attention(self, t: int) -> np.ndarray:
         """Of every sample in layer t: (samples, N, N)."""
@@ -174,10 +179,13 @@ class _Run:
         return np.all(np.abs(np.linalg.norm(self.states, axis=-1) - 1.0) <= 1e-12, axis=-1)
 
     @cached_property
+    def hemisphere(self) -> _Hemisphere:
+        return _Hemisphere(self)
+
+    @cached_property
     def cosines(self) -> np.ndarray:
         """The smallest cosine of two tokens at every depth: (samples, T+1)."""
-        directions = self.states / np.linalg.norm(self.states, axis=-1, keepdims=True)
-        return (directions @ directions.swapaxes(-1, -2)).min(axis=(-2, -1))
+        return _cosines(self.states).min(axis=(-2, -1))
 
     def log_products(self, matrices) -> np.ndarray:
         """log of the product of Dobrushin coefficients of windows of layers: (samples, T+1).
@@ -241,6 +249,12 @@ class _Run:
         return np.where(blocks > 0, blocks * np.where(blocks > 0, log_left, 0.0), 0.0)
 
 
+def _cosines(x: np.ndarray) -> np.ndarray:
+    """Of all pairs of tokens x, (..., N, d): (..., N, N)."""
+    directions = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    return directions @ directions.swapaxes(-1, -2)
+
+
 def _log_mu_from_diameter(x: np.ndarray) -> np.ndarray:
     """log of sqrt((N - 1) / 2) times the largest distance of two tokens: (samples, 1)."""
     from scipy.spatial.distance import pdist
@@ -271,7 +285,7 @@ def _log_value_norms(run: _Run) -> np.ndarray:
 def _wu_theorem_1(run: _Run):
     run.require_plain_attention(NoNorm, "no norm")
     run.require_radius()
-    r = max(1, int(run.radius))
+    r = int(run.radius)
     blocks = run.log_blocks(r * run.log_eps, r)
     logs = _log_mu_from_diameter(run.states[:, 0]) + blocks + _log_value_norms(run)
     return logs, _eps(run) | {"r": r}, {}
@@ -285,7 +299,7 @@ def _dobrushin_products(run: _Run):
 
 
 def _eps(run: _Run) -> dict:
-    return {"eps": float(np.exp(np.median(run.log_eps[:, -1])))}
+    return {"eps": np.exp(run.log_eps[:, -1])}
 
 
 # --- with unit norm and orthogonal W_V ------------------------------------------------------------
@@ -309,8 +323,7 @@ def _by_cosines(run: _Run, r: int, centers: int):
     apart = 1.0 - np.take_along_axis(run.cosines, first[:, None], axis=1) + _ROUNDING * run.dim
     log_gain = np.log(centers) + 2 * r * run.log_eps
     logs = 0.5 * (np.log((run.n_tokens - 1) * apart) + run.log_blocks(log_gain, r, first))
-    constants = _eps(run) | {"r": r, "first layer": int(np.median(first))}
-    return _from(first, logs, run), constants, reasons
+    return _from(first, logs, run), _eps(run) | {"r": r, "first layer": first}, reasons
 
 
 def _from(first: np.ndarray, logs: np.ndarray, run: _Run) -> np.ndarray:
@@ -319,8 +332,7 @@ def _from(first: np.ndarray, logs: np.ndarray, run: _Run) -> np.ndarray:
 
 
 def _negative_pair(x: np.ndarray) -> str:
-    directions = x / np.linalg.norm(x, axis=-1, keepdims=True)
-    cosines = directions @ directions.T
+    cosines = _cosines(x)
     i, j = sorted(int(k) for k in np.unravel_index(np.argmin(cosines), cosines.shape))
     return f"tokens {i} and {j} have negative cosine, {cosines[i, j]:.3g}, to the end"
 
@@ -401,18 +413,18 @@ def _pole(x: np.ndarray) -> np.ndarray | None:
 
 
 def _hemisphere(run: _Run):
-    found = _Hemisphere(run)
+    found = run.hemisphere
     r = int(run.radius)
     log_gain = r * (run.log_eps + np.log(found.lowest)[:, None])
     logs = found.log_start + run.log_blocks(log_gain, r, found.first)
-    constants = {"h": float(np.median(found.lowest)), "first layer": int(np.median(found.first))}
+    constants = {"h": found.lowest, "first layer": found.first}
     return _from(found.first, logs, run), _eps(run) | {"r": r} | constants, found.reasons
 
 
 def _hemisphere_products(run: _Run):
-    found = _Hemisphere(run)
+    found = run.hemisphere
     logs = found.log_start + run.log_products(found.attention)
-    constants = {"window": run.window, "first layer": int(np.median(found.first))}
+    constants = {"window": run.window, "first layer": found.first}
     return _from(found.first, logs, run), constants, found.reasons
 
 

@@ -35,7 +35,7 @@ _BURN_IN, _BATCHES = 0.1, 20
 #: A consensus token that moves less than this in one or two layers is close to a cycle.
 _CYCLE = 1e-3
 #: Tokens up to which the transient growth of the walk is part of a prediction.
-_GROWTH_LIMIT = 256
+_GROWTH_LIMIT = 128
 
 
 class _Consensus(NamedTuple):

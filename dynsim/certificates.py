@@ -33,13 +33,10 @@ def dobrushin(P) -> np.ndarray:
     >>> float(dobrushin([[0.5, 0.5], [0.25, 0.75]]))
     0.25
     """
-    from scipy.spatial.distance import pdist
-
     P = np.asarray(P, np.float64)
-    out = np.zeros(P.shape[:-2])
-    for index in np.ndindex(out.shape):
-        out[index] = pdist(P[index], "cityblock").max(initial=0.0) / 2.0
-    return out
+    rows = range(P.shape[-2])  # one at a time: no (N, N, N) array
+    apart = [np.abs(P[..., i:, :] - P[..., i : i + 1, :]).sum(axis=-1).max(axis=-1) for i in rows]
+    return np.max(apart, axis=0) / 2.0
 
 
 # --- the results ----------------------------------------------------------------------------------

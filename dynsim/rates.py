@@ -105,7 +105,7 @@ class Rate:
 
     `kind` is exponential, algebraic, doubly exponential or none. `value` is the factor per layer
     (geometric mean over samples), the power p of t^-p, or the factor by which log mu grows; 1 when
-    mu stays and NaN when there is too little to fit. `interval` holds it with 95 %: Student's t
+    mu stays and None when there is too little to fit. `interval` holds it with 95 %: Student's t
     over samples, widened by `sensitivity`, the largest change of the estimate when the late window
     starts a quarter or half of its length later, or keeps every other layer only. A correction that
     outlives the run, as 1 / t does, is not in it.
@@ -118,12 +118,12 @@ class Rate:
 
     kind: str
     sentence: str
-    value: float = np.nan
-    standard_error: float = np.nan
-    sensitivity: float = np.nan
-    interval: tuple[float, float] = (np.nan, np.nan)
+    value: float | None = None
+    standard_error: float | None = None
+    sensitivity: float | None = None
+    interval: tuple[float, float] | None = None
     late: tuple[int, int] | None = None
-    margin: float = np.nan
+    margin: float | None = None
     errors: dict[str, float] = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
     values: tuple[float, ...] = ()
@@ -201,20 +201,17 @@ def _usable(trajectory: Trajectory, relative: bool) -> list[np.ndarray]:
     return [row[1 : stop + 1] for row, stop in zip(logs, stops, strict=True)]
 
 
-def _held_out(n: int) -> int:
-    return max(2, n // 4)
-
-
 def _errors(y: np.ndarray, start: float) -> list[float]:
     """Root mean square error of every model over the held-out end."""
     t = np.arange(1.0, len(y) + 1)
-    first, cut = int(start * len(y)), len(y) - _held_out(len(y))
+    first, cut = int(start * len(y)), len(y) - max(2, len(y) // 4)
     if cut - first < 3:
         return [np.inf] * len(MODELS)
     found = []
-    for model in MODELS.values():
-        _, forecast = model.fit(t[first:cut], y[first:cut])
-        found.append(float(np.sqrt(np.mean((forecast(t[cut:]) - y[cut:]) ** 2))))
+    with np.errstate(over="ignore"):  # a doubly exponential forecast may leave float64: inf
+        for model in MODELS.values():
+            _, forecast = model.fit(t[first:cut], y[first:cut])
+            found.append(float(np.sqrt(np.mean((forecast(t[cut:]) - y[cut:]) ** 2))))
     return found
 
 

@@ -29,14 +29,14 @@ TOLERANCE = 1e-6
 
 
 def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
-    """log s and what the law predicts for it, (samples, depth + 1), and the fitted exponents."""
+    """log s at depths 0..T, what the law predicts for it from depth 2 on, and the exponent."""
     n, d, depth = settings["tokens"], settings["dim"], settings["depth"]
     network = weights.Weights(weights.Gaussian(), weights.Orthogonal(), seed=seed)
     dynamics = dynsim.AttentionDynamics(masks.complete(n), network)
     x0 = tokens.gaussian(settings["samples"], n, d, seed) / d**0.5
     record = dynsim.Record(measures=())
-    log_s = np.full((settings["samples"], depth + 1), np.nan)
-    predicted = np.full_like(log_s, np.nan)
+    log_s = np.empty((settings["samples"], depth + 1))
+    predicted = np.empty((settings["samples"], depth - 1))
     state = x0
     for t in range(depth):  # one layer at a time: the shape Z of every depth is needed
         run = dynsim.simulate(dynamics, state, 1, engine="logscale", start=t, record=record)
@@ -44,7 +44,7 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
         if t:
             for sample, (z, c) in enumerate(zip(state.shape, state.center, strict=True)):
                 coefficient, _ = predictions.cubic_step(dynamics, z, c, t)
-                predicted[sample, t + 1] = 3.0 * log_s[sample, t] + coefficient
+                predicted[sample, t - 1] = 3.0 * log_s[sample, t] + coefficient
         state = run.state
         progress((t + 1) / depth)
     whole = dynsim.simulate(dynamics, x0, depth, engine="logscale", record=record)
@@ -63,14 +63,14 @@ def draw(data) -> Figure:
     for sample, (line, law) in enumerate(zip(decades, predicted, strict=True)):
         label = (None, None) if sample else ("measured", "3 log s + log ||Z M Zᵀ Z W_V / N||")
         left.plot(depth[1:], line[1:], markersize=4, label=label[0], **one)
-        left.plot(depth, law, markersize=9, fillstyle="none", label=label[1],
+        left.plot(depth[2:], law, markersize=9, fillstyle="none", label=label[1],
                   **{**two, "linestyle": "none"})  # fmt: skip
     scale = decades[:, -1].min() / 3.0 ** depth[-1]
     left.plot(depth[1:], scale * 3.0 ** depth[1:], color="0.4", linewidth=0.8, label="slope 3^L")
     left.set(yscale="log", xlabel="layer", ylabel="-log10 of mu", title="mu = 10^(-y)")
     left.legend(frameon=False)
-    error = np.abs(data["predicted"] - data["log_s"]).max(axis=0)
-    right.plot(depth[error > 0], error[error > 0], **one)  # 0: no error that float64 can show
+    error = np.abs(data["predicted"] - data["log_s"][:, 2:]).max(axis=0)
+    right.plot(depth[2:][error > 0], error[error > 0], **one)  # 0: no error that float64 can show
     right.axhline(TOLERANCE, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)))
     right.set(yscale="log", xlabel="layer", ylabel="|log mu, predicted - measured|",
               title="error of the law, worst sample")  # fmt: skip
@@ -82,8 +82,8 @@ def draw(data) -> Figure:
 
 def claim(data) -> Verdict:
     """The law with its coefficient holds to 1e-6 in log mu once s < 1e-8, down to 10^-100000."""
-    judged = (data["log_s"][:, :-1] < SMALL) & np.isfinite(data["predicted"][:, 1:])
-    error = np.abs(data["predicted"] - data["log_s"])[:, 1:][judged]
+    judged = data["log_s"][:, 1:-1] < SMALL
+    error = np.abs(data["predicted"] - data["log_s"][:, 2:])[judged]
     lowest = float(data["log_s"][:, -1].max() / np.log(10.0))
     exponent = data["exponent"]
     return Verdict(

@@ -55,7 +55,8 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
         rate = dynsim.collapse_rate(run)
         fitted = (0.0, 0.0, 0.0) if rate.value is None else (rate.value, *rate.interval)
         growth = nonnormal.transient_growth(nonnormal.deviation_walk(graph))
-        row = (connectivity.radius(graph), connectivity.lambda_2(graph).value, *fitted, growth.factor, growth.power)  # fmt: skip
+        second = connectivity.lambda_2(graph).value
+        row = (connectivity.radius(graph), second, *fitted, growth.factor, growth.power)
         for name, value in zip(columns, row, strict=True):
             table[name][m] = value
         fall[m] = (run["log10_mu"] - run["log10_mu"][:, :1])[:, kept]

@@ -224,7 +224,7 @@ def mean_cosine(z, unit):
 
 
 def _over_pairs(x, reduce, combine):
-    """combine over blocks of rows of reduce(cosines of the block with all later tokens)."""
+    """combine over blocks of rows of reduce(cosines of the block with tokens, where later)."""
     directions = _directions(_scaled(x)[0])
     n = directions.shape[-2]
     if n == 1:
@@ -234,21 +234,26 @@ def _over_pairs(x, reduce, combine):
         block = directions[..., start : start + 256, :]
         cosines = np.clip(block @ np.swapaxes(directions[..., start:, :], -1, -2), -1.0, 1.0)
         rows, columns = cosines.shape[-2:]
-        found.append(reduce(cosines[..., np.arange(columns) > np.arange(rows)[:, None]]))
+        later = np.arange(columns) > np.arange(rows)[:, None]
+        found.append(reduce(cosines, later))
     return combine(np.stack(found), axis=0)
+
+
+def _sum_of_sizes(cosines, where):
+    return np.sum(np.abs(cosines), axis=(-2, -1), where=where)
 
 
 def mean_abs_cosine(x):
     """Mean |cosine| over pairs (WU, arXiv 2405.18781, Fig. 4). O(N^2 d)."""
     n = np.shape(x)[-2]
     pairs = max(1, n * (n - 1) // 2)
-    total = _over_pairs(x, lambda cosines: np.sum(np.abs(cosines), axis=-1), np.sum)
+    total = _over_pairs(x, _sum_of_sizes, np.sum)
     return total / pairs
 
 
 def min_cosine(x):
     """Smallest cosine over pairs: phi of WU's Theorem 2 and Corollary 1. O(N^2 d)."""
-    return _over_pairs(x, lambda cosines: np.min(cosines, axis=-1), np.min)
+    return _over_pairs(x, lambda cosines, _: np.min(cosines, axis=(-2, -1)), np.min)
 
 
 @_of_scaled

@@ -34,6 +34,8 @@ _COSTLY_WORK = 5e7
 _LEAST_RECORDS = 16
 #: Above this many tokens, measures over all pairs are recorded only when asked for by name.
 _PAIRS_LIMIT = 2048
+#: The one measure that needs attention: it comes with the first layer that an engine advances.
+_ENTROPY = "attention_entropy"
 
 
 class Overflow(FloatingPointError):
@@ -246,15 +248,20 @@ class _Run:
         t, x = self._at
         limit = min(t + self.chunk, self.depth)
         stop = min(limit, self.marks[bisect_right(self.marks, t)])
+        wanted = _ENTROPY in self.costly and t in self.costly_depths
         begun = time.perf_counter()
-        after, observed = self.engine.advance(x, self.start + t, self.start + stop)
+        after, observed, entropy = self.engine.advance(
+            x, self.start + t, self.start + stop, entropy=wanted
+        )
+        if wanted:
+            self.measures[_ENTROPY][:, t] = entropy
         fitting = int((stop - t) * _CHUNK_SECONDS / max(time.perf_counter() - begun, 1e-9))
         self.chunk = max(1, min(fitting, 8 * self.chunk, self.most))
         lost = np.argwhere(~np.isfinite(observed[CHEAP.index("frobenius_norm")]).T)
         if len(lost):
             layers, sample = (int(v) for v in lost[0])
             if layers:
-                x, observed = self.engine.advance(x, self.start + t, self.start + t + layers)
+                x, observed, _ = self.engine.advance(x, self.start + t, self.start + t + layers)
                 self._keep(t + layers, x, observed)
             raise Overflow(self._what_was_lost(x[sample], sample))
         self._keep(stop, after, observed)
@@ -291,9 +298,7 @@ class _Run:
         for name in self.costly:
             measure = MEASURES[name]
             if measure.needs == "attention":
-                if self.start + self.t == self.dynamics.weights.n_layers:
-                    continue  # the last state meets no further attention
-                values = self.engine.attention_entropy(self.x, self.start + self.t)
+                continue  # the next layer tells
             elif measure.needs == "singular values":
                 sigma = measures_room.singular_values(self.x) if sigma is None else sigma
                 values = measure.function.formula(sigma)
@@ -304,6 +309,10 @@ class _Run:
     def trajectory(self, provenance: dict) -> Trajectory:
         if self.t not in self.costly_depths:  # ended early: the last state is measured all the same
             self._record_costly()
+        layer = self.start + self.t
+        if _ENTROPY in self.costly and layer != self.dynamics.weights.n_layers:
+            entropy = self.engine.advance(self.x, layer, layer + 1, entropy=True)[2]
+            self.measures[_ENTROPY][:, self.t] = entropy
         if self.state_depths:
             self.states[self.t] = self.x.copy()
         shape = (len(self.x), 0, *self.x.shape[1:])

@@ -1,13 +1,12 @@
 """Engines: how a simulation is carried out. The definition is `AttentionDynamics.step`.
 
-An engine is made for one dynamics and a number of threads and has two methods:
+An engine is made for one dynamics and a number of threads and has one method:
 
-    advance(x, start, stop) -> (x_stop, observed)
+    advance(x, start, stop, entropy=False) -> (x_stop, observed, entropies)
         Layers start .. stop - 1 applied to x (samples, N, d), which is not modified. `observed`
         is (len(measures.CHEAP), samples, stop - start), the cheap measures after each layer; NaN
-        where a sample is not finite.
-    attention_entropy(x, t) -> (samples,)
-        Mean entropy of the attention rows of layer t on x, in nats.
+        where a sample is not finite. `entropies` (samples,) are the mean entropies of the attention
+        rows of the first of these layers, in nats; None unless asked for.
 
 It may have `device`, where it runs, and `packages`, whose versions belong to the provenance.
 """

@@ -32,30 +32,30 @@ class CompiledEngine:
         self._carriers = {}
         self._scratch = Scratch()
 
-    def advance(self, x, start, stop):
+    def advance(self, x, start, stop, entropy=False):
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
             if not self.dynamics.mlp.active:
-                return self._attention(x, start, stop)[:2]
-            seen = []
+                return self._attention(x, start, stop, entropy)
+            seen, entropies = [], None
             for t in range(start, stop):
-                x = self.dynamics.feed_forward(self._attention(x, t, t + 1)[0], t)
+                x, _, found = self._attention(x, t, t + 1, entropy and t == start)
+                x = self.dynamics.feed_forward(x, t)
                 seen.append(observe(x))
-            return x, np.stack(seen, axis=-1)
+                entropies = found if t == start else entropies
+            return x, np.stack(seen, axis=-1), entropies
 
-    def attention_entropy(self, x, t):
-        with np.errstate(all="ignore"):
-            return self._attention(x, t, t + 1, entropy=True)[2]
-
-    def _attention(self, x, start, stop, entropy=False):
-        """Attention's part of the layers: (x, measures (5, samples, layers), entropy)."""
+    def _attention(self, x, start, stop, entropy):
+        """Attention's part of the layers, as `advance`."""
         samples, n, d = x.shape
         layer_work = samples * d * (self.dynamics.layout.n_edges + n * d)
         workers = 1 if layer_work * (stop - start) < _THREAD_WORK else self.threads
-        seen, entropies = [], None
+        seen, entropies = [], []
         for carrier, layers in self._carried(x, start, stop):
-            x, observed, entropies = carrier.advance(x, layers, workers, self._every, entropy)
+            wanted = entropy and not seen
+            x, observed, found = carrier.advance(x, layers, workers, self._every, wanted)
             seen.append(observed)
-        return x, np.concatenate(seen, axis=2), entropies
+            entropies.append(found)
+        return x, np.concatenate(seen, axis=2), entropies[0]
 
     def _carried(self, x, start, stop):
         """(carrier, number of layers) for all layers: one, unless the shapes of weights change."""

@@ -16,11 +16,9 @@ from dynsim.kernels.simd import (
     absolute,
     at,
     compact,
-    dots,
     element,
     exp,
     fma,
-    gather,
     largest,
     load,
     maximum,
@@ -29,12 +27,12 @@ from dynsim.kernels.simd import (
     splat,
     spread,
     store,
-    tile,
     total,
     transpose,
     width,
     within,
 )
+from dynsim.kernels.sums import dots, gather, tile
 from dynsim.kernels.team import barrier, take
 
 __all__ = ["advance"]
@@ -308,8 +306,8 @@ def advance(
     (T, H, p_wide / COLUMNS, d, COLUMNS) and so on. Token i attends to begin[i] .. end[i] - 1, or to
     indices[begin[i]:end[i]] unless indices is None. seen .. other_scalars is memory of all members
     (`shapes.shared_memory`, scalars (strips, 8)), q .. shares of each (`shapes.private_memory`).
-    observed (layers, 5) and entropy (n) are one for all; entropy gains those of each row, in nats,
-    if wanted.
+    observed (layers, 5) and entropy (n) are one for all; entropy gains those of each row in the
+    first layer, in nats, if wanted.
     """
     compact()
     w = width(x)
@@ -347,12 +345,12 @@ def advance(
                         if indices is None:
                             _attend_range(
                                 q, p_wide, p, side, other, v_wide, step, at(begin, i), at(end, i),
-                                tall, s, s_down, u, shares, block, wanted, mine,
+                                tall, s, s_down, u, shares, block, wanted and t == 0, mine,
                             )  # fmt: skip
                         else:
                             _attend_list(
                                 q, p_wide, side, other, v_wide, at(begin, i), at(end, i), indices,
-                                tall, s, u, shares, wanted, mine,
+                                tall, s, u, shares, wanted and t == 0, mine,
                             )  # fmt: skip
                         for r in range(tall):
                             for k in range(r * v_wide, (r + 1) * v_wide, w):

@@ -31,12 +31,15 @@ _NAMES = {
     "Record": "simulation",
     "Stopped": "simulation",
     "Trajectory": "trajectory",
+    "collapse_rate": "rates",
     "load": "trajectory",
+    "predict": "predictions",
     "set_threads": "threads",
     "simulate": "simulation",
     "verdict": "verdicts",
 }
 _ROOMS = (
+    "certificates",
     "connectivity",
     "deviation",
     "engines",
@@ -44,8 +47,11 @@ _ROOMS = (
     "measures",
     "minilm",
     "mlp",
+    "nonnormal",
     "norms",
     "plots",
+    "predictions",
+    "rates",
     "tokens",
     "weights",
 )

@@ -26,8 +26,9 @@ __all__ = [
     "through_values",
 ]
 
-#: A deviation above this share of the mean token is normalised token by token.
-_LARGE = 0.3
+#: Deviations above so many times the first token, and tokens whose square is below this share of
+#: its square, are normalised as tokens.
+_LARGE, _SHORT = 1e6, 0.05
 #: Below this, exp(b) - 1 = b for the scores b between deviations.
 _LINEAR = 1e-17
 #: Tokens with a smaller log mu count as equal.
@@ -141,8 +142,8 @@ def normalised(state: Deviation, norm: Norm) -> Deviation:
 
     With p = c and u = z, both centred if the norm centres, n^2 = |p|^2 + d eps, tau = s / n,
     p^ = p / n, h = 2 u.p^ + tau |u|^2 and q = sqrt(1 + tau h), the deviation is
-    scale gain tau (u / q - p^ h / (q (1 + q))), in which nothing large cancels. A deviation that
-    is not small against n is normalised as tokens.
+    scale gain tau (u / q - p^ h / (q (1 + q))), in which nothing large cancels unless a token is
+    much shorter than the first; such tokens are normalised as they are.
     """
     numbers = norm.switches(state.shape.shape[2])
     if not numbers.active:
@@ -157,10 +158,16 @@ def normalised(state: Deviation, norm: Norm) -> Deviation:
     large = ~(log_tau < np.log(_LARGE))
     tau, direction = np.where(large, 0.0, _exp(log_tau))[:, None], p / n[:, None]
     h = 2.0 * np.einsum("snd,sd->sn", u, direction) + tau * np.einsum("snd,snd->sn", u, u)
-    q = np.sqrt(1.0 + tau * h)
+    square = 1.0 + tau * h
+    short = square < _SHORT
+    q = np.sqrt(np.where(short, 1.0, square))
     v = u / q[:, :, None] - (h / (q * (1.0 + q)))[:, :, None] * direction[:, None]
+    v *= numbers.gain
     center = numbers.gain * direction * numbers.scale + numbers.bias
-    out = Deviation.of(center, numbers.gain * v, log_tau + np.log(numbers.scale))
+    if short.any():
+        apart = (norm.apply(state.tokens) - center[:, None])[short]
+        v[short] = apart / (numbers.scale * tau[np.nonzero(short)[0]])
+    out = Deviation.of(center, v, log_tau + np.log(numbers.scale))
     if large.any():
         out = out.replaced(large, Deviation.split(norm.apply(state[large].tokens)))
     return out

@@ -23,6 +23,7 @@ __all__ = [
     "common_keys",
     "compile_layout",
     "graph_from_layout",
+    "has_common_key",
     "is_circulant",
     "is_interval_mask",
     "rows_from_pairs",
@@ -254,6 +255,13 @@ def common_keys(layout: Layout) -> np.ndarray | None:
     if isinstance(layout, Ranges):
         return first if np.all(layout.lo == layout.lo[0]) else None
     return first if np.all(layout.indices.reshape(-1, len(first)) == first) else None
+
+
+def has_common_key(layout: Layout) -> bool:
+    """True when every token attends to some one token."""
+    if isinstance(layout, Ranges):
+        return bool(layout.lo.max() < layout.hi.min())
+    return bool(np.bincount(layout.indices).max() == len(layout.degrees))
 
 
 def is_circulant(layout: Layout) -> bool:

@@ -184,7 +184,6 @@ def collapse_rate(trajectory: Trajectory, relative: bool = False) -> Rate:
 
 def _usable(trajectory: Trajectory, relative: bool) -> list[np.ndarray]:
     """log mu at depths 1, 2, ... of each sample, up to where it is last known."""
-    exact = trajectory.provenance.get("engine") == "logscale"
     size = trajectory["frobenius_norm"]
     with np.errstate(divide="ignore", invalid="ignore"):
         if "log10_mu" in trajectory.measures:
@@ -195,7 +194,7 @@ def _usable(trajectory: Trajectory, relative: bool) -> list[np.ndarray]:
             share = np.exp(logs - np.log(size))
             logs = logs - np.log(size) - 0.5 * np.log1p(-(np.minimum(share, 1 - 1e-15) ** 2))
     known = np.isfinite(logs)
-    if not exact:
+    if not trajectory.follows_mu:
         known &= trajectory["mu"] > _ABOVE_FLOOR * trajectory.floor
     stops = np.where(known[:, 1:].all(axis=1), trajectory.depth, np.argmin(known[:, 1:], axis=1))
     return [row[1 : stop + 1] for row, stop in zip(logs, stops, strict=True)]

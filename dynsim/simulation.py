@@ -166,7 +166,7 @@ def simulate(
         )
     built = make_engine(engine, dynamics, workers, device)
     state = built.begin(x0 if isinstance(x0, Deviation) else x)
-    run = _Run(dynamics, state, depth, record or Record(), built, start)
+    run = _Run(dynamics, x, state, depth, record or Record(), built, start)
     begun = time.perf_counter()
 
     def finished() -> Trajectory:
@@ -217,10 +217,9 @@ def _as_tokens(x0) -> np.ndarray:
 class _Run:
     """A simulation under way: the state at layer t and what was recorded up to it."""
 
-    def __init__(self, dynamics, state, depth, record, engine, start):
+    def __init__(self, dynamics, x, state, depth, record, engine, start):
         self.dynamics, self.engine, self.start, self.depth = dynamics, engine, start, depth
-        self._at = (0, state)
-        x = self.x
+        self._at, self._given = (0, state), x
         self.costly = record.costly(x.shape[1])
         ends = {0, depth}
         stride = record.costly_stride(x.shape, depth)
@@ -246,7 +245,7 @@ class _Run:
 
     @property
     def x(self) -> np.ndarray:
-        return self.engine.tokens(self.state)
+        return self.engine.tokens(self.state) if self.t else self._given
 
     def _marks(self, stride: int) -> set[int]:
         """Depths at multiples of `stride` of the whole run, of which this may be a later part."""

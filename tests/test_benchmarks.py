@@ -147,7 +147,10 @@ def test_scaling_fits_slopes(monkeypatch):
     monkeypatch.setattr(scaling, "THREADS", ("tiny",))
     monkeypatch.setattr(scaling, "CASES", {"tiny": TINY["complete"]})
     monkeypatch.setattr(scaling, "_memory", lambda n: 1000 * n)
-    found = scaling.measured_scaling(SETTING, EFFORT, quick=False, say=silent)
+    for threads in (1, 2):
+        setting = rivals.Setting(threads=threads, patience=5.0)
+        found = scaling.measured_scaling(setting, EFFORT, quick=False, say=silent)
+        assert report._scaling_table(found).row_count == 3
     assert np.isfinite(found["series"]["time against N, complete"]["slope"])
     assert found["series"][scaling.MEMORY]["slope"] == pytest.approx(1)
     assert set(found["threads"]["tiny"]) == {"1", "2"}

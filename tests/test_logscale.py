@@ -1,6 +1,7 @@
 """The log-scale engine against many digits, against the plain engines, and against closed forms."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -145,6 +146,36 @@ def test_a_query_bias_and_factored_heads_are_followed_too():
         found, exact = run(dynamics, x0, 2), simulate(dynamics, x0, 2, engine="reference")
         assert np.abs(found.final - exact.final).max() <= 1e-13
         assert np.allclose(found["log10_mu"][:, 1], exact["log10_mu"][:, 1], atol=1e-9)
+
+
+def test_a_causal_window_keeps_what_early_tokens_still_differ_by():
+    """Against whole numbers: 2^t x(t) under the mean with the token before. Early tokens agree to
+    1e-300 while late ones are still apart, and decide all that follows."""
+    n, depth = 60, 400
+    dynamics = AttentionDynamics(masks.causal_local(n), Weights(Zero(), Identity()))
+    given = np.random.default_rng(5).integers(-9, 10, n)
+    found = run(dynamics, given[:, None].astype(float), depth)["log10_mu"][0]
+    y = [int(v) for v in given]
+    for t in range(depth):
+        y = [2 * y[0], *(a + b for a, b in pairwise(y))]
+        squared = n * sum(v * v for v in y) - sum(y) ** 2  # n 4^(t + 1) mu^2
+        exact = (math.log10(squared) - math.log10(n)) / 2 - (t + 1) * math.log10(2)
+        assert found[t + 1] == pytest.approx(exact, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("mask", [masks.causal_local(6), masks.complete(6)], ids=["one", "all"])
+@pytest.mark.parametrize("norm", NORMS[1:], ids=lambda norm: type(norm).__name__)
+def test_tokens_much_shorter_than_the_first_are_normalised_as_they_are(mask, norm):
+    """And tokens much longer: the first is nearly the norm's zero for half of the samples."""
+    sizes = np.array([1.0, 1e-3, 1.0, 1e-6, -1e-3, 2.0])[:, None]
+    x0 = sizes * tokens.gaussian(4, 6, 3, seed=2)
+    x0[2:, 0] *= 1e-9
+    state = Deviation.split(x0)
+    exact, found = norm.apply(x0), deviation.normalised(state, norm).tokens
+    assert np.abs(found - exact).max() <= 1e-9 * np.abs(exact).max()
+    dynamics = AttentionDynamics(mask, Weights(Zero(), Identity()), norm, "pre")
+    found, exact = run(dynamics, x0, 3), simulate(dynamics, x0, 3, engine="reference")
+    assert np.allclose(found.final, exact.final, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

@@ -165,7 +165,6 @@ def test_a_rotating_consensus_keeps_lambda_2_without_settling():
      (BIASED, "post", 0.0), (BIASED, "post", 0.5)],
 )  # fmt: skip
 def test_fast_rates_far_below_the_floor(mask, norm, placement, skip):
-    pytest.importorskip("dynsim.engines.logscale")
     network = Weights(Gaussian(0.5), Orthogonal(), shared=True, seed=3)
     dynamics = dynsim.AttentionDynamics(mask, network, norm, placement, skip)
     x0 = near_consensus(dynamics.n_tokens, 3)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import dynsim
 from dynsim import masks, norms, simulate, tokens
+from dynsim.deviation import Deviation
 from dynsim.rates import MODELS, collapse_rate
 from dynsim.trajectory import Trajectory
 from dynsim.weights import Diagonal, Identity, Weights, Zero
@@ -23,8 +24,8 @@ def made(log_mu, size=1.0, exact=False):
     if not exact:
         del measures["log10_mu"]
     final = np.zeros((len(log_mu), 2, 1))
-    provenance = {"engine": "logscale"} if exact else {}
-    return Trajectory(measures, final, final[:, None], np.array([0]), {}, provenance)
+    deviation = Deviation.whole(final) if exact else None
+    return Trajectory(measures, final, final[:, None], np.array([0]), {}, deviation=deviation)
 
 
 @given(st.floats(0.3, 0.999), st.floats(-3, 0), st.integers(12, 300), st.booleans())

@@ -1,7 +1,10 @@
-"""Below the floating-point floor: tokens near consensus followed as mean, shape and log mu.
+"""Below the floating-point floor: tokens near consensus followed as first token, shape and log mu.
 
 A sample far from consensus is left to the compiled engine. Once mu / ||X||_F falls below
 `NEAR`, its layers are carried out on X = 1 c + s Z (`dynsim.deviation`), until it grows again.
+A mask that passes information one way, step by step, as the causal window does, is followed so from
+the start: under it early tokens agree to 1e-16 and less long before late ones begin to, and what
+they still differ by decides what comes later.
 
 What stays exact: log mu to about 1e-14 a layer, down to any depth. What does not: Z is one array
 of floating-point numbers, so a part of the deviation that has shrunk to a share delta of the rest
@@ -14,11 +17,12 @@ from __future__ import annotations
 import numpy as np
 
 from dynsim import deviation
+from dynsim.connectivity import is_strongly_connected
 from dynsim.deviation import Deviation
 from dynsim.dynamics import PLACEMENTS, AttentionDynamics
 from dynsim.engines.compiled import CompiledEngine
 from dynsim.engines.deviations import DeviationRows
-from dynsim.layout import common_keys
+from dynsim.layout import common_keys, has_common_key
 from dynsim.measures import CHEAP, deviations, observe
 
 __all__ = ["LogScaleEngine", "reason_against"]
@@ -55,6 +59,8 @@ class LogScaleEngine:
         self.dynamics = dynamics
         self._plain = CompiledEngine(dynamics, threads)
         self._keys = None if dynamics.skip else common_keys(dynamics.layout)
+        by_steps = not has_common_key(dynamics.layout) and not is_strongly_connected(dynamics.mask)
+        self._near, self._far = (np.inf, np.inf) if by_steps else (NEAR, FAR)
 
     # --- the state --------------------------------------------------------------------------------
 
@@ -67,7 +73,7 @@ class LogScaleEngine:
                 f" use engine='numba'"
             )
         state = Deviation.whole(given)
-        return _filed(state, self.observe(state)[..., None])
+        return self._filed(state, self.observe(state)[..., None])
 
     def tokens(self, state: Deviation) -> np.ndarray:
         return state.tokens
@@ -96,12 +102,14 @@ class LogScaleEngine:
                 wanted = entropy and not observed
                 after, seen, found = self._stretch(state, start, start + layers, wanted)
                 entropies = found if wanted else entropies
-                changes = np.flatnonzero(np.any(_to_split(state, seen) | _to_join(state, seen), 0))
+                changes = np.flatnonzero(
+                    np.any(self._to_split(state, seen) | self._to_join(state, seen), 0)
+                )
                 span = 2 * layers
                 if len(changes) and changes[0] + 1 < layers:
                     span = int(changes[0]) + 1
                     after, seen, _ = self._stretch(state, start, start + span)
-                state = _filed(after, seen)
+                state = self._filed(after, seen)
                 observed.append(seen)
                 start += seen.shape[-1]
         return state, np.concatenate(observed, axis=-1), entropies
@@ -158,26 +166,23 @@ class LogScaleEngine:
             observed.append(self.observe(state))
         return state, np.stack(observed, axis=-1), entropies
 
+    def _to_split(self, state: Deviation, seen: np.ndarray) -> np.ndarray:
+        """Where a sample that is kept whole has come near consensus."""
+        return _aligned(state.is_whole, seen) & (seen[_MU] < self._near * seen[_FROBENIUS])
 
-def _to_split(state: Deviation, seen: np.ndarray) -> np.ndarray:
-    """Where a sample that is kept whole has come near consensus."""
-    return _aligned(state.is_whole, seen) & (seen[_MU] < NEAR * seen[_FROBENIUS])
+    def _to_join(self, state: Deviation, seen: np.ndarray) -> np.ndarray:
+        """Where a sample that is split has gone far from it."""
+        return ~_aligned(state.is_whole, seen) & (seen[_MU] > self._far * seen[_FROBENIUS])
 
-
-def _to_join(state: Deviation, seen: np.ndarray) -> np.ndarray:
-    """Where a sample that is split has gone far from it."""
-    return ~_aligned(state.is_whole, seen) & (seen[_MU] > FAR * seen[_FROBENIUS])
+    def _filed(self, state: Deviation, seen: np.ndarray) -> Deviation:
+        """Each sample in the form that fits what was observed last."""
+        split, join = self._to_split(state, seen[..., -1]), self._to_join(state, seen[..., -1])
+        if split.any():
+            state = state.replaced(split, Deviation.split(state.shape[split]))
+        if join.any():
+            state = state.replaced(join, Deviation.whole(state[join].tokens))
+        return state
 
 
 def _aligned(samples: np.ndarray, seen: np.ndarray) -> np.ndarray:
     return samples.reshape(-1, *(1,) * (seen.ndim - 2))
-
-
-def _filed(state: Deviation, seen: np.ndarray) -> Deviation:
-    """Each sample in the form that fits what was observed last."""
-    split, join = _to_split(state, seen[..., -1]), _to_join(state, seen[..., -1])
-    if split.any():
-        state = state.replaced(split, Deviation.split(state.shape[split]))
-    if join.any():
-        state = state.replaced(join, Deviation.whole(state[join].tokens))
-    return state

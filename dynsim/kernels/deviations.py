@@ -40,7 +40,7 @@ from dynsim.kernels.simd import (
 __all__ = ["advance"]
 
 #: As in `dynsim.deviation`: what is normalised as tokens, what counts as nothing.
-_LOG_LARGE, _NOTHING = math.log(0.3), -1e100
+_LOG_LARGE, _SHORT, _NOTHING = math.log(1e6), 0.05, -1e100
 
 
 @inner
@@ -90,8 +90,7 @@ def _normalised(x, c, log, y, c_out, p, n, d, columns, centre, scale, shift, gai
         sum_ = fma(z, z, sum_)
     size = unit * math.sqrt(float(total(sum_)) + shift / unit / unit)
     log_tau = log - math.log(size)
-    longest = _largest_of(x, n * columns) * math.sqrt(d)  # or more
-    if not log_tau + math.log(longest) < _LOG_LARGE:  # as tokens; the first is c
+    if not log_tau < _LOG_LARGE:  # as tokens; the first is c
         for i in range(n):
             token = at(y, i * columns)
             for k in range(0, columns, w):
@@ -116,7 +115,17 @@ def _normalised(x, c, log, y, c_out, p, n, d, columns, centre, scale, shift, gai
             z = load(u, k)
             along, squared = fma(z, load(p, k), along), fma(z, z, squared)
         h = 2.0 * total(along) + tau * total(squared)
-        q = math.sqrt(1.0 + tau * h)
+        square = 1.0 + tau * h
+        if square < _SHORT:  # as a token
+            for k in range(0, columns, w):
+                store(token, k, fma(load(u, k), splat(x, _exp(log)), load(c, k)))
+            normalise(token, token, d, columns, centre, scale, shift, gain, bias)
+            unscaled = splat(x, 1.0 / (tau * scale))
+            for k in range(0, columns, w):
+                first = fma(load(p, k) * splat(x, scale), load(gain, k), load(bias, k))
+                store(token, k, (load(token, k) - first) * unscaled)
+            continue
+        q = math.sqrt(square)
         kept, back = splat(x, 1.0 / q), splat(x, h / (q * (1.0 + q)))
         for k in range(0, columns, w):
             store(token, k, (load(u, k) * kept - load(p, k) * back) * load(gain, k))

@@ -123,7 +123,8 @@ def _scaling_table(scaling: dict) -> Table:
         ends = [f"{size}: {value}" for size, value in zip(series["sizes"], ends, strict=True)]
         table.add_row(name, ends[0], ends[-1], f"{series['slope']:.2f}", f"{series['expected']}")
     for name, by_threads in scaling["threads"].items():
-        one, *_, most = by_threads.items()
+        timed = list(by_threads.items())
+        one, most = timed[0], timed[-1]
         table.add_row(
             f"threads, {name}",
             *(f"{threads}: {seconds * 1e3:.3g} ms" for threads, seconds in (one, most)),

@@ -23,6 +23,8 @@ __all__ = ["CERTIFICATES", "Certificate", "Certificates", "certificates", "dobru
 
 #: Rounding of a sum of absolute differences of rows, per layer of a product and per token.
 _ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
+#: A product of attention matrices is long enough when it brings points together by this factor.
+_CONTRACTED = 1e-9
 #: A matrix is orthogonal, up to a factor, when W^T W is as near to a multiple of I as this.
 _ORTHOGONAL = 1e-10
 
@@ -70,7 +72,9 @@ class Certificate:
                 f"{name} = {np.median(np.broadcast_to(value, samples)[self.applies]):.4g}"
                 for name, value in self.constants.items()
             )
-            parts.append(f"mu <= 10^{last:.4g} at depth {depths - 1} ({constants})")
+            parts.append(
+                f"mu <= 10^{last:.4g} at depth {depths - 1}" + f" ({constants})" * bool(constants)
+            )
         if self.reasons:
             sample, reason = next(iter(self.reasons.items()))
             if len(self.reasons) == len(self.log10_bound) and len(set(self.reasons.values())) == 1:
@@ -95,16 +99,17 @@ def certificates(
 
     `states` are tokens at depths 0..T, (samples, T+1, N, d) or (T+1, N, d), as a trajectory
     recorded with ``Record(states=1)`` has them; `start` is the number of the first layer. `window`
-    is how many layers the products of attention matrices span, by default the radius of the mask
-    (the longer, the sharper; 1 where there is no radius). What a bound says is about exact
-    arithmetic: measured mu may exceed it by its floating-point floor.
+    is how many layers the products of attention matrices span: the radius of the mask for WU's form
+    of the bound, by default as many as it takes to bring points together by 1e-9 (the longer, the
+    sharper). What a bound says is about exact arithmetic: measured mu may exceed it by its
+    floating-point floor.
 
     >>> import dynsim
     >>> pure = AttentionDynamics(dynsim.masks.causal(4), dynsim.weights.Identity())
     >>> x0 = dynsim.tokens.gaussian(samples=1, n=4, d=2)
     >>> run = dynsim.simulate(pure, x0, depth=8, record=dynsim.Record(states=1))
     >>> print(certificates(pure, run.states)["Dobrushin"])
-    Dobrushin: mu <= 10^-0.5347 at depth 8 (window = 1)
+    Dobrushin: mu <= 10^-1.5 at depth 8
     """
     states = np.asarray(states, np.float64)
     if states.ndim not in (3, 4) or states.shape[-2] != dynamics.n_tokens:
@@ -146,7 +151,7 @@ class _Run:
         self.n_samples, self.depth = states.shape[0], states.shape[1] - 1
         self.n_tokens, self.dim = states.shape[2:]
         self.radius = radius(dynamics.mask)
-        self.window = window or (int(self.radius) if np.isfinite(self.radius) else 1)
+        self.window = window
 
     def attention(self, t: int) -> np.ndarray:
         """Of every sample in layer t: (samples, N, N)."""
@@ -188,16 +193,19 @@ class _Run:
         """log of the product of Dobrushin coefficients of windows of layers: (samples, T+1).
 
         matrices(t) are row-stochastic, (samples, N, N). The windows follow one another; the last
-        one ends at each depth in turn.
+        one ends at each depth in turn. The coefficient of a product is at most the product of
+        coefficients, so windows are as long as rounding lets them be.
         """
         out = np.zeros((self.n_samples, self.depth + 1))
-        for begun in range(0, self.depth, self.window):
-            whole = np.eye(self.n_tokens)
-            for t in range(begun, min(begun + self.window, self.depth)):
-                whole = matrices(t) @ whole
-                rounding = _ROUNDING * self.n_tokens * (t - begun + 1)
-                contraction = np.minimum(dobrushin(whole) + rounding, 1.0)
-                out[:, t + 1] = out[:, begun] + np.log(contraction)
+        whole = np.tile(np.eye(self.n_tokens), (self.n_samples, 1, 1))
+        layers, before = np.zeros(self.n_samples), np.zeros(self.n_samples)
+        for t in range(self.depth):
+            whole, layers = matrices(t) @ whole, layers + 1
+            rounding = _ROUNDING * self.n_tokens * layers
+            contraction = np.minimum(dobrushin(whole) + rounding, 1.0)
+            out[:, t + 1] = before + np.log(contraction)
+            full = layers == self.window if self.window else contraction < _CONTRACTED
+            whole[full], layers[full], before[full] = np.eye(self.n_tokens), 0, out[full, t + 1]
         return out
 
     # hypotheses
@@ -292,7 +300,11 @@ def _dobrushin_products(run: _Run):
     run.require_plain_attention(NoNorm, "no norm")
     start = _log_mu_from_diameter(run.states[:, 0])
     logs = start + run.log_products(run.attention) + _log_value_norms(run)
-    return logs, {"window": run.window}, {}
+    return logs, _window(run), {}
+
+
+def _window(run: _Run) -> dict:
+    return {"window": run.window} if run.window else {}
 
 
 def _eps(run: _Run) -> dict:
@@ -421,7 +433,7 @@ def _hemisphere(run: _Run):
 def _hemisphere_products(run: _Run):
     found = run.hemisphere
     logs = found.log_start + run.log_products(found.attention)
-    constants = {"window": run.window, "first layer": found.first}
+    constants = _window(run) | {"first layer": found.first}
     return _from(found.first, logs, run), constants, found.reasons
 
 

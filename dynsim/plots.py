@@ -37,23 +37,28 @@ STYLES = [
 
 #: log10 of what float64 still holds, and of the lowest distance on an axis.
 _RANGE, _DEEPEST = -330.0, -1000.0
+#: Where a legend may stand in a panel: above what `_note` writes.
+_ABOVE_NOTES = (0.0, 0.1, 1.0, 0.9)
+
 #: Raised digits as characters: mathtext would have to load and build its parser for them.
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def rank_trajectory(runs: Mapping[str, Trajectory], title: str = "") -> Figure:
+def rank_trajectory(
+    runs: Mapping[str, Trajectory], title: str = "", theory: Mapping[str, np.ndarray] | None = None
+) -> Figure:
     """Distances with the floating-point floor, ranks and cosines against depth, run by run.
 
     Lines are medians over samples, bands the 16th to 84th percentile. One run shows two measures
     in each panel; several runs share the panels, the second measure paler. What lies below the
     floor is rounding, but for mu where a run follows it further; an exact zero is drawn at the
-    lower edge. A run that falls far below all others leaves the panel.
+    lower edge. A run that falls far below all others leaves the panel. `theory` holds log10 of
+    bounds and predictions by name, (T+1,) each, for the distances.
     """
-    lines = wrap(title, 130)
-    columns = _legend_columns(runs)
-    figure, (distances, ranks, cosines) = _panels(
-        len(lines), -(-len(runs) // columns) if len(runs) > 1 else 0
-    )
+    lines, theory = wrap(title, 130), theory or {}
+    below = runs if len(runs) > 1 else theory
+    columns = _legend_columns(below)
+    figure, (distances, ranks, cosines) = _panels(len(lines), -(-len(below) // columns))
     edge = _lower_edge(runs)
     names = {"mu": "mu", "rank_one_distance": "distance to rank one"}
     _draw_lines(distances, _in_decades(runs, edge), names, "distances")
@@ -75,10 +80,12 @@ def rank_trajectory(runs: Mapping[str, Trajectory], title: str = "") -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.01)
         if len(runs) == 1 and axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8, frameon=False)
-    if len(runs) > 1:
-        handles, labels = ranks.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="lower center", ncols=columns, frameon=False)
+            axes.legend(fontsize=8, frameon=False, loc="best", bbox_to_anchor=_ABOVE_NOTES)
+    if below:
+        handles = ranks.get_legend_handles_labels()[0]
+        if len(runs) == 1:
+            handles = _draw_theory(distances, theory)
+        figure.legend(handles=handles, loc="lower center", ncols=columns, frameon=False)
     if lines:
         figure.suptitle("\n".join(lines), fontsize=10, y=1 - 0.06 / figure.get_figheight())
     return figure
@@ -101,10 +108,10 @@ def _panels(title_lines: int, legend_rows: int):
     return figure, figure.subplots(1, 3, gridspec_kw=edges | {"wspace": between})
 
 
-def _legend_columns(runs) -> int:
-    """How many runs the legend names side by side: up to five, fewer if their names are long."""
-    longest = max(map(len, runs))
-    return max(1, min(5, len(runs), int(11 / (0.7 + 0.085 * longest))))
+def _legend_columns(names) -> int:
+    """How many names stand side by side in a legend: up to five, fewer if they are long."""
+    longest = max(map(len, names), default=0)
+    return max(1, min(5, len(names), int(11 / (0.7 + 0.085 * longest))))
 
 
 def _draw_lines(axes, runs, names: Mapping[str, str], title: str) -> None:
@@ -132,6 +139,15 @@ def _draw_lines(axes, runs, names: Mapping[str, str], title: str) -> None:
             f"{text} ({tone})" for text, tone in zip(names.values(), ("dark", "pale"), strict=True)
         ]
         axes.set_title(" and ".join(tones), fontsize=9, y=1.0)
+
+
+def _draw_theory(axes, theory: Mapping[str, np.ndarray]) -> list:
+    """Bounds and predictions as thin lines, in the colours that measures do not use."""
+    lines = []
+    for k, (name, values) in enumerate(theory.items()):
+        look = STYLES[2 + k % (len(STYLES) - 2)] | {"marker": ""}
+        lines += axes.plot(np.arange(len(values)), values, label=name, linewidth=1.3, **look)
+    return lines
 
 
 def _note(axes, text: str) -> None:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import numpy as np
 
 from dynsim.connectivity import MaskFacts
+from dynsim.expectations import Expectation
 from dynsim.measures import MEASURES
 from dynsim.trajectory import Trajectory
 from dynsim.verdicts import Verdict, from_log
 
-__all__ = ["comparison_table", "describe_dynamics", "describe_mask", "measure_table", "summary"]
+__all__ = [
+    "Outcome",
+    "comparison_table",
+    "describe_dynamics",
+    "describe_mask",
+    "measure_table",
+    "summary",
+]
 
 #: Measures in the human table, in this order, where recorded.
 _SHOWN = (
@@ -24,12 +35,22 @@ _SHOWN = (
 _SHOWN += ("min_cosine", "attention_entropy")
 
 
-def summary(
-    facts: MaskFacts, trajectory: Trajectory, verdict: Verdict, error: str | None = None
-) -> dict:
+class Outcome(NamedTuple):
+    """A run that is done; `error` if it ended early, `theory` if that was asked for."""
+
+    facts: MaskFacts
+    trajectory: Trajectory
+    verdict: Verdict
+    error: str | None = None
+    theory: Expectation | None = None
+
+
+def summary(outcome: Outcome) -> dict:
     """JSON-ready: mask facts, dynamics, mean and sd of each measure by depth (null where a measure
-    on a stride was not recorded), verdict, provenance; `error` if the run ended early."""
-    return ({} if error is None else {"error": error}) | {
+    on a stride was not recorded), verdict, provenance; error and theory where there are any."""
+    facts, trajectory, verdict, error, theory = outcome
+    found = {} if error is None else {"error": error}
+    return found | {
         "mask": facts.to_dict(),
         "dynamics": dict(trajectory.dynamics),
         "measures": {
@@ -38,6 +59,7 @@ def summary(
         },
         "verdict": verdict.to_dict(),
         "provenance": dict(trajectory.provenance),
+        **({} if theory is None else {"theory": theory.to_dict()}),
     }
 
 
@@ -136,10 +158,12 @@ def measure_table(trajectory: Trajectory) -> str:
     return _aligned(rows, to_the_left=1)
 
 
-def comparison_table(runs: dict) -> str:
-    """One row a run, with geometric means of mu. runs: label -> (mask facts, trajectory, ...)."""
+def comparison_table(runs: Mapping[str, Outcome]) -> str:
+    """One row a run, with geometric means of mu; fitted and predicted rates where asked for."""
     rows = [["run", "mask", "radius", "lambda_2", "mu at 0", "mu at T", "stable rank"]]
-    for label, (facts, trajectory, *_) in runs.items():
+    if any(outcome.theory for outcome in runs.values()):
+        rows[0] += ["fitted", "predicted", "bound / mu"]
+    for label, (facts, trajectory, _, _, theory) in runs.items():
         mu = [from_log(log) for log in _mean_and_sd(trajectory["log10_mu"] * np.log(10.0))[0]]
         stable = "-"
         if "stable_rank" in trajectory.measures:
@@ -153,9 +177,25 @@ def comparison_table(runs: dict) -> str:
                 mu[0],
                 mu[-1],
                 stable,
+                *([] if theory is None else _rates(theory)),
             ]
         )
     return _aligned(rows, to_the_left=2)
+
+
+def _rates(theory: Expectation) -> list[str]:
+    """Fitted and predicted factor per layer, and the share of the sharpest bound that mu is."""
+    rate, prediction = theory.rate, theory.prediction
+    fitted = f"{rate.value:.6g}" if rate.kind == "exponential" else rate.kind
+    words = {3.0: "cubed", np.inf: "0 at once"}
+    if prediction is None:
+        predicted = "-"
+    elif prediction.rate:
+        predicted = f"{prediction.rate:.6g}"
+    else:
+        predicted = words.get(prediction.exponent, "faster")
+    excess = theory.log10_excess
+    return [fitted, predicted, "-" if np.isnan(excess) else f"10^{excess:.4g}"]
 
 
 def _aligned(rows: list[list[str]], to_the_left: int) -> str:

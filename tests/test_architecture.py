@@ -28,6 +28,7 @@ FLOORS = [
     ["trajectory"],
     ["simulation"],
     ["certificates", "predictions", "rates"],
+    ["expectations"],
     ["verdicts"],
     ["plots", "report"],
     ["cli.specs", "cli.artist"],

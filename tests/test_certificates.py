@@ -80,9 +80,22 @@ def test_two_tokens_under_the_causal_mask_meet_the_bound_with_equality():
     """eps = 1/2, r = 1, tau = 1/2, and mu is the diameter / sqrt 2: nothing is given away."""
     network = Weights(Zero(), Diagonal(0.9), shared=True)
     dynamics = dynsim.AttentionDynamics(masks.causal(2), network)
-    run, found = followed(dynamics, tokens.gaussian(3, 2, 4), 20)
+    run, _ = followed(dynamics, tokens.gaussian(3, 2, 4), 20)
+    found = certificates(dynamics, run.states, window=1)
     for name in ("WU theorem 1", "Dobrushin"):
         assert np.allclose(found[name].log10_bound, np.log10(run["mu"]), rtol=0, atol=1e-9)
+
+
+def test_longer_windows_are_sharper():
+    dynamics = dynsim.AttentionDynamics(masks.local(8), Weights(Gaussian(), Identity(), seed=1))
+    run, longest = followed(dynamics, tokens.gaussian(2, 8, 3), 40)
+    ends = [
+        certificates(dynamics, run.states, window=w)["Dobrushin"].log10_bound[:, -1]
+        for w in (1, 4, 20)
+    ]
+    ends.append(longest["Dobrushin"].log10_bound[:, -1])
+    assert np.all(np.diff(ends, axis=0) < 0)
+    assert np.all(ends[-1] > np.log10(run["mu"][:, -1]))
 
 
 def test_the_bound_on_cosines_from_its_formula():

@@ -456,7 +456,7 @@ def test_a_figure_that_cannot_be_written_is_one_line_and_exit_2(capfd):
 def test_an_artist_that_dies_is_missed():
     with Artist() as artist:
         artist._process.kill()
-        artist.begin({}, "", "figure.png")
+        artist.begin({}, "", {}, "figure.png")
         with pytest.raises(OSError, match="no figure"):
             artist.finish()
 
@@ -474,3 +474,19 @@ def test_mu_is_followed_below_the_floor_unless_something_forbids_it(capsys):
     status, out, err = run(*words, "--mlp", "gaussian", "--engine", "logscale", capsys=capsys)
     assert status == 2
     assert "does not apply: an MLP" in err
+
+
+def test_theory_beside_a_run_and_a_comparison(tmp_path, capsys):
+    common = ["--tokens", "8", "--dim", "4", "--samples", "2", "--value", "identity"]
+    common += ["--scores", "zero", "--depth", "30", "--theory", "--out", str(tmp_path)]
+    assert main(["--mask", "causal", *common]) == 0
+    said = capsys.readouterr().out
+    assert "predicted near consensus mu goes by a factor 0.5 per layer" in said
+    assert "WU theorem 2: does not apply: it is for unit norm" in said
+    assert main(["--compare", "mask=causal,local", *common, "--no-figure", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["runs"]
+    assert found["mask causal"]["theory"]["prediction"]["rate"] == pytest.approx(0.5)
+    bound = found["mask local"]["theory"]["certificates"]["Dobrushin"]["log10_bound"]
+    assert len(bound) == 31
+    assert main(["--tokens", "2000", "--theory", "--out", str(tmp_path)]) == 2
+    assert "1024 tokens at most" in capsys.readouterr().err

@@ -66,12 +66,12 @@ class Artist:
         self._process = _ahead.pop() if _ahead else _start()
         return self
 
-    def begin(self, runs: Mapping[str, Trajectory], title: str, path: str) -> None:
+    def begin(self, runs: Mapping[str, Trajectory], title: str, theory: Mapping, path: str) -> None:
         """Have `dynsim.plots.rank_trajectory` drawn and saved."""
         runs = {label: run.without_tokens() for label, run in runs.items()}
         try:
             with self._process.stdin as order:
-                pickle.dump((runs, title, path), order)
+                pickle.dump((runs, title, theory, path), order)
         except BrokenPipeError:
             pass  # the artist is gone: `finish` says so
 
@@ -96,10 +96,10 @@ def _draw_what_is_ordered() -> int:
     order = reading.result()
     if not order:  # nobody wants a figure any more
         return 0
-    runs, title, path = pickle.loads(order)
+    runs, title, theory, path = pickle.loads(order)
     error = None
     try:
-        plots.save(plots.rank_trajectory(runs, title), path)
+        plots.save(plots.rank_trajectory(runs, title, theory), path)
     except Exception as met:
         error = met
     pickle.dump(error, sys.stdout.buffer)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dynsim.cli import options as shared
 from dynsim.engines import find_engine, preferred
+from dynsim.expectations import MOST_TOKENS, expect
 from dynsim.measures import MEASURES
 from dynsim.simulation import Overflow, Record, Stopped, simulate
 from dynsim.trajectory import joined, load
@@ -26,7 +27,7 @@ COMPARABLE = (
 #: Options that do not change what is computed.
 OUTPUT_OPTIONS = (
     *("out", "name", "format", "no_figure", "export", "json"),
-    *("threads", "device", "compare"),
+    *("threads", "device", "compare", "theory"),
 )
 
 
@@ -51,6 +52,11 @@ class Job:
         mask = graph or shared.make_mask(options, self.x0.shape[-2])
         self.dynamics = shared.make_dynamics(options, mask, weights)
         self.dynamics.check_tokens(self.x0)
+        if options.theory and self.dynamics.n_tokens > MOST_TOKENS:
+            raise ValueError(
+                f"--theory computes bounds from dense attention, for {MOST_TOKENS} tokens at most; "
+                f"got {self.dynamics.n_tokens}; use fewer tokens, or leave it out"
+            )
         self._check_earlier()
         self.engine, self.floored = options.engine, None
         if options.engine == "auto":
@@ -113,6 +119,12 @@ class Job:
             ended.trajectory = finished(ended.trajectory)
             raise
         return finished(trajectory)
+
+    def expect(self, trajectory):
+        """Theory beside the trajectory, if asked for and if there is a layer."""
+        if not self.options.theory or not trajectory.depth:
+            return None
+        return expect(self.dynamics, self.x0, trajectory)
 
 
 def prepare(command: argparse.ArgumentParser, options, argv: list[str]) -> list[Job]:

@@ -99,8 +99,10 @@ def drawing(jobs: list[Job], options):
 
         def begin(done: dict) -> list[str]:
             path = f"{_stem(jobs, options)}.{options.format}"
-            runs = {label: trajectory for label, (_, trajectory, _, _) in done.items()}
-            artist.begin(runs, _title(jobs, done, options), path)
+            runs = {label: outcome.trajectory for label, outcome in done.items()}
+            theory = next(iter(done.values())).theory if len(done) == 1 else None
+            curves = {} if theory is None else theory.curves()
+            artist.begin(runs, _title(jobs, done, options), curves, path)
             return [path]
 
         yield begin
@@ -110,14 +112,14 @@ def drawing(jobs: list[Job], options):
 def _title(jobs: list[Job], done: dict, options) -> str:
     if options.compare:
         return f"comparing {options.compare.replace(',', ', ')}"
-    facts, _, verdict, _ = done[jobs[0].label]
+    facts, _, verdict, *_ = done[jobs[0].label]
     return f"{facts.name}, {type(jobs[0].dynamics.norm).__name__}: {verdict.sentence}"
 
 
 def _summary(done: dict, options) -> dict:
     from dynsim.report import summary
 
-    runs = {label: summary(*found) for label, found in done.items()}
+    runs = {label: summary(outcome) for label, outcome in done.items()}
     return {"runs": runs} if options.compare else next(iter(runs.values()))
 
 
@@ -144,13 +146,15 @@ def print_result(done: dict) -> None:
     from dynsim import report
 
     if len(done) == 1:
-        ((_, trajectory, verdict, _),) = done.values()
-        print(report.measure_table(trajectory))
-        print(f"\nverdict   {verdict.sentence}\n")
+        (outcome,) = done.values()
+        print(report.measure_table(outcome.trajectory))
+        print(f"\nverdict   {outcome.verdict.sentence}\n")
+        if outcome.theory is not None:
+            print(f"{outcome.theory}\n")
         return
     print(report.comparison_table(done), end="\n\n")
-    for label, (_, _, verdict, _) in done.items():
-        print(f"{label}: {verdict.sentence}")
+    for label, outcome in done.items():
+        print(f"{label}: {outcome.verdict.sentence}")
     print()
 
 

@@ -24,6 +24,8 @@ EPILOG = """examples:
   python -m dynsim.run --mask causal --scores zero --value jordan:2 --tokens 2 --dim 2 --ln on \
                        --samples 200 --depth 2000
       WU, section 4.3.1: most starts collapse, some keep rank two
+  python -m dynsim.run --mask causal --ln on --value orthogonal --theory
+      measured mu, the predicted late rate and certified bounds in one figure
   python -m dynsim.run --text README.md --weights minilm:0 --ln on --skip 1
       real text through one real layer's matrices (needs dynsim[models])
   python -m dynsim.run --resume results/NAME.nc --depth 1000
@@ -64,6 +66,11 @@ def parser() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--states", type=int, default=0, metavar="K", help="keep the tokens at every K-th layer"
+    )
+    group.add_argument(
+        "--theory",
+        action="store_true",
+        help="lay predicted rates and certified bounds beside what is measured",
     )
     group.add_argument(
         "--engine",
@@ -121,6 +128,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _carry_out(jobs: list[Job], options, exports: list[str]) -> int:
     from dynsim.connectivity import facts
+    from dynsim.report import Outcome
     from dynsim.verdicts import verdict
 
     done, files, status = {}, [], 0
@@ -137,7 +145,8 @@ def _carry_out(jobs: list[Job], options, exports: list[str]) -> int:
                 status = ended or status
                 try:
                     found = first if job is jobs[0] else facts(job.dynamics.mask)
-                    done[job.label] = (found, trajectory, verdict(trajectory), error)
+                    judged, theory = verdict(trajectory), job.expect(trajectory)
+                    done[job.label] = Outcome(found, trajectory, judged, error, theory)
                     if job is jobs[-1] or ended == 130:
                         figure = draw(done)
                 finally:  # saved whatever becomes of the rest, and while the figure is drawn

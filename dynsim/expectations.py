@@ -1,0 +1,189 @@
+"""What theory says of a run, beside what was measured: late rate, transient, certified bounds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from dynsim.certificates import Certificate, Certificates, certificates
+from dynsim.dynamics import AttentionDynamics
+from dynsim.predictions import Prediction, predict
+from dynsim.rates import Rate, collapse_rate
+from dynsim.simulation import Record, simulate
+from dynsim.trajectory import Trajectory
+
+__all__ = ["MOST_TOKENS", "Expectation", "expect"]
+
+#: Tokens up to which bounds are computed: attention as dense matrices, N^3 work a layer.
+MOST_TOKENS = 1024
+#: Work for bounds, in operations on numbers, and numbers in the states they are computed from.
+_WORK, _NUMBERS = 4e9, 5e7
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """The fitted rate, the predicted one and certified bounds; prints as lines.
+
+    `prediction` is None where there is none, for the reason in `unpredicted`. The bounds are those
+    of the first samples, as many as are affordable; `measured` is their log10 mu, (samples, T+1).
+    """
+
+    rate: Rate
+    prediction: Prediction | None
+    unpredicted: str
+    certificates: Certificates
+    measured: np.ndarray
+
+    @property
+    def sharpest(self) -> Certificate | None:
+        """The certificate with the lowest bound at the end, in the median; None if none applies."""
+        ends = {
+            name: np.median(one.log10_bound[one.applies, -1])
+            for name, one in self.certificates.items()
+            if one.applies.any()
+        }
+        return self.certificates[min(ends, key=ends.get)] if ends else None
+
+    @property
+    def log10_excess(self) -> float:
+        """log10 of how many times the sharpest bound exceeds mu at the end, in the median; NaN
+        without a bound, inf where tokens are equal."""
+        best = self.sharpest
+        if best is None:
+            return np.nan
+        return float(np.median((best.log10_bound - self.measured)[best.applies, -1]))
+
+    def lines(self) -> list[tuple[str, str]]:
+        """(name, what it says)."""
+        predicted = self.unpredicted if self.prediction is None else str(self.prediction)
+        those = sorted(self.certificates.values(), key=lambda one: not one.applies.any())
+        named = ["certified", *[""] * len(those)]
+        certified = [(name, str(one)) for name, one in zip(named, those, strict=False)]
+        return [
+            ("fitted", str(self.rate)),
+            ("predicted", predicted + self._agreement()),
+            *certified,
+            ("distance", self._distance()),
+        ]
+
+    def _agreement(self) -> str:
+        if self.prediction is None or not self.prediction.rate or self.rate.kind != "exponential":
+            return ""
+        share = self.rate.value / self.prediction.rate - 1.0
+        return f"; the fitted factor is {abs(share):.2g} {'above' if share > 0 else 'below'} it"
+
+    def _distance(self) -> str:
+        best = self.sharpest
+        if best is None:
+            return "no certificate applies"
+        depth, end = best.log10_bound.shape[1] - 1, np.median(self.measured[best.applies, -1])
+        return (
+            f"at depth {depth} the sharpest bound ({best.name}) is 10^{self.log10_excess:.4g} "
+            f"times mu = 10^{end:.4g}"
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<10}{words}" for name, words in self.lines())
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """log10 of bounds and of the predicted fall, by name, (T+1,) each; NaN where there is none.
+
+        Bounds are medians over the samples to which they apply. The predicted fall is a slope: it
+        ends where mu ends and goes back over half of the layers.
+        """
+        found = {
+            f"bound: {name}": np.median(one.log10_bound[one.applies], axis=0)
+            for name, one in self.certificates.items()
+            if one.applies.any()
+        }
+        if self.prediction is not None and self.prediction.rate:
+            measured = np.median(self.measured, axis=0)
+            depths = np.arange(len(measured))
+            fall = measured[-1] + (depths - depths[-1]) * np.log10(self.prediction.rate)
+            found["predicted slope"] = np.where(depths >= depths[-1] // 2, fall, np.nan)
+        return found
+
+    def to_dict(self) -> dict:
+        """JSON-ready; bounds as medians over samples."""
+        prediction = self.prediction
+        return {
+            "rate": _plain(asdict(self.rate)),
+            "prediction": None
+            if prediction is None
+            else _plain(
+                {
+                    **{name: getattr(prediction, name) for name in _PREDICTED},
+                    "transient": prediction.transient and asdict(prediction.transient),
+                    "sentence": str(prediction),
+                }
+            ),
+            "unpredicted": self.unpredicted,
+            "certificates": {
+                name: {
+                    "source": one.source,
+                    "applies": int(one.applies.sum()),
+                    "sentence": str(one),
+                    "log10_bound": _plain(np.median(one.log10_bound[one.applies], axis=0).tolist())
+                    if one.applies.any()
+                    else None,
+                }
+                for name, one in self.certificates.items()
+            },
+            "certified_samples": len(self.measured),
+            "log10_excess": _plain(self.log10_excess),
+        }
+
+
+_PREDICTED = ("rate", "growth", "relative", "method", "standard_error", "exponent", "lasts")
+
+
+def _plain(value):
+    """The same with plain numbers, None for what is not finite."""
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectation:
+    """Lay theory beside a trajectory of `dynamics` that starts from the tokens `x0` at layer 0.
+
+    The rate is fitted to the trajectory (`collapse_rate`), predicted by the linearisation across
+    consensus (`predict`), and bounded (`certificates`) for as many of the first samples as the
+    bounds, which need every state and dense attention, can be afforded; these are simulated again.
+
+    Raises ValueError above 1024 tokens.
+
+    >>> import dynsim
+    >>> pure = AttentionDynamics(dynsim.masks.causal(6), dynsim.weights.Identity())
+    >>> x0 = dynsim.tokens.gaussian(samples=2, n=6, d=2)
+    >>> found = expect(pure, x0, dynsim.simulate(pure, x0, depth=60, engine="logscale"))
+    >>> round(found.rate.value, 6), found.prediction.rate, found.sharpest.name
+    (0.5, 0.5, 'Dobrushin')
+    """
+    x0 = np.asarray(x0)
+    x0 = x0.reshape(-1, *x0.shape[-2:])
+    n, d = x0.shape[1:]
+    if n > MOST_TOKENS:
+        raise ValueError(f"bounds are for {MOST_TOKENS} tokens at most; got {n}; use fewer tokens")
+    depth = trajectory.depth
+    affordable = min(_WORK / (depth * n**3), _NUMBERS / (depth * n * d))
+    samples = max(1, min(len(x0), int(affordable)))
+    states = simulate(
+        dynamics, x0[:samples], depth, record=Record(measures=(), states=1), engine="numba"
+    ).states
+    try:
+        prediction, unpredicted = predict(dynamics, x0), ""
+    except (ValueError, FloatingPointError) as reason:
+        prediction, unpredicted = None, f"no prediction: {reason}"
+    return Expectation(
+        collapse_rate(trajectory),
+        prediction,
+        unpredicted,
+        certificates(dynamics, states),
+        trajectory["log10_mu"][:samples],
+    )

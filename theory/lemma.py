@@ -91,9 +91,17 @@ class Lemma:
 def _vanishes(expression) -> bool:
     if isinstance(expression, sympy.MatrixBase):
         return all(_vanishes(entry) for entry in expression)
-    rewritings = (sympy.expand, _as_fraction, sympy.simplify)
-    return any(rewrite(expression) == 0 for rewrite in rewritings)
+    expanded = sympy.expand(expression)
+    if expanded == 0:
+        return True
+    fraction = sympy.cancel(sympy.together(expanded))
+    if fraction == 0 or _is_rational(fraction):  # a fraction of polynomials in lowest terms
+        return fraction == 0
+    return sympy.simplify(fraction) == 0
 
 
-def _as_fraction(expression):
-    return sympy.cancel(sympy.together(expression))
+def _is_rational(expression) -> bool:
+    """A fraction of polynomials with rational coefficients, without roots or functions."""
+    powers = expression.atoms(sympy.Pow)
+    special = expression.atoms(sympy.Function, sympy.NumberSymbol)
+    return not special and all(power.exp.is_Integer for power in powers)

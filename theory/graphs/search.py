@@ -9,7 +9,7 @@ from __future__ import annotations
 import networkx as nx
 import sympy
 
-__all__ = ["band", "centers_and_radius", "walk"]
+__all__ = ["band", "centers_and_radius", "eccentricities", "walk"]
 
 
 def band(n: int, before: int, after: int) -> sympy.Matrix:
@@ -22,10 +22,15 @@ def walk(mask: sympy.Matrix) -> sympy.Matrix:
     return sympy.Matrix(mask.rows, mask.cols, lambda i, j: mask[i, j] / sum(mask.row(i)))
 
 
-def centers_and_radius(mask: sympy.Matrix) -> tuple[list[int], int]:
-    """Center nodes (from 1), and the longest distance from one, smallest over the center nodes."""
+def eccentricities(mask: sympy.Matrix) -> dict[int, int]:
+    """{center node: its longest distance to a token}, tokens counted from 1."""
     n = mask.rows
     graph = nx.DiGraph([(j, i) for i in range(n) for j in range(n) if mask[i, j]])
     distances = dict(nx.all_pairs_shortest_path_length(graph))
-    centers = [node for node in range(n) if len(distances[node]) == n]
-    return [c + 1 for c in centers], min(max(distances[c].values()) for c in centers)
+    return {v + 1: max(distances[v].values()) for v in range(n) if len(distances[v]) == n}
+
+
+def centers_and_radius(mask: sympy.Matrix) -> tuple[list[int], int]:
+    """Center nodes, and the smallest of their eccentricities."""
+    found = eccentricities(mask)
+    return list(found), min(found.values())

@@ -28,14 +28,14 @@ def check(weight=lambda A, h, j: A[j] * h[j]):
     A = sympy.symbols("A_1:4", positive=True)
     v = sympy.Matrix([sympy.symbols("v_1 v_2", real=True)])
     X = sympy.Matrix(3, 2, sympy.symbols("x_1:7", real=True))
-    turn = sympy.Symbol("theta", real=True)
-    W = sympy.Matrix([[sympy.cos(turn), sympy.sin(turn)], [-sympy.sin(turn), sympy.cos(turn)]])
+    a, b = sympy.symbols("a b", real=True)
+    W = sympy.Matrix([[1 - a**2, 2 * a], [-2 * a, 1 - a**2]]) / (1 + a**2)  # any turn but a half
     h = [(X.row(j) * v.T)[0] for j in range(3)]
     y = sum((A[j] * X.row(j) for j in range(3)), sympy.zeros(1, 2))
-    proof.equal("an orthogonal W keeps <v, y>", sympy.simplify((v * W * (y * W).T)[0]), (v * y.T)[0])
+    proof.equal("an orthogonal W keeps <v, y>", (v * W * (y * W).T)[0], (v * y.T)[0])
     total = sum(weight(A, h, j) for j in range(3))
     average = sum((weight(A, h, j) * X.row(j) / h[j] for j in range(3)), sympy.zeros(1, 2)) / total
-    proof.equal("y_i / <v, y_i>, the length cancelled", y / (v * y.T)[0], average)
+    proof.equal("y_i / <v, y_i>, the length cancelled", total * y, total * (v * y.T)[0] * average)
     least, a, b, c, d = sympy.symbols("h a b c d", nonnegative=True)
     proof.at_least("sum_j A_ij h_j >= h sum_j A_ij", a * (least + b) + c * (least + d), least * (a + c), (a, b, c, d, least))
     proof.words("||y_i|| <= sum_j A_ij = 1, so h_i' = <v, y_i> / ||y_i|| >= h")

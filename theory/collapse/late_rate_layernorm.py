@@ -6,6 +6,8 @@ Z = u f with A_uniform u = lambda u becomes lambda u (f W P) / w_1. P kills e; a
 acts as W does modulo e, with the eigenvalues w_2, ..., w_d.
 """
 
+import itertools
+
 import sympy
 
 from theory.lemma import Proof, Statement
@@ -35,7 +37,9 @@ def check(scale=lambda w: w[0]):
     for d in (2, 3, 4):
         w = [w_1, *sympy.symbols(f"w_2:{d + 1}", real=True)]
         # rows are left factors, so e_1 W = w_1 e_1 makes W lower triangular
-        W = sympy.Matrix(d, d, lambda i, j, w=w: w[i] if i == j else int(j < i) * sympy.Symbol(f"w_{i}{j}"))
+        W = sympy.diag(*w)
+        for i, j in itertools.combinations(range(d), 2):
+            W[j, i] = sympy.Symbol(f"w_{j + 1}{i + 1}")
         P = sympy.diag(0, *[1] * (d - 1))
         found = (W * P / w_1).charpoly(t).as_expr()
         expected = t * sympy.prod(t - value / scale(w) for value in w[1:])

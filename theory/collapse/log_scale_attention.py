@@ -16,30 +16,25 @@ def statement():
         source="dynsim (the log-scale engine)",
         hypotheses="any scores; rows that share their neighbours; any N",
         latex=r"A_{ij}-p_j=p_j\,\frac{e_{ij}-E_i}{1+E_i}",
-        how="proved for every N",
+        how="proved for every N; the sum in the denominator written out for N = 3",
     )
 
 
 def check(denominator=lambda E: 1 + E):
     proof = Proof()
-    p, e, E, total = sympy.symbols("p_j e_ij E_i T", positive=True)
+    p = sympy.symbols("p_1:4", positive=True)
+    e = sympy.symbols("e_1:4", real=True)
+    total = sympy.Symbol("T", positive=True)
     proof.words("exp(a_j) = p_j T with T the sum over exp(a_k), and exp(b_ij) = 1 + e_ij")
-    softmax = p * T_times(total, 1 + e) / T_times(total, 1 + E)
-    proof.equal("sum_k p_k (1 + e_ik) = 1 + E_i, as sum p = 1", softmax - p, p * (e - E) / denominator(E))
-    a, b = sympy.symbols("a:3", real=True), sympy.symbols("b:3", real=True)
-    weights = [sympy.exp(value) for value in a]
-    shares = [weight / sum(weights) for weight in weights]
-    small = [sympy.exp(value) - 1 for value in b]
-    mean = sum(share * value for share, value in zip(shares, small, strict=True))
-    row = [sympy.exp(a[k] + b[k]) for k in range(3)]
-    left = row[0] / sum(row) - shares[0]
-    right = shares[0] * (small[0] - mean) / denominator(mean)
-    proof.equal("written out for N = 3", left, right)
+    weights = [total * share * (1 + small) for share, small in zip(p, e, strict=True)]
+    E = sum(share * small for share, small in zip(p, e, strict=True))
+    sums_to_one = {p[2]: 1 - p[0] - p[1]}
+    claim = "the denominator, with sum p = 1"
+    proof.equal(claim, sum(weights).subs(sums_to_one), (total * (1 + E)).subs(sums_to_one))
+    p_j, e_j, E_i = sympy.symbols("p_j e_ij E_i", real=True)
+    change = total * p_j * (1 + e_j) / (total * (1 + E_i)) - p_j
+    proof.equal("an entry less p_j", change, p_j * (e_j - E_i) / denominator(E_i))
     return proof
-
-
-def T_times(total, value):
-    return total * value
 
 
 WRONG = {

@@ -17,7 +17,7 @@ import sympy
 from theory.equilibria.jordan import W_V, family, r, s, w
 from theory.lemma import Proof, Statement
 
-LARGEST = 5
+LARGEST = 4
 
 
 def statement():

@@ -1,7 +1,7 @@
 """'LayerNorm is idempotent' is false with a gain, even at eps = 0.
 
-d = 2 and a gain g scale the two possible images +-(1, -1) alike, up to entries; centring again removes
-part of it. The smallest dimension in which LayerNorm is not constant zero is 2.
+A gain moves the mean away from 0, and centring again removes part of the result. For d = 1 LayerNorm is
+0, and for d = 2 the images are +-(g_1, -g_2), which positive gains keep; so d = 3 is the smallest.
 """
 
 import sympy
@@ -27,12 +27,16 @@ def check(gain=(1, 1, 2)):
     form = sympy.sqrt(sympy.Rational(3, 2)) * sympy.Matrix([gain[0], 0, -gain[2]])
     proof.equal("once", once, form)
     proof.true(f"twice is another vector, {list(twice)}", sympy.simplify(twice - once) != sympy.zeros(3, 1))
+    g = sympy.symbols("g_1 g_2", positive=True)
+    image = sympy.Matrix([g[0], -g[1]])
+    proof.equal("d = 2: an image is mapped to itself", _layernorm(image, g), image)
     return proof
 
 
 def _layernorm(a, gain):
-    z = a - sympy.ones(3, 1) * sum(a) / 3
-    return (sympy.diag(*gain) * z * sympy.sqrt(3 / z.dot(z))).applyfunc(sympy.simplify)
+    d = a.rows
+    z = a - sympy.ones(d, 1) * sum(a) / d
+    return (sympy.diag(*gain) * z * sympy.sqrt(d / z.dot(z))).applyfunc(sympy.simplify)
 
 
 WRONG = {"without gain": {"gain": (1, 1, 1)}}

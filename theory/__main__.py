@@ -87,13 +87,17 @@ def _show(name: str) -> int:
         decided = {True: "", False: "  FAILS", None: "  (in words)"}[step.holds]
         print(textwrap.fill(f"{number:3}. {step.reason}", 100, subsequent_indent=" " * 5) + decided)
         if step.formula is not None:
-            print(f"       {_shortened(sympy.sstr(step.formula))}")
+            print(f"       {_shortened(step.formula)}")
     print(f"\nrejects     {'; '.join(known[name].wrong)}")
     print(f"verdict     {_verdict(result)}, {result.seconds:.2f} s")
     return 0 if result.holds else 1
 
 
-def _shortened(text: str) -> str:
+def _shortened(formula) -> str:
+    if isinstance(formula, sympy.core.relational.Relational):
+        text = f"{formula.lhs}  {formula.rel_op.replace('==', '=')}  {formula.rhs}"
+    else:
+        text = str(formula)
     text = " ".join(text.split())
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text)} characters)"
 

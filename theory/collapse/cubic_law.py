@@ -36,31 +36,29 @@ def check(leading=lambda Z, M: Z * M * Z.T * Z / Z.rows, order=3):
         Z = free.col_join(-sympy.ones(1, n - 1) * free)
         M = sympy.Matrix(d, d, sympy.symbols(f"m:{d * d}", real=True))
         c = sympy.Matrix([sympy.symbols(f"c:{d}", real=True)])
-        A = _attention(sympy.ones(n, 1) * c + s * Z, M, s)
-        centre = sympy.eye(n) - sympy.ones(n, n) / n
-        deviation = (centre * s * A * Z).applyfunc(sympy.expand)
-        lowest = deviation.applyfunc(lambda e: sum(e.coeff(s, k) * s**k for k in range(4)))
-        claim = f"N = {n}, d = {d}: the deviation through third order"
-        proof.equal(claim, lowest, s**order * leading(Z, M))
+        ones = sympy.ones(n, 1)
+        first = ones * c * M * Z.T + Z * M * c.T * ones.T  # the scores' coefficients of s and s^2
+        orders = _softmax_orders(first, Z * M * Z.T)
+        centre = sympy.eye(n) - ones * ones.T / n
+        for k, A_k in enumerate(orders, 1):  # tokens 1 c + s Z: attention's s^(k-1) makes s^k
+            expected = leading(Z, M) if k == order else sympy.zeros(n, d)
+            claim = f"N = {n}, d = {d}: the deviation's coefficient of s^{k}"
+            proof.equal(claim, centre * A_k * Z, expected)
     return proof
 
 
-def _attention(X, M, s):
-    """Softmax rows through second order in s."""
-    scores = (X * M * X.T).applyfunc(sympy.expand)
-    n = X.rows
-
-    def entry(i, j):
-        inverse = sum(_exp(sympy.expand(scores[i, k] - scores[i, j]), s) for k in range(n))
-        first, second = (sympy.expand(inverse).coeff(s, order) / n for order in (1, 2))
-        return (1 - s * first + s**2 * (first**2 - second)) / n
-
-    return sympy.Matrix(n, n, entry)
-
-
-def _exp(b, s):
-    """exp(b) through second order, for b without constant term."""
-    return 1 + s * b.coeff(s, 1) + s**2 * (b.coeff(s, 2) + b.coeff(s, 1) ** 2 / 2)
+def _softmax_orders(first, second):
+    """Coefficients of 1, s, s^2 in the softmax of the rows of s first + s^2 second."""
+    n = first.rows
+    orders = [sympy.ones(n, n) / n, sympy.zeros(n, n), sympy.zeros(n, n)]
+    for i in range(n):
+        for j in range(n):  # 1 / A_ij = sum_k exp(R_ik - R_ij) = n (1 + s p + s^2 q + ...)
+            a = [first[i, k] - first[i, j] for k in range(n)]
+            b = [second[i, k] - second[i, j] for k in range(n)]
+            p = sum(a) / n
+            q = sum(b[k] + a[k] ** 2 / 2 for k in range(n)) / n
+            orders[1][i, j], orders[2][i, j] = -p / n, (p**2 - q) / n
+    return orders
 
 
 WRONG = {

@@ -27,7 +27,6 @@ def check(share=lambda w: sympy.Rational(1, 4) + sympy.acos(1 / w) / (2 * sympy.
     proof = Proof()
     q = sympy.Symbol("q", real=True)
     w = sympy.Symbol("w", positive=True)
-    above = sympy.Symbol("e", positive=True)
     change = w - sympy.sqrt(1 + q**2)
     product = sympy.expand(change * (w + sympy.sqrt(1 + q**2)))
     claim = "the change times a positive factor: its sign is that of w^2 - 1 - q^2"
@@ -35,15 +34,18 @@ def check(share=lambda w: sympy.Rational(1, 4) + sympy.acos(1 / w) / (2 * sympy.
     slope = (q + change).diff(q)
     proof.equal("the slope, 1 - q / sqrt(1 + q^2) > 0: the map increases", slope, 1 - q / sympy.sqrt(1 + q**2))
     angle = sympy.Symbol("alpha", positive=True)  # 1/w = cos(alpha), 0 < alpha < pi/2
-    edge = -sympy.tan(angle)
-    proof.equal("sqrt(w^2 - 1) = tan(alpha) for 1/w = cos(alpha)", edge**2, 1 / sympy.cos(angle) ** 2 - 1)
-    integral = sympy.integrate(1 / (1 + q**2), (q, -above, sympy.oo)) / (2 * sympy.pi)
-    found = integral.subs(sympy.atan(above), angle)  # above = tan(alpha)
-    stated = share(1 / sympy.cos(angle)).subs(sympy.acos(sympy.cos(angle)), angle)
-    proof.equal("the integral", found, stated)
-    at_two = sympy.integrate(1 / (1 + q**2), (q, -sympy.sqrt(3), sympy.oo)) / (2 * sympy.pi)
+    edge, cosine = -sympy.tan(angle), sympy.cos(angle)
+    proof.equal("q_A = -tan(alpha), since w^2 - 1 is its square", edge**2 + 1, 1 / cosine**2)
+    antiderivative = sympy.integrate(1 / (1 + q**2), q)
+    proof.equal("the antiderivative", antiderivative.diff(q), 1 / (1 + q**2))
+    top = sympy.limit(antiderivative, q, sympy.oo)
+    found = (top - antiderivative.subs(q, edge)) / (2 * sympy.pi)
+    inverse = {sympy.atan(sympy.tan(angle)): angle, sympy.acos(cosine): angle}
+    claim = "the integral from q_A to infinity, with arctan(tan(alpha)) = alpha = arccos(cos(alpha))"
+    proof.equal(claim, found.subs(inverse), share(1 / cosine).subs(inverse))
+    at_two = (top - antiderivative.subs(q, -sympy.sqrt(3))) / (2 * sympy.pi)
     proof.equal("w = 2", at_two, share(sympy.Integer(2)))
-    proof.equal("w = 2", at_two, sympy.Rational(5, 12))
+    proof.equal("which is", at_two, sympy.Rational(5, 12))
     return proof
 
 

@@ -36,16 +36,15 @@ def check(eigenvalue=lambda i: sympy.Integer(1) / i):
     claim = "a last row adds the factor lambda - 1/N, whatever stands in it"
     proof.equal(claim, (t * sympy.eye(4) - grown).det(), smaller * (t - eigenvalue(N)))
 
-    def closed(n):
-        return t**n * sympy.rf(1 - 1 / t, n) / sympy.factorial(n)
-
-    proof.equal("the product starts with lambda - 1", closed(1), t - 1)
-    growth = sympy.gammasimp((closed(N) / closed(N - 1)).rewrite(sympy.gamma))
-    proof.equal("and grows by the same factor, for every N", growth, t - eigenvalue(N))
+    proof.words("(x)_N = (x)_{N-1} (x + N - 1) and N! = N (N-1)!, with x = 1 - 1/lambda")
+    claim = "so lambda^N (x)_N / N! grows by the same factor, for every N"
+    proof.equal(claim, t * (1 - 1 / t + N - 1) / N, t - eigenvalue(N))
     for n in range(1, LARGEST + 1):
         found = walk(band(n, n, 0)).charpoly(t).as_expr()
         product = sympy.prod(t - eigenvalue(sympy.Integer(i)) for i in range(1, n + 1))
-        proof.equal(f"written out for N = {n}", found, product)
+        proof.equal(f"written out for N = {n}: the product", found, product)
+        closed = t**n * sympy.rf(1 - 1 / t, n) / sympy.factorial(n)
+        proof.equal(f"and the closed form for N = {n}", found, closed)
     return proof
 
 

@@ -26,8 +26,8 @@ def check(kernel=lambda w, theta: sympy.sin((2 * w + 1) * theta / 2)):
     theta = sympy.Symbol("theta", real=True)
     w, j = sympy.symbols("w j", integer=True, positive=True)
     wave = sympy.exp(sympy.I * theta * (j + w)) + sympy.exp(sympy.I * theta * (j - w))
-    ratio = (wave / sympy.exp(sympy.I * theta * j)).rewrite(sympy.cos)
-    proof.equal("tokens w places away add 2 cos(w theta)", ratio, 2 * sympy.cos(w * theta))
+    sent = 2 * sympy.cos(w * theta) * sympy.exp(sympy.I * theta * j)
+    proof.equal("tokens w places away add 2 cos(w theta)", *map(_waves, (wave, sent)))
     growth = kernel(w, theta) - kernel(w - 1, theta)
     claim = "and so does the kernel"
     proof.equal(claim, *map(_waves, (growth, 2 * sympy.cos(w * theta) * sympy.sin(theta / 2))))

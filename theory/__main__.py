@@ -23,7 +23,9 @@ LONGEST = 400
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 all hold, 1 one fails, 2 bad input."""
     parser = argparse.ArgumentParser(prog="theory", description="Check dynsim's lemmas with sympy.")
-    parser.add_argument("--latex", type=Path, metavar="FILE", help="write all of them as a document")
+    parser.add_argument(
+        "--latex", type=Path, metavar="FILE", help="write all of them as a document"
+    )
     parser.add_argument("--workers", type=int, default=2, metavar="P", help="processes (default 2)")
     commands = parser.add_subparsers(dest="command", metavar="[show NAME]")
     show = commands.add_parser("show", help="print one lemma with the steps of its check")
@@ -34,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     if options.workers < 1:
         return _refuse(f"--workers is at least 1; got {options.workers}")
     if options.latex and not options.latex.absolute().parent.is_dir():
-        return _refuse(f"--latex {options.latex} is in no folder; make {options.latex.parent} first")
+        return _refuse(
+            f"--latex {options.latex} is in no folder; make {options.latex.parent} first"
+        )
     return _check_all(options.workers, options.latex)
 
 
@@ -63,7 +67,9 @@ def _check_all(workers: int, latex: Path | None) -> int:
         console.width = 200
     console.print(table)
     failed = [name for name in known if not results[name].holds]
-    print(f"{len(known) - len(failed)} of {len(known)} hold" + "".join(f"; {n} FAILS" for n in failed))
+    print(
+        f"{len(known) - len(failed)} of {len(known)} hold" + "".join(f"; {n} FAILS" for n in failed)
+    )
     if latex:
         latex.write_text(document(known, results))
         print(f"wrote {latex}")
@@ -81,7 +87,9 @@ def _show(name: str) -> int:
     said, result = known[name].statement(), carry_out(name)
     print(f"{name}\n")
     for heading in ("claim", "source", "hypotheses", "how", "latex"):
-        print(textwrap.fill(f"{heading:12}{getattr(said, heading)}", 100, subsequent_indent=" " * 12))
+        print(
+            textwrap.fill(f"{heading:12}{getattr(said, heading)}", 100, subsequent_indent=" " * 12)
+        )
     print()
     for number, step in enumerate(result.proof.steps, 1):
         decided = {True: "", False: "  FAILS", None: "  (in words)"}[step.holds]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import sympy
 
-__all__ = ["S_1", "S_2", "N", "POWERS", "i", "j", "over", "x"]
+__all__ = ["POWERS", "S_1", "S_2", "N", "i", "j", "over", "x"]
 
 N = sympy.Symbol("N", positive=True, integer=True)
 i, j = sympy.symbols("i j", integer=True, positive=True)

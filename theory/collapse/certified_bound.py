@@ -37,9 +37,16 @@ def check(constant=lambda N: sympy.sqrt((N - 1) / 2), lag=lambda r: r - 1):
     k, rest = sympy.symbols("k rest", integer=True, nonnegative=True)
     proof.words("write t = k r + rest with 0 <= rest <= r - 1, so that floor(t / r) = k")
     gap = k - (k * r + rest - lag(r)) / r
-    proof.equal("k exceeds (t - r + 1) / r by nothing at the largest rest", gap.subs(rest, r - 1), 0)
+    proof.equal(
+        "k exceeds (t - r + 1) / r by nothing at the largest rest", gap.subs(rest, r - 1), 0
+    )
     spare = sympy.Symbol("spare", nonnegative=True)  # r = rest + 1 + spare
-    proof.at_least("and by no less at others", sympy.cancel(gap * r).subs(r, rest + 1 + spare), 0, (rest, spare, k))
+    proof.at_least(
+        "and by no less at others",
+        sympy.cancel(gap * r).subs(r, rest + 1 + spare),
+        0,
+        (rest, spare, k),
+    )
     return proof
 
 

@@ -27,7 +27,9 @@ def check(power=2, pairs=2):
     u = sympy.symbols("u_1:4", nonnegative=True)
     v = sympy.symbols("v_1:4", nonnegative=True)
     phi, psi = sympy.symbols("phi psi", nonnegative=True)  # psi = 1 - phi
-    slack = sympy.Matrix(n_tokens, n_tokens, lambda i, j: sympy.Symbol(f"g_{i}{j}", nonnegative=True))
+    slack = sympy.Matrix(
+        n_tokens, n_tokens, lambda i, j: sympy.Symbol(f"g_{i}{j}", nonnegative=True)
+    )
     gram = phi * sympy.ones(n_tokens, n_tokens) + psi * sympy.eye(n_tokens)
     both = [sympy.Matrix([row]) for row in (u, v)]
     cosine = (both[0] * gram * both[1].T)[0]

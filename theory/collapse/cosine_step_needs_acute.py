@@ -31,10 +31,15 @@ def check(square=sympy.Rational(1, 100)):
     Y = sympy.Matrix([[1 - eps, eps], [eps, 1 - eps]]) * X
     after = (Y.row(0) * Y.row(1).T)[0] / Y.row(0).norm() ** 2
     proof.equal("the cosine before", phi, 2 * square - 1)
-    proof.equal("the cosine after", after, (square - (1 - square) / 4) / (square + (1 - square) / 4))
+    proof.equal(
+        "the cosine after", after, (square - (1 - square) / 4) / (square + (1 - square) / 4)
+    )
     promised = eps**2 + (1 - eps**2) * phi
     proof.true(f"{after} is less than the promised {promised}", sympy.Lt(after, promised))
     return proof
 
 
-WRONG = {"at a right angle": {"square": sympy.Rational(1, 2)}, "at phi = -4/5": {"square": sympy.Rational(1, 10)}}
+WRONG = {
+    "at a right angle": {"square": sympy.Rational(1, 2)},
+    "at phi = -4/5": {"square": sympy.Rational(1, 10)},
+}

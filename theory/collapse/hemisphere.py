@@ -37,7 +37,12 @@ def check(weight=lambda A, h, j: A[j] * h[j]):
     average = sum((weight(A, h, j) * X.row(j) / h[j] for j in range(3)), sympy.zeros(1, 2)) / total
     proof.equal("y_i / <v, y_i>, the length cancelled", total * y, total * (v * y.T)[0] * average)
     least, a, b, c, d = sympy.symbols("h a b c d", nonnegative=True)
-    proof.at_least("sum_j A_ij h_j >= h sum_j A_ij", a * (least + b) + c * (least + d), least * (a + c), (a, b, c, d, least))
+    proof.at_least(
+        "sum_j A_ij h_j >= h sum_j A_ij",
+        a * (least + b) + c * (least + d),
+        least * (a + c),
+        (a, b, c, d, least),
+    )
     proof.words("||y_i|| <= sum_j A_ij = 1, so h_i' = <v, y_i> / ||y_i|| >= h")
     proof.words("h_j >= h and sum_k A_ik h_k <= 1, so the new weights on edges are >= eps h")
     p, q = sympy.symbols("p q", positive=True)

@@ -29,7 +29,9 @@ def check(split=lambda sigma, top, p, q: sigma * (p - q) ** 2 + (top - sigma) * 
     proof.equal(claim, top * (p**2 + q**2) - 2 * sigma * p * q, split(sigma, top, p, q))
     proof.words("each term is >= 0, so |a| <= sigma_1, with equality for p = q = e_1")
     least = distance.subs({s: a}).subs(a, top)
-    proof.equal("the least value, F - sigma_1^2, is what the other sigma leave", least, total - top**2)
+    proof.equal(
+        "the least value, F - sigma_1^2, is what the other sigma leave", least, total - top**2
+    )
     return proof
 
 

@@ -44,7 +44,9 @@ def check(at_two=1):
     proof.equal("p_j(2)", first_deviation(sympy.Integer(2)), at_two)
     N = sympy.Symbol("N", integer=True, positive=True)
     slope = (2 * sympy.cos(sympy.pi / N)).diff(N)
-    claim = "2 cos(pi/k) grows with k, as sin > 0 between 0 and pi: token N has the largest, below 2"
+    claim = (
+        "2 cos(pi/k) grows with k, as sin > 0 between 0 and pi: token N has the largest, below 2"
+    )
     proof.equal(claim, slope, 2 * sympy.pi * sympy.sin(sympy.pi / N) / N**2)
     return proof
 

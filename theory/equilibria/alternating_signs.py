@@ -35,7 +35,13 @@ def check(largest=lambda k: 2 * sympy.cos(sympy.pi / k)):
     modulus = (2 * sympy.cos(theta / 2)).subs(theta, 2 * sympy.pi * j / k).subs(j, 1)
     proof.equal("its value there", modulus, largest(k))
     golden = (1 + sympy.sqrt(5)) / 2
-    named = {2: sympy.Integer(0), 3: sympy.Integer(1), 4: sympy.sqrt(2), 5: golden, 6: sympy.sqrt(3)}
+    named = {
+        2: sympy.Integer(0),
+        3: sympy.Integer(1),
+        4: sympy.sqrt(2),
+        5: golden,
+        6: sympy.sqrt(3),
+    }
     for size, value in named.items():
         proof.equal(f"k = {size}", largest(size), value)
     return proof

@@ -34,7 +34,9 @@ def check(symmetric=lambda a, c, T: 1 + 2 * a * c**2 * (1 - T**2) / T, value=lam
     scores = X * sympy.diag(0, m) * X.T
     proof.equal("score differences are 2 a, in both rows", scores[0, 0] - scores[0, 1], 2 * a)
     logistic = 1 / (1 + sympy.exp(-2 * a))
-    proof.equal("so A_11 = (1 + tanh a) / 2", logistic, ((1 + sympy.tanh(a)) / 2).rewrite(sympy.exp))
+    proof.equal(
+        "so A_11 = (1 + tanh a) / 2", logistic, ((1 + sympy.tanh(a)) / 2).rewrite(sympy.exp)
+    )
     A = sympy.Matrix([[half, 1 - half], [1 - half, half]])
     proof.equal("X is an equilibrium: A X W_V = X", A * X * sympy.diag(1, v), X)
     proof.equal("of rank 2: its determinant, not 0", X.det(), -2 * c * s)
@@ -43,7 +45,9 @@ def check(symmetric=lambda a, c, T: 1 + 2 * a * c**2 * (1 - T**2) / T, value=lam
     slope = half * (1 - half)  # of the logistic function
     dA = slope * (difference.diff(u_1) * c * alpha + difference.diff(u_2) * c * gamma)
     dA = dA.subs({u_1: s, u_2: -s})
-    proof.equal("d A_11 for angles alpha, gamma", dA, (1 - T**2) / 4 * a * c / s * (3 * alpha - gamma))
+    proof.equal(
+        "d A_11 for angles alpha, gamma", dA, (1 - T**2) / 4 * a * c / s * (3 * alpha - gamma)
+    )
     d_first = half * (-s * alpha) + (1 - half) * (s * gamma)
     d_second = v * (half * c * alpha + (1 - half) * c * gamma + 2 * s * dA)
     d_angle = sympy.expand(c * d_second - s * d_first)  # along the unit tangent (-s, c)
@@ -57,7 +61,9 @@ def check(symmetric=lambda a, c, T: 1 + 2 * a * c**2 * (1 - T**2) / T, value=lam
     claim = "the second is 1 at c^2 = T / ((1 + T)(1 + a)): below a saddle, above a repeller"
     proof.equal(claim, stated.subs(c, sympy.sqrt(edge)), 1)
     numbers = {T: sympy.Rational(1, 2), a: sympy.log(3) / 2}
-    proof.equal("for instance v = 2: a = artanh(1/2)", sympy.tanh(numbers[a]).rewrite(sympy.exp), numbers[T])
+    proof.equal(
+        "for instance v = 2: a = artanh(1/2)", sympy.tanh(numbers[a]).rewrite(sympy.exp), numbers[T]
+    )
     return proof
 
 

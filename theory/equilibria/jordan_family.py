@@ -49,7 +49,10 @@ def check(build=family):
             expected = sympy.prod((-1) ** i * m * s[0] / w**i for i in range(1, k)) * s[0]
             proof.equal(f"{claim} diagonal entries not 0", diagonal, expected)
             others = X[:, : n - k].is_zero_matrix and all(X.row(i) == X.row(0) for i in range(m))
-            proof.true(f"{where} and not more: other entries are 0, the first tokens equal", triangular and others)
+            proof.true(
+                f"{where} and not more: other entries are 0, the first tokens equal",
+                triangular and others,
+            )
     proof.words("different signs differ in the last coordinates, none of which is 0 for w > m")
     return proof
 
@@ -70,4 +73,7 @@ def _opposite(n, k):
     return X
 
 
-WRONG = {"beta = 1 after the block": {"build": _without_block}, "the opposite sign": {"build": _opposite}}
+WRONG = {
+    "beta = 1 after the block": {"build": _without_block},
+    "the opposite sign": {"build": _opposite},
+}

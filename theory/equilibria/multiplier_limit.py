@@ -42,7 +42,11 @@ def check(sign=lambda m: (-1) ** m):
         claim = f"k = {k}: the block on e_1, ..., e_(N-1) is I + C"
         proof.equal(claim, tangent, sympy.eye(k - 1) + companion)
         stated = zeta ** (k - 1) + sum(b[m] * zeta ** (k - 1 - m) for m in range(1, k))
-        proof.equal(f"k = {k}: the characteristic polynomial of C", companion.charpoly(zeta).as_expr(), stated)
+        proof.equal(
+            f"k = {k}: the characteristic polynomial of C",
+            companion.charpoly(zeta).as_expr(),
+            stated,
+        )
     return proof
 
 

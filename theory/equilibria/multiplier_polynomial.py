@@ -14,7 +14,7 @@ multiplier 0, the multiplier 1 exactly N - k times (in a Jordan block), and k - 
 
 import sympy
 
-from theory.equilibria.jordan import W_V, family, r, s, w
+from theory.equilibria.jordan import W_V, family, r, w
 from theory.lemma import Proof, Statement
 
 LARGEST = 4
@@ -44,7 +44,9 @@ def check(alternate=-1):
             for a in range(k):
                 x[n - 1 - a] = (-1 / w) ** a * t[k - a]
             last = {t[i]: X[i - 1, n - 1] for i in t}
-            proof.equal(f"N = {n}, token {k} in terms of last coordinates", x.subs(last), X.row(k - 1))
+            proof.equal(
+                f"N = {n}, token {k} in terms of last coordinates", x.subs(last), X.row(k - 1)
+            )
             B = [
                 alternate**m * sum(t.get(k - a - m, 0) * t[k - a] / w ** (2 * a) for a in range(k))
                 for m in range(n + 1)
@@ -53,7 +55,9 @@ def check(alternate=-1):
             block = scale.inv() * W_V(n) * (sympy.eye(n) - x.T * x) * scale
             found = (zeta * sympy.eye(n) + sympy.eye(n) - block).det(method="berkowitz")
             stated = zeta**n + sum((B[m] + B[m + 1]) * zeta ** (n - 1 - m) for m in range(n))
-            proof.equal(f"N = {n}, token {k}: det(lambda - W P), before the length is 1", found, stated)
+            proof.equal(
+                f"N = {n}, token {k}: det(lambda - W P), before the length is 1", found, stated
+            )
             product = (1 + zeta) * sum(B[m] * zeta ** (n - 1 - m) for m in range(n))
             claim = "which differs from the product only by B_0 - 1 = 0"
             proof.equal(claim, product - stated, (B[0] - 1) * zeta**n)

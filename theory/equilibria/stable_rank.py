@@ -28,10 +28,15 @@ def check(column=lambda n: n - (n - 1) / w**2):
     proof.equal("||X e_N||^2 from its entries", 1 + (N - 1) * (1 - 1 / w**2), column(N))
     for n in range(2, LARGEST + 1):
         X = family(n, n)
-        proof.equal(f"||X e_N||^2 for N = {n}", modulo_roots(sum(e**2 for e in X[:, -1])), column(n))
+        proof.equal(
+            f"||X e_N||^2 for N = {n}", modulo_roots(sum(e**2 for e in X[:, -1])), column(n)
+        )
         proof.equal(f"||X||_F^2 for N = {n}", modulo_roots(sum(e**2 for e in X)), n)
     proof.equal("the bound's limit", sympy.limit(N / column(N), w, sympy.oo), 1)
     return proof
 
 
-WRONG = {"N / (N - N / w^2)": {"column": lambda n: n - n / w**2}, "w in place of w^2": {"column": lambda n: n - (n - 1) / w}}
+WRONG = {
+    "N / (N - N / w^2)": {"column": lambda n: n - n / w**2},
+    "w in place of w^2": {"column": lambda n: n - (n - 1) / w},
+}

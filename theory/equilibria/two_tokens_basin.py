@@ -32,7 +32,11 @@ def check(share=lambda w: sympy.Rational(1, 4) + sympy.acos(1 / w) / (2 * sympy.
     claim = "the change times a positive factor: its sign is that of w^2 - 1 - q^2"
     proof.equal(claim, product, w**2 - 1 - q**2)
     slope = (q + change).diff(q)
-    proof.equal("the slope, 1 - q / sqrt(1 + q^2) > 0: the map increases", slope, 1 - q / sympy.sqrt(1 + q**2))
+    proof.equal(
+        "the slope, 1 - q / sqrt(1 + q^2) > 0: the map increases",
+        slope,
+        1 - q / sympy.sqrt(1 + q**2),
+    )
     angle = sympy.Symbol("alpha", positive=True)  # 1/w = cos(alpha), 0 < alpha < pi/2
     edge, cosine = -sympy.tan(angle), sympy.cos(angle)
     proof.equal("q_A = -tan(alpha), since w^2 - 1 is its square", edge**2 + 1, 1 / cosine**2)
@@ -41,7 +45,9 @@ def check(share=lambda w: sympy.Rational(1, 4) + sympy.acos(1 / w) / (2 * sympy.
     top = sympy.limit(antiderivative, q, sympy.oo)
     found = (top - antiderivative.subs(q, edge)) / (2 * sympy.pi)
     inverse = {sympy.atan(sympy.tan(angle)): angle, sympy.acos(cosine): angle}
-    claim = "the integral from q_A to infinity, with arctan(tan(alpha)) = alpha = arccos(cos(alpha))"
+    claim = (
+        "the integral from q_A to infinity, with arctan(tan(alpha)) = alpha = arccos(cos(alpha))"
+    )
     proof.equal(claim, found.subs(inverse), share(1 / cosine).subs(inverse))
     at_two = (top - antiderivative.subs(q, -sympy.sqrt(3))) / (2 * sympy.pi)
     proof.equal("w = 2", at_two, share(sympy.Integer(2)))

@@ -48,7 +48,9 @@ def check(line=lambda x, y, a, c: c * x + (1 - a) * y + 1, slope=lambda y, a: (1
         proof.equal("on the circle (c = g > 0)", px**2 + py**2, 1)
         gap = sympy.expand(D * (py + h))  # y - (a - 1), times D
         proof.equal("y - (a - 1), times D", gap, sympy.sqrt(E) * (h * sympy.sqrt(E) + sign * g))
-    claim = "its sign is the chosen one, as h^2 E < g^2: g^2 - h^2 E = D (1 - h^2) and h = 1 - a < 1"
+    claim = (
+        "its sign is the chosen one, as h^2 E < g^2: g^2 - h^2 E = D (1 - h^2) and h = 1 - a < 1"
+    )
     proof.equal(claim, g**2 - h**2 * E, D * (1 - h**2))
     proof.equal("at y = a - 1 the slope is 1", slope(a - 1, a), 1)
     return proof

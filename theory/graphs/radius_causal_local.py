@@ -33,5 +33,7 @@ def check(radius=lambda n, w: sympy.ceiling(sympy.Rational(n - 1, w))):
 
 WRONG = {
     "N / w": {"radius": lambda n, w: sympy.ceiling(sympy.Rational(n, w))},
-    "as for the two-sided window": {"radius": lambda n, w: sympy.ceiling(sympy.Rational(n // 2, w))},
+    "as for the two-sided window": {
+        "radius": lambda n, w: sympy.ceiling(sympy.Rational(n // 2, w))
+    },
 }

@@ -32,7 +32,9 @@ def check(kernel=lambda w, theta: sympy.sin((2 * w + 1) * theta / 2)):
     claim = "and so does the kernel"
     proof.equal(claim, *map(_waves, (growth, 2 * sympy.cos(w * theta) * sympy.sin(theta / 2))))
     proof.equal("which starts with 1, times sin(theta/2)", kernel(0, theta), sympy.sin(theta / 2))
-    proof.words("c = cos(2 pi k/N) lies in [-1, cos(2 pi/N)] for k >= 1, and cos(2 pi/N) >= 0, N >= 4")
+    proof.words(
+        "c = cos(2 pi k/N) lies in [-1, cos(2 pi/N)] for k >= 1, and cos(2 pi/N) >= 0, N >= 4"
+    )
     c = sympy.Symbol("c", real=True)
     proof.equal("ring: from -1/3 at c = -1", ((1 + 2 * c) / 3).subs(c, -1), -sympy.Rational(1, 3))
     for n in (4, 6):

@@ -40,7 +40,7 @@ def check(sign=-1, radial=lambda eps: eps):
         proof.equal("1 is a null direction", stated * sympy.ones(d, 1), sympy.zeros(d, 1))
         along = radial(eps) * d * sympy.sqrt(d) * g * z / s**3
         proof.equal("along a", stated * a, along.subs(eps_of_s))
-        even = stated.subs({gain: g[0, 0] for gain in g.diagonal()})
+        even = stated.subs(dict.fromkeys(g.diagonal(), g[0, 0]))
         proof.equal("symmetric for equal gains", even, even.T)
     return proof
 

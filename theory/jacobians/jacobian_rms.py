@@ -33,7 +33,9 @@ def check(divisor=lambda d: d, radial=lambda eps: eps):
         by_scale = {sympy.sqrt(square): s}
         found = (g * a / sympy.sqrt(square)).jacobian(a).subs(by_scale)
         stated = g * (sympy.eye(d) / s - a * a.T / (divisor(d) * s**3))
-        proof.equal(f"d = {d}: against diff", _reduced(found, s, a, eps, d), _reduced(stated, s, a, eps, d))
+        proof.equal(
+            f"d = {d}: against diff", _reduced(found, s, a, eps, d), _reduced(stated, s, a, eps, d)
+        )
         along = _reduced(stated * a, s, a, eps, d)
         proof.equal("along a", along, _reduced(radial(eps) * g * a / s**3, s, a, eps, d))
     return proof

@@ -29,9 +29,14 @@ def check(tokens=((1, -1, 0), (1, 0, -1), (1, 1, -2)), before=1, after=2):
     proof.true(f"affine rank before: {before}", _affine_rank(X) == before)
     proof.true(f"affine rank after: {after}", _affine_rank(Y) == after)
     four = sympy.Matrix([*tokens, [1, 2, -3]])
-    proof.true("four collinear tokens likewise", (_affine_rank(four), _affine_rank(_layernorm(four))) == (before, after))
+    proof.true(
+        "four collinear tokens likewise",
+        (_affine_rank(four), _affine_rank(_layernorm(four))) == (before, after),
+    )
     twice = sympy.Matrix([[1, 0, -1], [2, 0, -2]])
-    proof.true("a and 2 a: from 1 to 0", (_affine_rank(twice), _affine_rank(_layernorm(twice))) == (1, 0))
+    proof.true(
+        "a and 2 a: from 1 to 0", (_affine_rank(twice), _affine_rank(_layernorm(twice))) == (1, 0)
+    )
     centred = X - X * sympy.ones(3, 3) / 3
     proof.true("the rank of Pi X is kept", centred.rank() == Y.rank(simplify=True))
     return proof
@@ -48,4 +53,7 @@ def _affine_rank(X):
     return differences.rank(simplify=True)
 
 
-WRONG = {"affine rank is preserved": {"after": 1}, "the tokens are in general position": {"before": 2}}
+WRONG = {
+    "affine rank is preserved": {"after": 1},
+    "the tokens are in general position": {"before": 2},
+}

@@ -4,8 +4,6 @@ cos(angle(a, Pi a)) = ||Pi a|| / ||a||, and ||Pi a||^2 = ||a||^2 - (a.1)^2/d: th
 Both angles are acute, so they are equal when cosine and sine are.
 """
 
-import sympy
-
 from theory.lemma import Proof, Statement
 from theory.sums import S_1, S_2, i, over, x
 from theory.sums import N as d

@@ -29,9 +29,13 @@ def check(centring=lambda d: sympy.eye(d) - sympy.ones(d, d) / d):
         G = sympy.diag(*sympy.symbols(f"g_1:{d + 1}", real=True))
         claim = f"d = {d}: det(D X Pi G) = det D det X det Pi det G, and det Pi"
         proof.equal(claim, centring(d).det(), 0)
-        proof.equal("whereas det(D X) / det X for unit rows, not 0", D.det(), sympy.prod(D.diagonal()))
+        proof.equal(
+            "whereas det(D X) / det X for unit rows, not 0", D.det(), sympy.prod(D.diagonal())
+        )
         proof.equal("also with gains: det(Pi G)", (centring(d) * G).det(), 0)
     return proof
 
 
-WRONG = {"a smaller share of the mean": {"centring": lambda d: sympy.eye(d) - sympy.ones(d, d) / (d + 1)}}
+WRONG = {
+    "a smaller share of the mean": {"centring": lambda d: sympy.eye(d) - sympy.ones(d, d) / (d + 1)}
+}

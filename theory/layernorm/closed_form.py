@@ -6,7 +6,7 @@
 import sympy
 
 from theory.lemma import Proof, Statement
-from theory.sums import S_1, S_2, i, over, x
+from theory.sums import S_1, i, over, x
 from theory.sums import N as d
 
 

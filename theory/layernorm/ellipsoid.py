@@ -25,11 +25,15 @@ def check(gap=lambda d, eps: d**2 * eps):
     d, P, eps, value = sympy.symbols("d P epsilon c", positive=True)  # P = ||Pi a||^2
     g, z = sympy.symbols("g_i z_i", real=True, nonzero=True)  # z = Pi a
     entry = sympy.sqrt(d) * g * z / sympy.sqrt(P + d * eps)
-    proof.equal("term i of the form is free of the gain", (entry / g) ** 2, d * z**2 / (P + d * eps))
+    proof.equal(
+        "term i of the form is free of the gain", (entry / g) ** 2, d * z**2 / (P + d * eps)
+    )
     form = d * P / (P + d * eps)
     proof.equal("summed, with sum z_i^2 = P", form, d - gap(d, eps) / (P + d * eps))
     below = (d - form).together()
-    proof.true("strictly less than d for eps > 0", below.is_positive, sympy.Gt(below, 0, evaluate=False))
+    proof.true(
+        "strictly less than d for eps > 0", below.is_positive, sympy.Gt(below, 0, evaluate=False)
+    )
     proof.equal("equal to d for eps = 0", form.subs(eps, 0), d)
     at = value * eps * d / (d - value)
     proof.equal("every value c in (0, d) is taken, at this P > 0", form.subs(P, at), value)

@@ -26,7 +26,9 @@ def check(gain=(1, 1, 2)):
     twice = _layernorm(once, gain)
     form = sympy.sqrt(sympy.Rational(3, 2)) * sympy.Matrix([gain[0], 0, -gain[2]])
     proof.equal("once", once, form)
-    proof.true(f"twice is another vector, {list(twice)}", sympy.simplify(twice - once) != sympy.zeros(3, 1))
+    proof.true(
+        f"twice is another vector, {list(twice)}", sympy.simplify(twice - once) != sympy.zeros(3, 1)
+    )
     g = sympy.symbols("g_1 g_2", positive=True)
     image = sympy.Matrix([g[0], -g[1]])
     proof.equal("d = 2: an image is mapped to itself", _layernorm(image, g), image)

@@ -36,4 +36,7 @@ def check(exception=lambda eps: 1 - eps):
     return proof
 
 
-WRONG = {"V = 1": {"exception": lambda eps: sympy.Integer(1)}, "V = 1 + eps": {"exception": lambda eps: 1 + eps}}
+WRONG = {
+    "V = 1": {"exception": lambda eps: sympy.Integer(1)},
+    "V = 1 + eps": {"exception": lambda eps: 1 + eps},
+}

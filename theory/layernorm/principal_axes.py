@@ -39,18 +39,26 @@ def check(share=lambda d: sympy.Integer(1) / d):
         proof.equal(f"{name} G Pi G = G^2 - g g^T/d", G * Pi * G, H)
         proof.equal(f"{name} H alpha = 0, so Pi_2 H = H", H * alpha, sympy.zeros(d, 1))
         without_inverse = G**-2 * H
-        proof.equal(f"{name} G^-2 H = I - alpha g^T/d", without_inverse, sympy.eye(d) - alpha * row / d)
+        proof.equal(
+            f"{name} G^-2 H = I - alpha g^T/d", without_inverse, sympy.eye(d) - alpha * row / d
+        )
         claim = f"{name} Pi_2 alpha = 0, so K H = Pi_2 (I - alpha g^T/d) = Pi_2"
         proof.equal(claim, Pi_2 * alpha, sympy.zeros(d, 1))
         if set(gains) <= set(g):
             continue
         K = Pi_2 * G**-2 * Pi_2
-        of_K, of_H = (sympy.Poly(matrix.charpoly(t).as_expr(), t).quo(sympy.Poly(t, t)) for matrix in (K, H))
-        claim = f"{name} non-zero eigenvalues of K and H are reciprocal, by characteristic polynomials"
+        of_K, of_H = (
+            sympy.Poly(matrix.charpoly(t).as_expr(), t).quo(sympy.Poly(t, t)) for matrix in (K, H)
+        )
+        claim = (
+            f"{name} non-zero eigenvalues of K and H are reciprocal, by characteristic polynomials"
+        )
         mirrored = sympy.Poly(of_H.all_coeffs()[::-1], t)
         proof.equal(claim, of_K.as_expr() * of_H.eval(0), mirrored.as_expr())
         claim = f"{name} all are > 0: coefficients of alternating sign, real as K is symmetric"
-        signs = [coefficient * (-1) ** power > 0 for power, coefficient in enumerate(of_K.all_coeffs())]
+        signs = [
+            coefficient * (-1) ** power > 0 for power, coefficient in enumerate(of_K.all_coeffs())
+        ]
         proof.true(claim, all(signs))
     axis = sympy.Matrix([g[0], -g[1]])
     direction = sympy.Matrix([sympy.Integer(1) / g[0], 1 / g[1]])
@@ -60,4 +68,7 @@ def check(share=lambda d: sympy.Integer(1) / d):
     return proof
 
 
-WRONG = {"G^2 - g g^T": {"share": lambda d: 1}, "g g^T / (d + 1)": {"share": lambda d: sympy.Rational(1, d + 1)}}
+WRONG = {
+    "G^2 - g g^T": {"share": lambda d: 1},
+    "g g^T / (d + 1)": {"share": lambda d: sympy.Rational(1, d + 1)},
+}

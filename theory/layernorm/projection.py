@@ -22,8 +22,12 @@ def check(share=lambda d: 1 / d):
     proof = Proof()
     d = sympy.Symbol("d", positive=True, integer=True)
     on, off = 1 - share(d), -share(d)  # the diagonal and the other entries; so Pi is symmetric
-    proof.equal("(Pi^2)_ii: one term of the diagonal, d - 1 others", on * on + (d - 1) * off * off, on)
-    proof.equal("(Pi^2)_ij: two with the diagonal, d - 2 others", 2 * on * off + (d - 2) * off * off, off)
+    proof.equal(
+        "(Pi^2)_ii: one term of the diagonal, d - 1 others", on * on + (d - 1) * off * off, on
+    )
+    proof.equal(
+        "(Pi^2)_ij: two with the diagonal, d - 2 others", 2 * on * off + (d - 2) * off * off, off
+    )
     proof.equal("(Pi 1)_i", on + (d - 1) * off, 0)
     proof.equal("the trace of a projection is its rank", d * on, d - 1)
     return proof

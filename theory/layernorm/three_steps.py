@@ -36,4 +36,7 @@ def check(length_squared=lambda d: d):
     return proof
 
 
-WRONG = {"length 1": {"length_squared": lambda d: 1}, "length d": {"length_squared": lambda d: d**2}}
+WRONG = {
+    "length 1": {"length_squared": lambda d: 1},
+    "length d": {"length_squared": lambda d: d**2},
+}

@@ -30,7 +30,11 @@ def check(inverse=lambda G, alpha: G**-2 + alpha * alpha.T):
     for d in SIZES:
         z = sympy.Matrix(sympy.symbols(f"z_1:{d}", real=True))
         last = -sum(z)
-        proof.equal(f"d = {d}: ||z||^2 with z_d = -sum of the others", z.dot(z) + last**2, z.dot(z) + sum(z) ** 2)
+        proof.equal(
+            f"d = {d}: ||z||^2 with z_d = -sum of the others",
+            z.dot(z) + last**2,
+            z.dot(z) + sum(z) ** 2,
+        )
         g = sympy.symbols(f"g_1:{d}", real=True, nonzero=True)
         G, alpha = sympy.diag(*g), sympy.Matrix([1 / value for value in g])
         H = G**2 - sympy.Matrix(g) * sympy.Matrix(g).T / d

@@ -39,7 +39,11 @@ def check(total=1, sign=-1):
     k, p, other = vectors
     q = k - p
     margin = q.dot(k - other)
-    proof.equal("q.(k_i - k_j) = ||q||^2 - q.(k_j - p) >= ||q||^2 > 0", margin, q.dot(q) + sign * q.dot(other - p))
+    proof.equal(
+        "q.(k_i - k_j) = ||q||^2 - q.(k_j - p) >= ||q||^2 > 0",
+        margin,
+        q.dot(q) + sign * q.dot(other - p),
+    )
     return proof
 
 

@@ -1,4 +1,4 @@
-"""The lemmas hold and their wrong variants do not; dynsim's numbers agree with their closed forms."""
+"""The lemmas hold, their wrong variants do not, and dynsim's numbers agree with closed forms."""
 
 import inspect
 import re
@@ -30,7 +30,7 @@ VARIANTS = [(name, words) for name, lemma in LEMMAS.items() for words in lemma.w
 
 
 def claimed(name, argument):
-    """What a lemma claims: the value of a keyword argument of its check, a constant or a formula."""
+    """What a lemma claims: a keyword argument of its check, that is a constant or a formula."""
     return inspect.signature(LEMMAS[name].check).parameters[argument].default
 
 
@@ -285,7 +285,7 @@ def differences(f, x, h=1e-5):
 
 
 def test_the_cosine_step_and_where_it_fails(rng):
-    """It holds from acute cosines on; from obtuse ones the counterexample's numbers are dynsim's."""
+    """It holds for acute angles; for obtuse ones dynsim finds the counterexample's numbers."""
     n, d = 5, 4
     mask = masks.causal(n)
     dynamics = AttentionDynamics(mask, Fixed(rng.standard_normal((d, d)), np.eye(d)), norms.Unit())
@@ -310,7 +310,7 @@ def test_the_hemisphere_certificate(rng):
     r = int(connectivity.radius(mask))
     turn, _ = np.linalg.qr(rng.standard_normal((d, d)))
     dynamics = AttentionDynamics(mask, Fixed(rng.standard_normal((d, d)), turn), norms.Unit())
-    x = norms.Unit().apply(rng.standard_normal((n, d)) + [1.5, 0.0, 0.0])
+    x = norms.Unit().apply(rng.standard_normal((n, d)) + np.array([1.5, 0.0, 0.0]))
     v = np.array([1.0, 0.0, 0.0])
     chart = x / (x @ v)[:, None]
     height, eps = (x @ v).min(), np.inf
@@ -428,7 +428,7 @@ def test_multipliers_of_theorem_3_are_roots_of_the_polynomial():
 
 @pytest.mark.parametrize("c", [0.3, 0.8])
 def test_the_complete_mask_has_full_rank_equilibria(c):
-    """The counterexample to App. F.4, and both multipliers; a saddle for small c, else a repeller."""
+    """The counterexample to App. F.4 and its multipliers: a saddle for small c, else a repeller."""
     T = 0.5
     a, s = np.arctanh(T), np.sqrt(1 - c**2)
     M, W = np.diag([0.0, a / s**2]), np.diag([1.0, 1 / T])

@@ -26,7 +26,8 @@ HEAD = r"""\documentclass{article}
 #: Characters that LaTeX would take for commands in running text.
 SPECIAL = {
     "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "*": r"\textasteriskcentered{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "*": r"\textasteriskcentered{}",
     **{c: "\\" + c for c in "&%$#_{}"},
 }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 A lemma is a module with three names:
 
-    statement() -> Statement    what is claimed, by whom, under which hypotheses, and how it is checked
+    statement() -> Statement    what is claimed, by whom, under what, and how it is checked
     check(...) -> Proof         carries out the check; the claim's constants are keyword arguments
     WRONG                       {words: arguments}, variants of the claim that `check` must reject
 """

@@ -24,7 +24,7 @@ def statement():
 
 def check(constant=lambda N: sympy.sqrt((N - 1) / 2), lag=lambda r: r - 1):
     proof = Proof()
-    N, r, t = sympy.symbols("N r t", positive=True, integer=True)
+    N, r = sympy.symbols("N r", positive=True, integer=True)
     delta = sympy.Symbol("delta", positive=True)
     pairs = N * (N - 1) * delta**2 / (2 * N)
     proof.equal("N (N - 1) pairs at distance delta, over 2 N", pairs, (constant(N) * delta) ** 2)

@@ -1,8 +1,8 @@
 """Without phi >= 0 the cosine step is false: two nearly antipodal tokens.
 
 With a negative cosine, entries that sum to more than 1 make it more negative than the step allows.
-Two tokens (+-sqrt(99), 1) / 10, A = [[3/4, 1/4], [1/4, 3/4]] on the complete mask: everything is exact.
-They lie in a half plane, so they still meet; only the step's rate is wrong.
+Two tokens (+-sqrt(99), 1) / 10, A = [[3/4, 1/4], [1/4, 3/4]] on the complete mask: everything is
+exact. They lie in a half plane, so they still meet; only the step's rate is wrong.
 """
 
 import sympy
@@ -15,8 +15,10 @@ def statement():
         claim="the step phi_{t+r} >= eps^2r + (1 - eps^2r) phi_t without phi_t >= 0 is false: "
         "N = d = 2, eps = 1/4, r = 1, phi = -49/50",
         source="WU, arXiv 2405.18781, Corollary 1 (which assumes phi_0 >= 0)",
-        hypotheses="complete mask, W_V = I, unit rows; one token has only cosine 1, so two are fewest",
-        latex=r"\phi_0=-\tfrac{49}{50}:\quad\phi_1=-\tfrac{95}{103}<\tfrac1{16}+\tfrac{15}{16}\phi_0",
+        hypotheses="complete mask, W_V = I, unit rows; one token has only cosine 1, so two are "
+        "fewest",
+        latex=r"\phi_0=-\tfrac{49}{50}:\quad\phi_1=-\tfrac{95}{103}<\tfrac1{16}+"
+        r"\tfrac{15}{16}\phi_0",
         how="counterexample found, exact",
     )
 

@@ -1,9 +1,9 @@
 """Complete mask: the deviation is cubed, DONG's double exponential, with its leading coefficient.
 
-Write X = 1 c + s Z with 1^T Z = 0. In a row, what all its scores share cancels, which leaves
-s a_j + s^2 g_ij with a_j = c M z_j^T and g_ij = z_i M z_j^T. Both have sum 0 over j. To second order
-A_ij = (1 + s a_j + s^2 (g_ij + a_j^2 / 2 - mean(a^2) / 2)) / N, in which only s^2 g_ij depends on i.
-So the tokens' deviations after the layer are those of s^3 sum_j g_ij z_j / N = s^3 (Z M Z^T Z)_i / N.
+Write X = 1 c + s Z with 1^T Z = 0. In a row, what all its scores share cancels, which leaves s a_j
++ s^2 g_ij with a_j = c M z_j^T and g_ij = z_i M z_j^T. Both have sum 0 over j. To second order A_ij
+= (1 + s a_j + s^2 (g_ij + a_j^2 / 2 - mean(a^2) / 2)) / N, in which only s^2 g_ij depends on i. So
+the tokens' deviations after the layer are those of s^3 sum_j g_ij z_j / N = s^3 (Z M Z^T Z)_i / N.
 """
 
 import sympy
@@ -13,7 +13,8 @@ from theory.lemma import Proof, Statement
 
 def statement():
     return Statement(
-        claim="complete mask, X = 1 c + s Z, 1^T Z = 0: deviation' = s^3 Z M Z^T Z W_V / N + O(s^4)",
+        claim="complete mask, X = 1 c + s Z, 1^T Z = 0: deviation' = s^3 Z M Z^T Z W_V / N + "
+        "O(s^4)",
         source="dynsim; the exponent 3 is DONG, arXiv 2103.03404, Theorem 2.2",
         hypotheses="no norm; any M, W_V, c",
         latex=r"(I-\tfrac1N\mathbf1\mathbf1^{\top})X'=\frac{s^3}{N}\,ZMZ^{\top}Z\,W_V+O(s^4)",

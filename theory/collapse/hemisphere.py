@@ -1,8 +1,8 @@
 """The hemisphere certificate: in the gnomonic chart a normalised layer is a plain average.
 
 If all tokens have h_i = <v, x_i> > 0, let p_i = x_i / h_i (central projection on the tangent plane
-at v). One layer x'_i = y_i W / ||y_i||, y_i = sum_j A_ij x_j, with v' = v W and W orthogonal: lengths
-cancel in p'_i, which is an average of the p_j W with weights A_ij h_j / sum_k A_ik h_k.
+at v). One layer x'_i = y_i W / ||y_i||, y_i = sum_j A_ij x_j, with v' = v W and W orthogonal:
+lengths cancel in p'_i, which is an average of the p_j W with weights A_ij h_j / sum_k A_ik h_k.
 """
 
 import sympy
@@ -12,13 +12,13 @@ from theory.lemma import Proof, Statement
 
 def statement():
     return Statement(
-        claim="p_i = x_i / <v, x_i> moves by the row-stochastic A_ij h_j / sum_k A_ik h_k >= eps h; h "
-        "never decreases; ||x_i - x_j|| <= ||p_i - p_j||",
+        claim="p_i = x_i / <v, x_i> moves by the row-stochastic A_ij h_j / sum_k A_ik h_k >= eps "
+        "h; h never decreases; ||x_i - x_j|| <= ||p_i - p_j||",
         source="dynsim; the chart behind WU, arXiv 2405.18781, Corollary 1, with weaker hypotheses",
-        hypotheses="unit rows, W_V orthogonal, h = min_i <v, x_i> > 0 for a unit vector v, entries on "
-        "edges >= eps",
-        latex=r"p_i'=\sum_j\frac{A_{ij}h_j}{\sum_kA_{ik}h_k}\,p_jW_V,\qquad"
-        r"\max\lVert x_i-x_j\rVert\le(1-(\epsilon h)^r)^{\lfloor t/r\rfloor}\max\lVert p_i(0)-p_j(0)\rVert",
+        hypotheses="unit rows, W_V orthogonal, h = min_i <v, x_i> > 0 for a unit vector v, "
+        "entries on edges >= eps",
+        latex=r"p_i'=\sum_j\frac{A_{ij}h_j}{\sum_kA_{ik}h_k}\,p_jW_V,\qquad\max\lVert "
+        r"x_i-x_j\rVert\le(1-(\epsilon h)^r)^{\lfloor t/r\rfloor}\max\lVert p_i(0)-p_j(0)\rVert",
         how="proved for every N and d, with the chart written out for N = 3, d = 2",
     )
 

@@ -15,8 +15,8 @@ from theory.lemma import Proof, Statement
 
 def statement():
     return Statement(
-        claim="unit norm: the multipliers at consensus e (e W_V = w_1 e) are lambda_i w_j / w_1 for "
-        "j >= 2, and 0 along e",
+        claim="unit norm: the multipliers at consensus e (e W_V = w_1 e) are lambda_i w_j / w_1 "
+        "for j >= 2, and 0 along e",
         source="dynsim, by linearisation; compare WU, arXiv 2405.18781, Corollary 1",
         hypotheses="W_V the same in every layer with real eigenvalues and w_1 > 0; in the "
         "orthonormal basis of Schur's form, e = e_1",

@@ -1,7 +1,8 @@
 """Attention below the rounding floor: the common part cancels exactly, before it is lost.
 
-X = 1 c + s Z leaves scores a_j, common to all rows, plus b_ij = s^2 z_i M z_j^T. With p = softmax(a)
-the row's difference from p needs only e_ij = exp(b_ij) - 1, which is small and computed as such.
+X = 1 c + s Z leaves scores a_j, common to all rows, plus b_ij = s^2 z_i M z_j^T. With p =
+softmax(a) the row's difference from p needs only e_ij = exp(b_ij) - 1, which is small and computed
+as such.
 """
 
 import sympy

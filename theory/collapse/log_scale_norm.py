@@ -11,7 +11,8 @@ from theory.lemma import Proof, Statement
 
 def statement():
     return Statement(
-        claim="1/||c + s z|| - 1/||c|| = expm1(-log1p(eta)/2) / ||c||, eta = (2 s c.z + s^2 z.z) / c.c",
+        claim="1/||c + s z|| - 1/||c|| = expm1(-log1p(eta)/2) / ||c||, eta = (2 s c.z + s^2 z.z) "
+        "/ c.c",
         source="dynsim (the log-scale engine)",
         hypotheses="c and c + s z not 0; any d (written with the inner products c.c, c.z, z.z)",
         latex=r"\frac1{\lVert c+sz\rVert}-\frac1{\lVert c\rVert}=\frac{(1+\eta)^{-1/2}-1}"

@@ -23,8 +23,8 @@ def statement():
     return Statement(
         claim="r consecutive layers: (A_r ... A_1)_ic >= eps^r at a center c, so tau <= 1 - eps^r",
         source="WU, arXiv 2405.18781, Theorem 1, proof (Lemmas 2 and 3)",
-        hypotheses="self-loops (A1), a center node, entries on edges >= eps > 0; matrices may change "
-        "from layer to layer; the general argument is in the file's head",
+        hypotheses="self-loops (A1), a center node, entries on edges >= eps > 0; matrices may "
+        "change from layer to layer; the general argument is in the file's head",
         latex=r"\tau(A_{t+r-1}\cdots A_t)\le1-\epsilon^r",
         how="proved for every N (tau), and for the products of five small masks",
     )

@@ -11,7 +11,8 @@ from theory.lemma import Proof, Statement
 
 def statement():
     return Statement(
-        claim="mu(X) = distance to rank one is false: tokens +-v are rank one with mu = sqrt 2 ||v||",
+        claim="mu(X) = distance to rank one is false: tokens +-v are rank one with mu = sqrt 2 "
+        "||v||",
         source="WU, arXiv 2405.18781, section 3, where mu measures rank collapse",
         hypotheses="N = 2 tokens v and -v, the fewest possible, v not 0; d = 2 stands for every d",
         latex=r"X=\begin{pmatrix}v\\-v\end{pmatrix}:\quad\operatorname{rank}X=1,\;"

@@ -1,10 +1,10 @@
 """For all tokens together alternating signs are best, for every N: any other pattern is worse.
 
-Write sigma_i = (-1)^i s_i up to a common sign, sigma_1 = 1. Token k's polynomial is sigma_k times the
-truncated series sum_{i<=k} sigma_i zeta^(i-1), the same series for all tokens. Alternating signs
-are sigma = 1, 1, 1, ...; let another pattern first deviate at token j. That token's polynomial
-zeta^(j-1) - zeta^(j-2) - ... - 1 is 2 - j <= 0 at zeta = 1 and 1 at zeta = 2, so it has a root in
-[1, 2) and the token a real multiplier of at least 2, which is above 2 cos(pi/N).
+Write sigma_i = (-1)^i s_i up to a common sign, sigma_1 = 1. Token k's polynomial is sigma_k times
+the truncated series sum_{i<=k} sigma_i zeta^(i-1), the same series for all tokens. Alternating
+signs are sigma = 1, 1, 1, ...; let another pattern first deviate at token j. That token's
+polynomial zeta^(j-1) - zeta^(j-2) - ... - 1 is 2 - j <= 0 at zeta = 1 and 1 at zeta = 2, so it has
+a root in [1, 2) and the token a real multiplier of at least 2, which is above 2 cos(pi/N).
 """
 
 import sympy
@@ -16,8 +16,8 @@ LARGEST = 10
 
 def statement():
     return Statement(
-        claim="limit multipliers of all N tokens: signs that do not alternate leave a real one >= 2; "
-        "alternating signs leave at most 2 cos(pi/N) < 2, so they are best",
+        claim="limit multipliers of all N tokens: signs that do not alternate leave a real one >= "
+        "2; alternating signs leave at most 2 cos(pi/N) < 2, so they are best",
         source="dynsim; for the equilibria of WU, arXiv 2405.18781, Theorem 3",
         hypotheses="as for multiplier-limit, N >= 2",
         latex=r"\sigma_j=-1\text{ first}:\quad p_j(\zeta)=\zeta^{j-1}-\sum_{i<j}\zeta^{i-1},\quad"

@@ -1,7 +1,7 @@
 """Alternating signs: the multipliers are 1 + the k-th roots of unity other than 1.
 
-With s_i = (-1)^i s all coefficients (-1)^m s_{k-m} s_k are 1, and zeta^(k-1) + ... + 1 = (zeta^k - 1) /
-(zeta - 1). |1 + e^(i theta)| = 2 |cos(theta / 2)| is largest at the root nearest to 1.
+With s_i = (-1)^i s all coefficients (-1)^m s_{k-m} s_k are 1, and zeta^(k-1) + ... + 1 = (zeta^k -
+1) / (zeta - 1). |1 + e^(i theta)| = 2 |cos(theta / 2)| is largest at the root nearest to 1.
 """
 
 import sympy
@@ -11,8 +11,8 @@ from theory.lemma import Proof, Statement
 
 def statement():
     return Statement(
-        claim="alternating signs: in the limit token k's largest multiplier has modulus 2 cos(pi/k): "
-        "0, 1, sqrt 2, the golden ratio, sqrt 3, ... for k = 2, 3, 4, 5, 6",
+        claim="alternating signs: in the limit token k's largest multiplier has modulus 2 "
+        "cos(pi/k): 0, 1, sqrt 2, the golden ratio, sqrt 3, ... for k = 2, 3, 4, 5, 6",
         source="dynsim; for the equilibria of WU, arXiv 2405.18781, Theorem 3",
         hypotheses="as for multiplier-limit, s_i = (-1)^i s_0",
         latex=r"\max_{\zeta^k=1,\zeta\ne1}|1+\zeta|=2\cos\frac\pi k",

@@ -1,9 +1,10 @@
 """WU conjecture (App. F.4) that undirected masks allow no full-rank equilibrium: they do.
 
 Complete mask, two mirrored tokens (c, s) and (c, -s), W_V = diag(1, v), M = diag(0, m). Scores are
-+-m s^2, so attention gives (c, T s) with T = tanh(m s^2), and v = 1/T restores the token. Perturb the
-tokens' angles by alpha and gamma; mirror-symmetric (gamma = -alpha) and antisymmetric (gamma = alpha)
-modes separate. With a = m s^2 the first has a multiplier above 1 for every choice of numbers.
++-m s^2, so attention gives (c, T s) with T = tanh(m s^2), and v = 1/T restores the token. Perturb
+the tokens' angles by alpha and gamma; mirror-symmetric (gamma = -alpha) and antisymmetric (gamma =
+alpha) modes separate. With a = m s^2 the first has a multiplier above 1 for every choice of
+numbers.
 """
 
 import sympy
@@ -13,11 +14,11 @@ from theory.lemma import Proof, Statement
 
 def statement():
     return Statement(
-        claim="'no full-rank equilibrium on undirected masks' is false: complete mask, N = d = 2; the "
-        "multipliers are 1 + 2 a c^2 (1-T^2)/T > 1 and c^2/T + s^2 T + a c^2 (1-T^2)/T",
+        claim="'no full-rank equilibrium on undirected masks' is false: complete mask, N = d = 2; "
+        "the multipliers are 1 + 2 a c^2 (1-T^2)/T > 1 and c^2/T + s^2 T + a c^2 (1-T^2)/T",
         source="WU, arXiv 2405.18781, App. F.4 (a conjecture)",
-        hypotheses="unit norm, c^2 + s^2 = 1, c, s > 0, a = m s^2 = artanh T, v = 1/T, 0 < T < 1; N = "
-        "d = 2 is the smallest case of rank above 1",
+        hypotheses="unit norm, c^2 + s^2 = 1, c, s > 0, a = m s^2 = artanh T, v = 1/T, 0 < T < 1; "
+        "N = d = 2 is the smallest case of rank above 1",
         latex=r"X=\begin{pmatrix}c&s\\c&-s\end{pmatrix},\ W_V=\operatorname{diag}(1,v),\ "
         r"M=\operatorname{diag}(0,m),\ \tanh(ms^2)=\frac1v",
         how="counterexample found, for every c, s and T",
@@ -28,7 +29,6 @@ def check(symmetric=lambda a, c, T: 1 + 2 * a * c**2 * (1 - T**2) / T, value=lam
     proof = Proof()
     c, s, a, T = sympy.symbols("c s a T", positive=True)
     alpha, gamma = sympy.symbols("alpha gamma", real=True)
-    share = sympy.Symbol("p", real=True)  # A_11 as a variable, (1 + T)/2 at the equilibrium
     m, v, half = a / s**2, value(T), (1 + T) / 2
     X = sympy.Matrix([[c, s], [c, -s]])
     scores = X * sympy.diag(0, m) * X.T

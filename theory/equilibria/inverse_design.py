@@ -1,8 +1,8 @@
 """Any tokens can be made an equilibrium, by the choice of W_V.
 
-If A X has full row rank and N = d, W_V = (A X)^-1 diag(nu) X gives A X W_V = diag(nu) X, which the norm
-maps back to X. For the causal mask with M = 0, W_V = X^-1 A^-1 diag(nu) X is similar to
-A^-1 diag(nu), which is triangular with diagonal k nu_k.
+If A X has full row rank and N = d, W_V = (A X)^-1 diag(nu) X gives A X W_V = diag(nu) X, which the
+norm maps back to X. For the causal mask with M = 0, W_V = X^-1 A^-1 diag(nu) X is similar to A^-1
+diag(nu), which is triangular with diagonal k nu_k.
 """
 
 import sympy
@@ -13,11 +13,12 @@ from theory.lemma import Proof, Statement
 
 def statement():
     return Statement(
-        claim="W_V = (A X)^-1 diag(nu) X makes X an equilibrium for any mask and nu > 0; causal mask, "
-        "M = 0: W_V has the eigenvalues k nu_k",
+        claim="W_V = (A X)^-1 diag(nu) X makes X an equilibrium for any mask and nu > 0; causal "
+        "mask, M = 0: W_V has the eigenvalues k nu_k",
         source="dynsim; answers WU, arXiv 2405.18781, App. F",
         hypotheses="unit rows, N = d, A(X) X invertible",
-        latex=r"W_V=(AX)^{-1}\operatorname{diag}(\nu)X\ \Rightarrow\ AXW_V=\operatorname{diag}(\nu)X",
+        latex=r"W_V=(AX)^{-1}\operatorname{diag}(\nu)X\ \Rightarrow\ AXW_V="
+        r"\operatorname{diag}(\nu)X",
         how="proved for every N; eigenvalues written out for N = 2, 3",
     )
 

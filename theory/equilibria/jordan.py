@@ -1,8 +1,8 @@
 """The family of equilibria of WU's Theorem 3, with exact arithmetic for their square roots.
 
-Causal mask, M = 0, d = N, W_V = I + w U with U the ones of the superdiagonal. The first
-m = N - k + 1 tokens are s_0 e_N; the following solve x_{i+1} (I - W_V) = beta_i x_i, beta = m for the
-first and then 1, with the last coordinate free: s_i times a root that makes the length 1.
+Causal mask, M = 0, d = N, W_V = I + w U with U the ones of the superdiagonal. The first m = N - k +
+1 tokens are s_0 e_N; the following solve x_{i+1} (I - W_V) = beta_i x_i, beta = m for the first and
+then 1, with the last coordinate free: s_i times a root that makes the length 1.
 """
 
 from __future__ import annotations

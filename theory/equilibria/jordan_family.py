@@ -17,8 +17,8 @@ LARGEST = 6
 
 def statement():
     return Statement(
-        claim="every rank k = 1..N has 2^k equilibria, one for each choice of signs; they exist for "
-        "w > N - k + 1 (k >= 2) already, so for w >= N",
+        claim="every rank k = 1..N has 2^k equilibria, one for each choice of signs; they exist "
+        "for w > N - k + 1 (k >= 2) already, so for w >= N",
         source="WU, arXiv 2405.18781, Theorem 3 and App. F",
         hypotheses="causal, M = 0, unit norm, d = N, W_V = I + w * superdiagonal",
         latex=r"x_{i+1}(I-W_V)=\beta_ix_i,\quad\beta_m=N-k+1,\ \beta_i=1\ (i>m),\quad"

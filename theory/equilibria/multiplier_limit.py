@@ -1,9 +1,9 @@
 """The limit of the multipliers for large w: I + a companion matrix of signs.
 
 In the scaled coordinates of lemma multiplier-polynomial, everything is polynomial in v = 1/w^2 once
-t_i = s_i r_i. At v = 0 all r_i are 1, a tangent vector has no component along e_N, and on the others
-the block acts as I + C, C the companion matrix of zeta^(k-1) + b_1 zeta^(k-2) + ... + b_{k-1} with
-b_m = (-1)^m s_{k-m} s_k.
+t_i = s_i r_i. At v = 0 all r_i are 1, a tangent vector has no component along e_N, and on the
+others the block acts as I + C, C the companion matrix of zeta^(k-1) + b_1 zeta^(k-2) + ... +
+b_{k-1} with b_m = (-1)^m s_{k-m} s_k.
 """
 
 import sympy

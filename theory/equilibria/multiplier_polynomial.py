@@ -25,8 +25,8 @@ def statement():
         claim="token k's multipliers are 0, 1 (N - k times) and 1 + zeta with sum_{m<k} B_m "
         "zeta^(k-1-m) = 0, B_m = w^m x_k U^m x_k^T",
         source="dynsim; for the equilibria of WU, arXiv 2405.18781, Theorem 3",
-        hypotheses="as for jordan-family, k = N there (full rank); any w > 1, any signs; U = the ones "
-        "of the superdiagonal",
+        hypotheses="as for jordan-family, k = N there (full rank); any w > 1, any signs; U = the "
+        "ones of the superdiagonal",
         latex=r"\det(\lambda I-W_VP_k)=(1+\zeta)\,\zeta^{N-k}\sum_{m=0}^{k-1}B_m\zeta^{k-1-m},"
         r"\quad\lambda=1+\zeta",
         how=f"proved for N <= {LARGEST}, every token, symbolic w and signs",

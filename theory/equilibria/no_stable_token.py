@@ -1,11 +1,11 @@
 """From k = 4 on every sign pattern leaves token k a multiplier of modulus above 1: for every k.
 
-Let q(lambda) = p(lambda - 1), p(zeta) = zeta^(k-1) + b_1 zeta^(k-2) + ... + b_{k-1} with b = +-1, and
-suppose that no root of q has modulus above 1. By Kronecker's theorem the roots of the monic integer
-polynomial q are 0 or roots of unity: q = lambda^a times cyclotomic polynomials Phi_n. Now
-q(1) = p(0) = +-1. Phi_1(1) = 0, Phi_n(1) is a prime for a prime power n, and 1 else; so every n has two
-prime factors, n >= 6, and its phi(n) >= 2 roots sum to the Moebius function mu(n) <= 1. The roots of
-q sum to k - 1 - b_1 >= k - 2, and to at most 1 for each factor, of which there are at most
+Let q(lambda) = p(lambda - 1), p(zeta) = zeta^(k-1) + b_1 zeta^(k-2) + ... + b_{k-1} with b = +-1,
+and suppose that no root of q has modulus above 1. By Kronecker's theorem the roots of the monic
+integer polynomial q are 0 or roots of unity: q = lambda^a times cyclotomic polynomials Phi_n. Now
+q(1) = p(0) = +-1. Phi_1(1) = 0, Phi_n(1) is a prime for a prime power n, and 1 else; so every n has
+two prime factors, n >= 6, and its phi(n) >= 2 roots sum to the Moebius function mu(n) <= 1. The
+roots of q sum to k - 1 - b_1 >= k - 2, and to at most 1 for each factor, of which there are at most
 (k - 1) / 2. Hence k - 2 <= (k - 1) / 2, that is k <= 3.
 """
 
@@ -18,12 +18,12 @@ LARGEST = 60
 
 def statement():
     return Statement(
-        claim="limit multipliers 1 + zeta: for k >= 4 and any signs one has modulus > 1, so for N >= 4 "
-        "every full-rank equilibrium of the family is unstable for large w",
+        claim="limit multipliers 1 + zeta: for k >= 4 and any signs one has modulus > 1, so for N "
+        ">= 4 every full-rank equilibrium of the family is unstable for large w",
         source="dynsim; for the equilibria of WU, arXiv 2405.18781, Theorem 3",
         hypotheses="as for multiplier-limit; Kronecker's theorem on integer polynomials",
         latex=r"\max_{p_b(\zeta)=0}|1+\zeta|>1\quad\text{for every }b\in\{\pm1\}^{k-1},\ k\ge4",
-        how=f"proved for every k >= 4; facts on cyclotomic polynomials recomputed for n <= {LARGEST}",
+        how=f"proved for every k >= 4; cyclotomic polynomials recomputed for n <= {LARGEST}",
     )
 
 
@@ -38,7 +38,7 @@ def check(smallest_k=4, value_at_one=lambda p: p):
         moebius = 0 if max(sympy.factorint(n).values()) > 1 else (-1) ** len(primes)
         facts = phi.eval(1) == at_one and total == moebius and (n < 3 or phi.degree() >= 2)
         proof.true(f"n = {n}: Phi_n(1) = {at_one}, its roots sum to {moebius}", facts)
-    zeta, b_1, rest = sympy.symbols("zeta b_1 rest")
+    zeta = sympy.Symbol("zeta")
     k = sympy.Symbol("k", integer=True)
     for size in (3, 4, 5):
         b = sympy.symbols(f"b_1:{size}")

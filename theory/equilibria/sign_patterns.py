@@ -1,7 +1,7 @@
 """No sign pattern makes a token's multipliers reach 1 from k = 4 on: every pattern up to k = 12.
 
-Exact enumeration: for each of the 2^(k-1) patterns (b_1, ..., b_{k-1}) the limit multipliers are the
-roots of an integer polynomial, and Schur and Cohn's test decides in integers whether they lie
+Exact enumeration: for each of the 2^(k-1) patterns (b_1, ..., b_{k-1}) the limit multipliers are
+the roots of an integer polynomial, and Schur and Cohn's test decides in integers whether they lie
 within a circle of rational radius. BEST brackets the smallest possible spectral radius to 10^-3.
 For k <= 4 alternating signs (all b = 1) are best for one token; from k = 5 on others are better.
 """
@@ -28,8 +28,9 @@ BEST = {
 
 def statement():
     return Statement(
-        claim="limit multipliers of token k, any signs: the spectral radius is never below 1.414 for "
-        "k = 4, 1.518 (k = 5), 1.536, 1.597, 1.667, 1.682, 1.732, 1.716, 1.732 (k = 12), so never 1",
+        claim="limit multipliers of token k, any signs: the spectral radius is never below 1.414 "
+        "for k = 4, 1.518 (k = 5), 1.536, 1.597, 1.667, 1.682, 1.732, 1.716, 1.732 (k = 12), so "
+        "never 1",
         source="dynsim; for the equilibria of WU, arXiv 2405.18781, Theorem 3",
         hypotheses="as for multiplier-limit; all 4088 patterns of k = 4, ..., 12",
         latex=r"\min_{b\in\{\pm1\}^{k-1}}\ \max_{p_b(\zeta)=0}|1+\zeta|>1,\quad k=4,\dots,12",

@@ -1,10 +1,10 @@
 """The share of the circle from which token 2 ends at B, token 1 held at (0, 1).
 
 For x > 0 the ratio q grows by more than w for ever: token 2 goes to (0, 1). For x < 0 it changes by
-w - sqrt(1 + q^2), which is negative for q < q_A = -sqrt(w^2 - 1), positive between q_A and q_B = -q_A,
-and negative beyond; the map increases, so orbits are monotone: to B from q > q_A, to (0, 1) from
-q < q_A. (At (0, -1) the average is 0 and the norm undefined.) On the half circle x < 0 the angle
-element is dq / (1 + q^2).
+w - sqrt(1 + q^2), which is negative for q < q_A = -sqrt(w^2 - 1), positive between q_A and q_B =
+-q_A, and negative beyond; the map increases, so orbits are monotone: to B from q > q_A, to (0, 1)
+from q < q_A. (At (0, -1) the average is 0 and the norm undefined.) On the half circle x < 0 the
+angle element is dq / (1 + q^2).
 """
 
 import sympy

@@ -1,8 +1,8 @@
 """Token 1 of WU's planar example: algebraic, not exponential, with multiplier exactly 1.
 
-Under x -> x W_V / ||.|| the ratio x_12 / x_11 grows by w in every layer. So x_11 = 1 / sqrt(1 + (r_0 +
-w t)^2), up to its sign, falls as 1 / (w t), and in the chart u = x_11 / x_12 the map u / (1 + w u)
-has slope 1 at its fixed point 0.
+Under x -> x W_V / ||.|| the ratio x_12 / x_11 grows by w in every layer. So x_11 = 1 / sqrt(1 +
+(r_0 + w t)^2), up to its sign, falls as 1 / (w t), and in the chart u = x_11 / x_12 the map u / (1
++ w u) has slope 1 at its fixed point 0.
 """
 
 import sympy

@@ -2,9 +2,9 @@
 
 Token 1 goes to (0, +-1), x_11/x_12 shrinking by a. With token 1 at (0, 1) a fixed (x, y), x != 0,
 needs (a x, c x + 1 + y) = a (x, y), a line; it cuts the unit circle twice iff its distance to the
-origin, 1 / sqrt(c^2 + (1 - a)^2), is below 1. The ratio y/x has slope (1 + y) / a.
-With D = c^2 + (1 - a)^2 the two points have y = (-(1 - a) +- |c| sqrt(D - 1)) / D, on either side of
-y = a - 1, where the slope is 1: one attracts, the other repels.
+origin, 1 / sqrt(c^2 + (1 - a)^2), is below 1. The ratio y/x has slope (1 + y) / a. With D = c^2 +
+(1 - a)^2 the two points have y = (-(1 - a) +- |c| sqrt(D - 1)) / D, on either side of y = a - 1,
+where the slope is 1: one attracts, the other repels.
 """
 
 import sympy
@@ -14,8 +14,8 @@ from theory.lemma import Proof, Statement
 
 def statement():
     return Statement(
-        claim="token 2 has full-rank fixed points iff c^2 + (1-a)^2 > 1, on c x + (1-a) y = -1, with "
-        "multiplier (1+y)/a; of the two, one attracts (y < a - 1) and one repels",
+        claim="token 2 has full-rank fixed points iff c^2 + (1-a)^2 > 1, on c x + (1-a) y = -1, "
+        "with multiplier (1+y)/a; of the two, one attracts (y < a - 1) and one repels",
         source="dynsim; after WU, arXiv 2405.18781, section 4.3.1",
         hypotheses="causal, N = d = 2, M = 0, W_V = [[a, c], [0, 1]], 0 < a < 1, token 1 at (0, 1)",
         latex=r"c\,x+(1-a)\,y=-1,\quad x^2+y^2=1,\qquad\text{multiplier }\frac{1+y}a",
@@ -26,7 +26,7 @@ def statement():
 def check(line=lambda x, y, a, c: c * x + (1 - a) * y + 1, slope=lambda y, a: (1 + y) / a):
     proof = Proof()
     a, g, E = sympy.symbols("a g E", positive=True)  # g = |c|, E = D - 1
-    x, y, c, q, s, u = sympy.symbols("x y c q s u", real=True)
+    x, y, c, q, u = sympy.symbols("x y c q u", real=True)
     W = sympy.Matrix([[a, c], [0, 1]])
     first = sympy.Matrix([[u, 1]]) * W
     multiplier = (first[0] / first[1]).diff(u).subs(u, 0)

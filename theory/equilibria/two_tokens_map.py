@@ -12,8 +12,8 @@ from theory.lemma import Proof, Statement
 
 def statement():
     return Statement(
-        claim="q = x_22/x_21 -> q + w + 1/x_21; fixed points A, B = (-1/w, +-sqrt(1 - 1/w^2)); slope "
-        "1 + x_22, so A repels and B attracts",
+        claim="q = x_22/x_21 -> q + w + 1/x_21; fixed points A, B = (-1/w, +-sqrt(1 - 1/w^2)); "
+        "slope 1 + x_22, so A repels and B attracts",
         source="WU, arXiv 2405.18781, section 4.3.1 and App. E",
         hypotheses="causal, N = d = 2, M = 0, W_V = [[1, w], [0, 1]], w > 1, token 1 at (0, 1)",
         latex=r"q'=q+w+\frac1{x_{21}},\qquad\frac{dq'}{dq}=1+x_{22}",

@@ -12,7 +12,8 @@ LARGEST = 12
 
 def statement():
     return Statement(
-        claim="complete: all N tokens are centers, r = 1; causal: token 1 is the only center, r = 1",
+        claim="complete: all N tokens are centers, r = 1; causal: token 1 is the only center, r = "
+        "1",
         source="WU, arXiv 2405.18781, section 3, Definition 5",
         hypotheses="N >= 2; the general argument is in the file's head",
         latex=r"r_{\mathrm{complete}}=r_{\mathrm{causal}}=1",

@@ -17,7 +17,8 @@ def statement():
         "uni-directional window 1 (r = 2 < 3, but lambda_2 > 1/2)",
         source="a reading of WU, arXiv 2405.18781, Theorem 1, whose bound is (1 - eps^r)^(t/r)",
         hypotheses="M = 0 and W_V = I, so that the rate is lambda_2 of the uniform walk",
-        latex=r"r=2,\ \lambda_2=\frac14+\frac{\sqrt{33}}{12}\quad\text{against}\quad r=3,\ \lambda_2=\frac12",
+        latex=r"r=2,\ \lambda_2=\frac14+\frac{\sqrt{33}}{12}\quad\text{against}\quad r=3,\ "
+        r"\lambda_2=\frac12",
         how="counterexample found, exact",
     )
 

@@ -1,8 +1,8 @@
 """The uniform walk of the uni-directional window: the last eigenvalue is defective.
 
-Token i attends to the min(i, w + 1) tokens up to itself, so the walk is triangular with
-1, 1/2, ..., 1/w and then 1/(w + 1) on the diagonal N - w times. Let (P - I/(w + 1)) v = 0. Rows
-1..w, triangular with non-zero diagonals 1/i - 1/(w + 1), give v_1 = ... = v_w = 0. Row w + 1 is then
+Token i attends to the min(i, w + 1) tokens up to itself, so the walk is triangular with 1, 1/2,
+..., 1/w and then 1/(w + 1) on the diagonal N - w times. Let (P - I/(w + 1)) v = 0. Rows 1..w,
+triangular with non-zero diagonals 1/i - 1/(w + 1), give v_1 = ... = v_w = 0. Row w + 1 is then
 empty, and row i > w + 1 reads v_{i-w} + ... + v_{i-1} = 0, which gives v_{i-1} = 0 one after the
 other. Only v_N is free: one Jordan block holds this eigenvalue N - w times.
 """

@@ -1,7 +1,7 @@
 """Windows closed into a circle: the walk is a circulant, and waves are its eigenvectors.
 
-On the wave e^(i theta j), theta = 2 pi k / N, the walk averages e^(i theta m) over -w <= m <= w. The
-sum is the Dirichlet kernel; both sides grow by 2 cos(w theta) with w.
+On the wave e^(i theta j), theta = 2 pi k / N, the walk averages e^(i theta m) over -w <= m <= w.
+The sum is the Dirichlet kernel; both sides grow by 2 cos(w theta) with w.
 """
 
 import sympy

@@ -1,7 +1,8 @@
 """The derivative of one attention layer X -> A(X) X W_V.
 
-dS_ij = dx_i M x_j^T + x_i M dx_j^T for the scores S = X M X^T, dA_ij = A_ij (dS_ij - sum_k A_ik dS_ik),
-and dy_i = sum_j (A_ij dx_j + dA_ij x_j) W_V. Every direction dx = one entry is compared with diff.
+dS_ij = dx_i M x_j^T + x_i M dx_j^T for the scores S = X M X^T, dA_ij = A_ij (dS_ij - sum_k A_ik
+dS_ik), and dy_i = sum_j (A_ij dx_j + dA_ij x_j) W_V. Every direction dx = one entry is compared
+with diff.
 """
 
 import sympy
@@ -14,11 +15,12 @@ CASES = ((2, 2, "complete"), (3, 1, "causal"), (3, 1, "complete"))
 
 def statement():
     return Statement(
-        claim="dy_i = sum_j A_ij dx_j W_V + sum_j A_ij (dS_ij - sum_k A_ik dS_ik) x_j W_V, dS_ij = dx_i "
-        "M x_j + x_i M dx_j",
+        claim="dy_i = sum_j A_ij dx_j W_V + sum_j A_ij (dS_ij - sum_k A_ik dS_ik) x_j W_V, dS_ij "
+        "= dx_i M x_j + x_i M dx_j",
         source="dynsim, by differentiation of WU, arXiv 2405.18781, section 3",
         hypotheses="no norm; any mask",
-        latex=r"dy_i=\sum_jA_{ij}\,dx_jW_V+\sum_jA_{ij}\Bigl(dS_{ij}-\sum_kA_{ik}\,dS_{ik}\Bigr)x_jW_V",
+        latex=r"dy_i=\sum_jA_{ij}\,dx_jW_V+\sum_jA_{ij}"
+        r"\Bigl(dS_{ij}-\sum_kA_{ik}\,dS_{ik}\Bigr)x_jW_V",
         how="proved for (N, d) = (2, 2) complete, (3, 1) causal and complete; symbolic X, M, W_V",
     )
 

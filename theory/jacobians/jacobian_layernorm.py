@@ -1,7 +1,7 @@
 """The derivative of LayerNorm, sqrt(d) g Pi a / s + b with s = sqrt(||Pi a||^2 + d eps).
 
-Adding a constant to a changes nothing: 1 is null for every eps. At eps = 0 neither does scaling: a is
-null too (Euler's identity), and the rank is at most d - 2. For eps > 0 the derivative along a is
+Adding a constant to a changes nothing: 1 is null for every eps. At eps = 0 neither does scaling: a
+is null too (Euler's identity), and the rank is at most d - 2. For eps > 0 the derivative along a is
 d eps / s^3 times sqrt(d) g Pi a. For equal gains the Jacobian is symmetric.
 """
 
@@ -14,11 +14,12 @@ SIZES = (2, 3)
 
 def statement():
     return Statement(
-        claim="LayerNorm: J = sqrt(d) diag(g) (Pi/s - Pi a a^T Pi/s^3), s^2 = ||Pi a||^2 + d eps; J 1 = 0; "
-        "J a = d eps sqrt(d) g Pi a / s^3, 0 exactly for eps = 0",
+        claim="LayerNorm: J = sqrt(d) diag(g) (Pi/s - Pi a a^T Pi/s^3), s^2 = ||Pi a||^2 + d eps; "
+        "J 1 = 0; J a = d eps sqrt(d) g Pi a / s^3, 0 exactly for eps = 0",
         source="RIECHERS, arXiv 2405.04134, the closed form; GUPTA, arXiv 2409.12951",
         hypotheses="s > 0; Pi = I - 1 1^T/d",
-        latex=r"J=\sqrt d\operatorname{diag}(g)\Bigl(\frac{\Pi}s-\frac{\Pi aa^{\top}\Pi}{s^3}\Bigr)",
+        latex=r"J=\sqrt d\operatorname{diag}(g)\Bigl(\frac{\Pi}s-\frac{\Pi "
+        r"aa^{\top}\Pi}{s^3}\Bigr)",
         how=f"proved for d <= {SIZES[-1]}, symbolic gain and eps",
     )
 

@@ -13,8 +13,8 @@ SIZES = (1, 2, 3)
 
 def statement():
     return Statement(
-        claim="RMSNorm: J = diag(g) (I / s - a a^T / (d s^3)), s^2 = mean(a^2) + eps; J a = eps g a / s^3, "
-        "0 exactly for eps = 0",
+        claim="RMSNorm: J = diag(g) (I / s - a a^T / (d s^3)), s^2 = mean(a^2) + eps; J a = eps g "
+        "a / s^3, 0 exactly for eps = 0",
         source="GUPTA, arXiv 2409.12951 (RMSNorm); Zhang and Sennrich, arXiv 1910.07467",
         hypotheses="s > 0",
         latex=r"J=\operatorname{diag}(g)\Bigl(\frac Is-\frac{aa^{\top}}{d\,s^3}\Bigr),\qquad"

@@ -1,7 +1,7 @@
 """The derivative of softmax: symmetric, positive semidefinite, blind to a common shift.
 
-dp_j = p_j (dR_j - sum_k p_k dR_k), so the Jacobian is diag(p) - p p^T; its quadratic form in u is the
-variance of u under p, and 1 is its null vector.
+dp_j = p_j (dR_j - sum_k p_k dR_k), so the Jacobian is diag(p) - p p^T; its quadratic form in u is
+the variance of u under p, and 1 is its null vector.
 """
 
 import sympy
@@ -13,7 +13,8 @@ SIZES = (2, 3)
 
 def statement():
     return Statement(
-        claim="softmax: d p_j / d R_k = p_j (delta_jk - p_k); symmetric, u^T J u = Var_p(u) >= 0, J 1 = 0",
+        claim="softmax: d p_j / d R_k = p_j (delta_jk - p_k); symmetric, u^T J u = Var_p(u) >= 0, "
+        "J 1 = 0",
         source="WU, arXiv 2405.18781, section 3 (the layer); classical",
         hypotheses="p = softmax(R), n scores",
         latex=r"\frac{\partial p_j}{\partial R_k}=p_j(\delta_{jk}-p_k)",

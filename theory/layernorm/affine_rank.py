@@ -1,9 +1,9 @@
 """'LayerNorm preserves affine rank exactly' is false: it can grow and it can fall.
 
 Three collinear tokens in dimension 3 go to three points of a circle, which are never collinear. Two
-tokens have affine rank at most 1 before and after, and for d = 2 all images are on a line, so N = d = 3
-is the smallest example. It falls as well: a and 2 a become one token. What is kept is the linear
-rank of the centred tokens, rank(Pi X), since rows are only scaled.
+tokens have affine rank at most 1 before and after, and for d = 2 all images are on a line, so N = d
+= 3 is the smallest example. It falls as well: a and 2 a become one token. What is kept is the
+linear rank of the centred tokens, rank(Pi X), since rows are only scaled.
 """
 
 import sympy
@@ -13,8 +13,8 @@ from theory.lemma import Proof, Statement
 
 def statement():
     return Statement(
-        claim="'LayerNorm preserves affine rank' is false: 3 collinear tokens, d = 3, go from affine rank "
-        "1 to 2 (4 tokens likewise), and a, 2a from 1 to 0; rank(Pi X) is kept",
+        claim="'LayerNorm preserves affine rank' is false: 3 collinear tokens, d = 3, go from "
+        "affine rank 1 to 2 (4 tokens likewise), and a, 2a from 1 to 0; rank(Pi X) is kept",
         source="a claim found in the literature on LayerNorm's expressivity; dynsim's example",
         hypotheses="gain 1, bias 0, eps = 0",
         latex=r"(1,-1,0),\ (1,0,-1),\ (1,1,-2)\ \text{are collinear; their images are not}",

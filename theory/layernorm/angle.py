@@ -1,7 +1,7 @@
 """GUPTA's angle: standardising turns a by 90 degrees less its angle to the line of 1.
 
-cos(angle(a, Pi a)) = ||Pi a|| / ||a||, and ||Pi a||^2 = ||a||^2 - (a.1)^2/d: the sine of the angle to 1.
-Both angles are acute, so they are equal when cosine and sine are.
+cos(angle(a, Pi a)) = ||Pi a|| / ||a||, and ||Pi a||^2 = ||a||^2 - (a.1)^2/d: the sine of the angle
+to 1. Both angles are acute, so they are equal when cosine and sine are.
 """
 
 from theory.lemma import Proof, Statement
@@ -14,7 +14,8 @@ def statement():
         claim="angle(a, standardised a) = 90 degrees - angle(a, line of 1), the acute angle",
         source="GUPTA, arXiv 2409.12951",
         hypotheses="a not along 1; gain 1, bias 0; any d",
-        latex=r"\cos\angle(a,\Pi a)=\frac{\lVert\Pi a\rVert}{\lVert a\rVert}=\sin\angle(a,\mathbf1)",
+        latex=r"\cos\angle(a,\Pi a)=\frac{\lVert\Pi a\rVert}{\lVert "
+        r"a\rVert}=\sin\angle(a,\mathbf1)",
         how="proved for every d",
     )
 

@@ -1,7 +1,8 @@
 """Centring costs a rank: LayerNorm's output has rank at most d - 1, unit rows keep the rank.
 
 Pi has the null vector 1, so LN(X) without bias, diag(scales) X Pi G, has rank at most d - 1: N = d
-tokens of full rank never stay so. Unit norm multiplies X from the left by a positive diagonal matrix.
+tokens of full rank never stay so. Unit norm multiplies X from the left by a positive diagonal
+matrix.
 """
 
 import sympy
@@ -13,8 +14,8 @@ SIZES = (2, 3, 4)
 
 def statement():
     return Statement(
-        claim="without bias rank LN(X) <= d - 1, so 'WU's full-rank equilibria exist for LayerNorm' is "
-        "false for N = d; unit norm keeps the rank",
+        claim="without bias rank LN(X) <= d - 1, so 'WU's full-rank equilibria exist for "
+        "LayerNorm' is false for N = d; unit norm keeps the rank",
         source="a reading of WU, arXiv 2405.18781, Theorem 3 (whose LayerNorm does not centre)",
         hypotheses="any gain and eps, bias 0",
         latex=r"\operatorname{LN}(X)=DX\Pi G,\quad\det(DX\Pi G)=0\ (N=d)",

@@ -12,11 +12,12 @@ from theory.sums import N as d
 
 def statement():
     return Statement(
-        claim="g (a - mean a) / sqrt(var a + eps) + b = sqrt(d) g Pi a / sqrt(||Pi a||^2 + d eps) + b",
+        claim="g (a - mean a) / sqrt(var a + eps) + b = sqrt(d) g Pi a / sqrt(||Pi a||^2 + d eps) "
+        "+ b",
         source="RIECHERS, arXiv 2405.04134, closed expression of LayerNorm",
         hypotheses="any d, gain, bias, eps >= 0; var with 1/d; Pi = I - 1 1^T/d",
-        latex=r"g\odot\frac{a-\bar a}{\sqrt{\operatorname{var}a+\varepsilon}}+b"
-        r"=\frac{\sqrt d\,\operatorname{diag}(g)\,\Pi a}{\sqrt{\lVert\Pi a\rVert^2+d\varepsilon}}+b",
+        latex=r"g\odot\frac{a-\bar a}{\sqrt{\operatorname{var}a+\varepsilon}}+b=\frac{\sqrt d\,"
+        r"\operatorname{diag}(g)\,\Pi a}{\sqrt{\lVert\Pi a\rVert^2+d\varepsilon}}+b",
         how="proved for every d",
     )
 

@@ -11,11 +11,12 @@ from theory.lemma import Proof, Statement
 
 def statement():
     return Statement(
-        claim="y = LN(a): (y - b)^T G^-2 (y - b) = d - d^2 eps / (||Pi a||^2 + d eps): < d for eps > 0, = d "
-        "for eps = 0",
+        claim="y = LN(a): (y - b)^T G^-2 (y - b) = d - d^2 eps / (||Pi a||^2 + d eps): < d for "
+        "eps > 0, = d for eps = 0",
         source="RIECHERS, arXiv 2405.04134",
         hypotheses="all gains not 0; any d and bias; Pi a not 0 where eps = 0",
-        latex=r"(y-b)^{\top}G^{-2}(y-b)=d-\frac{d^2\varepsilon}{\lVert\Pi a\rVert^2+d\varepsilon}\le d",
+        latex=r"(y-b)^{\top}G^{-2}(y-b)=d-\frac{d^2\varepsilon}{\lVert\Pi a\rVert^2+d\varepsilon}"
+        r"\le d",
         how="proved for every d",
     )
 

@@ -1,7 +1,8 @@
 """LayerNorm cannot be undone: exactly the a' = s a + t 1, s > 0, are mapped to where a is.
 
-One direction: Pi kills t 1, and s > 0 cancels against the length. The other: equal images mean
-Pi a' / ||Pi a'|| = Pi a / ||Pi a||, so a' = Pi a' + mean(a') 1 has the form with s = ||Pi a'|| / ||Pi a||.
+One direction: Pi kills t 1, and s > 0 cancels against the length. The other: equal images mean Pi
+a' / ||Pi a'|| = Pi a / ||Pi a||, so a' = Pi a' + mean(a') 1 has the form with s = ||Pi a'|| / ||Pi
+a||.
 """
 
 import sympy

@@ -1,7 +1,8 @@
 """'LayerNorm is idempotent' is false with a gain, even at eps = 0.
 
-A gain moves the mean away from 0, and centring again removes part of the result. For d = 1 LayerNorm is
-0, and for d = 2 the images are +-(g_1, -g_2), which positive gains keep; so d = 3 is the smallest.
+A gain moves the mean away from 0, and centring again removes part of the result. For d = 1
+LayerNorm is 0, and for d = 2 the images are +-(g_1, -g_2), which positive gains keep; so d = 3 is
+the smallest.
 """
 
 import sympy
@@ -11,10 +12,12 @@ from theory.lemma import Proof, Statement
 
 def statement():
     return Statement(
-        claim="'LN(LN(a)) = LN(a) at eps = 0' is false with a gain: d = 3, g = (1, 1, 2), a = (1, 0, -1)",
+        claim="'LN(LN(a)) = LN(a) at eps = 0' is false with a gain: d = 3, g = (1, 1, 2), a = (1, "
+        "0, -1)",
         source="dynsim; a reading of GUPTA, arXiv 2409.12951",
         hypotheses="bias 0, eps = 0",
-        latex=r"g=(1,1,2),\ a=(1,0,-1):\quad\operatorname{LN}(\operatorname{LN}(a))\ne\operatorname{LN}(a)",
+        latex=r"g=(1,1,2),\ a=(1,0,-1):\quad\operatorname{LN}(\operatorname{LN}(a))\ne"
+        r"\operatorname{LN}(a)",
         how="counterexample found, exact",
     )
 

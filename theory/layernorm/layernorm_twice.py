@@ -1,7 +1,7 @@
 """LayerNorm twice: nothing new at eps = 0; for eps > 0 twice differs from once.
 
-Without gain and bias LN(a) has mean 0 and variance q = V / (V + eps), V the variance of a. So the second
-time divides by sqrt(q + eps), which is 1 for eps = 0, and else only for V = 1 - eps.
+Without gain and bias LN(a) has mean 0 and variance q = V / (V + eps), V the variance of a. So the
+second time divides by sqrt(q + eps), which is 1 for eps = 0, and else only for V = 1 - eps.
 """
 
 import sympy
@@ -13,8 +13,8 @@ from theory.sums import N as d
 
 def statement():
     return Statement(
-        claim="LN(LN(a)) = LN(a) / sqrt(V/(V + eps) + eps), V = var a: idempotent for eps = 0; for eps > "
-        "0 only where V = 1 - eps",
+        claim="LN(LN(a)) = LN(a) / sqrt(V/(V + eps) + eps), V = var a: idempotent for eps = 0; "
+        "for eps > 0 only where V = 1 - eps",
         source="dynsim; after GUPTA, arXiv 2409.12951",
         hypotheses="gain 1, bias 0; any d",
         latex=r"\operatorname{LN}(\operatorname{LN}(a))=\frac{\operatorname{LN}(a)}"

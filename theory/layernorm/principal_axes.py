@@ -2,8 +2,8 @@
 
 In the hyperplane y = Pi_2 y, so that the form is that of K = Pi_2 G^-2 Pi_2, and its semi-axes are
 sqrt(d / lambda) for the eigenvalues lambda > 0 of K. K is the pseudo-inverse of H = G Pi G = G^2 -
-g g^T / d: both live on the hyperplane orthogonal to alpha, and K H = Pi_2. So the semi-axes are also
-sqrt(d mu) for the eigenvalues mu > 0 of H, with the same eigenvectors, and H needs no inverse.
+g g^T / d: both live on the hyperplane orthogonal to alpha, and K H = Pi_2. So the semi-axes are
+also sqrt(d mu) for the eigenvalues mu > 0 of H, with the same eigenvectors, and H needs no inverse.
 """
 
 import sympy

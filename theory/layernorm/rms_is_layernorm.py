@@ -1,7 +1,7 @@
 """RMSNorm and LayerNorm agree exactly on vectors orthogonal to 1, for every eps.
 
-If the mean is 0 then mean(a^2) = var(a), and both formulas are one. If the images agree, so do their
-means: LayerNorm's is 0 and RMSNorm's is mean(a) / s, so mean(a) = 0.
+If the mean is 0 then mean(a^2) = var(a), and both formulas are one. If the images agree, so do
+their means: LayerNorm's is 0 and RMSNorm's is mean(a) / s, so mean(a) = 0.
 """
 
 import sympy

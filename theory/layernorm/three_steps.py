@@ -1,6 +1,7 @@
 """GUPTA: LayerNorm in three steps: remove the component along 1, make it unit, times sqrt(d).
 
-Coordinates are summed symbolically; the component along the unit vector 1 / sqrt(d) is S_1 / sqrt(d).
+Coordinates are summed symbolically; the component along the unit vector 1 / sqrt(d) is S_1 /
+sqrt(d).
 """
 
 import sympy
@@ -15,8 +16,9 @@ def statement():
         claim="LN(a) = sqrt(d) u / ||u||, u = a less its component along 1 (no gain, bias, eps)",
         source="GUPTA, arXiv 2409.12951, LayerNorm as three geometric steps",
         hypotheses="a not along 1; any d",
-        latex=r"\operatorname{LN}(a)=\sqrt d\,\frac{a-(a\cdot\hat{\mathbf1})\hat{\mathbf1}}"
-        r"{\lVert a-(a\cdot\hat{\mathbf1})\hat{\mathbf1}\rVert},\quad\hat{\mathbf1}=\mathbf1/\sqrt d",
+        latex=r"\operatorname{LN}(a)=\sqrt d\,\frac{a-(a\cdot\hat{\mathbf1})\hat{\mathbf1}}{"
+        r"\lVert a-(a\cdot\hat{\mathbf1})\hat{\mathbf1}\rVert},\quad\hat{\mathbf1}=\mathbf1/\sqrt "
+        r"d",
         how="proved for every d",
     )
 

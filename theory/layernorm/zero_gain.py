@@ -2,8 +2,8 @@
 
 Let z be the standardised vector, sum z = 0 and ||z||^2 = d. With one gain 0, y_n = b_n and z_n =
 -sum of the others: y - b in the other coordinates obeys no hyperplane but sum u^2 + (sum u)^2 = d,
-u_i = (y_i - b_i) / g_i. That form is d times the inverse of H = G^2 - g g^T/d restricted to them, so
-semi-axes are again sqrt(d mu) for the eigenvalues mu > 0 of H, zero gains included.
+u_i = (y_i - b_i) / g_i. That form is d times the inverse of H = G^2 - g g^T/d restricted to them,
+so semi-axes are again sqrt(d mu) for the eigenvalues mu > 0 of H, zero gains included.
 """
 
 import sympy
@@ -15,8 +15,8 @@ SIZES = (2, 3, 4)
 
 def statement():
     return Statement(
-        claim="g_n = 0: y_n = b_n, and the others lie on sum u_i^2 + (sum u_i)^2 = d, u = (y - b)/g "
-        "(eps = 0): the ellipsoid (y - b)^T (d H')^-1 (y - b) = 1 of H' = G'^2 - g' g'^T/d",
+        claim="g_n = 0: y_n = b_n, and the others lie on sum u_i^2 + (sum u_i)^2 = d, u = (y - "
+        "b)/g (eps = 0): the ellipsoid (y - b)^T (d H')^-1 (y - b) = 1 of H' = G'^2 - g' g'^T/d",
         source="RIECHERS, arXiv 2405.04134 (zero gains); the matrix H is dynsim's",
         hypotheses="exactly one gain 0; primes mark the other coordinates",
         latex=r"\sum_{i<n}u_i^2+\Bigl(\sum_{i<n}u_i\Bigr)^2=d,\qquad"

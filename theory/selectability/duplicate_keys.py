@@ -10,9 +10,11 @@ from theory.lemma import Proof, Statement
 
 def statement():
     return Statement(
-        claim="'on a sphere every key is selectable' is false for equal keys: q.(k_i - k_j) = 0 for every q",
+        claim="'on a sphere every key is selectable' is false for equal keys: q.(k_i - k_j) = 0 "
+        "for every q",
         source="a reading of BRODY, arXiv 2305.02582, scaling (keys must be distinct)",
-        hypotheses="two equal keys, the fewest possible; tokens a and 2a + 1 give them after LayerNorm",
+        hypotheses="two equal keys, the fewest possible; tokens a and 2a + 1 give them after "
+        "LayerNorm",
         latex=r"k_i=k_j\ \Rightarrow\ q\cdot(k_i-k_j)=0",
         how="counterexample found, for every q (d = 3)",
     )

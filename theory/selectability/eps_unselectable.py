@@ -1,8 +1,8 @@
 """'After LayerNorm every distinct key is selectable' is false for eps > 0: lengths differ.
 
-d = 2: tokens (a, -a) have variance a^2 and go to a / sqrt(a^2 + eps) (1, -1), so three of different a lie
-on a line, the middle one in the hull of the others. For d = 1 all keys are equal, and of two distinct
-keys neither is in the hull of the other: d = 2 and three keys are least.
+d = 2: tokens (a, -a) have variance a^2 and go to a / sqrt(a^2 + eps) (1, -1), so three of different
+a lie on a line, the middle one in the hull of the others. For d = 1 all keys are equal, and of two
+distinct keys neither is in the hull of the other: d = 2 and three keys are least.
 """
 
 import sympy
@@ -12,8 +12,8 @@ from theory.lemma import Proof, Statement
 
 def statement():
     return Statement(
-        claim="'after LayerNorm every distinct key is selectable' is false for eps > 0: d = 2, tokens "
-        "(a, -a), a = 0, 1, 2: the middle key is between the others",
+        claim="'after LayerNorm every distinct key is selectable' is false for eps > 0: d = 2, "
+        "tokens (a, -a), a = 0, 1, 2: the middle key is between the others",
         source="a reading of BRODY, arXiv 2305.02582, scaling (exact at eps = 0)",
         hypotheses="gain 1, bias 0, any eps > 0",
         latex=r"k_a=\frac{a}{\sqrt{a^2+\varepsilon}}(1,-1),\ a=0,1,2:\quad"

@@ -1,7 +1,7 @@
-"""A query along alpha = 1/g gives every normalised key the same score: attention becomes an average.
+"""A query along 1/g gives every normalised key the same score: attention averages.
 
-A key k = f g (a - mean) + b has k . (1/g) = f sum(a_i - mean) + b . (1/g), where the sum vanishes. Without
-gain and bias this is BRODY's projection: a query along 1 scores all keys 0.
+A key k = f g (a - mean) + b has k . (1/g) = f sum(a_i - mean) + b . (1/g), where the sum vanishes.
+Without gain and bias this is BRODY's projection: a query along 1 scores all keys 0.
 """
 
 import sympy
@@ -13,8 +13,8 @@ from theory.sums import N as d
 
 def statement():
     return Statement(
-        claim="q = t/g: q . LN(a) = t b.(1/g) for every a, so all keys score equally; gain 1, bias 0: "
-        "q = t 1 scores them all 0",
+        claim="q = t/g: q . LN(a) = t b.(1/g) for every a, so all keys score equally; gain 1, "
+        "bias 0: q = t 1 scores them all 0",
         source="BRODY, arXiv 2305.02582, projection",
         hypotheses="keys are LayerNorm's outputs, scores q . k; any d, gains not 0, bias and eps",
         latex=r"q=t\,\tfrac1g:\quad q\cdot\operatorname{LN}(a)=t\,b\cdot\tfrac1g",

@@ -1,8 +1,9 @@
 """A key cannot be selected exactly when it lies in the convex hull of the others.
 
-If k_i = sum lambda_j k_j with lambda >= 0 of sum 1, the margins q.(k_i - k_j) have weighted sum 0, so
-they are not all positive. If k_i is outside the hull, let p be its nearest point there and q = k_i - p.
-Moving from p towards k_j cannot come nearer, so q.(k_j - p) <= 0, and the margin is at least ||q||^2.
+If k_i = sum lambda_j k_j with lambda >= 0 of sum 1, the margins q.(k_i - k_j) have weighted sum 0,
+so they are not all positive. If k_i is outside the hull, let p be its nearest point there and q =
+k_i - p. Moving from p towards k_j cannot come nearer, so q.(k_j - p) <= 0, and the margin is at
+least ||q||^2.
 """
 
 import sympy

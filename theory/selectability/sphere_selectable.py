@@ -1,7 +1,8 @@
 """On a common sphere every distinct key wins: for the query that equals it.
 
-||k_i - k_j||^2 = ||k_i||^2 + ||k_j||^2 - 2 k_i.k_j, so with equal lengths k_i.k_i - k_i.k_j is half of it.
-With gains the keys lie on an ellipsoid about b; the same holds in its inner product, q = G^-2 (k_i - b).
+||k_i - k_j||^2 = ||k_i||^2 + ||k_j||^2 - 2 k_i.k_j, so with equal lengths k_i.k_i - k_i.k_j is half
+of it. With gains the keys lie on an ellipsoid about b; the same holds in its inner product, q =
+G^-2 (k_i - b).
 """
 
 import sympy
@@ -12,8 +13,9 @@ from theory.sums import i, over, x
 
 def statement():
     return Statement(
-        claim="keys of equal length: q = k_i gives q.k_i - q.k_j = ||k_i - k_j||^2 / 2 > 0 for k_j not k_i; "
-        "so after LayerNorm with eps = 0 (gains not 0) every distinct key is selectable",
+        claim="keys of equal length: q = k_i gives q.k_i - q.k_j = ||k_i - k_j||^2 / 2 > 0 for "
+        "k_j not k_i; so after LayerNorm with eps = 0 (gains not 0) every distinct key is "
+        "selectable",
         source="BRODY, arXiv 2305.02582, scaling; gains and bias are dynsim's",
         hypotheses="any d and number of keys",
         latex=r"\lVert k_i\rVert=\lVert k_j\rVert:\quad k_i\cdot k_i-k_i\cdot k_j"

@@ -1,8 +1,8 @@
 """With two gains 0 the image is solid, and distinct keys can be unselectable even at eps = 0.
 
-d = 3, g = (1, 0, 0): only the first coordinate is left. Tokens (1, 0, -1), (1, 1, -2) and (2, -1, -1) have the
-first coordinates sqrt(3/2), sqrt(1/2) and sqrt(2) after LayerNorm: three keys on a line. Two zero gains
-of d = 2 leave one key only.
+d = 3, g = (1, 0, 0): only the first coordinate is left. Tokens (1, 0, -1), (1, 1, -2) and (2, -1,
+-1) have the first coordinates sqrt(3/2), sqrt(1/2) and sqrt(2) after LayerNorm: three keys on a
+line. Two zero gains of d = 2 leave one key only.
 """
 
 import sympy
@@ -12,8 +12,8 @@ from theory.lemma import Proof, Statement
 
 def statement():
     return Statement(
-        claim="'at eps = 0 every distinct key is selectable whatever the gain' is false: d = 3, g = (1, 0, "
-        "0), three keys on a line",
+        claim="'at eps = 0 every distinct key is selectable whatever the gain' is false: d = 3, g "
+        "= (1, 0, 0), three keys on a line",
         source="a reading of BRODY, arXiv 2305.02582, with RIECHERS, arXiv 2405.04134 (zero gains)",
         hypotheses="bias 0, eps = 0; with at most one gain 0 all keys stay on an ellipsoid",
         latex=r"\sqrt{\tfrac12}<\sqrt{\tfrac32}<\sqrt2\quad\text{on the first axis}",

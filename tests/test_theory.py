@@ -250,6 +250,18 @@ def test_the_cubic_law(rng):
     np.testing.assert_allclose(found, expected, atol=0.02 * abs(expected).max())
 
 
+def test_equiangular_tokens_stay_so():
+    n, beta, rho = 5, 1.5, 0.2
+    x = np.linalg.cholesky(rho + (1 - rho) * np.eye(n))  # unit rows with all cosines rho
+    dynamics = AttentionDynamics(
+        masks.complete(n), Fixed(beta * np.eye(n), np.eye(n)), norms.Unit()
+    )
+    for _ in range(3):
+        rho = float(claimed("equiangular", "layer")(n, beta, rho))
+        x = dynamics.step(x)
+        np.testing.assert_allclose(x @ x.T, rho + (1 - rho) * np.eye(n), atol=1e-13)
+
+
 def test_the_late_rate_is_lambda_2_whatever_the_scores(rng):
     n, d, s = 5, 2, 1e-6
     M, W = rng.standard_normal((d, d)), rng.standard_normal((d, d))

@@ -50,7 +50,8 @@ def _refuse(message: str) -> int:
 def _check_all(workers: int, latex: Path | None) -> int:
     known = lemmas()
     results = {}
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    screen = Console(stderr=True)
+    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task("checking", total=len(known))
         for result in carry_out_all(known, workers):
             results[result.name] = result

@@ -42,12 +42,12 @@ def check(power=2, pairs=2):
     claim = "1 = ||u X||^2 falls short of (sum u)^2 by terms >= 0, so sum u >= 1"
     proof.equal(claim, spread, less)
     eps_r = sympy.Symbol("epsilon_r", nonnegative=True)  # eps^r
-    b, bb, rest = sympy.symbols("b b' rest", nonnegative=True)
+    b, c, rest = sympy.symbols("b c rest", nonnegative=True)
     a = sympy.symbols("a_1:5", nonnegative=True)
-    through = sum((eps_r + a[2 * c]) * (eps_r + a[2 * c + 1]) for c in range(centers))
-    cosine = phi * (1 + b) * (1 + bb) + psi * (through + rest)
-    claim = "with sums 1 + b, 1 + b' and entries eps^r + a at the centers"
-    nonnegative = (phi, psi, b, bb, rest, eps_r, *a)
+    through = sum((eps_r + a[2 * k]) * (eps_r + a[2 * k + 1]) for k in range(centers))
+    cosine = phi * (1 + b) * (1 + c) + psi * (through + rest)
+    claim = "with sums 1 + b, 1 + c and entries eps^r + a at the centers"
+    nonnegative = (phi, psi, b, c, rest, eps_r, *a)
     proof.at_least(claim, cosine, phi + psi * centers * eps_r**power, nonnegative)
     step = centers * eps_r**power + (1 - centers * eps_r**power) * phi
     bound = (phi + psi * centers * eps_r**power).subs(psi, 1 - phi)

@@ -19,7 +19,7 @@ def statement():
         "entries on edges >= eps",
         latex=r"p_i'=\sum_j\frac{A_{ij}h_j}{\sum_kA_{ik}h_k}\,p_jW_V,\qquad\max\lVert "
         r"x_i-x_j\rVert\le(1-(\epsilon h)^r)^{\lfloor t/r\rfloor}\max\lVert p_i(0)-p_j(0)\rVert",
-        how="proved for every N and d, with the chart written out for N = 3, d = 2",
+        how="proved for N = 3, d = 2 (the chart), and for every N and d (heights and distances)",
     )
 
 

@@ -8,7 +8,7 @@ products of those of P and W; on the deviations the largest is |lambda_2| rho(W_
 
 import sympy
 
-from theory.graphs.search import band, walk
+from theory.graphs.small_masks import band, walk
 from theory.lemma import Proof, Statement
 
 MASKS = {"complete": band(3, 3, 3), "causal": band(3, 3, 0), "local": band(3, 1, 1)}

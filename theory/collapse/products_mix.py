@@ -7,7 +7,7 @@ differ by at most 1 - eps^r in half the sum of absolute differences.
 
 import sympy
 
-from theory.graphs.search import band, eccentricities
+from theory.graphs.small_masks import band, eccentricities
 from theory.lemma import Proof, Statement
 
 MASKS = {

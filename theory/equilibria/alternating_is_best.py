@@ -22,7 +22,7 @@ def statement():
         hypotheses="as for multiplier-limit, N >= 2",
         latex=r"\sigma_j=-1\text{ first}:\quad p_j(\zeta)=\zeta^{j-1}-\sum_{i<j}\zeta^{i-1},\quad"
         r"p_j(1)=2-j\le0<1=p_j(2)",
-        how="proved for every N",
+        how=f"proved for every N; the truncated series written out for k <= {LARGEST}",
     )
 
 

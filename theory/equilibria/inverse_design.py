@@ -7,7 +7,7 @@ diag(nu), which is triangular with diagonal k nu_k.
 
 import sympy
 
-from theory.graphs.search import band, walk
+from theory.graphs.small_masks import band, walk
 from theory.lemma import Proof, Statement
 
 
@@ -19,7 +19,7 @@ def statement():
         hypotheses="unit rows, N = d, A(X) X invertible",
         latex=r"W_V=(AX)^{-1}\operatorname{diag}(\nu)X\ \Rightarrow\ AXW_V="
         r"\operatorname{diag}(\nu)X",
-        how="proved for every N; eigenvalues written out for N = 2, 3",
+        how="proved for N = 2 (and in words for every N); eigenvalues for N = 2, 3",
     )
 
 

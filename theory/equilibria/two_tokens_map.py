@@ -23,17 +23,15 @@ def statement():
 
 def check(first=lambda w: -1 / w, slope=lambda x, y: 1 + y):
     proof = Proof()
-    w, q, s = sympy.symbols("w q s", real=True)  # s: the sign of x
-    root = sympy.sqrt(1 + q**2)
-    x, y = s / root, s * q / root  # the unit vector of ratio q, when s^2 = 1
+    w, q = sympy.symbols("w q", real=True)
     token = sympy.symbols("x y", real=True)
     total = (sympy.Matrix([[0, 1]]) + sympy.Matrix([token])) * sympy.Matrix([[1, w], [0, 1]])
     proof.equal("the new ratio", total[1] / total[0], token[1] / token[0] + w + 1 / token[0])
-    image = q + w + s * root  # 1 / x = s sqrt(1 + q^2)
-    proof.equal("1 / x = s sqrt(1 + q^2) for s^2 = 1", (1 / x).subs(s, 1 / s), s * root)
     for sign in (1, -1):
-        claim = f"the slope for x of sign {sign}"
-        proof.equal(claim, image.diff(q).subs(s, sign), slope(x, y).subs(s, sign))
+        x = sign / sympy.sqrt(1 + q**2)  # of the unit vector with this ratio and sign of x
+        proof.equal(f"x of sign {sign}: (x, q x) is on the circle", x**2 + (q * x) ** 2, 1)
+        claim = f"x of sign {sign}: the slope of q + w + 1/x, with y = q x"
+        proof.equal(claim, (q + w + 1 / x).diff(q), slope(x, q * x))
     e = sympy.Symbol("e", positive=True)
     w = 1 + e
     height = sympy.sqrt(e * (e + 2)) / w

@@ -6,7 +6,7 @@ reaches token i in ceil((i - 1) / w) steps, and token N is the farthest.
 
 import sympy
 
-from theory.graphs.search import band, centers_and_radius
+from theory.graphs.small_masks import band, centers_and_radius
 from theory.lemma import Proof, Statement
 
 LARGEST = 12

@@ -4,7 +4,7 @@ Complete: every token attends to every other, so all are centers at distance 1. 
 attends to token 1, which attends to itself alone, so that no other token reaches it.
 """
 
-from theory.graphs.search import band, centers_and_radius
+from theory.graphs.small_masks import band, centers_and_radius
 from theory.lemma import Proof, Statement
 
 LARGEST = 12

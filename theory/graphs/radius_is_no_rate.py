@@ -7,7 +7,7 @@ tokens the two rates are equal, so that four are the fewest for these two masks.
 
 import sympy
 
-from theory.graphs.search import band, centers_and_radius, walk
+from theory.graphs.small_masks import band, centers_and_radius, walk
 from theory.lemma import Proof, Statement
 
 

@@ -7,7 +7,7 @@ two is N - 1, so the larger is at least ceil((N - 1) / 2) = floor(N / 2), and th
 
 import sympy
 
-from theory.graphs.search import band, centers_and_radius
+from theory.graphs.small_masks import band, centers_and_radius
 from theory.lemma import Proof, Statement
 
 LARGEST = 12

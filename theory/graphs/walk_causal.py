@@ -7,7 +7,7 @@ factorial over a factorial; so the eigenvalues 1, 1/2, ..., 1/N are simple, and 
 
 import sympy
 
-from theory.graphs.search import band, walk
+from theory.graphs.small_masks import band, last_row_factor, walk
 from theory.lemma import Proof, Statement
 
 LARGEST = 8
@@ -28,14 +28,8 @@ def check(eigenvalue=lambda i: sympy.Integer(1) / i):
     proof = Proof()
     t = sympy.Symbol("lambda")
     N = sympy.Symbol("N", positive=True, integer=True)
-    old = sympy.MatrixSymbol("P", 3, 3)
-    row = sympy.Matrix([sympy.symbols("a b c")])
-    grown = sympy.Matrix(sympy.BlockMatrix([[sympy.Matrix(old), sympy.zeros(3, 1)],
-                                            [row, sympy.Matrix([[1 / N]])]]))  # fmt: skip
-    smaller = (t * sympy.eye(3) - sympy.Matrix(old)).det()
     claim = "a last row adds the factor lambda - 1/N, whatever stands in it"
-    proof.equal(claim, (t * sympy.eye(4) - grown).det(), smaller * (t - eigenvalue(N)))
-
+    proof.equal(claim, last_row_factor(t, 1 / N), t - eigenvalue(N))
     proof.words("(x)_N = (x)_{N-1} (x + N - 1) and N! = N (N-1)!, with x = 1 - 1/lambda")
     claim = "so lambda^N (x)_N / N! grows by the same factor, for every N"
     proof.equal(claim, t * (1 - 1 / t + N - 1) / N, t - eigenvalue(N))

@@ -9,7 +9,7 @@ other. Only v_N is free: one Jordan block holds this eigenvalue N - w times.
 
 import sympy
 
-from theory.graphs.search import band, walk
+from theory.graphs.small_masks import band, last_row_factor, walk
 from theory.lemma import Proof, Statement
 
 LARGEST = 7
@@ -23,7 +23,7 @@ def statement():
         hypotheses="1 <= w <= N - 1; the general argument is in the file's head",
         latex=r"\det(\lambda I-P)=\Bigl(\lambda-\frac1{w+1}\Bigr)^{N-w}\prod_{i=1}^w"
         r"\Bigl(\lambda-\frac1i\Bigr)",
-        how=f"proved for N <= {LARGEST} and every w",
+        how=f"proved for every N and w (eigenvalues, by induction), N <= {LARGEST} (Jordan block)",
     )
 
 
@@ -33,6 +33,9 @@ def check(block=lambda n, w: n - w):
     w, i = sympy.symbols("w i", positive=True, integer=True)
     gap = sympy.factor(1 / i - 1 / (w + 1))
     proof.equal("the first w eigenvalues differ from the last", gap, (w + 1 - i) / (i * (w + 1)))
+    last = 1 / (w + 1)
+    claim = "each token after the first w adds the factor lambda - 1/(w + 1), so N - w of them"
+    proof.equal(claim, last_row_factor(t, last), t - last)
     for n in range(2, LARGEST + 1):
         for w in range(1, n):
             P, last = walk(band(n, w, 0)), sympy.Rational(1, w + 1)

@@ -7,7 +7,7 @@ with diff.
 
 import sympy
 
-from theory.graphs.search import band
+from theory.graphs.small_masks import band
 from theory.lemma import Proof, Statement
 
 CASES = ((2, 2, "complete"), (3, 1, "causal"), (3, 1, "complete"))

@@ -15,8 +15,9 @@ GAINS = ((1, 2), (2, -3, 5), (1, 1, 4, 2), (3, -1, 2, 5, 7), (1, 2, 3, 4, 5, 6))
 
 def statement():
     return Statement(
-        claim="semi-axes sqrt(d / lambda), lambda > 0 eigenvalues of K = Pi_2 G^-2 Pi_2, along its "
-        "eigenvectors; K is the pseudo-inverse of G Pi G = G^2 - g g^T/d; d = 2: one, |g|",
+        claim="semi-axes sqrt(d / lambda), lambda > 0 eigenvalues of K = Pi_2 G^-2 Pi_2, along "
+        "its eigenvectors; K is the pseudo-inverse of H = G Pi G = G^2 - g g^T/d; d = 2: |g|; d = "
+        "3: t^2 - 2 |g|^2 t + 3 sum_{i<j} g_i^2 g_j^2 = 0 for their squares",
         source="RIECHERS, arXiv 2405.04134; the second matrix is dynsim's",
         hypotheses="all gains not 0; Pi_2 = I - alpha alpha^T / alpha.alpha, alpha = 1/g",
         latex=r"K=\Pi_2G^{-2}\Pi_2,\quad H=G\Pi G,\quad KH=HK=\Pi_2",
@@ -65,6 +66,13 @@ def check(share=lambda d: sympy.Integer(1) / d):
     proof.equal("d = 2: the direction is orthogonal to alpha", axis.dot(direction), 0)
     form = (axis.T * sympy.diag(g[0], g[1]) ** -2 * axis)[0]
     proof.equal("and (g_1, -g_2), of length |g|, is on the surface", form, 2)
+    H = sympy.diag(*g) ** 2 - share(3) * sympy.Matrix(g) * sympy.Matrix(g).T
+    squares = [value**2 for value in g]
+    pairs = squares[0] * squares[1] + squares[0] * squares[2] + squares[1] * squares[2]
+    quadratic = t**2 - 2 * sum(squares) * t + 3 * pairs
+    proof.equal(
+        "d = 3: squared semi-axes t = 3 mu solve", (3 * H).charpoly(t).as_expr(), t * quadratic
+    )
     return proof
 
 

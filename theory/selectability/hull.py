@@ -32,10 +32,14 @@ def check(total=1, sign=-1):
     margins = sum(a * query.dot(key - k) for a, k in zip(weights, others, strict=True))
     proof.equal("in the hull: sum_j lambda_j q.(k_i - k_j)", margins, 0)
     t = sympy.Symbol("t", real=True)
-    qq, qk, kk = sympy.symbols("q.q q.(k_j-p) ||k_j-p||^2", real=True)
-    moved = qq - 2 * t * qk + t**2 * kk  # ||k_i - p - t (k_j - p)||^2
+    a, b, c = sympy.symbols("a b c", real=True)  # ||q||^2, q.(k_j - p), ||k_j - p||^2
+    moved = a - 2 * t * b + t**2 * c  # ||k_i - p - t (k_j - p)||^2
     slope = moved.diff(t).subs(t, 0)
-    proof.equal("outside: the slope towards k_j, >= 0 as p is nearest", slope, -2 * qk)
+    proof.equal(
+        "outside: the slope towards k_j, with b = q.(k_j - p), is >= 0 as p is nearest",
+        slope,
+        -2 * b,
+    )
     vectors = [sympy.Matrix(sympy.symbols(f"{name}_1 {name}_2", real=True)) for name in "kpo"]
     k, p, other = vectors
     q = k - p

@@ -26,11 +26,11 @@ def statement():
 
 def check(half=sympy.Rational(1, 2)):
     proof = Proof()
-    inner, square = sympy.symbols("k_i.k_j r^2", real=True)
+    inner, square = sympy.symbols("c q", real=True)  # k_i.k_j and ||k_i||^2 = ||k_j||^2
     y = sympy.IndexedBase("y", real=True)
     moments = {(2, 0): square, (0, 2): square, (1, 1): inner}
     distance = over(i, (x[i] - y[i]) ** 2, moments, (x, y))
-    proof.equal("with ||k_i||^2 = ||k_j||^2 = r^2", square - inner, half * distance)
+    proof.equal("with k_i.k_j = c and ||k_i||^2 = ||k_j||^2 = q", square - inner, half * distance)
     g = sympy.symbols("g_1:4", positive=True)
     b, u, v = (sympy.Matrix(sympy.symbols(f"{name}_1:4", real=True)) for name in "buv")
     G = sympy.diag(*g)

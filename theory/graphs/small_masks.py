@@ -9,7 +9,7 @@ from __future__ import annotations
 import networkx as nx
 import sympy
 
-__all__ = ["band", "centers_and_radius", "eccentricities", "walk"]
+__all__ = ["band", "centers_and_radius", "eccentricities", "last_row_factor", "walk"]
 
 
 def band(n: int, before: int, after: int) -> sympy.Matrix:
@@ -34,3 +34,14 @@ def centers_and_radius(mask: sympy.Matrix) -> tuple[list[int], int]:
     """Center nodes, and the smallest of their eccentricities."""
     found = eccentricities(mask)
     return list(found), min(found.values())
+
+
+def last_row_factor(t, corner):
+    """det(t - P) over det(t - P without its last row and column); the last column is 0 but `corner`.
+
+    The rest of P, here 3 x 3, and of its last row is symbolic.
+    """
+    rest = t * sympy.eye(3) - sympy.Matrix(3, 3, sympy.symbols("p_1:10"))
+    row = -sympy.Matrix([sympy.symbols("p_a p_b p_c")])
+    whole = rest.row_join(sympy.zeros(3, 1)).col_join(row.row_join(sympy.Matrix([[t - corner]])))
+    return sympy.cancel(whole.det() / rest.det())

@@ -257,7 +257,9 @@ def test_equiangular_tokens_stay_so():
         masks.complete(n), Fixed(beta * np.eye(n), np.eye(n)), norms.Unit()
     )
     for _ in range(3):
-        rho = float(claimed("equiangular", "layer")(n, beta, rho))
+        weights = np.exp([beta, beta * rho])
+        a, b = weights / (weights @ [1, n - 1])
+        rho = claimed("equiangular", "layer")(n, rho, a, b)
         x = dynamics.step(x)
         np.testing.assert_allclose(x @ x.T, rho + (1 - rho) * np.eye(n), atol=1e-13)
 

@@ -27,21 +27,19 @@ def statement():
     )
 
 
-def flow(n, beta, rho):
-    D = sympy.exp(beta) + (n - 1) * sympy.exp(beta * rho)
-    return 2 * sympy.exp(beta * rho) * (1 - rho) * ((n - 1) * rho + 1) / D
+def flow(n, rho, a, b):
+    """The cosine's speed, from the weights a = e^beta / D and b = e^(beta rho) / D."""
+    return 2 * b * (1 - rho) * ((n - 1) * rho + 1)
 
 
-def layer(n, beta, rho):
+def layer(n, rho, a, b):
     """The next cosine."""
-    D = sympy.exp(beta) + (n - 1) * sympy.exp(beta * rho)
-    a, b = sympy.exp(beta) / D, sympy.exp(beta * rho) / D
     return 1 - (1 - rho) * (a - b) ** 2 / (rho + (1 - rho) * (a**2 + (n - 1) * b**2))
 
 
 def check(flow=flow, layer=layer):
     proof = Proof()
-    n, beta, u = sympy.symbols("n beta u", positive=True)  # u = e^(beta rho)
+    n, beta = sympy.symbols("n beta", positive=True)
     rho, b = sympy.symbols("rho b", real=True)
     a = 1 - (n - 1) * b
     alike = rho + (1 - rho) * (a**2 + (n - 1) * b**2)
@@ -51,13 +49,10 @@ def check(flow=flow, layer=layer):
     for claim, other, stated in (("<y_1, y_1>", y_1, alike), ("<y_1, y_2>", y_2, apart)):
         proof.equal(f"{claim} for n = 4", (y_1 * gram * other.T)[0].subs(n, 4), stated.subs(n, 4))
     proof.equal("<y_1, y_1> - <y_1, y_2>", alike - apart, (1 - rho) * (a - b) ** 2)
-    share = {b: u / (sympy.exp(beta) + (n - 1) * u)}
-    by_u = {sympy.exp(beta * rho): u}
-    cosine = (apart / alike).subs(share)
-    proof.equal("the cosine after a layer", cosine, layer(n, beta, rho).subs(by_u))
+    proof.equal("the cosine after a layer", apart / alike, layer(n, rho, a, b))
     onto_x_1, onto_x_2 = a + (n - 1) * b * rho, a * rho + b * (1 + (n - 2) * rho)
     speed = 2 * (onto_x_2 - rho * onto_x_1)  # <x_1', x_2> + <x_1, x_2'>
-    proof.equal("the flow", speed.subs(share), flow(n, beta, rho).subs(by_u))
+    proof.equal("the flow", speed, flow(n, rho, a, b))
     e = sympy.Symbol("e", positive=True)  # 1 - rho
     a_less_b = (1 - sympy.exp(-beta * e)) / (1 + (n - 1) * sympy.exp(-beta * e))
     slope = a_less_b.diff(e).subs(e, 0)
@@ -68,7 +63,7 @@ def check(flow=flow, layer=layer):
 
 
 WRONG = {
-    "half the flow": {"flow": lambda n, beta, rho: flow(n, beta, rho) / 2},
-    "n in place of n - 1 in the flow": {"flow": lambda n, beta, rho: flow(n + 1, beta, rho)},
-    "the layer of n + 1 tokens": {"layer": lambda n, beta, rho: layer(n + 1, beta, rho)},
+    "half the flow": {"flow": lambda n, *rest: flow(n, *rest) / 2},
+    "n in place of n - 1 in the flow": {"flow": lambda n, *rest: flow(n + 1, *rest)},
+    "the layer of n + 1 tokens": {"layer": lambda n, *rest: layer(n + 1, *rest)},
 }

@@ -37,7 +37,7 @@ def centers_and_radius(mask: sympy.Matrix) -> tuple[list[int], int]:
 
 
 def last_row_factor(t, corner):
-    """det(t - P) over det(t - P without its last row and column); the last column is 0 but `corner`.
+    """det(t - P) over that without the last row and column; the last column is 0 but `corner`.
 
     The rest of P, here 3 x 3, and of its last row is symbolic.
     """

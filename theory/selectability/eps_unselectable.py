@@ -16,7 +16,7 @@ def statement():
         "tokens (a, -a), a = 0, 1, 2: the middle key is between the others",
         source="a reading of BRODY, arXiv 2305.02582, scaling (exact at eps = 0)",
         hypotheses="gain 1, bias 0, any eps > 0",
-        latex=r"k_a=\frac{a}{\sqrt{a^2+\varepsilon}}(1,-1),\ a=0,1,2:\quad"
+        latex=r"k_a=\frac{a}{\sqrt{a^2+\varepsilon}}(1,-1),\ a=0,1,2:\quad "
         r"k_1\in\operatorname{conv}\{k_0,k_2\}",
         how="counterexample found, for every eps > 0, of least d and number",
     )

@@ -16,7 +16,7 @@ def statement():
         claim="no q has q.k_i > q.k_j for all j != i  iff  k_i is in conv{k_j : j != i}",
         source="BRODY, arXiv 2305.02582, unselectable keys",
         hypotheses="finitely many keys, at least two; any d",
-        latex=r"\nexists q\ \forall j\ne i:\ q\cdot k_i>q\cdot k_j\iff"
+        latex=r"\nexists q\ \forall j\ne i:\ q\cdot k_i>q\cdot k_j\iff "
         r"k_i\in\operatorname{conv}\{k_j:j\ne i\}",
         how="proved for every d; the sum over keys written out for three others, d = 2",
     )

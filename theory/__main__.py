@@ -68,9 +68,8 @@ def _check_all(workers: int, latex: Path | None) -> int:
         console.width = 200
     console.print(table)
     failed = [name for name in known if not results[name].holds]
-    print(
-        f"{len(known) - len(failed)} of {len(known)} hold" + "".join(f"; {n} FAILS" for n in failed)
-    )
+    failures = "".join(f"; {name} FAILS" for name in failed)
+    print(f"{len(known) - len(failed)} of {len(known)} hold{failures}")
     if latex:
         latex.write_text(document(known, results))
         print(f"wrote {latex}")

@@ -60,7 +60,7 @@ class Proof:
     def true(self, reason: str, fact, formula=None) -> None:
         """A fact that Python or sympy decides exactly; one that sympy leaves open is not true."""
         shown = fact if formula is None and isinstance(fact, sympy.Basic) else formula
-        self.steps.append(Step(reason, shown, fact == True))  # noqa: E712  sympy.true is not True
+        self.steps.append(Step(reason, shown, sympy.sympify(fact) is sympy.true))
 
     def at_least(self, reason: str, left, right, nonnegative) -> None:
         """left >= right: the difference is a polynomial with coefficients >= 0 in symbols >= 0."""

@@ -18,7 +18,7 @@ def statement():
         hypotheses="finitely many keys, at least two; any d",
         latex=r"\nexists q\ \forall j\ne i:\ q\cdot k_i>q\cdot k_j\iff "
         r"k_i\in\operatorname{conv}\{k_j:j\ne i\}",
-        how="proved for every d; the sum over keys written out for three others, d = 2",
+        how="proved for d = 2 and three other keys; only inner products enter, so for all",
     )
 
 

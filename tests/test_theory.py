@@ -454,6 +454,15 @@ def test_multipliers_of_theorem_3_are_roots_of_the_polynomial():
         np.testing.assert_allclose(found, np.poly(expected), atol=1e-6 * abs(found).max())
 
 
+@pytest.mark.parametrize("w", [1.1, 2.0, 6.0])
+def test_three_tokens_of_alternating_signs_leave_no_multiplier_above_1(w):
+    (X,) = [X for X in members(3, 3, w) if np.all(np.sign(X[:, -1]) == [1, -1, 1])]
+    dynamics = AttentionDynamics(masks.causal(3), Jordan(w), norms.Unit())
+    moduli = abs(np.linalg.eigvals(differences(dynamics.step, X)[-3:, -3:]))
+    square = float(claimed("three-tokens", "square")(np.sqrt(1 - w**-2)))
+    np.testing.assert_allclose(sorted(moduli)[1:], np.sqrt(square), atol=1e-7)
+
+
 @pytest.mark.parametrize("c", [0.3, 0.8])
 def test_the_complete_mask_has_full_rank_equilibria(c):
     """The counterexample to App. F.4 and its multipliers: a saddle for small c, else a repeller."""

@@ -1,13 +1,14 @@
 """Symbolic checks of what dynsim computes, in sympy, one lemma per file.
 
 Nothing here imports dynsim: agreement between the two is then evidence. ``python -m theory`` checks
-all lemmas; ``python -m theory show NAME`` prints one with its steps.
+all lemmas; ``python -m theory show NAME`` prints one with its steps; ``--latex FILE`` writes all.
 
-A lemma is a module of this package with a `LEMMA`; it is found by being there.
+A lemma is a module of a subpackage with `statement`, `check` and `WRONG` (see `theory.lemma`); it
+is found by being there. Its name is that of its file.
 """
 
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 from theory.lemma import Lemma
 
@@ -15,10 +16,12 @@ __all__ = ["lemmas"]
 
 
 def lemmas() -> dict[str, Lemma]:
-    """All lemmas by name, in the order of their file names."""
+    """All lemmas by name, room by room."""
     found = {}
-    for module in iter_modules(__path__):
-        lemma = getattr(import_module(f"theory.{module.name}"), "LEMMA", None)
-        if lemma is not None:
-            found[lemma.name] = lemma
+    for entry in walk_packages(__path__, "theory."):
+        if entry.name.count(".") == 2:
+            module = import_module(entry.name)
+            if hasattr(module, "statement"):
+                name = entry.name.rpartition(".")[2].replace("_", "-")
+                found[name] = Lemma(name, module.statement, module.check, module.WRONG)
     return found

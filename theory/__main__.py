@@ -4,60 +4,110 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
+import textwrap
+from pathlib import Path
 
+import sympy
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from theory import lemmas
+from theory.document import document
+from theory.runner import Result, carry_out, carry_out_all
+
+#: A longer formula is cut where it is shown.
+LONGEST = 400
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 all hold, 1 one fails, 2 bad input."""
     parser = argparse.ArgumentParser(prog="theory", description="Check dynsim's lemmas with sympy.")
+    parser.add_argument(
+        "--latex", type=Path, metavar="FILE", help="write all of them as a document"
+    )
+    parser.add_argument("--workers", type=int, default=2, metavar="P", help="processes (default 2)")
     commands = parser.add_subparsers(dest="command", metavar="[show NAME]")
     show = commands.add_parser("show", help="print one lemma with the steps of its check")
     show.add_argument("name")
     options = parser.parse_args(argv)
-    known = lemmas()
-    if options.command != "show":
-        return _check_all(known)
-    if options.name not in known:
-        print(
-            f"theory: unknown lemma {options.name!r}; known are {', '.join(known)}", file=sys.stderr
+    if options.command == "show":
+        return _show(options.name)
+    if options.workers < 1:
+        return _refuse(f"--workers is at least 1; got {options.workers}")
+    if options.latex and not options.latex.absolute().parent.is_dir():
+        return _refuse(
+            f"--latex {options.latex} is in no folder; make {options.latex.parent} first"
         )
-        return 2
-    return _show(known[options.name])
+    return _check_all(options.workers, options.latex)
 
 
-def _check_all(known) -> int:
+def _refuse(message: str) -> int:
+    print(f"theory: {message}", file=sys.stderr)
+    return 2
+
+
+def _check_all(workers: int, latex: Path | None) -> int:
+    known = lemmas()
+    results = {}
+    screen = Console(stderr=True)
+    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task("checking", total=len(known))
+        for result in carry_out_all(known, workers):
+            results[result.name] = result
+            bar.update(task, advance=1, description=result.name)
     table = Table(box=None, pad_edge=False)
     for heading in ("lemma", "source", "statement", "how", "time", "verdict"):
         table.add_column(heading, overflow="fold")
-    failed = 0
-    for lemma in known.values():
-        begun = time.perf_counter()
-        holds = lemma.check().holds
-        failed += not holds
-        seconds = f"{time.perf_counter() - begun:.2f} s"
-        verdict = "holds" if holds else "FAILS"
-        table.add_row(lemma.name, lemma.source, lemma.statement, lemma.method, seconds, verdict)
+    for name, lemma in known.items():
+        said, result = lemma.statement(), results[name]
+        seconds = f"{result.seconds:.2f} s"
+        table.add_row(name, said.source, said.claim, said.how, seconds, _verdict(result))
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 160
+        console.width = 200
     console.print(table)
+    failed = [name for name in known if not results[name].holds]
+    failures = "".join(f"; {name} FAILS" for name in failed)
+    print(f"{len(known) - len(failed)} of {len(known)} hold{failures}")
+    if latex:
+        latex.write_text(document(known, results))
+        print(f"wrote {latex}")
     return 1 if failed else 0
 
 
-def _show(lemma) -> int:
-    proof = lemma.check()
-    print(f"{lemma.name}\n  {lemma.statement}\n")
-    print(f"source      {lemma.source}\nhypotheses  {lemma.hypotheses}")
-    print(f"method      {lemma.method}\nlatex       {lemma.latex}\n")
-    for number, (claim, rest) in enumerate(proof.steps, 1):
-        print(f"  {number}. {claim}: left minus right = {rest}")
-    print(f"\n{'holds' if proof.holds else 'FAILS'}")
-    return 0 if proof.holds else 1
+def _verdict(result: Result) -> str:
+    return "holds" if result.holds else f"FAILS {result.error}".rstrip()
+
+
+def _show(name: str) -> int:
+    known = lemmas()
+    if name not in known:
+        return _refuse(f"unknown lemma {name!r}; known are {', '.join(known)}")
+    said, result = known[name].statement(), carry_out(name)
+    print(f"{name}\n")
+    for heading in ("claim", "source", "hypotheses", "how", "latex"):
+        print(
+            textwrap.fill(f"{heading:12}{getattr(said, heading)}", 100, subsequent_indent=" " * 12)
+        )
+    print()
+    for number, step in enumerate(result.proof.steps, 1):
+        decided = {True: "", False: "  FAILS", None: "  (in words)"}[step.holds]
+        print(textwrap.fill(f"{number:3}. {step.reason}", 100, subsequent_indent=" " * 5) + decided)
+        if step.formula is not None:
+            print(f"       {_shortened(step.formula)}")
+    print(f"\nrejects     {'; '.join(known[name].wrong)}")
+    print(f"verdict     {_verdict(result)}, {result.seconds:.2f} s")
+    return 0 if result.holds else 1
+
+
+def _shortened(formula) -> str:
+    if isinstance(formula, sympy.core.relational.Relational):
+        text = f"{formula.lhs}  {formula.rel_op.replace('==', '=')}  {formula.rhs}"
+    else:
+        text = str(formula)
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text)} characters)"
 
 
 if __name__ == "__main__":

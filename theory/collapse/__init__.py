@@ -1,0 +1,1 @@
+"""How fast attention collapses, without and with LayerNorm."""

@@ -1,0 +1,1 @@
+"""Distances and what they are distances to."""

@@ -1,0 +1,1 @@
+"""Where LayerNorm stops the collapse."""

@@ -1,0 +1,1 @@
+"""Mask graphs: center nodes, radii, uniform walks."""

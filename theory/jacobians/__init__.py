@@ -1,0 +1,1 @@
+"""Derivatives of softmax attention and of the norms."""

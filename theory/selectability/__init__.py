@@ -1,0 +1,1 @@
+"""Which keys attention can select."""

@@ -67,6 +67,29 @@ class Norm(Value):
             y = norm.gain * np.where(_sizeless(unit, norm), np.nan, scaled) + norm.bias
         return y.astype(x.dtype, copy=False)
 
+    def derivative(self, x: np.ndarray) -> np.ndarray:
+        """dy/dx at each token (last axis) of `x`, (..., d, d); entry [a, b] is dy_a / dx_b.
+
+        With c = a - centre mean(a), r^2 = ||c||^2 + d eps and the projector Pi that centres:
+        diag(gain) (scale / r) (Pi - c c^T / r^2). A token that cannot be scaled gives NaN.
+        """
+        d = x.shape[-1]
+        norm = self.switches(d)
+        if not norm.active:
+            return np.broadcast_to(np.eye(d), (*x.shape, d)).copy()
+        centred = _centred(x) if norm.centre else x
+        unit = np.abs(centred).max(axis=-1, keepdims=True)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            size = unit * np.sqrt(
+                np.sum((centred / unit) ** 2, axis=-1, keepdims=True) + norm.shift / unit / unit
+            )
+            size = np.where(unit > 0, size, np.sqrt(norm.shift) if norm.shift else np.nan)
+            direction = centred / size
+            projector = np.eye(d) - 1.0 / d if norm.centre else np.eye(d)
+            inner = projector - direction[..., :, None] * direction[..., None, :]
+            gain = np.broadcast_to(norm.gain, d)[:, None]
+            return gain * (norm.scale / size)[..., None] * inner
+
     def undefined(self, x: np.ndarray) -> np.ndarray:
         """True for each token of `x` that this norm cannot scale (it would divide by zero)."""
         norm = self.switches(x.shape[-1])

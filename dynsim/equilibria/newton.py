@@ -29,10 +29,11 @@ def solve(
     Parameters
     ----------
     system : callable
-        x -> (r, K), (starts, m) and (starts, m, m).
+        (x, which) -> (r, K), shapes (k, m) and (k, m, m), for k of the starts, numbered `which`.
     retract : callable
         Puts x + delta back where states live.
-    known : array (solutions, ...), optional
+    known : array (starts, solutions, ...), optional
+        For each start; rows of infinity fill up.
 
     Returns
     -------
@@ -40,25 +41,27 @@ def solve(
         Where each start ended, solution or not.
     """
     shape = x.shape
-    known = None if known is None or not len(known) else known.reshape(len(known), -1)
+    if known is not None:
+        known = known.reshape(*known.shape[:2], -1)
 
-    def evaluate(z):
+    def evaluate(z, which):
         with np.errstate(all="ignore"):
-            r, K = system(z.reshape(len(z), *shape[1:]))
+            r, K = system(z.reshape(len(z), *shape[1:]), which)
             size = np.linalg.norm(r, axis=1)
             log_size = np.log(size)
             if known is not None:
-                away = z[:, None] - known
-                squared = np.sum(away**2, axis=-1)
-                log_size += np.log1p(1.0 / squared).sum(axis=1)
-                slope = -2 * np.einsum("bk,bkn->bn", 1 / (squared * (squared + 1)), away)
+                away = z[:, None] - known[which]
+                squared = np.sum(away**2, axis=-1, keepdims=True)
+                log_size += np.log1p(1.0 / squared).sum(axis=(1, 2))
+                away[np.isinf(away)] = 0.0
+                slope = -2 * np.sum(away / (squared * (squared + 1)), axis=1)
                 K = K + r[:, :, None] * slope[:, None, :]
         merit = np.where(np.isfinite(log_size) | (size == 0), log_size, np.inf)
         K[~np.isfinite(K).all(axis=(1, 2))] = 0.0
         return np.nan_to_num(r), K, np.where(np.isfinite(size), size, np.inf), merit
 
     z = x.reshape(len(x), -1).copy()
-    r, K, size, merit = evaluate(z)
+    r, K, size, merit = evaluate(z, np.arange(len(z)))
     damping = np.full(len(z), 1e-2)
     active = np.arange(len(z))
     for _ in range(_ITERATIONS):
@@ -73,7 +76,7 @@ def solve(
         delta = -np.linalg.solve(square, (ra[:, None, :] @ Ka).swapaxes(1, 2))[..., 0]
         tried = retract((z[active] + delta).reshape(len(active), *shape[1:]))
         tried = tried.reshape(len(active), -1)
-        r_new, K_new, size_new, merit_new = evaluate(tried)
+        r_new, K_new, size_new, merit_new = evaluate(tried, active)
         better = merit_new < merit[active]
         kept = active[better]
         z[kept], r[kept], K[kept] = tried[better], r_new[better], K_new[better]

@@ -47,6 +47,8 @@ RANK_TOLERANCE = 1e-6
 _SAME, _NEAR = 1e-6, 0.05
 #: Automorphisms of the mask that are looked at, and branches that are followed, at most.
 _PERMUTATIONS, _BRANCHES = 5040, 4096
+#: Branches that are continued together.
+_AT_ONCE = 32
 #: Layers by which the forward starts are ahead of the random ones.
 _FORWARD = 60
 
@@ -245,41 +247,50 @@ class _Tree:
 
     def grow(self, sign: int, begun: float, share: float) -> None:
         """All branches, component by component, for x' = sign x."""
-        branches = [(np.empty((0, self.d)), 0)]
+        branches, found = np.empty((1, 0, self.d)), [0]
         order = np.concatenate(self.components)
         for stage, tokens in enumerate(self.components):
-            before = sum(map(len, self.components[:stage]))
-            part = order[: before + len(tokens)]
+            part = order[: branches.shape[1] + len(tokens)]
             layer = _restricted(self.dynamics, part)
-            grown = []
-            for k, (branch, _) in enumerate(branches):
-                both = self.odd and stage == 0
-                grown += [
-                    (np.concatenate([branch, new]), found)
-                    for new, found in self._continued(layer, branch, len(tokens), sign, both)
-                ]
-                done = (stage + (k + 1) / len(branches)) / len(self.components)
+            both = self.odd and stage == 0
+            grown, found = [], []
+            for k in range(0, len(branches), _AT_ONCE):
+                some = branches[k : k + _AT_ONCE]
+                for branch, hits in zip(
+                    some, self._continued(layer, some, len(tokens), sign, both), strict=True
+                ):
+                    grown += [np.concatenate([branch, new]) for new in hits.solutions]
+                    found += hits.found
+                done = (stage + min(1, (k + _AT_ONCE) / len(branches))) / len(self.components)
                 self.progress(begun + share * done)
             self.dropped += max(0, len(grown) - _BRANCHES)
-            branches = grown[:_BRANCHES]
+            branches = np.array(grown[:_BRANCHES]).reshape(-1, len(part), self.d)
         places = np.argsort(order)
-        self.leaves += [(sign, x[places], found) for x, found in branches]
+        self.leaves += [(sign, x[places], count) for x, count in zip(branches, found, strict=False)]
 
-    def _continued(self, layer, branch, n_new, sign, both):
-        """Solutions for the next `n_new` tokens after `branch`: [(tokens, found)]."""
-        equation = _Equation(layer, branch, sign)
-        hits = _Hits(equation, both)
-        hits.add(self._by_algebra(equation, n_new), exact=True)
-        for x, known in self._rounds(equation, n_new, hits):
-            x = solve(equation.system, x, equation.retract, known)
-            if known is not None:
-                x = solve(equation.system, x, equation.retract)  # undisturbed by deflation
-            self.used += len(x)
-            converged, new = hits.add(x)
-            self.hits += converged
-            if new:
-                self.last_new = self.used
-        return list(zip(hits.solutions, hits.found, strict=True))
+    def _continued(self, layer, branches, n_new, sign, both) -> list[_Hits]:
+        """Solutions for the next `n_new` tokens after each of some branches."""
+        equations = [_Equation(layer, branch[None], sign) for branch in branches]
+        hits = [_Hits(equation, both) for equation in equations]
+        for mine in hits:
+            mine.add(self._by_algebra(mine.equation, n_new), exact=True)
+        quarter = -(-self.starts // 4)
+        together = _Equation(layer, np.repeat(branches, quarter, axis=0), sign)
+        for ahead, deflated in ((0, False), (_FORWARD, False), (0, True), (0, True)):
+            x = self._random(len(branches) * quarter, n_new)
+            x = together.ahead(x, ahead)
+            if deflated:
+                known = _padded([mine.images() for mine in hits], x.shape[1:])
+                known = np.repeat(known, quarter, axis=0)
+                x = solve(together.system, x, together.retract, known)
+            x = solve(together.system, x, together.retract)  # undisturbed by deflation
+            for mine, ended in zip(hits, np.split(x, len(branches)), strict=True):
+                self.used += quarter
+                converged, new = mine.add(ended)
+                self.hits += converged
+                if new:
+                    self.last_new = self.used
+        return hits
 
     def _by_algebra(self, equation, n_new):
         """Consensus on +-v for eigenvectors v of the value matrices; all that a lone token with an
@@ -288,17 +299,6 @@ class _Tree:
         if n_new == 1:
             candidates += [solutions(*affine)[:, None] for affine in equation.affine()]
         return np.concatenate(candidates)
-
-    def _rounds(self, equation, n_new, hits):
-        """(starts, known solutions or None) round after round."""
-        quarter = -(-self.starts // 4)
-        yield self._random(quarter, n_new), None
-        yield equation.ahead(self._random(quarter, n_new)), None
-        for _ in range(2):
-            known = np.array(hits.solutions)
-            if len(known) and hits.both:
-                known = np.concatenate([known, -known])
-            yield self._random(quarter, n_new), known
 
     def _random(self, count, n_new):
         return self.dynamics.norm.apply(self.rng.standard_normal((count, n_new, self.d)))
@@ -341,26 +341,30 @@ def _distance_to_orbit(x, orbit) -> float:
 
 
 class _Equation:
-    """x' = sign x for some tokens, those before them held: states are (count, tokens, d)."""
+    """x' = sign x for some tokens with those before them held: x is (count, tokens, d).
 
-    def __init__(self, layer: AttentionDynamics, branch: np.ndarray, sign: int):
-        self.layer, self.branch, self.sign = layer, branch, sign
+    held : (count, tokens before, d), or (1, ...) for the same before all
+    """
+
+    def __init__(self, layer: AttentionDynamics, held: np.ndarray, sign: int):
+        self.layer, self.held, self.sign = layer, held, sign
         self.retract = layer.norm.apply if is_spherical(layer) else (lambda x: x)
 
-    def _whole(self, x):
-        held = np.broadcast_to(self.branch, (len(x), *self.branch.shape))
+    def _whole(self, x, which=None):
+        held = self.held if which is None else self.held[which]
+        held = np.broadcast_to(held, (len(x), *held.shape[1:]))
         return np.concatenate([held, x], axis=1)
 
     def image(self, x: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
-            return image(self.layer, self._whole(x))[:, len(self.branch) :]
+            return image(self.layer, self._whole(x))[:, self.held.shape[1] :]
 
-    def system(self, x: np.ndarray):
-        """(x' - sign x, its derivative), flat."""
-        held = len(self.branch)
-        out, slope = linearise(self.layer, self._whole(x))
-        r = (out[:, held:] - self.sign * x).reshape(len(x), -1)
-        slope = slope[:, held:, :, held:].reshape(len(x), *r.shape[1:], -1)
+    def system(self, x: np.ndarray, which=None):
+        """(x' - sign x, its derivative), flat, for the rows `which` of those held."""
+        before = self.held.shape[1]
+        out, slope = linearise(self.layer, self._whole(x, which))
+        r = (out[:, before:] - self.sign * x).reshape(len(x), -1)
+        slope = slope[:, before:, :, before:].reshape(len(x), *r.shape[1:], -1)
         return r, slope - self.sign * np.eye(r.shape[1])
 
     def residual(self, x: np.ndarray) -> np.ndarray:
@@ -368,15 +372,16 @@ class _Equation:
         off = np.abs(self.image(x) - self.sign * x).max(axis=(1, 2))
         return np.nan_to_num(off, nan=np.inf)
 
-    def ahead(self, x: np.ndarray) -> np.ndarray:
-        """The tokens some layers later, those that are finite."""
-        for _ in range(_FORWARD):
-            x = self.image(x)
-        return x[np.isfinite(x).all(axis=(1, 2))]
+    def ahead(self, x: np.ndarray, layers: int) -> np.ndarray:
+        """The tokens some layers later; as they were where that is not finite."""
+        later = x
+        for _ in range(layers):
+            later = self.image(later)
+        return np.where(np.isfinite(later).all(axis=(1, 2), keepdims=True), later, x)
 
     def affine(self):
         """[(B, c)] if a lone token enters its output before the norm as x B + c, else []."""
-        d = self.branch.shape[1]
+        d = self.held.shape[2]
         if self.layer.placement != "post" or self.layer.mlp.active or not is_spherical(self.layer):
             return []
         plain = replace(self.layer, norm=NoNorm())
@@ -394,6 +399,11 @@ class _Hits:
     def __init__(self, equation: _Equation, both: bool):
         self.equation, self.both = equation, both
         self.solutions, self.found = [], []
+
+    def images(self) -> np.ndarray:
+        """All solutions, with -x where that is the same as x."""
+        known = np.array(self.solutions)
+        return np.concatenate([known, -known]) if self.both and len(known) else known
 
     def add(self, states: np.ndarray, exact: bool = False) -> tuple[int, int]:
         """Count what solves among the states: how many do, and how many are new.
@@ -434,6 +444,14 @@ class _Hits:
         smallest = np.linalg.svd(K, compute_uv=False)[:, -1]
         size = np.maximum(np.linalg.norm(r, axis=1), 1e-15)
         return np.clip(10 * r.shape[1] * size / np.maximum(smallest, 1e-300), _SAME, _NEAR)
+
+
+def _padded(groups: list[np.ndarray], shape: tuple) -> np.ndarray:
+    """Groups of states as one array (groups, most, *shape), filled up with infinity."""
+    out = np.full((len(groups), max([1, *map(len, groups)]), *shape), np.inf)
+    for row, group in zip(out, groups, strict=True):
+        row[: len(group)] = group.reshape(-1, *shape)
+    return out
 
 
 def _restricted(dynamics: AttentionDynamics, tokens: np.ndarray) -> AttentionDynamics:

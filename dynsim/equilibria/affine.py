@@ -35,12 +35,24 @@ def solutions(B: np.ndarray, c: np.ndarray) -> np.ndarray:
     companion = np.block(
         [[np.zeros((d, d)), np.eye(d)], [np.outer(c, c) - B.T @ B, B + B.T]]
     )
-    for n in clustered(np.linalg.eigvals(companion), scale):
-        shifted = n * np.eye(d) - B
-        if np.linalg.svd(shifted, compute_uv=False)[-1] > _ZERO * scale:
-            x = np.linalg.solve(shifted.T, c)
-            found.append(x / max(np.linalg.norm(x), 1e-300))
+    found += [_improved(B, c, n) for n in clustered(np.linalg.eigvals(companion), scale)]
     return np.array(found).reshape(-1, d)
+
+
+def _improved(B, c, n: float) -> np.ndarray:
+    """x = c (n - B)^-1, made unit by Newton's method for 1 / |x(n)| = 1, nearly linear in n."""
+    x = c
+    for _ in range(12):
+        shifted = (n * np.eye(len(B)) - B).T
+        if np.linalg.cond(shifted) > 1 / _ZERO:
+            break
+        x = np.linalg.solve(shifted, c)
+        size = np.linalg.norm(x)
+        slope = x @ np.linalg.solve(shifted, x) / size**3
+        if abs(slope) < _ZERO:
+            break
+        n -= (1 / size - 1) / slope
+    return x / np.linalg.norm(x)
 
 
 def clustered(values: np.ndarray, scale: float) -> list[float]:

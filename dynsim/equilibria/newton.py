@@ -68,12 +68,11 @@ def solve(
         active = active[(size[active] > _ENOUGH) & (damping[active] < 1e12)]
         if not len(active):
             break
-        Ka, ra = K[active], r[active]
-        square = Ka.swapaxes(1, 2) @ Ka
-        scale = np.trace(square, axis1=1, axis2=2) + 1e-300
-        shift = damping[active] * np.minimum(size[active], 1.0) + 1e-15 * scale
-        square += shift[:, None, None] * np.eye(z.shape[1])
-        delta = -np.linalg.solve(square, (ra[:, None, :] @ Ka).swapaxes(1, 2))[..., 0]
+        u, s, vt = np.linalg.svd(K[active])  # normal equations would square the condition
+        shift = damping[active] * np.minimum(size[active], 1.0)
+        shift += 1e-28 * s[:, 0] ** 2 + 1e-300
+        turned = np.einsum("bmk,bm->bk", u, r[active]) * s / (s**2 + shift[:, None])
+        delta = -np.einsum("bkn,bk->bn", vt, turned)
         tried = retract((z[active] + delta).reshape(len(active), *shape[1:]))
         tried = tried.reshape(len(active), -1)
         r_new, K_new, size_new, merit_new = evaluate(tried, active)

@@ -40,7 +40,7 @@ from dynsim.values import whole
 __all__ = ["Equilibrium", "Search", "find_equilibria", "symmetries"]
 
 #: A state is an equilibrium when no entry of x' moves by more than this.
-TOLERANCE = 1e-12
+TOLERANCE, _ROUNDING = 1e-12, 1e-14
 #: Singular values count towards the rank above this share of the largest.
 RANK_TOLERANCE = 1e-6
 #: Hits closer than the first are one solution; multiple roots blur them, up to the second.
@@ -272,8 +272,7 @@ class _Tree:
         """Solutions for the next `n_new` tokens after each of some branches."""
         equations = [_Equation(layer, branch[None], sign) for branch in branches]
         hits = [_Hits(equation, both) for equation in equations]
-        for mine in hits:
-            mine.add(self._by_algebra(mine.equation, n_new), exact=True)
+        self._add_what_algebra_gives(layer, branches, n_new, hits)
         quarter = -(-self.starts // 4)
         together = _Equation(layer, np.repeat(branches, quarter, axis=0), sign)
         for ahead, deflated in ((0, False), (_FORWARD, False), (0, True), (0, True)):
@@ -291,6 +290,17 @@ class _Tree:
                 if new:
                     self.last_new = self.used
         return hits
+
+    def _add_what_algebra_gives(self, layer, branches, n_new, hits) -> None:
+        """As it comes where it is exact to rounding, else improved by Newton's method."""
+        candidates = [self._by_algebra(mine.equation, n_new) for mine in hits]
+        held = np.repeat(branches, [len(mine) for mine in candidates], axis=0)
+        together = _Equation(layer, held, hits[0].equation.sign)
+        improved = solve(together.system, np.concatenate(candidates), together.retract)
+        ends = np.cumsum([len(mine) for mine in candidates])[:-1]
+        for mine, given, better in zip(hits, candidates, np.split(improved, ends), strict=True):
+            mine.add(given, exact=True)
+            mine.add(better, counted=False)
 
     def _by_algebra(self, equation, n_new):
         """Consensus on +-v for eigenvectors v of the value matrices; all that a lone token with an
@@ -351,7 +361,7 @@ class _Equation:
         self.retract = layer.norm.apply if is_spherical(layer) else (lambda x: x)
 
     def _whole(self, x, which=None):
-        held = self.held if which is None else self.held[which]
+        held = self.held if which is None or len(self.held) == 1 else self.held[which]
         held = np.broadcast_to(held, (len(x), *held.shape[1:]))
         return np.concatenate([held, x], axis=1)
 
@@ -405,21 +415,21 @@ class _Hits:
         known = np.array(self.solutions)
         return np.concatenate([known, -known]) if self.both and len(known) else known
 
-    def add(self, states: np.ndarray, exact: bool = False) -> tuple[int, int]:
-        """Count what solves among the states: how many do, and how many are new.
+    def add(self, states, exact: bool = False, counted: bool = True) -> tuple[int, int]:
+        """Take what solves among the states: how many do, and how many are new.
 
-        Exact ones are taken as they are and not counted as found.
+        Exact ones (which solve to rounding) are not blurred by multiple roots, and not counted.
         """
         before = len(self.solutions)
-        solved = states[self.equation.residual(states) <= TOLERANCE]
+        solved = states[self.equation.residual(states) <= (_ROUNDING if exact else TOLERANCE)]
         reach = np.full(len(solved), _SAME) if exact else self._reach(solved)
         for x, tolerance in zip(solved, reach, strict=True):
             k = self._known(x, tolerance)
             if k is None:
+                k = len(self.solutions)
                 self.solutions.append(x)
-                self.found.append(int(not exact))
-            elif not exact:
-                self.found[k] += 1
+                self.found.append(0)
+            self.found[k] += counted and not exact
         return len(solved), len(self.solutions) - before
 
     def _known(self, x, tolerance: float) -> int | None:

@@ -8,6 +8,7 @@ from dynsim.equilibria.construct import (
     jordan_dynamics,
     jordan_family,
 )
+from dynsim.equilibria.design import Design, Stabilised, design_value_matrix, stabilise
 from dynsim.equilibria.search import Equilibrium, Search, find_equilibria, symmetries
 from dynsim.equilibria.stability import (
     Stability,
@@ -19,20 +20,24 @@ from dynsim.equilibria.stability import (
 )
 
 __all__ = [
+    "Design",
     "Equilibrium",
     "Search",
     "Stability",
+    "Stabilised",
     "Transient",
     "approach",
     "basin_radius",
     "complete_pair",
     "complete_pair_dynamics",
+    "design_value_matrix",
     "find_equilibria",
     "hyperbolic_dynamics",
     "hyperbolic_pair",
     "jordan_dynamics",
     "jordan_family",
     "stability",
+    "stabilise",
     "symmetries",
     "transient",
 ]

@@ -39,6 +39,8 @@ _NAMES = {
 _ROOMS = (
     "connectivity",
     "engines",
+    "equilibria",
+    "jacobian",
     "masks",
     "measures",
     "minilm",

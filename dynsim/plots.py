@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from dynsim.files import written_whole
 from dynsim.trajectory import Trajectory
 
-__all__ = ["STYLES", "rank_trajectory", "save"]
+__all__ = ["STYLES", "equilibria", "rank_trajectory", "save"]
 
 #: Colour, dash and marker of the first, second, ... run: dark and light alternate.
 STYLES = [
@@ -172,6 +172,46 @@ def _mark_floor(axes, runs, edge: float) -> None:
     bottom = np.log10(edge)
     axes.fill_between(depths, bottom, _log10(values, edge), color="0.85", linewidth=0, label=label)
     axes.set_ylim(bottom=bottom)
+
+
+#: Kinds of equilibria, from dark to light.
+_KIND_COLOURS = {
+    "stable": "#009E73", "marginal": "#E69F00", "saddle": "#56B4E9", "unstable": "#D55E00",
+}  # fmt: skip
+
+
+def equilibria(search, title: str = "") -> Figure:
+    """How many equilibria there are of each rank, by stability; and their spectral radii.
+
+    search : `dynsim.equilibria.Search`
+    """
+    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    counts, radii = figure.subplots(1, 2)
+    rows = search.table()
+    ranks = np.array([row["rank"] for row in rows])
+    bottom = np.zeros(len(rows))
+    for kind, colour in _KIND_COLOURS.items():
+        height = np.array([row[kind] for row in rows])
+        counts.bar(ranks, height, bottom=bottom, color=colour, edgecolor="0.3", label=kind)
+        bottom = bottom + height
+        mine = [e for e in search.equilibria if e.kind == kind]
+        radii.scatter(
+            [e.rank + 0.1 * (e.sign < 0) for e in mine], [e.spectral_radius for e in mine],
+            c=colour, edgecolors="0.3", s=30, label=kind,
+        )  # fmt: skip
+    for rank, total in zip(ranks, bottom, strict=True):
+        counts.annotate(f"{total:.0f}", (rank, total), ha="center", va="bottom", fontsize=8)
+    counts.set(xlabel="rank", ylabel="equilibria found")
+    counts.legend(frameon=False, fontsize=8)
+    radii.axhline(1, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
+    radii.set(xlabel="rank (sign flips a little right)", ylabel="spectral radius")
+    for axes in (counts, radii):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        figure.suptitle("\n".join(wrap(title, 110)), fontsize=10)
+    return figure
 
 
 def save(figure: Figure, path) -> None:

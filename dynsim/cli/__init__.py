@@ -1,4 +1,7 @@
 """The command line: strings to objects, one file per command."""
 
 #: Every command: its module in this package, and what it does.
-COMMANDS = {"run": "simulate, draw the rank trajectory and judge it (the main job)"}
+COMMANDS = {
+    "run": "simulate, draw the rank trajectory and judge it (the main job)",
+    "equilibria": "find the equilibria of every rank and tell which are stable",
+}

@@ -19,12 +19,14 @@ __all__ = [
     "EXPORTS",
     "FIGURE_FORMATS",
     "check",
+    "check_folder",
     "drawing",
     "print_files",
     "print_input",
     "print_json",
     "print_result",
     "progress",
+    "share_done",
     "write",
     "write_summary",
 ]
@@ -47,6 +49,15 @@ def check(options, jobs: list[Job]) -> list[str]:
     if options.name and options.name != file_name(options.name):
         raise ValueError(f"--name is up to 60 letters, digits and .=+_-; got {options.name!r}")
     folder = Path(options.out)
+    check_folder(folder)
+    for job in jobs:
+        if (folder / f"{job.name}.nc").is_dir():
+            raise ValueError(f"{folder / job.name}.nc is a folder; choose another --name or --out")
+    return exports
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ValueError unless files can be written there; makes the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -55,10 +66,6 @@ def check(options, jobs: list[Job]) -> list[str]:
         raise ValueError(
             f"--out {folder}: cannot write there ({error.strerror}); choose another folder"
         ) from None
-    for job in jobs:
-        if (folder / f"{job.name}.nc").is_dir():
-            raise ValueError(f"{folder / job.name}.nc is a folder; choose another --name or --out")
-    return exports
 
 
 def write(job: Job, trajectory, options, exports: list[str]) -> list[str]:
@@ -194,6 +201,17 @@ def progress():
             return reached
 
         yield report
+
+
+@contextmanager
+def share_done(label: str):
+    """A bar on a terminal only; yields callable(share done, 0 to 1)."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda share: None
+        return
+    with _bar() as bar:
+        task = bar.add_task(label, total=100)
+        yield lambda share: bar.update(task, completed=round(100 * share))
 
 
 def _bar():

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
-from contextlib import contextmanager
 
 from dynsim.cli import options as shared
 from dynsim.cli import output
+from dynsim.cli.guard import guarded, one_line
 from dynsim.cli.jobs import DEFAULT_DEPTH, Job, prepare
 from dynsim.engines import ENGINES
 from dynsim.simulation import Overflow, Stopped
@@ -93,24 +91,13 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     command = parser()
     options = command.parse_args(argv)
-    with _terminate_as_interrupt():
-        try:
-            jobs = prepare(command, options, argv)
-            exports = output.check(options, jobs)
-            return _carry_out(jobs, options, exports)
-        except BrokenPipeError:  # the reader of our output went away, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
-        except (ValueError, ImportError, OSError) as error:
-            print(f"{command.prog}: error: {_one_line(error)}", file=sys.stderr)
-            return 2
-        except MemoryError as error:
-            advice = "use fewer tokens, dimensions or samples"
-            print(f"{command.prog}: error: {_one_line(error)}; {advice}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print(f"{command.prog}: interrupted; nothing was left half written", file=sys.stderr)
-            return 130
+
+    def work() -> int:
+        jobs = prepare(command, options, argv)
+        exports = output.check(options, jobs)
+        return _carry_out(jobs, options, exports)
+
+    return guarded(command.prog, work)
 
 
 def _carry_out(jobs: list[Job], options, exports: list[str]) -> int:
@@ -150,24 +137,6 @@ def _simulated(job: Job, progress):
     try:
         return job.simulate(progress), 0, None
     except (Overflow, Stopped) as ended:
-        error = _one_line(ended)
+        error = one_line(ended)
         print(f"dynsim run: {job.label}{': ' * bool(job.label)}{error}", file=sys.stderr)
         return ended.trajectory, 1 if isinstance(ended, Overflow) else 130, error
-
-
-@contextmanager
-def _terminate_as_interrupt():
-    """A polite kill (SIGTERM) ends like Ctrl-C: what was computed is saved."""
-
-    def interrupt(number, frame):
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

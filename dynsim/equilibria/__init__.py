@@ -11,6 +11,7 @@ from dynsim.equilibria.construct import (
 from dynsim.equilibria.design import Design, Stabilised, design_value_matrix, stabilise
 from dynsim.equilibria.search import Equilibrium, Search, find_equilibria, symmetries
 from dynsim.equilibria.stability import (
+    KINDS,
     Stability,
     Transient,
     approach,
@@ -20,6 +21,7 @@ from dynsim.equilibria.stability import (
 )
 
 __all__ = [
+    "KINDS",
     "Design",
     "Equilibrium",
     "Search",

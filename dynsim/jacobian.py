@@ -142,12 +142,11 @@ def is_spherical(dynamics: AttentionDynamics) -> bool:
 
 
 def tangent_jacobian(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarray:
-    """The derivative of layer t at x, (N, d), from `tangent_basis` at x to that at x'.
+    """The derivative of layer t at x, (N, d), within the directions of `tangent_basis` at x.
 
-    (N m, N m), tokens in order: block triangular under a causal mask. At a fixed point its
-    eigenvalues are the multipliers.
+    (N m, N m), tokens in order: block triangular under a causal mask. Where x' = x its eigenvalues
+    are the multipliers; where x' = -x they are those of the map -F.
     """
-    out, slope = linearise(dynamics, x, t)
-    before, after = tangent_basis(dynamics, x), tangent_basis(dynamics, out)
-    inner = np.einsum("iap,iajb,jbq->ipjq", after, slope, before, optimize=True)
-    return inner.reshape(after.shape[0] * after.shape[2], -1)
+    basis = tangent_basis(dynamics, x)
+    inner = np.einsum("iap,iajb,jbq->ipjq", basis, jacobian(dynamics, x, t), basis, optimize=True)
+    return inner.reshape(basis.shape[0] * basis.shape[2], -1)

@@ -126,7 +126,7 @@ class Search:
     starts, converged : how many there were, and how many ended at a solution
     since_new : the last so many starts found nothing new
     unseen : Good and Turing's estimate of the chance that another start finds something new:
-        solutions met once / starts converged
+        solutions that no more than one start met / starts converged
     dropped : branches that were not followed because there were too many
     """
 
@@ -293,14 +293,16 @@ class _Tree:
 
     def _add_what_algebra_gives(self, layer, branches, n_new, hits) -> None:
         """As it comes where it is exact to rounding, else improved by Newton's method."""
-        candidates = [self._by_algebra(mine.equation, n_new) for mine in hits]
-        held = np.repeat(branches, [len(mine) for mine in candidates], axis=0)
-        together = _Equation(layer, held, hits[0].equation.sign)
-        improved = solve(together.system, np.concatenate(candidates), together.retract)
-        ends = np.cumsum([len(mine) for mine in candidates])[:-1]
-        for mine, given, better in zip(hits, candidates, np.split(improved, ends), strict=True):
-            mine.add(given, exact=True)
-            mine.add(better, counted=False)
+        rough = []
+        for mine in hits:
+            candidates = self._by_algebra(mine.equation, n_new)
+            mine.add(candidates, exact=True)
+            rough.append(candidates[mine.equation.residual(candidates) > _ROUNDING])
+        counts = [len(candidates) for candidates in rough]
+        together = _Equation(layer, np.repeat(branches, counts, axis=0), hits[0].equation.sign)
+        improved = solve(together.system, np.concatenate(rough), together.retract)
+        for mine, ended in zip(hits, np.split(improved, np.cumsum(counts)[:-1]), strict=True):
+            mine.add(ended, counted=False)
 
     def _by_algebra(self, equation, n_new):
         """Consensus on +-v for eigenvectors v of the value matrices; all that a lone token with an
@@ -327,12 +329,12 @@ class _Tree:
         for sign, x, found, orbit in kept:
             residual = float(np.abs(self.dynamics.step(x) - sign * x).max())
             out.append(Equilibrium(x, sign, residual, stability(self.dynamics, x), found, orbit))
-        seen_once = sum(e.found == 1 for e in out)
+        seen_once = sum(e.found <= 1 for e in out)
         out = [e for e in out if e.rank in ranks]
         out.sort(key=lambda e: (-e.sign, e.rank, e.spectral_radius))
         return Search(
             tuple(out), self.used, self.hits, self.used - self.last_new,
-            seen_once / self.hits if self.hits else 1.0, self.dropped,
+            min(1.0, seen_once / self.hits) if self.hits else 1.0, self.dropped,
         )  # fmt: skip
 
     def _orbit(self, x: np.ndarray) -> np.ndarray:

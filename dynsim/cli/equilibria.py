@@ -22,8 +22,8 @@ __all__ = ["main"]
 
 DEFAULT_TOKENS = 3
 
-EPILOG = """Here tokens are scaled to unit norm (--ln on), attention is uniform (--scores zero) and the
-weights are the same in all layers unless said otherwise; the dimension is the number of tokens.
+EPILOG = """Unless said otherwise tokens are scaled to unit norm (--ln on), attention is uniform (--scores zero),
+weights are the same in all layers, and the dimension is the number of tokens.
 
 examples:
   python -m dynsim.equilibria --mask causal --value jordan:6 --tokens 5
@@ -184,9 +184,7 @@ def _print(search, dynamics, options, files) -> None:
     print("  ".join(f"{name:>8}" for name in columns))
     for row in search.table():
         print("  ".join(f"{row[name]:>8}" for name in columns))
-    listed = [
-        (e, k) for e in search.equilibria for k in range(len(e.orbit) if options.all else 1)
-    ]
+    listed = [(e, k) for e in search.equilibria for k in range(len(e.orbit) if options.all else 1)]
     print(f"\n{'type':<10}{'rank':>4}{'orbit':>6}{'found':>6}  {'stability':<10}"
           f"{'spectral radius':>16}{'out':>5}{'residual':>10}")  # fmt: skip
     for e, _ in listed:

@@ -16,6 +16,7 @@ from dynsim.equilibria.stability import (
     Transient,
     approach,
     basin_radius,
+    perturbed,
     stability,
     transient,
 )
@@ -25,8 +26,8 @@ __all__ = [
     "Design",
     "Equilibrium",
     "Search",
-    "Stability",
     "Stabilised",
+    "Stability",
     "Transient",
     "approach",
     "basin_radius",
@@ -38,8 +39,9 @@ __all__ = [
     "hyperbolic_pair",
     "jordan_dynamics",
     "jordan_family",
-    "stability",
+    "perturbed",
     "stabilise",
+    "stability",
     "symmetries",
     "transient",
 ]

@@ -32,9 +32,7 @@ def solutions(B: np.ndarray, c: np.ndarray) -> np.ndarray:
         found += _at_eigenvalue(B, c, n)
     if not c.any():
         return np.array(found).reshape(-1, d)
-    companion = np.block(
-        [[np.zeros((d, d)), np.eye(d)], [np.outer(c, c) - B.T @ B, B + B.T]]
-    )
+    companion = np.block([[np.zeros((d, d)), np.eye(d)], [np.outer(c, c) - B.T @ B, B + B.T]])
     found += [_improved(B, c, n) for n in clustered(np.linalg.eigvals(companion), scale)]
     return np.array(found).reshape(-1, d)
 

@@ -1,8 +1,8 @@
 """Make given tokens an equilibrium, and make it stable.
 
 Tokens X (unit rows) are an equilibrium of X' = Unit(A(X) X W_V) exactly when A X W_V = diag(nu) X
-with all nu_i > 0; nu_i is the norm that is divided out of token i. For given X, mask and scores that
-is a linear equation for W_V.
+with all nu_i > 0; nu_i is the norm that is divided out of token i. For given X, mask and scores
+this is a linear equation for W_V.
 """
 
 from __future__ import annotations
@@ -130,10 +130,10 @@ def stabilise(
 ) -> Stabilised:
     """Look for an asymptotically stable equilibrium of a wanted rank under a wanted mask.
 
-    Minimises log rho(J) over tokens X = Unit(B C), B (N, rank) and C (rank, dim), scores M and norms
-    nu by gradients (Adam, torch), W_V being designed for them; penalties keep the rank-th singular
-    value of X above `least_singular` and the design's residual at zero. Newton's method with the
-    weights held then makes X an equilibrium to rounding.
+    Minimises log rho(J) over tokens X = Unit(B C), B (N, rank) and C (rank, dim), scores M and
+    norms nu by gradients (Adam, torch), W_V being designed for them; penalties keep the rank-th
+    singular value of X above `least_singular` and the design's residual at zero. Newton's method
+    with the weights held then makes X an equilibrium to rounding.
 
     Parameters
     ----------

@@ -41,6 +41,8 @@ def solve(
         Where each start ended, solution or not.
     """
     shape = x.shape
+    if not len(x):
+        return x
     if known is not None:
         known = known.reshape(*known.shape[:2], -1)
 

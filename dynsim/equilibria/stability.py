@@ -136,8 +136,8 @@ def _eigenvalues(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     To first order an eigenvalue moves by its condition number times ||E||, E being the rounding in
     the block; by no more than (2 ||B||)^(1 - 1/n) ||E||^(1/n) in any case (Elsner 1985, see
-    Stewart and Sun, Matrix Perturbation Theory, theorem IV.1.3). Triangular blocks (up to the order of
-    coordinates) show theirs.
+    Stewart and Sun, Matrix Perturbation Theory, theorem IV.1.3). Blocks that are triangular, up to
+    the order of coordinates, show theirs.
     """
     balanced, _ = linalg.matrix_balance(block)
     if not (np.tril(balanced, -1).any() and np.triu(balanced, 1).any()):

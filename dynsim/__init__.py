@@ -37,10 +37,12 @@ _NAMES = {
     "verdict": "verdicts",
 }
 _ROOMS = (
+    "basins",
     "connectivity",
     "engines",
     "equilibria",
     "jacobian",
+    "lyapunov",
     "masks",
     "measures",
     "minilm",

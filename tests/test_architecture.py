@@ -28,6 +28,7 @@ FLOORS = [
     ["equilibria.construct", "equilibria.newton", "equilibria.affine", "equilibria.stability"],
     ["equilibria.search", "equilibria.design"],
     ["equilibria"],
+    ["basins", "lyapunov"],
     ["verdicts"],
     ["plots", "report"],
     ["cli.specs", "cli.artist", "cli.guard"],

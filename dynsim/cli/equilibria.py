@@ -22,8 +22,8 @@ __all__ = ["main"]
 
 DEFAULT_TOKENS = 3
 
-EPILOG = """Unless said otherwise tokens are scaled to unit norm (--ln on), attention is uniform (--scores zero),
-weights are the same in all layers, and the dimension is the number of tokens.
+EPILOG = """Unless said otherwise tokens are scaled to unit norm (--ln on), attention is uniform (--scores
+zero), weights are the same in all layers, and the dimension is the number of tokens.
 
 examples:
   python -m dynsim.equilibria --mask causal --value jordan:6 --tokens 5

@@ -26,6 +26,8 @@ TYPES = ("fixed", "sign flip", "period 2", "rotating", "chaotic")
 #: An orbit has settled when its entries move by less than this.
 _STILL = 1e-6
 _FIRST_LOOK = 64
+#: A largest Lyapunov exponent above this is chaos; rotations show 0 and averages of 1500 scatter.
+_CHAOTIC = 0.02
 #: States for which a derivative is taken at once.
 _AT_ONCE = 256
 
@@ -52,7 +54,7 @@ def limit_sets(
 
     Looks at depths 64, 128, 256, ... up to `depth`. Fixed, flipping and period-2 orbits are taken
     as such when they repeat to 1e-6; algebraic convergence counts. What never settles is chaotic
-    when its largest Lyapunov exponent over the last layers is above 0.01, else rotating. The rank
+    when its largest Lyapunov exponent over 1500 more layers is above 0.02, else rotating. The rank
     counts singular values above `rank_tolerance` of the largest.
 
     Raises ValueError when the layers differ, or the starts cannot be states.
@@ -77,7 +79,7 @@ def limit_sets(
             progress(max(at / depth, 1 - len(moving) / len(final)))
     for some in np.split(moving, range(_AT_ONCE, len(moving), _AT_ONCE)):
         if len(some):
-            chaotic = _largest_exponent(dynamics, final[some]) > 0.01
+            chaotic = _largest_exponent(dynamics, final[some]) > _CHAOTIC
             kind[some] = np.where(chaotic, TYPES.index("chaotic"), TYPES.index("rotating"))
     sigma = singular_values(final)
     rank = np.sum(sigma > rank_tolerance * sigma[:, :1], axis=1)
@@ -95,7 +97,7 @@ def _repeats(dynamics, x) -> np.ndarray:
     return kind
 
 
-def _largest_exponent(dynamics, x, layers: int = 400, discard: int = 100) -> np.ndarray:
+def _largest_exponent(dynamics, x, layers: int = 1500, discard: int = 200) -> np.ndarray:
     """The largest Lyapunov exponent of each orbit, from one tangent vector each."""
     rng = np.random.default_rng(0)
     v = rng.standard_normal(x.shape)

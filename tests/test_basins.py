@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dynsim import AttentionDynamics, basins, masks, norms, tokens, weights
+from dynsim import AttentionDynamics, basins, lyapunov, masks, norms, tokens, weights
 from dynsim.basins import TYPES
 from dynsim.equilibria import jordan_dynamics, jordan_family
 from dynsim.weights import Fixed
@@ -54,19 +54,17 @@ def test_types_of_limit_sets(W_V, name):
 
 
 def test_a_chaotic_orbit_is_told_from_a_rotating_one():
-    """Found by search: scores of size 8 with random values; its exponent is checked by lyapunov."""
-    from dynsim import lyapunov
-
-    dynamics = chaotic_dynamics()
-    found = basins.limit_sets(dynamics, tokens.sphere(16, 4, 3, 0), depth=1024)
-    chaotic = np.flatnonzero(found.type == TYPES.index("chaotic"))
-    assert len(chaotic)
-    exponent = lyapunov.spectrum(dynamics, found.final[chaotic[0]], count=1).exponents[0]
-    assert exponent > 0.01
-
-
-def chaotic_dynamics():
-    return None
+    """Random weights found by a scan; the exponent of a longer orbit decides."""
+    rng = np.random.default_rng(31)
+    M, W_V = 12 * rng.standard_normal((3, 3)), rng.standard_normal((3, 3))
+    dynamics = AttentionDynamics(masks.complete(4), Fixed(M, W_V), norms.Unit())
+    found = basins.limit_sets(dynamics, tokens.sphere(64, 4, 3, 0), depth=1024)
+    (chaotic,) = np.flatnonzero(found.type == TYPES.index("chaotic"))
+    rotating = np.flatnonzero(found.type == TYPES.index("rotating"))
+    for k, low, high in ((chaotic, 0.01, 1.0), (rotating[0], -0.01, 0.01)):
+        start = found.final[k]
+        exponent = lyapunov.spectrum(dynamics, start, count=1, layers=2000).exponents[0]
+        assert low < exponent < high
 
 
 def test_pairs_on_the_circle():

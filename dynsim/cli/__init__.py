@@ -4,4 +4,5 @@
 COMMANDS = {
     "run": "simulate, draw the rank trajectory and judge it (the main job)",
     "equilibria": "find the equilibria of every rank and tell which are stable",
+    "verify": "check certificates of equilibria again",
 }

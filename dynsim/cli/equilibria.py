@@ -22,8 +22,8 @@ __all__ = ["main"]
 
 DEFAULT_TOKENS = 3
 
-EPILOG = """Unless said otherwise tokens are scaled to unit norm (--ln on), attention is uniform (--scores
-zero), weights are the same in all layers, and the dimension is the number of tokens.
+EPILOG = """Unless said otherwise tokens are scaled to unit norm (--ln on), attention is uniform
+(--scores zero), weights are the same in all layers, and the dimension is the number of tokens.
 
 examples:
   python -m dynsim.equilibria --mask causal --value jordan:6 --tokens 5
@@ -58,6 +58,11 @@ def parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("output")
     group.add_argument(
         "--all", action="store_true", help="list what symmetries relate one by one, not once"
+    )
+    group.add_argument(
+        "--certify",
+        action="store_true",
+        help="prove what can be proved, one certificate file an equilibrium (dynsim[certify])",
     )
     group.add_argument("--out", default="results", metavar="DIR", help="where files go (results)")
     group.add_argument("--name", metavar="NAME", help="of the files (made from the options)")
@@ -158,12 +163,28 @@ def _write(found, search, dynamics, options) -> list[str]:
             tokens=np.concatenate([np.empty(shape), *states]),
             equilibrium=np.repeat(np.arange(len(states)), [len(s) for s in states]),
         )
+    if options.certify:
+        files += _certificates(search, dynamics, stem)
     if not options.no_figure:
         from dynsim import plots
 
         files.append(f"{stem}.{options.format}")
         title = f"{dynamics.mask.name}, {type(dynamics.norm).__name__}: {_sentence(search)}"
         plots.save(plots.equilibria(search, title), files[-1])
+    return files
+
+
+def _certificates(search, dynamics, stem) -> list[str]:
+    from dynsim.equilibria import certify, save_certificate
+
+    files = []
+    for k, equilibrium in enumerate(search.equilibria):
+        try:
+            certificate = certify(dynamics, equilibrium.tokens)
+        except ValueError as error:
+            print(f"dynsim equilibria: equilibrium {k}: {error}", file=sys.stderr)
+            continue
+        files.append(str(save_certificate(certificate, f"{stem}.certificate-{k}.json")))
     return files
 
 

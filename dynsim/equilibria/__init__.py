@@ -1,5 +1,6 @@
 """Equilibria x' = x and sign flips x' = -x: construct, search, design, judge."""
 
+from dynsim.equilibria.certify import certify, check, load_certificate, save_certificate
 from dynsim.equilibria.construct import (
     complete_pair,
     complete_pair_dynamics,
@@ -31,6 +32,8 @@ __all__ = [
     "Transient",
     "approach",
     "basin_radius",
+    "certify",
+    "check",
     "complete_pair",
     "complete_pair_dynamics",
     "design_value_matrix",
@@ -39,7 +42,9 @@ __all__ = [
     "hyperbolic_pair",
     "jordan_dynamics",
     "jordan_family",
+    "load_certificate",
     "perturbed",
+    "save_certificate",
     "stabilise",
     "stability",
     "symmetries",

@@ -39,6 +39,7 @@ _NAMES = {
 _ROOMS = (
     "basins",
     "connectivity",
+    "continuation",
     "engines",
     "equilibria",
     "jacobian",

@@ -28,7 +28,7 @@ FLOORS = [
     ["equilibria.construct", "equilibria.newton", "equilibria.affine", "equilibria.stability"],
     ["equilibria.search", "equilibria.design", "equilibria.certify"],
     ["equilibria"],
-    ["basins", "lyapunov"],
+    ["basins", "continuation", "lyapunov"],
     ["verdicts"],
     ["plots", "report"],
     ["cli.specs", "cli.artist", "cli.guard"],

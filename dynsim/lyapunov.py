@@ -21,6 +21,9 @@ from dynsim.values import whole
 
 __all__ = ["Spectrum", "spectrum", "transversal"]
 
+#: Exponents below this are rounding in directions that J annihilates.
+_ROUNDING = -30.0
+
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
@@ -37,8 +40,8 @@ class Spectrum:
 
     @property
     def drift(self) -> float:
-        """The largest change of a finite exponent over the second half of the layers."""
-        late = self.running[len(self.running) // 2 :, np.isfinite(self.exponents)]
+        """The largest change of an exponent above -30 over the second half of the layers."""
+        late = self.running[len(self.running) // 2 :, self.exponents > _ROUNDING]
         return float(np.ptp(late, axis=0).max(initial=0.0))
 
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from dynsim.files import written_whole
 from dynsim.trajectory import Trajectory
 
-__all__ = ["STYLES", "equilibria", "rank_trajectory", "save"]
+__all__ = ["STYLES", "basins", "equilibria", "lyapunov", "rank_trajectory", "save"]
 
 #: Colour, dash and marker of the first, second, ... run: dark and light alternate.
 STYLES = [
@@ -211,6 +211,55 @@ def equilibria(search, title: str = "") -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     if title:
         figure.suptitle("\n".join(wrap(title, 110)), fontsize=10)
+    return figure
+
+
+def basins(found, title: str = "") -> Figure:
+    """Shares of starts by rank and type of their limit set, with intervals; when they settled.
+
+    found : `dynsim.basins.Basins`
+    """
+    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    shares, depths = figure.subplots(1, 2)
+    rows = found.rows
+    names = [f"rank {row['rank']}, {row['type']}" for row in rows]
+    share = np.array([row["share"] for row in rows])
+    low, high = (np.array([row[key] for row in rows]) for key in ("low", "high"))
+    shares.barh(names, share, xerr=[share - low, high - share], color="#56B4E9", edgecolor="0.3")
+    shares.invert_yaxis()
+    shares.set(xlabel="share of starts (95% interval)", xlim=(0, 1))
+    for rank, style in zip(np.unique(found.limits.rank), STYLES, strict=False):
+        settled = np.sort(found.limits.depth[found.limits.rank == rank])
+        look = {"color": style["color"], "linestyle": style["linestyle"]}
+        left = 1 - np.arange(1, len(settled) + 1) / len(settled)
+        depths.step(settled, left, where="post", label=f"rank {rank}", **look)
+    depths.set(xscale="log", xlabel="depth (layers)", ylabel="share not settled", ylim=(0, 1.02))
+    depths.legend(frameon=False, fontsize=8)
+    for axes in (shares, depths):
+        axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        figure.suptitle("\n".join(wrap(title, 110)), fontsize=10)
+    return figure
+
+
+def lyapunov(found, title: str = "") -> Figure:
+    """How the averages of Lyapunov exponents settle with the number of layers.
+
+    found : `dynsim.lyapunov.Spectrum`
+    """
+    figure = Figure(figsize=(7.0, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    layers = np.arange(1, len(found.running) + 1)
+    for k in np.flatnonzero(found.exponents > -30):
+        style = STYLES[k % len(STYLES)] | {"marker": "none", "linewidth": 1.2}
+        axes.plot(layers, found.running[:, k], **style)
+    axes.axhline(0, color="0.5", linewidth=0.8)
+    axes.set(xscale="log", xlabel="layers averaged over", ylabel="exponent (nats per layer)")
+    axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        figure.suptitle("\n".join(wrap(title, 90)), fontsize=10)
     return figure
 
 

@@ -52,7 +52,7 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
 
 
 def _columns(name: str, branch) -> dict[str, np.ndarray]:
-    labels = [f"{kind} at {value:.6g}" for kind, value in branch.bifurcations]
+    labels = [f"{kind} at {value:.8g}" for kind, value in branch.bifurcations]
     singular = np.linalg.svd(branch.tokens, compute_uv=False)
     return {
         f"{name}_parameter": branch.parameter,

@@ -35,7 +35,7 @@ FLOORS = [
     ["cli.options"],
     ["cli.jobs"],
     ["cli.output"],
-    ["cli.run", "cli.equilibria", "cli.verify"],
+    ["cli.run", "cli.equilibria", "cli.verify", "cli.basins", "cli.lyapunov"],
     ["cli"],
     ["__main__"],
     ["run", "equilibria.__main__"],

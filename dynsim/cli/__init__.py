@@ -4,5 +4,7 @@
 COMMANDS = {
     "run": "simulate, draw the rank trajectory and judge it (the main job)",
     "equilibria": "find the equilibria of every rank and tell which are stable",
+    "basins": "where random starts end, and in what shares",
+    "lyapunov": "Lyapunov exponents: order, rotation or chaos",
     "verify": "check certificates of equilibria again",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import sys
@@ -14,13 +13,10 @@ import numpy as np
 from dynsim.cli import options as shared
 from dynsim.cli import output
 from dynsim.cli.guard import guarded
-from dynsim.cli.jobs import file_name
 from dynsim.files import written_whole
 from dynsim.values import describe
 
 __all__ = ["main"]
-
-DEFAULT_TOKENS = 3
 
 EPILOG = """Unless said otherwise tokens are scaled to unit norm (--ln on), attention is uniform
 (--scores zero), weights are the same in all layers, and the dimension is the number of tokens.
@@ -43,18 +39,13 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    shared.add_mask_options(parser)
-    shared.add_dynamics_options(parser)
-    parser.set_defaults(ln="on", scores="zero", shared=True)
+    shared.add_iterated_options(parser)
     group = parser.add_argument_group("search")
-    group.add_argument("--tokens", type=int, metavar="N", help=f"({DEFAULT_TOKENS})")
-    group.add_argument("--dim", type=int, metavar="D", help="of a token (the number of tokens)")
     group.add_argument("--ranks", default="all", metavar="A,B,...", help="ranks to keep (all)")
     group.add_argument(
         "--starts", type=int, default=64, metavar="S", help="for each branch and component (64)"
     )
     group.add_argument("--no-flips", action="store_true", help="fixed points only")
-    group.add_argument("--seed", type=int, default=0, metavar="K", help="of all random draws (0)")
     group = parser.add_argument_group("output")
     group.add_argument(
         "--all", action="store_true", help="list what symmetries relate one by one, not once"
@@ -64,15 +55,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="prove what can be proved, one certificate file an equilibrium (dynsim[certify])",
     )
-    group.add_argument("--out", default="results", metavar="DIR", help="where files go (results)")
-    group.add_argument("--name", metavar="NAME", help="of the files (made from the options)")
-    group.add_argument(
-        "--format", default="png", choices=output.FIGURE_FORMATS, help="of the figure (png)"
-    )
-    group.add_argument("--no-figure", action="store_true", help="draw nothing")
-    group.add_argument(
-        "--json", action="store_true", help="print one JSON object on standard output, nothing else"
-    )
+    output.add_output_options(group)
     return parser
 
 
@@ -87,9 +70,7 @@ def _carry_out(options) -> int:
     from dynsim.connectivity import facts
     from dynsim.equilibria import find_equilibria
 
-    dynamics, d = _dynamics(options)
-    if options.seed < 0:
-        raise ValueError(f"--seed is not negative; got {options.seed}")
+    dynamics, d = shared.make_iterated(options)
     output.check_folder(Path(options.out))
     with output.share_done("searching, %") as progress:
         search = find_equilibria(
@@ -118,18 +99,6 @@ def _carry_out(options) -> int:
     return 0
 
 
-def _dynamics(options):
-    graph = shared.read_graph(options)
-    weights = shared.make_weights(options)
-    for name in ("tokens", "dim"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} is at least 1; got {value}")
-    n = options.tokens or (graph.number_of_nodes() if graph else weights.dim or DEFAULT_TOKENS)
-    mask = graph or shared.make_mask(options, n)
-    return shared.make_dynamics(options, mask, weights), options.dim or weights.dim or n
-
-
 def _ranks(text: str):
     if text == "all":
         return text
@@ -147,11 +116,7 @@ def _entries(equilibrium, every: bool) -> list[dict]:
 
 
 def _write(found, search, dynamics, options) -> list[str]:
-    digest = hashlib.sha256(json.dumps([found["dynamics"], found["search"]]).encode())
-    mask = dynamics.mask.name.split("(")[0] or "graph"
-    value = Path(options.value or "gaussian").stem
-    name = options.name or file_name("equilibria", mask, value, digest.hexdigest()[:8])
-    stem = Path(options.out) / name
+    stem = output.stem("equilibria", dynamics, found, options)
     files = [f"{stem}.json", f"{stem}.npz"]
     with written_whole(files[0]) as temporary:
         temporary.write_text(json.dumps(found, allow_nan=False) + "\n")

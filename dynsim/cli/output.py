@@ -18,6 +18,7 @@ from dynsim.files import written_whole
 __all__ = [
     "EXPORTS",
     "FIGURE_FORMATS",
+    "add_output_options",
     "check",
     "check_folder",
     "drawing",
@@ -27,6 +28,7 @@ __all__ = [
     "print_result",
     "progress",
     "share_done",
+    "stem",
     "write",
     "write_summary",
 ]
@@ -66,6 +68,26 @@ def check_folder(folder: Path) -> None:
         raise ValueError(
             f"--out {folder}: cannot write there ({error.strerror}); choose another folder"
         ) from None
+
+
+def add_output_options(group) -> None:
+    """--out, --name, --format, --no-figure and --json, for a group of a parser."""
+    group.add_argument("--out", default="results", metavar="DIR", help="where files go (results)")
+    group.add_argument("--name", metavar="NAME", help="of the files (made from the options)")
+    group.add_argument(
+        "--format", default="png", choices=FIGURE_FORMATS, help="of the figure (png)"
+    )
+    group.add_argument("--no-figure", action="store_true", help="draw nothing")
+    group.add_argument(
+        "--json", action="store_true", help="print one JSON object on standard output, nothing else"
+    )
+
+
+def stem(command: str, dynamics, found: dict, options) -> Path:
+    """Where the files of a command go, less the suffix: named after mask and content."""
+    digest = hashlib.sha256(json.dumps(found).encode()).hexdigest()[:8]
+    mask = dynamics.mask.name.split("(")[0] or "graph"
+    return Path(options.out) / (options.name or file_name(command, mask, digest))
 
 
 def write(job: Job, trajectory, options, exports: list[str]) -> list[str]:

@@ -71,17 +71,9 @@ def parser() -> argparse.ArgumentParser:
         help="of the torch engine: auto, cpu, cuda, cuda:1, mps, ... (auto: a CUDA GPU or the cpu)",
     )
     group = parser.add_argument_group("output")
-    group.add_argument("--out", default="results", metavar="DIR", help="where files go (results)")
-    group.add_argument("--name", metavar="NAME", help="of the files (made from the options)")
-    group.add_argument(
-        "--format", default="png", choices=output.FIGURE_FORMATS, help="of the figure (png)"
-    )
-    group.add_argument("--no-figure", action="store_true", help="draw nothing")
+    output.add_output_options(group)
     group.add_argument(
         "--export", default="", metavar="A,B", help=f"further files: {', '.join(output.EXPORTS)}"
-    )
-    group.add_argument(
-        "--json", action="store_true", help="print one JSON object on standard output, nothing else"
     )
     return parser
 

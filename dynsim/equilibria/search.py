@@ -242,31 +242,32 @@ class _Tree:
         self.permutations, self.odd = symmetries(dynamics, d)
         W_V = dynamics.weights.layer(0, d).W_V.sum(axis=0)
         self.directions = solutions(W_V, np.zeros(d))
-        self.leaves = []  # (sign, tokens, found)
+        self.leaves = []  # (sign, tokens, found, blur)
         self.used = self.hits = self.last_new = self.dropped = 0
 
     def grow(self, sign: int, begun: float, share: float) -> None:
         """All branches, component by component, for x' = sign x."""
-        branches, found = np.empty((1, 0, self.d)), [0]
+        branches, found, blur = np.empty((1, 0, self.d)), [0], [0.0]
         order = np.concatenate(self.components)
         for stage, tokens in enumerate(self.components):
             part = order[: branches.shape[1] + len(tokens)]
             layer = _restricted(self.dynamics, part)
             both = self.odd and stage == 0
-            grown, found = [], []
+            grown, found, blur, before = [], [], [], blur
             for k in range(0, len(branches), _AT_ONCE):
                 some = branches[k : k + _AT_ONCE]
-                for branch, hits in zip(
-                    some, self._continued(layer, some, len(tokens), sign, both), strict=True
-                ):
-                    grown += [np.concatenate([branch, new]) for new in hits.solutions]
+                continued = self._continued(layer, some, len(tokens), sign, both)
+                for i, hits in enumerate(continued):
+                    grown += [np.concatenate([some[i], new]) for new in hits.solutions]
                     found += hits.found
+                    blur += [max(before[k + i], own) for own in hits.blur]
                 done = (stage + min(1, (k + _AT_ONCE) / len(branches))) / len(self.components)
                 self.progress(begun + share * done)
             self.dropped += max(0, len(grown) - _BRANCHES)
             branches = np.array(grown[:_BRANCHES]).reshape(-1, len(part), self.d)
         places = np.argsort(order)
-        self.leaves += [(sign, x[places], count) for x, count in zip(branches, found, strict=False)]
+        for x, count, own in zip(branches, found, blur, strict=False):  # as many as were followed
+            self.leaves.append((sign, x[places], count, own))
 
     def _continued(self, layer, branches, n_new, sign, both) -> list[_Hits]:
         """Solutions for the next `n_new` tokens after each of some branches."""
@@ -318,17 +319,18 @@ class _Tree:
     def result(self, ranks: set[int]) -> Search:
         """Leaves that symmetries relate are one equilibrium."""
         kept = []
-        for sign, x, found in self.leaves:
+        for sign, x, found, blur in self.leaves:
             for entry in kept:
-                if entry[0] == sign and _distance_to_orbit(x, entry[3]) < _SAME:
+                if entry[0] == sign and _distance_to_orbit(x, entry[4]) < _SAME:
                     entry[2] += found
                     break
             else:
-                kept.append([sign, x, found, self._orbit(x)])
+                kept.append([sign, x, found, blur, self._orbit(x)])
         out = []
-        for sign, x, found, orbit in kept:
+        for sign, x, found, blur, orbit in kept:
             residual = float(np.abs(self.dynamics.step(x) - sign * x).max())
-            out.append(Equilibrium(x, sign, residual, stability(self.dynamics, x), found, orbit))
+            judged = stability(self.dynamics, x, blur)
+            out.append(Equilibrium(x, sign, residual, judged, found, orbit))
         seen_once = sum(e.found <= 1 for e in out)
         out = [e for e in out if e.rank in ranks]
         out.sort(key=lambda e: (-e.sign, e.rank, e.spectral_radius))
@@ -410,7 +412,7 @@ class _Hits:
 
     def __init__(self, equation: _Equation, both: bool):
         self.equation, self.both = equation, both
-        self.solutions, self.found = [], []
+        self.solutions, self.found, self.blur = [], [], []
 
     def images(self) -> np.ndarray:
         """All solutions, with -x where that is the same as x."""
@@ -424,13 +426,14 @@ class _Hits:
         """
         before = len(self.solutions)
         solved = states[self.equation.residual(states) <= (_ROUNDING if exact else TOLERANCE)]
-        reach = np.full(len(solved), _SAME) if exact else self._reach(solved)
-        for x, tolerance in zip(solved, reach, strict=True):
-            k = self._known(x, tolerance)
+        blurs = np.zeros(len(solved)) if exact else self._blur(solved)
+        for x, blur in zip(solved, blurs, strict=True):
+            k = self._known(x, max(blur, _SAME))
             if k is None:
                 k = len(self.solutions)
                 self.solutions.append(x)
                 self.found.append(0)
+                self.blur.append(float(blur))
             self.found[k] += counted and not exact
         return len(solved), len(self.solutions) - before
 
@@ -444,7 +447,7 @@ class _Hits:
                 return int(distance.argmin())
         return None
 
-    def _reach(self, x: np.ndarray) -> np.ndarray:
+    def _blur(self, x: np.ndarray) -> np.ndarray:
         """How far each hit may lie from the solution that it stands for.
 
         Near a root of multiplicity m the Newton step |r| / sigma_min(K) is 1/m of the way to it,
@@ -455,7 +458,7 @@ class _Hits:
         r, K = self.equation.system(x)
         smallest = np.linalg.svd(K, compute_uv=False)[:, -1]
         size = np.maximum(np.linalg.norm(r, axis=1), 1e-15)
-        return np.clip(10 * r.shape[1] * size / np.maximum(smallest, 1e-300), _SAME, _NEAR)
+        return np.minimum(10 * r.shape[1] * size / np.maximum(smallest, 1e-300), _NEAR)
 
 
 def _padded(groups: list[np.ndarray], shape: tuple) -> np.ndarray:

@@ -112,11 +112,13 @@ class Stability:
         return "marginal" if self.marginal_dimension else "stable"
 
 
-def stability(dynamics: AttentionDynamics, x: np.ndarray) -> Stability:
+def stability(dynamics: AttentionDynamics, x: np.ndarray, blur: float = 0.0) -> Stability:
     """Multipliers at the equilibrium, or sign-flip state, x of shape (N, d).
 
     Where x' = -x the map -F has a fixed point; its multipliers are those of F with the other sign,
-    and nothing here depends on the sign.
+    and nothing here depends on the sign. `blur` says how far x may lie from the true equilibrium (a
+    multiple root is found to half the digits or fewer); to first order it adds blur ||J|| to the
+    errors.
     """
     x = np.asarray(x, np.float64)
     J = tangent_jacobian(dynamics, x)
@@ -125,6 +127,7 @@ def stability(dynamics: AttentionDynamics, x: np.ndarray) -> Stability:
     for tokens in components_in_order(dynamics):
         rows = (tokens[:, None] * width + np.arange(width)).ravel()
         multipliers, errors = _eigenvalues(J[np.ix_(rows, rows)])
+        errors = errors + blur * linalg.norm(J, 2)
         found += zip(multipliers, errors, [int(tokens[0])] * len(rows), strict=True)
     found.sort(key=lambda entry: (-round(abs(entry[0]), 12), entry[2], entry[0].imag))
     columns = tuple(zip(*found, strict=True)) or ((), (), ())

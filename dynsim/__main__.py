@@ -1,11 +1,12 @@
 """``python -m dynsim`` and the command ``dynsim``: lists the commands or runs one."""
 
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 from typing import NoReturn
 
 import dynsim
-from dynsim.cli import COMMANDS
+from dynsim.cli import COMMANDS, artist
 from dynsim.cli.process import carry_out
 
 
@@ -22,7 +23,9 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"dynsim: unknown command {name!r}; known are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    return import_module(f"dynsim.cli.{name}").main(rest)
+    draws = not {"--no-figure", "--help", "-h"} & set(rest)
+    with artist.called_ahead() if draws else nullcontext():
+        return import_module(f"dynsim.cli.{name}").main(rest)
 
 
 def command() -> NoReturn:

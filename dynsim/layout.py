@@ -20,6 +20,7 @@ __all__ = [
     "Layout",
     "Ranges",
     "Rows",
+    "common_keys",
     "compile_layout",
     "graph_from_layout",
     "is_circulant",
@@ -243,6 +244,16 @@ def compile_layout(graph: nx.DiGraph) -> Layout:
 def is_interval_mask(layout: Layout) -> bool:
     """Monotone ranges with self-loops: reachable sets are intervals, all facts cost O(N)."""
     return isinstance(layout, Ranges) and layout.is_monotone and layout.has_self_loops
+
+
+def common_keys(layout: Layout) -> np.ndarray | None:
+    """The tokens that every token attends to, if all attend to the same; else None."""
+    first = layout.row(0)
+    if np.any(layout.degrees != len(first)):
+        return None
+    if isinstance(layout, Ranges):
+        return first if np.all(layout.lo == layout.lo[0]) else None
+    return first if np.all(layout.indices.reshape(-1, len(first)) == first) else None
 
 
 def is_circulant(layout: Layout) -> bool:

@@ -16,13 +16,18 @@ import numpy as np
 __all__ = [
     "CHEAP",
     "DEFAULT",
+    "EVERY_LAYER",
     "MEASURES",
     "Measure",
     "clusters",
+    "deviation_effective_rank",
+    "deviation_stable_rank",
+    "deviations",
     "dong_residual",
     "effective_rank",
     "floor",
     "frobenius_norm",
+    "log10_mu",
     "mean_abs_cosine",
     "mean_cosine",
     "min_cosine",
@@ -76,8 +81,8 @@ def _of_scaled(formula):
 # --- distances ----------------------------------------------------------------------------------
 
 
-def _deviations(x):
-    """Tokens less their mean; exactly 0 for equal tokens, however many they are."""
+def deviations(x):
+    """Tokens less their mean, (..., N, d); exactly 0 for equal tokens, however many they are."""
     x = x - x[..., :1, :]
     return x - x.mean(axis=-2, keepdims=True)
 
@@ -91,7 +96,17 @@ def mu(z, unit):
     >>> float(mu([[1.0, 0.0], [-1.0, 0.0]]))
     1.4142135623730951
     """
-    return unit * np.sqrt(np.sum(_deviations(z) ** 2, axis=(-2, -1)))
+    return unit * np.sqrt(np.sum(deviations(z) ** 2, axis=(-2, -1)))
+
+
+def log10_mu(x):
+    """log10 of mu; -inf when all tokens are equal.
+
+    The engine "logscale" knows it from mu's own logarithm, to 10^-100000 and beyond; from tokens
+    it has their floor (see `floor`).
+    """
+    with np.errstate(divide="ignore"):
+        return np.log10(mu(x))
 
 
 def dong_residual(x):
@@ -100,7 +115,7 @@ def dong_residual(x):
     ||R||_1 is the largest column sum and ||R||_inf the largest row sum of |R|. DONG subtract the
     row that minimises the norm; the mean is what their code, and this, use.
     """
-    residual = np.abs(_deviations(np.asarray(x, np.float64)))
+    residual = np.abs(deviations(np.asarray(x, np.float64)))
     columns, rows = residual.sum(axis=-2).max(axis=-1), residual.sum(axis=-1).max(axis=-1)
     return np.sqrt(columns) * np.sqrt(rows)
 
@@ -202,6 +217,34 @@ def sigma_min(sigma):
     return sigma[..., -1]
 
 
+def _of_deviations(formula):
+    """As `_of_singular_values`, for those of the tokens less their mean."""
+    of_tokens = _of_singular_values(formula)
+
+    @wraps(formula)
+    def measure(x):
+        return of_tokens(deviations(np.asarray(x, np.float64)))
+
+    del measure.__wrapped__  # the signature is (x), not the formula's
+    measure.formula = formula
+    return measure
+
+
+@_of_deviations
+def deviation_stable_rank(sigma):
+    """Stable rank of the tokens less their mean: how many directions collapse together.
+
+    The engine "logscale" gives it below the floor too, from the shape of the deviation.
+    """
+    return stable_rank.formula(sigma)
+
+
+@_of_deviations
+def deviation_effective_rank(sigma):
+    """Effective rank of the tokens less their mean; see `deviation_stable_rank`."""
+    return effective_rank.formula(sigma)
+
+
 # --- angles and norms ---------------------------------------------------------------------------
 
 
@@ -224,7 +267,7 @@ def mean_cosine(z, unit):
 
 
 def _over_pairs(x, reduce, combine):
-    """combine over blocks of rows of reduce(cosines of the block with all later tokens)."""
+    """combine over blocks of rows of reduce(cosines of the block with tokens, where later)."""
     directions = _directions(_scaled(x)[0])
     n = directions.shape[-2]
     if n == 1:
@@ -234,21 +277,26 @@ def _over_pairs(x, reduce, combine):
         block = directions[..., start : start + 256, :]
         cosines = np.clip(block @ np.swapaxes(directions[..., start:, :], -1, -2), -1.0, 1.0)
         rows, columns = cosines.shape[-2:]
-        found.append(reduce(cosines[..., np.arange(columns) > np.arange(rows)[:, None]]))
+        later = np.arange(columns) > np.arange(rows)[:, None]
+        found.append(reduce(cosines, later))
     return combine(np.stack(found), axis=0)
+
+
+def _sum_of_sizes(cosines, where):
+    return np.sum(np.abs(cosines), axis=(-2, -1), where=where)
 
 
 def mean_abs_cosine(x):
     """Mean |cosine| over pairs (WU, arXiv 2405.18781, Fig. 4). O(N^2 d)."""
     n = np.shape(x)[-2]
     pairs = max(1, n * (n - 1) // 2)
-    total = _over_pairs(x, lambda cosines: np.sum(np.abs(cosines), axis=-1), np.sum)
+    total = _over_pairs(x, _sum_of_sizes, np.sum)
     return total / pairs
 
 
 def min_cosine(x):
     """Smallest cosine over pairs: phi of WU's Theorem 2 and Corollary 1. O(N^2 d)."""
-    return _over_pairs(x, lambda cosines: np.min(cosines, axis=-1), np.min)
+    return _over_pairs(x, lambda cosines, _: np.min(cosines, axis=(-2, -1)), np.min)
 
 
 @_of_scaled
@@ -297,7 +345,8 @@ def clusters(x, tolerance: float = 1e-3):
 class Measure:
     """An entry of MEASURES: what `function` needs decides how often it is recorded.
 
-    needs: "sums" (every layer), "singular values", "pairs" or "attention" (on the stride).
+    needs: "sums" or "mu" (every layer), "singular values", "deviations", "pairs" or "attention"
+    (on the stride).
     """
 
     function: Callable | None
@@ -312,6 +361,7 @@ MEASURES = {
     "norm_min": Measure(norm_min, "sums", "smallest token norm"),
     "norm_max": Measure(norm_max, "sums", "largest token norm"),
     "frobenius_norm": Measure(frobenius_norm, "sums", "Frobenius norm"),
+    "log10_mu": Measure(log10_mu, "mu", "log10 of the distance to consensus"),
     "rank_one_distance": Measure(rank_one_distance, "singular values", "distance to rank one"),
     "rank": Measure(rank, "singular values", "numerical rank"),
     "stable_rank": Measure(stable_rank, "singular values", "stable rank"),
@@ -319,6 +369,12 @@ MEASURES = {
     "participation_ratio": Measure(participation_ratio, "singular values", "participation ratio"),
     "sigma_max": Measure(sigma_max, "singular values", "largest singular value"),
     "sigma_min": Measure(sigma_min, "singular values", "smallest singular value"),
+    "deviation_stable_rank": Measure(
+        deviation_stable_rank, "deviations", "stable rank of the deviation"
+    ),
+    "deviation_effective_rank": Measure(
+        deviation_effective_rank, "deviations", "effective rank of the deviation"
+    ),
     "dong_residual": Measure(dong_residual, "pairs", "DONG residual"),
     "mean_abs_cosine": Measure(mean_abs_cosine, "pairs", "mean |cosine|"),
     "min_cosine": Measure(min_cosine, "pairs", "smallest cosine"),
@@ -326,8 +382,10 @@ MEASURES = {
     "attention_entropy": Measure(None, "attention", "attention entropy (nats)"),
 }
 
-#: Recorded at every layer, in the order in which engines return them.
+#: The sums of a state, in the order in which engines return them.
 CHEAP = tuple(name for name, measure in MEASURES.items() if measure.needs == "sums")
+#: Recorded at every layer.
+EVERY_LAYER = (*CHEAP, "log10_mu")
 
 
 def observe(x) -> np.ndarray:
@@ -344,7 +402,7 @@ def observe(x) -> np.ndarray:
 
 #: Recorded unless asked otherwise.
 DEFAULT = (
-    *CHEAP,
+    *EVERY_LAYER,
     "rank_one_distance",
     "rank",
     "stable_rank",

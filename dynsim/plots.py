@@ -7,6 +7,7 @@ in grey and by colour-blind readers.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from textwrap import wrap
 
 import numpy as np
@@ -34,6 +35,8 @@ STYLES = [
     ]
 ]
 
+#: log10 of what float64 still holds, and of the lowest distance on an axis.
+_RANGE, _DEEPEST = -330.0, -1000.0
 #: Raised digits as characters: mathtext would have to load and build its parser for them.
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -43,7 +46,8 @@ def rank_trajectory(runs: Mapping[str, Trajectory], title: str = "") -> Figure:
 
     Lines are medians over samples, bands the 16th to 84th percentile. One run shows two measures
     in each panel; several runs share the panels, the second measure paler. What lies below the
-    floor is rounding; an exact zero is drawn at the lower edge.
+    floor is rounding, but for mu where a run follows it further; an exact zero is drawn at the
+    lower edge. A run that falls far below all others leaves the panel.
     """
     lines = wrap(title, 130)
     columns = _legend_columns(runs)
@@ -52,7 +56,7 @@ def rank_trajectory(runs: Mapping[str, Trajectory], title: str = "") -> Figure:
     )
     edge = _lower_edge(runs)
     names = {"mu": "mu", "rank_one_distance": "distance to rank one"}
-    _draw_lines(distances, runs, names, "distances", scale=lambda v: _log10(v, edge))
+    _draw_lines(distances, _in_decades(runs, edge), names, "distances")
     distances.set(ylabel="distance (Frobenius)")
     distances.yaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=2))
     distances.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
@@ -103,8 +107,8 @@ def _legend_columns(runs) -> int:
     return max(1, min(5, len(runs), int(11 / (0.7 + 0.085 * longest))))
 
 
-def _draw_lines(axes, runs, names: Mapping[str, str], title: str, scale=np.asarray) -> None:
-    """Median and band of up to two measures of every run, on the axis that `scale` maps to."""
+def _draw_lines(axes, runs, names: Mapping[str, str], title: str) -> None:
+    """Median and band of up to two measures of every run."""
     single = len(runs) == 1
     styles = (STYLES[k % len(STYLES)] for k in range(len(runs)))
     for style, (label, run) in zip(styles, runs.items(), strict=True):
@@ -114,7 +118,7 @@ def _draw_lines(axes, runs, names: Mapping[str, str], title: str, scale=np.asarr
             else:
                 look, shown = style | {"alpha": 0.4 if k else 1.0}, "" if k else label
             depths, values = run.recorded(name)
-            low, middle, high = np.percentile(scale(values), [16, 50, 84], axis=0)
+            low, middle, high = np.percentile(values, [16, 50, 84], axis=0)
             band_alpha = 0.18 if single or k == 0 else 0.08
             axes.fill_between(depths, low, high, color=look["color"], alpha=band_alpha, linewidth=0)
             axes.plot(
@@ -137,9 +141,23 @@ def _note(axes, text: str) -> None:
     )  # fmt: skip
 
 
-def _log10(values, edge: float):
-    """Logarithms, drawn on a plain axis: matplotlib's own stops short of 1e308 and of 1e-308."""
-    return np.log10(np.maximum(values, edge))
+def _in_decades(runs: Mapping[str, Trajectory], edge: float) -> dict[str, Trajectory]:
+    """The runs with log10 of their distances, exact zeros at `edge`.
+
+    They are drawn on a plain axis: matplotlib's own stops short of 1e308 and of 1e-308.
+    """
+    found = {}
+    for label, run in runs.items():
+        logs = {"mu": run["log10_mu"]}
+        if "rank_one_distance" in run.measures:
+            with np.errstate(divide="ignore"):
+                logs["rank_one_distance"] = np.log10(run["rank_one_distance"])
+        shown = {
+            name: np.where(np.isneginf(values), edge, np.maximum(values, edge + _DEEPEST))
+            for name, values in logs.items()
+        }
+        found[label] = replace(run, measures=shown)
+    return found
 
 
 def _power_of_ten(exponent: float, position=None) -> str:
@@ -150,28 +168,39 @@ def _power_of_ten(exponent: float, position=None) -> str:
 
 
 def _lower_edge(runs) -> float:
-    """Two decades below the floating-point floor: where an exact zero is drawn."""
+    """log10 of where exact zeros are drawn: two decades below the floor, or below the lines.
+
+    A line below the range of floating-point numbers leaves the panel if another stays, and at
+    `_DEEPEST` in any case.
+    """
     floors = np.concatenate([run.floor.ravel() for run in runs.values()])
-    return float(floors[floors > 0].min(initial=1.0)) / 100
+    edge = np.log10(floors[floors > 0].min(initial=1.0)) - 2.0
+    logs = [run["log10_mu"] for run in runs.values() if run.follows_mu]
+    lowest = [np.min(values, where=np.isfinite(values), initial=edge) for values in logs]
+    staying = [low for low in lowest if low > _RANGE]
+    return float(min([*staying, edge]) if staying else max([*lowest, _DEEPEST])) if lowest else edge
 
 
 def _mark_floor(axes, runs, edge: float) -> None:
     """Shade what is rounding only, or say where the floor lies if it is far below the lines."""
     floors = [(run.depths, np.median(run.floor, axis=0)) for run in runs.values()]
     dtype = next(iter(runs.values())).final.dtype
-    lowest = min(np.min(run["mu"]) for run in runs.values())
+    lowest = min(np.min(run["log10_mu"]) for run in runs.values())
     highest_floor = max(values.max() for _, values in floors)
-    if lowest > 1e3 * highest_floor:
-        note = f"{dtype} floor: {highest_floor:.0e}, below this axis"
-        _note(axes, note)
+    if highest_floor > 0 and lowest > 3.0 + np.log10(highest_floor):
+        _note(axes, f"{dtype} floor: {highest_floor:.0e}, below this axis")
         return
+    with np.errstate(divide="ignore"):
+        floors = [(depths, np.maximum(np.log10(values), edge)) for depths, values in floors]
     for depths, values in floors:
-        axes.plot(depths, _log10(values, edge), color="0.35", linewidth=0.8, linestyle=(0, (2, 2)))
+        axes.plot(depths, values, color="0.35", linewidth=0.8, linestyle=(0, (2, 2)))
+    axes.set_ylim(bottom=edge)
+    if all(run.follows_mu for run in runs.values()):
+        _note(axes, f"dashes: {dtype} floor; only mu is known below")
+        return
     depths, values = max(floors, key=lambda pair: len(pair[0]))
     label = f"below the {dtype} floor: rounding" if len(runs) == 1 else ""
-    bottom = np.log10(edge)
-    axes.fill_between(depths, bottom, _log10(values, edge), color="0.85", linewidth=0, label=label)
-    axes.set_ylim(bottom=bottom)
+    axes.fill_between(depths, edge, values, color="0.85", linewidth=0, label=label)
 
 
 #: Kinds of equilibria, from dark to light.

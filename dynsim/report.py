@@ -7,12 +7,20 @@ import numpy as np
 from dynsim.connectivity import MaskFacts
 from dynsim.measures import MEASURES
 from dynsim.trajectory import Trajectory
-from dynsim.verdicts import Verdict
+from dynsim.verdicts import Verdict, from_log
 
 __all__ = ["comparison_table", "describe_dynamics", "describe_mask", "measure_table", "summary"]
 
 #: Measures in the human table, in this order, where recorded.
-_SHOWN = ("mu", "rank_one_distance", "rank", "stable_rank", "effective_rank", "mean_cosine")
+_SHOWN = (
+    "mu",
+    "log10_mu",
+    "rank_one_distance",
+    "rank",
+    "stable_rank",
+    "effective_rank",
+    "mean_cosine",
+)
 _SHOWN += ("min_cosine", "attention_entropy")
 
 
@@ -36,9 +44,10 @@ def summary(
 def _mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (n - 1; 0 for one sample) over the first axis, at any scale."""
     unit = np.abs(values).max(axis=0)
-    unit = np.exp2(np.frexp(unit)[1] - 1.0)  # a power of two: no digit changes
+    unit = np.where(np.isfinite(unit), np.exp2(np.frexp(unit)[1] - 1.0), 1.0)  # changes no digit
     scaled = values / unit
-    sd = scaled.std(axis=0, ddof=1) if len(values) > 1 else scaled[0] * 0.0
+    with np.errstate(invalid="ignore"):  # log10 of 0 has no spread
+        sd = scaled.std(axis=0, ddof=1) if len(values) > 1 else scaled[0] * 0.0
     return unit * scaled.mean(axis=0), unit * sd
 
 
@@ -114,7 +123,8 @@ def measure_table(trajectory: Trajectory) -> str:
     depth = trajectory.depth
     columns = sorted({0, depth // 2, depth})
     rows = [["mean ± sd over samples", *(f"depth {t}" for t in columns)]]
-    for name in (name for name in _SHOWN if name in trajectory.measures):
+    given = set(trajectory.measures) - ({"log10_mu"} if not trajectory.follows_mu else set())
+    for name in (name for name in _SHOWN if name in given):
         depths, values = trajectory.recorded(name)
         mean, sd = _mean_and_sd(values)
         nearest = [int(np.argmin(np.abs(depths - t))) for t in columns]
@@ -127,10 +137,10 @@ def measure_table(trajectory: Trajectory) -> str:
 
 
 def comparison_table(runs: dict) -> str:
-    """One row a run. runs: label -> (mask facts, trajectory, ...)."""
+    """One row a run, with geometric means of mu. runs: label -> (mask facts, trajectory, ...)."""
     rows = [["run", "mask", "radius", "lambda_2", "mu at 0", "mu at T", "stable rank"]]
     for label, (facts, trajectory, *_) in runs.items():
-        mu, _ = _mean_and_sd(trajectory["mu"])
+        mu = [from_log(log) for log in _mean_and_sd(trajectory["log10_mu"] * np.log(10.0))[0]]
         stable = "-"
         if "stable_rank" in trajectory.measures:
             stable = f"{_mean_and_sd(trajectory['stable_rank'])[0][-1]:.3g}"
@@ -140,8 +150,8 @@ def comparison_table(runs: dict) -> str:
                 facts.name,
                 _distance(facts.radius),
                 f"{facts.lambda_2.value:.6g}",
-                f"{mu[0]:.3g}",
-                f"{mu[-1]:.3g}",
+                mu[0],
+                mu[-1],
                 stable,
             ]
         )

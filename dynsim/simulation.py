@@ -14,9 +14,10 @@ import numpy as np
 
 from dynsim import __version__
 from dynsim import measures as measures_room
+from dynsim.deviation import Deviation
 from dynsim.dynamics import AttentionDynamics
 from dynsim.engines import make_engine
-from dynsim.measures import CHEAP, MEASURES
+from dynsim.measures import CHEAP, EVERY_LAYER, MEASURES
 from dynsim.threads import blas_alone
 from dynsim.threads import threads as thread_count
 from dynsim.trajectory import Trajectory
@@ -34,6 +35,8 @@ _COSTLY_WORK = 5e7
 _LEAST_RECORDS = 16
 #: Above this many tokens, measures over all pairs are recorded only when asked for by name.
 _PAIRS_LIMIT = 2048
+#: The one measure that needs attention: it comes with the first layer that an engine advances.
+_ENTROPY = "attention_entropy"
 
 
 class Overflow(FloatingPointError):
@@ -82,14 +85,15 @@ class Record:
             names = measures_room.DEFAULT
             if n_tokens > _PAIRS_LIMIT:
                 names = [name for name in names if MEASURES[name].needs != "pairs"]
-        return tuple(name for name in names if name not in CHEAP)
+        return tuple(name for name in names if name not in EVERY_LAYER)
 
     def costly_stride(self, shape: tuple[int, int, int], depth: int) -> int:
         if self.stride != "auto":
             return int(self.stride)
         samples, n, d = shape
         needs = {MEASURES[name].needs for name in self.costly(n)}
-        work = n * d * min(n, d) * ("singular values" in needs) + n * n * d / 4 * ("pairs" in needs)
+        decompositions = len(needs & {"singular values", "deviations"})
+        work = n * d * min(n, d) * decompositions + n * n * d / 4 * ("pairs" in needs)
         affordable = int(np.ceil(samples * work * (depth + 1) / _COSTLY_WORK))
         return max(1, min(affordable, depth // _LEAST_RECORDS))
 
@@ -110,14 +114,16 @@ def simulate(
 
     Parameters
     ----------
-    x0 : array (N, d) or (samples, N, d)
-        Input tokens, kept in float32 if they come so, else float64. Never modified.
+    x0 : array (N, d) or (samples, N, d), or Deviation
+        Input tokens, kept in float32 if they come so, else float64. Never modified. To go on from
+        a trajectory, its `state`.
     depth : int
         Number of layers T; measures come at depths 0..T.
     record : Record, optional
         What to keep.
     engine : str
-        A name in `dynsim.engines.ENGINES`.
+        A name in `dynsim.engines.ENGINES`. "logscale" follows mu below the floating-point floor, as
+        the measure log10_mu.
     threads : int, optional
         Threads to use; by default what `dynsim.set_threads` chose, or all cores. Results do not
         depend on it, those of the engine "torch" but for rounding.
@@ -125,7 +131,7 @@ def simulate(
         Where the engine "torch" runs: "auto" (a CUDA GPU if there is one), "cpu", "cuda", "cuda:1",
         "mps" (for float32 tokens), ...
     start : int
-        Number of the first layer, for going on from a trajectory's `final`.
+        Number of the first layer, for going on from a trajectory's `state`.
     progress : callable, optional
         Called with the number of layers done so far.
 
@@ -147,7 +153,7 @@ def simulate(
     >>> bool((dynsim.simulate(pure, x0, depth=2)["mu"][:, -1] < 1e-15).all())
     True
     """
-    x = _as_tokens(x0)
+    x = x0.tokens if isinstance(x0, Deviation) else _as_tokens(x0)
     depth = whole("depth", depth, least=1)
     start = whole("number of the first layer", start, least=0)
     workers = thread_count(threads)
@@ -159,7 +165,8 @@ def simulate(
             f"{available - start} or less"
         )
     built = make_engine(engine, dynamics, workers, device)
-    run = _Run(dynamics, x, depth, record or Record(), built, start)
+    state = built.begin(x0 if isinstance(x0, Deviation) else x)
+    run = _Run(dynamics, state, depth, record or Record(), built, start)
     begun = time.perf_counter()
 
     def finished() -> Trajectory:
@@ -210,9 +217,10 @@ def _as_tokens(x0) -> np.ndarray:
 class _Run:
     """A simulation under way: the state at layer t and what was recorded up to it."""
 
-    def __init__(self, dynamics, x, depth, record, engine, start):
+    def __init__(self, dynamics, state, depth, record, engine, start):
         self.dynamics, self.engine, self.start, self.depth = dynamics, engine, start, depth
-        self._at = (0, x)
+        self._at = (0, state)
+        x = self.x
         self.costly = record.costly(x.shape[1])
         ends = {0, depth}
         stride = record.costly_stride(x.shape, depth)
@@ -222,11 +230,10 @@ class _Run:
         self.most = max(1, min(_CHUNK_LAYERS, _CHUNK_WEIGHTS // x.shape[2] ** 2))
         self.chunk = min(32, self.most)
         self.measures = {
-            name: np.full((len(x), depth + 1), np.nan) for name in (*CHEAP, *self.costly)
+            name: np.full((len(x), depth + 1), np.nan) for name in (*EVERY_LAYER, *self.costly)
         }
         self.states = {}
-        for name, values in zip(CHEAP, measures_room.observe(x), strict=True):
-            self.measures[name][:, 0] = values
+        self._write(slice(0, 1), engine.observe(state)[..., None])
         self._record_here()
 
     @property
@@ -234,8 +241,12 @@ class _Run:
         return self._at[0]
 
     @property
-    def x(self) -> np.ndarray:
+    def state(self):
         return self._at[1]
+
+    @property
+    def x(self) -> np.ndarray:
+        return self.engine.tokens(self.state)
 
     def _marks(self, stride: int) -> set[int]:
         """Depths at multiples of `stride` of the whole run, of which this may be a later part."""
@@ -243,20 +254,27 @@ class _Run:
 
     def advance(self) -> None:
         """On to the next depth at which something costly is recorded, or a chunk further."""
-        t, x = self._at
+        t, state = self._at
         limit = min(t + self.chunk, self.depth)
         stop = min(limit, self.marks[bisect_right(self.marks, t)])
+        wanted = _ENTROPY in self.costly and t in self.costly_depths
         begun = time.perf_counter()
-        after, observed = self.engine.advance(x, self.start + t, self.start + stop)
+        after, observed, entropy = self.engine.advance(
+            state, self.start + t, self.start + stop, entropy=wanted
+        )
+        if wanted:
+            self.measures[_ENTROPY][:, t] = entropy
         fitting = int((stop - t) * _CHUNK_SECONDS / max(time.perf_counter() - begun, 1e-9))
         self.chunk = max(1, min(fitting, 8 * self.chunk, self.most))
         lost = np.argwhere(~np.isfinite(observed[CHEAP.index("frobenius_norm")]).T)
         if len(lost):
             layers, sample = (int(v) for v in lost[0])
             if layers:
-                x, observed = self.engine.advance(x, self.start + t, self.start + t + layers)
-                self._keep(t + layers, x, observed)
-            raise Overflow(self._what_was_lost(x[sample], sample))
+                state, observed, _ = self.engine.advance(
+                    state, self.start + t, self.start + t + layers
+                )
+                self._keep(t + layers, state, observed)
+            raise Overflow(self._what_was_lost(self.x[sample], sample))
         self._keep(stop, after, observed)
         self._record_here()
 
@@ -275,10 +293,17 @@ class _Run:
             f"normalise, or use weights of smaller norm"
         )
 
-    def _keep(self, stop: int, x: np.ndarray, observed: np.ndarray) -> None:
-        for name, values in zip(CHEAP, observed, strict=True):
-            self.measures[name][:, self.t + 1 : stop + 1] = values
-        self._at = (stop, x)  # in one step: Ctrl-C finds state and measures in agreement
+    def _keep(self, stop: int, state, observed: np.ndarray) -> None:
+        self._write(slice(self.t + 1, stop + 1), observed)
+        self._at = (stop, state)  # in one step: Ctrl-C finds state and measures in agreement
+
+    def _write(self, depths: slice, observed: np.ndarray) -> None:
+        """What an engine observed, (5 or 6, samples, depths)."""
+        if len(observed) == len(CHEAP):
+            with np.errstate(divide="ignore"):
+                observed = [*observed, np.log10(observed[CHEAP.index("mu")])]
+        for name, values in zip(EVERY_LAYER, observed, strict=True):
+            self.measures[name][:, depths] = values
 
     def _record_here(self) -> None:
         if self.t in self.state_depths:
@@ -287,31 +312,38 @@ class _Run:
             self._record_costly()
 
     def _record_costly(self) -> None:
-        sigma = None
+        x, sigma = self.x, {}
         for name in self.costly:
             measure = MEASURES[name]
             if measure.needs == "attention":
-                if self.start + self.t == self.dynamics.weights.n_layers:
-                    continue  # the last state meets no further attention
-                values = self.engine.attention_entropy(self.x, self.start + self.t)
-            elif measure.needs == "singular values":
-                sigma = measures_room.singular_values(self.x) if sigma is None else sigma
-                values = measure.function.formula(sigma)
+                continue  # the next layer tells
+            elif measure.needs in ("singular values", "deviations"):
+                if measure.needs not in sigma:
+                    apart = measure.needs == "deviations"
+                    whose = self.engine.deviations(self.state) if apart else x
+                    sigma[measure.needs] = measures_room.singular_values(whose)
+                values = measure.function.formula(sigma[measure.needs])
             else:
-                values = measure.function(self.x)
+                values = measure.function(x)
             self.measures[name][:, self.t] = values
 
     def trajectory(self, provenance: dict) -> Trajectory:
         if self.t not in self.costly_depths:  # ended early: the last state is measured all the same
             self._record_costly()
+        layer = self.start + self.t
+        if _ENTROPY in self.costly and layer != self.dynamics.weights.n_layers:
+            entropy = self.engine.advance(self.state, layer, layer + 1, entropy=True)[2]
+            self.measures[_ENTROPY][:, self.t] = entropy
         if self.state_depths:
             self.states[self.t] = self.x.copy()
-        shape = (len(self.x), 0, *self.x.shape[1:])
+        x = self.x
+        shape = (len(x), 0, *x.shape[1:])
         states = list(self.states.values())
         return Trajectory(
             measures={name: values[:, : self.t + 1] for name, values in self.measures.items()},
-            final=self.x,
-            states=np.stack(states, axis=1) if states else np.empty(shape, self.x.dtype),
+            final=x,
+            deviation=self.engine.deviation(self.state),
+            states=np.stack(states, axis=1) if states else np.empty(shape, x.dtype),
             state_depths=np.array(list(self.states), np.int64),
             dynamics=self.dynamics.description,
             provenance=provenance,

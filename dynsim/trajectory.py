@@ -13,10 +13,18 @@ from pathlib import Path
 import numpy as np
 
 from dynsim import netcdf
+from dynsim.deviation import Deviation
 from dynsim.files import written_whole
 from dynsim.measures import floor
 
 __all__ = ["Trajectory", "joined", "load"]
+
+#: Fields of a deviation in files.
+_DEVIATION = {
+    "center": ("sample", "dim"),
+    "shape": ("sample", "token", "dim"),
+    "log_size": ("sample",),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +36,9 @@ class Trajectory:
     measures : dict of str to array (samples, T+1)
         NaN at depths where a measure on a stride was not recorded; see `recorded`.
     final : array (samples, N, d)
-        Tokens at depth T, from which a simulation can go on.
+        Tokens at depth T.
+    deviation : Deviation or None
+        Depth T as mean, shape and log mu, if the engine followed mu below the floor.
     states : array (samples, K, N, d) and state_depths : array (K,)
         Recorded tokens; K = 0 unless states were asked for.
     dynamics : dict
@@ -43,6 +53,12 @@ class Trajectory:
     state_depths: np.ndarray
     dynamics: Mapping
     provenance: Mapping = field(default_factory=dict)
+    deviation: Deviation | None = None
+
+    @property
+    def state(self) -> np.ndarray | Deviation:
+        """Depth T in the form from which a simulation goes on with the same bits."""
+        return self.final if self.deviation is None else self.deviation
 
     @property
     def depth(self) -> int:
@@ -59,8 +75,16 @@ class Trajectory:
         return np.arange(self.depth + 1)
 
     @property
+    def follows_mu(self) -> bool:
+        """True when mu has no floor here: the engine carried its logarithm."""
+        return self.deviation is not None
+
+    @property
     def floor(self) -> np.ndarray:
-        """The mu below which a state is rounding, (samples, T+1); see `dynsim.measures.floor`."""
+        """The distance below which tokens are rounding, (samples, T+1); `dynsim.measures.floor`.
+
+        It holds for mu unless `follows_mu`.
+        """
         return floor(self["frobenius_norm"], self.final.dtype)
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -88,6 +112,7 @@ class Trajectory:
                 np.array_equal(getattr(self, name), getattr(other, name))
                 for name in ("final", "states", "state_depths")
             )
+            and self.deviation == other.deviation
             and self.dynamics == other.dynamics
         )
 
@@ -108,6 +133,7 @@ class Trajectory:
         """The same measures without final tokens and states: little to send or to keep."""
         return replace(
             self,
+            deviation=self.deviation and self.deviation.without_tokens(),
             final=self.final[:, :0],
             states=self.states[:, :0],
             state_depths=self.state_depths[:0],
@@ -128,6 +154,9 @@ class Trajectory:
             for name, values in self.measures.items()
         }
         arrays["final_state"] = (("sample", "token", "dim"), self.final, {})
+        if self.deviation is not None:
+            for name, dimensions in _DEVIATION.items():
+                arrays[f"final_{name}"] = (dimensions, getattr(self.deviation, name), {})
         arrays["state"] = (("sample", "state_depth", "token", "dim"), self.states, {})
         arrays["depth"] = (("depth",), self.depths, {})
         arrays["state_depth"] = (("state_depth",), self.state_depths, {})
@@ -149,6 +178,9 @@ class Trajectory:
             state_depths=arrays["state_depth"],
             dynamics=json.loads(attributes["dynamics"]),
             provenance=json.loads(attributes["provenance"]),
+            deviation=Deviation(*(arrays[f"final_{name}"] for name in _DEVIATION))
+            if "final_shape" in arrays
+            else None,
         )
 
     def to_xarray(self):
@@ -192,13 +224,13 @@ class Trajectory:
         return Path(path)
 
     def to_json(self, path) -> Path:
-        """Measures (samples x depths, null where not recorded), dynamics and provenance."""
+        """Measures (samples x depths, null where missing or infinite), dynamics and provenance."""
         data = {
             "dynamics": self.dynamics,
             "provenance": self.provenance,
             "depth": self.depths.tolist(),
             "measures": {
-                name: [[None if np.isnan(v) else v for v in row] for row in values.tolist()]
+                name: [[v if np.isfinite(v) else None for v in row] for row in values.tolist()]
                 for name, values in self.measures.items()
             },
         }
@@ -208,7 +240,7 @@ class Trajectory:
 
 
 def joined(first: Trajectory, second: Trajectory) -> Trajectory:
-    """Two trajectories as one: `second` went on from ``first.final`` with ``start=first.depth``.
+    """Two trajectories as one: `second` went on from ``first.state`` with ``start=first.depth``.
 
     Keeps the measures that both recorded. Raises ValueError when the dynamics differ.
     """

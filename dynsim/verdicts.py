@@ -12,7 +12,7 @@ import numpy as np
 from dynsim.measures import floor
 from dynsim.trajectory import Trajectory
 
-__all__ = ["Verdict", "verdict"]
+__all__ = ["Verdict", "from_log", "verdict"]
 
 #: A change of the logarithm by less than this over the fitted layers counts as none.
 _LEAST_CHANGE = 0.05
@@ -27,7 +27,7 @@ class Verdict:
     """`kind` is one of
 
     floor       mu reached the floating-point floor, first at `layer`; later values are rounding
-    collapsed   mu fell below 1e-6 of ||X||_F
+    collapsed   mu fell below 1e-6 of ||X||_F, or is exactly 0 from `layer` on
     collapsing  mu still falls against the mean token
     rank one    the distance to rank one is gone, or falls, while mu stays
     spreading   mu grows against the mean token
@@ -95,31 +95,44 @@ def _subset(trajectory: Trajectory, samples: np.ndarray) -> Trajectory:
 
 def _outcomes(trajectory: Trajectory) -> np.ndarray:
     """What became of each sample: zero, floor, collapsed, rank one or open."""
-    share = _mu_share(trajectory)
+    share = _log_mu_share(trajectory)
     outcome = np.full(trajectory.n_samples, "open", dtype="<U9")
     if "rank_one_distance" in trajectory.measures:
         outcome[_rank_one_share(trajectory)[1][:, -1] < _GONE] = "rank one"
-    outcome[share[:, -1] < _GONE] = "collapsed"
-    outcome[(share <= _floor_share(trajectory)).any(axis=1)] = "floor"
+    outcome[share[:, -1] < np.log(_GONE)] = "collapsed"
+    outcome[(share <= _log_mu_floor(trajectory)).any(axis=1)] = "floor"
     outcome[trajectory["frobenius_norm"][:, -1] == 0] = "zero"
     return outcome
 
 
-def _mu_share(trajectory: Trajectory) -> np.ndarray:
-    return _divide(trajectory["mu"], trajectory["frobenius_norm"])
+def _log_mu_share(trajectory: Trajectory) -> np.ndarray:
+    """Natural logarithm of mu / ||X||_F; -inf for equal tokens."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = trajectory["log10_mu"] * np.log(10.0) - np.log(trajectory["frobenius_norm"])
+    return np.where(trajectory["frobenius_norm"] > 0, share, -np.inf)
 
 
 def _rank_one_share(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray]:
     depths, distance = trajectory.recorded("rank_one_distance")
-    return depths, _divide(distance, trajectory["frobenius_norm"][:, depths])
+    size = trajectory["frobenius_norm"][:, depths]
+    return depths, np.divide(distance, size, out=np.zeros_like(distance), where=size > 0)
 
 
-def _divide(distance, size):
-    return np.divide(distance, size, out=np.zeros_like(distance), where=size > 0)
+def _log_floor(trajectory: Trajectory) -> float:
+    """Below this share of ||X||_F a distance is rounding."""
+    return float(np.log(floor(1.0, trajectory.final.dtype)))
 
 
-def _floor_share(trajectory: Trajectory) -> float:
-    return float(floor(1.0, trajectory.final.dtype))
+def _log_mu_floor(trajectory: Trajectory) -> float:
+    return -np.inf if trajectory.follows_mu else _log_floor(trajectory)
+
+
+def from_log(log: float, digits: int = 2) -> str:
+    """The number of this natural logarithm, as a power of ten where it leaves float64."""
+    decades = float(log) / np.log(10.0)
+    if abs(decades) < 300 or np.isinf(decades):
+        return f"{np.exp(log):.{digits}g}"
+    return f"10^{decades:.6g}"
 
 
 # --- one group of samples -------------------------------------------------------------------------
@@ -131,31 +144,35 @@ def _zero(trajectory: Trajectory) -> Verdict:
 
 
 def _floor(trajectory: Trajectory) -> Verdict:
-    share, edge = _mu_share(trajectory), _floor_share(trajectory)
+    share, edge = _log_mu_share(trajectory), _log_mu_floor(trajectory)
     layers = np.argmax(share <= edge, axis=1)
+    exact = trajectory.follows_mu
     if not layers.any():
-        return Verdict(
-            "floor", "at consensus from the start: mu is rounding of equal tokens", layer=0
-        )
+        rest = "all tokens are equal" if exact else "mu is rounding of equal tokens"
+        kind = "collapsed" if exact else "floor"
+        return Verdict(kind, f"at consensus from the start: {rest}", layer=0)
     fit = _Fit(trajectory.depths, share, edge, against_mean=True)
-    when = _span(layers.min(), layers.max())
+    when, layer = _span(layers.min(), layers.max()), int(layers.min())
     before = f"; before, it fell {fit.words}" if fit.known else ""
+    if exact:
+        sentence = f"collapsed: mu is 0, or less than 10^(-10^99), from {when} on{before}"
+        return Verdict("collapsed", sentence, **fit.numbers, layer=layer)
     sentence = f"collapsed: floor reached at {when}; mu is rounding from there on{before}"
-    return Verdict("floor", sentence, **fit.numbers, layer=int(layers.min()))
+    return Verdict("floor", sentence, **fit.numbers, layer=layer)
 
 
 def _collapsed(trajectory: Trajectory) -> Verdict:
-    share = _mu_share(trajectory)
-    now = np.median(share[:, -1])
-    if (share[:, 0] < _GONE).all():
-        return Verdict("collapsed", f"near consensus from the start: mu is {now:.1e} of ||X||")
-    fit = _Fit(trajectory.depths, share, _floor_share(trajectory), against_mean=True)
+    share = _log_mu_share(trajectory)
+    now = from_log(np.median(share[:, -1]))
+    if (share[:, 0] < np.log(_GONE)).all():
+        return Verdict("collapsed", f"near consensus from the start: mu is {now} of ||X||")
+    fit = _Fit(trajectory.depths, share, _log_mu_floor(trajectory), against_mean=True)
     falling = f", falling {fit.words}" if fit.known else ""
-    return Verdict("collapsed", f"collapsed: mu is {now:.1e} of ||X||{falling}", **fit.numbers)
+    return Verdict("collapsed", f"collapsed: mu is {now} of ||X||{falling}", **fit.numbers)
 
 
 def _rank_one(trajectory: Trajectory) -> Verdict:
-    share, rest = _mu_share(trajectory), _rank_one_share(trajectory)[1]
+    share, rest = np.exp(_log_mu_share(trajectory)), _rank_one_share(trajectory)[1]
     if (rest[:, 0] < _GONE).all():
         sentence = (
             f"at rank one from the start, not at consensus: mu is {_range(share[:, -1])} of ||X||"
@@ -169,16 +186,18 @@ def _rank_one(trajectory: Trajectory) -> Verdict:
 
 
 def _open(trajectory: Trajectory) -> Verdict:
-    share, edge = _mu_share(trajectory), _floor_share(trajectory)
+    logs, edge = _log_mu_share(trajectory), _log_mu_floor(trajectory)
+    share = np.exp(logs)
     now = _range(share[:, -1])
-    fit = _Fit(trajectory.depths, share, edge, against_mean=True)
+    fit = _Fit(trajectory.depths, logs, edge, against_mean=True)
     if fit.changes:
         kind, verb = ("collapsing", "falls") if fit.slope < 0 else ("spreading", "grows")
         sentence = f"{kind}: mu {verb} {fit.words} against the mean token and is now {now} of ||X||"
         return Verdict(kind, sentence, **fit.numbers)
     if "rank_one_distance" in trajectory.measures:
         depths, rest = _rank_one_share(trajectory)
-        fit = _Fit(depths, rest, edge)
+        with np.errstate(divide="ignore"):
+            fit = _Fit(depths, np.log(rest), _log_floor(trajectory))
         if fit.changes and fit.slope < 0:
             sentence = (
                 f"collapsing to rank one but not to consensus: the distance to rank one falls "
@@ -206,12 +225,12 @@ def _span(first, last) -> str:
 class _Fit:
     """Slopes of a logarithm against depth, each sample over the second half of its usable points.
 
-    `share` (samples, depths) is a share of ||X||_F, usable above `edge` up to where it first meets
-    it; `against_mean` turns mu / ||X|| into mu / (sqrt(N) ||mean||).
+    `logs` (samples, depths) are those of a share of ||X||_F, usable above `edge` up to where they
+    first meet it; `against_mean` turns mu / ||X|| into mu / (sqrt(N) ||mean||).
     """
 
-    def __init__(self, depths, share, edge: float, against_mean: bool = False):
-        slopes = [self._of_sample(depths, row, edge, against_mean) for row in share]
+    def __init__(self, depths, logs, edge: float, against_mean: bool = False):
+        slopes = [self._of_sample(depths, row, edge, against_mean) for row in logs]
         slopes = np.array([row for row in slopes if row is not None]).reshape(-1, 5)
         self.known = len(slopes) > 0
         if not self.known:
@@ -231,14 +250,13 @@ class _Fit:
         """(slope, of the first half, of the second half, first and last depth), or None."""
         usable = np.flatnonzero(row <= edge)
         stop = usable[0] if len(usable) else len(row)
-        at, values = depths[:stop], row[:stop]
+        at, logs = depths[:stop], row[:stop]
         late = at >= (at[-1] / 2 if len(at) else 0)
-        at, values = at[late], values[late]
+        at, logs = at[late], logs[late]
         if len(at) < 4:
             return None
         if against_mean:
-            values = values / np.sqrt(np.maximum(1.0 - values**2, edge))
-        logs = np.log(values)
+            logs = logs - np.log(np.maximum(-np.expm1(2.0 * logs), floor(1.0))) / 2.0
         half = len(at) // 2
         slopes = [np.polyfit(x, y, 1)[0] for x, y in (
             (at, logs), (at[: half + 1], logs[: half + 1]), (at[half:], logs[half:]))]  # fmt: skip
@@ -256,6 +274,6 @@ class _Fit:
     def words(self) -> str:
         layers = f"over layers {self.fitted[0]}-{self.fitted[1]}"
         if self.steady:
-            return f"by a factor {np.exp(self.slope):.4g} per layer ({layers})"
+            return f"by a factor {from_log(self.slope, 4)} per layer ({layers})"
         pace = "ever faster" if self._faster else "ever slower"
-        return f"{pace}, lately by a factor {np.exp(self._late):.4g} per layer ({layers})"
+        return f"{pace}, lately by a factor {from_log(self._late, 4)} per layer ({layers})"

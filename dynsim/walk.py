@@ -12,7 +12,7 @@ import numpy as np
 
 from dynsim.layout import Layout, Ranges, Rows, compile_layout, strong_components
 
-__all__ = ["SecondEigenvalue", "lambda_2", "uniform_walk"]
+__all__ = ["SecondEigenvalue", "lambda_2", "transversal_eigenvalues", "uniform_walk"]
 
 #: Floating-point operations up to which a sparse factor of the walk is worth its cost.
 FACTOR_BUDGET = 10_000_000_000
@@ -21,6 +21,8 @@ EIGENSOLVER_BUDGET = 10_000_000_000
 EPS = float(np.finfo(np.float64).eps)
 #: Blocks of the walk up to this size are diagonalised as dense matrices.
 DENSE_BLOCK = 500
+#: All eigenvalues of a walk are computed up to so many tokens.
+ALL_EIGENVALUES_LIMIT = 2000
 
 
 def uniform_walk(graph: nx.DiGraph):
@@ -69,6 +71,29 @@ def lambda_2(graph: nx.DiGraph) -> SecondEigenvalue:
     for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
         found += _block_moduli(layout, order[start : start + size])
     return _two_largest([*found, SecondEigenvalue(0.0)])[1]
+
+
+def transversal_eigenvalues(graph: nx.DiGraph) -> np.ndarray:
+    """All eigenvalues of the uniform walk but one 1, (N - 1,) complex: the modes across consensus.
+
+    Block by block over strongly connected components, as in `lambda_2`. Raises ValueError above
+    2000 tokens.
+
+    >>> from dynsim import masks
+    >>> transversal_eigenvalues(masks.causal(3)).real
+    array([0.5       , 0.33333333])
+    """
+    layout = compile_layout(graph)
+    if layout.n_tokens > ALL_EIGENVALUES_LIMIT:
+        raise ValueError(
+            f"all eigenvalues of a walk are for {ALL_EIGENVALUES_LIMIT} tokens at most; got "
+            f"{layout.n_tokens}; use lambda_2"
+        )
+    walk = uniform_walk(graph).toarray()
+    labels, count = strong_components(layout)
+    blocks = (np.flatnonzero(labels == label) for label in range(count))
+    values = np.concatenate([np.linalg.eigvals(walk[np.ix_(b, b)]) for b in blocks])
+    return np.delete(values.astype(complex), np.argmin(np.abs(values - 1.0)))
 
 
 def _largest_self_weights(layout: Layout, tokens: np.ndarray) -> np.ndarray:

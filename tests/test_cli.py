@@ -71,7 +71,7 @@ def test_every_mask_runs(name, capsys):
     "words",
     [
         ["--norm", "layernorm:1.5:eps=1e-3", "--placement", "peri", "--skip", "1"],
-        ["--norm", "rms", "--placement", "pre", "--mlp", "gaussian:relu"],
+        ["--norm", "rms", "--placement", "pre", "--mlp", "gaussian:relu", "--engine", "numba"],
         ["--value", "orthogonal", "--scores", "identity", "--d-qk", "4"],
         ["--value", "jordan:3", "--scores", "zero", "--ln", "on", "--shared"],
         ["--value", "diagonal:1,0.5,0.25,0.1", "--heads", "2", "--mix", "0.5,0.5"],
@@ -288,7 +288,7 @@ def test_one_overflow_does_not_stop_the_comparison(capsys):
     assert err.startswith("dynsim run: value zero: token 0 of sample 0 has no size")
     runs = json.loads(out, parse_constant=pytest.fail)["runs"]
     assert "no size" in runs["value zero"]["error"]
-    assert runs["value identity"]["verdict"]["kind"] == "floor"
+    assert runs["value identity"]["verdict"]["kind"] == "collapsed"
 
 
 def test_huge_values_stay_valid_json(capsys):
@@ -459,3 +459,18 @@ def test_an_artist_that_dies_is_missed():
         artist.begin({}, "", "figure.png")
         with pytest.raises(OSError, match="no figure"):
             artist.finish()
+
+
+def test_mu_is_followed_below_the_floor_unless_something_forbids_it(capsys):
+    words = ["--value", "identity", "--samples", "1", "--tokens", "6", "--dim", "4", "--depth", "9"]
+    data = run_json(*words, capsys=capsys)
+    assert data["provenance"]["engine"] == "logscale"
+    assert data["measures"]["log10_mu"]["mean"][-1] < -1000
+    assert data["measures"]["mu"]["mean"][-1] == 0
+    status, out, err = run(*words, "--mlp", "gaussian", "--json", "--no-figure", capsys=capsys)
+    assert (status, err.count("\n")) == (0, 1)
+    assert "floating-point floor only: an MLP" in err
+    assert json.loads(out)["provenance"]["engine"] == "numba"
+    status, out, err = run(*words, "--mlp", "gaussian", "--engine", "logscale", capsys=capsys)
+    assert status == 2
+    assert "does not apply: an MLP" in err

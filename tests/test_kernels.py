@@ -123,7 +123,7 @@ def test_entropy_is_that_of_the_attention_rows(carrier, mask, rng):
     dynamics = AttentionDynamics(MASKS[mask](n), Layers((layer,)))
     x = rng.standard_normal((11, n, d))
     ready = CARRIERS[carrier](dynamics, stacked([layer]), n, d, Scratch())
-    _, _, entropy = ready.advance(x, 1, 1, one_after_another, entropy=True)
+    _, _, entropy = ready.advance(x, 3, 1, one_after_another, entropy=True)
     for s in range(11):
         rows = dynamics.attention(x[s]).reshape(-1, n)
         assert np.isclose(entropy[s], np.mean([naive.entropy(row) for row in rows]), atol=1e-12)
@@ -197,11 +197,11 @@ def test_layers_may_be_handed_over_in_pieces(monkeypatch, limit, n, d, rng):
     x = rng.standard_normal((3, n, d))
     kept = x.copy()
     engine = compiled.CompiledEngine(dynamics, 1)
-    whole, _ = engine.advance(x, 0, 6)
+    whole, _, _ = engine.advance(x, 0, 6)
     state = x
     for t in (0, 2, 4):
         before = state.copy()
-        after, _ = engine.advance(state, t, t + 2)
+        after, _, _ = engine.advance(state, t, t + 2)
         assert np.array_equal(state, before)
         state = after
     assert np.array_equal(state, whole)
@@ -217,7 +217,7 @@ def test_an_engine_does_not_remember_what_was_lost(monkeypatch, limit, mask, rng
         dynamics = AttentionDynamics(mask, Layers((layer,)), norms.LayerNorm(), placement, 1.0)
         x = rng.standard_normal((9, 37, 5))
         used = compiled.CompiledEngine(dynamics, 2)
-        lost, _ = used.advance(np.where(np.arange(37)[:, None] == 7, np.nan, x), 0, 3)
+        lost, _, _ = used.advance(np.where(np.arange(37)[:, None] == 7, np.nan, x), 0, 3)
         assert np.isnan(lost).any()
         fresh = compiled.CompiledEngine(dynamics, 2)
         for found, expected in zip(used.advance(x, 0, 3), fresh.advance(x, 0, 3), strict=True):

@@ -18,9 +18,15 @@ def definitions(x):
     p = sigma / sigma.sum()
     pairs = naive.cosines(x)
     norms = [math.sqrt(a @ a) for a in x]
-    residual = np.abs(x - np.outer(np.ones(n), np.ones(n) @ x / n))
+    deviation = x - np.outer(np.ones(n), np.ones(n) @ x / n)
+    residual = np.abs(deviation)
+    apart = np.linalg.svd(deviation, compute_uv=False)
+    q = apart / apart.sum()
     return {
         "mu": naive.mu(x),
+        "log10_mu": math.log10(naive.mu(x)),
+        "deviation_stable_rank": (deviation**2).sum() / apart[0] ** 2,
+        "deviation_effective_rank": math.exp(-sum(v * math.log(v) for v in q if v > 1e-14)),
         "mean_cosine": np.mean(pairs),
         "norm_min": min(norms),
         "norm_max": max(norms),
@@ -57,6 +63,9 @@ def test_measures_follow_scale_without_under_or_overflow(scale, rng):
     sized = {"mu", "norm_min", "norm_max", "frobenius_norm", "rank_one_distance"}
     sized |= {"sigma_max", "sigma_min", "dong_residual"}
     for name, function in FUNCTIONS.items():
+        if name == "log10_mu":
+            assert function(x * scale) == pytest.approx(function(x) + math.log10(scale), rel=1e-12)
+            continue
         unit = scale if name in sized else 1.0
         assert function(x * scale) / unit == pytest.approx(function(x), rel=1e-12), name
 
@@ -65,6 +74,9 @@ def test_a_zero_matrix_has_no_rank_and_no_nan():
     x = np.zeros((4, 3))
     zero = {"rank", "stable_rank", "effective_rank", "participation_ratio", "mean_cosine", "mu"}
     for name, function in FUNCTIONS.items():
+        if name == "log10_mu":
+            assert np.isneginf(function(x))
+            continue
         assert np.isfinite(function(x)), name
         assert function(x) == 0 or name not in zero
 

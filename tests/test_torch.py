@@ -45,11 +45,11 @@ VECTOR_NORM = norms.LayerNorm(gain=np.array([1.0, 2.0, 0.5, -1.0]), bias=0.1)
 
 
 def both(dynamics, x, layers=3, device="cpu", budget=None):
-    """advance and attention_entropy of the torch engine, and of the definition."""
+    """What the torch engine gives, and the definition."""
     engine = make_engine("torch", dynamics, 1, device)
     engine.budget = budget or engine.budget
     exact = make_engine("reference", dynamics, 1)
-    return [(*e.advance(x, 1, 1 + layers), e.attention_entropy(x, 1)) for e in (engine, exact)]
+    return [e.advance(x, 1, 1 + layers, entropy=True) for e in (engine, exact)]
 
 
 def assert_agree(found, exact, rtol):
@@ -162,7 +162,7 @@ def test_measures_on_the_device_are_the_measures(device, scale):
     x = scale * tokens.gaussian(3, 8, 5)
     x[1] = 0
     alone = AttentionDynamics(nx.DiGraph([(i, i) for i in range(8)]), Identity())
-    found, observed = make_engine("torch", alone, 1, device).advance(x, 0, 1)
+    found, observed, _ = make_engine("torch", alone, 1, device).advance(x, 0, 1)
     assert np.array_equal(found, x)
     assert np.allclose(observed[..., 0], measures.observe(x), rtol=1e-13, atol=0)
 
@@ -172,7 +172,7 @@ def test_equal_tokens_have_no_mu(device):
     n = 2000
     alone = AttentionDynamics(nx.DiGraph([(i, i) for i in range(n)]), Identity())
     x = np.tile([0.1, 0.3, 0.7], (1, n, 1))
-    _, observed = make_engine("torch", alone, 2, device).advance(x, 0, 2)
+    _, observed, _ = make_engine("torch", alone, 2, device).advance(x, 0, 2)
     assert not observed[measures.CHEAP.index("mu")].any()
 
 
@@ -214,7 +214,7 @@ def test_long_sparse_masks_need_no_square_array(device, name):
     x = tokens.sphere(1, n, d).astype(np.float32)
     engine = make_engine("torch", dynamics, 1, device)
     with _Largest() as largest:
-        after, observed = engine.advance(x, 0, 2)
+        after, observed, _ = engine.advance(x, 0, 2)
     assert after.dtype == np.float32
     assert np.isfinite(observed).all()
     assert largest.entries < 10 * n * d
@@ -239,7 +239,7 @@ def test_settings_of_torch_are_set_and_put_back():
     x = tokens.gaussian(2, 64, 64).astype(np.float32)
     threads = torch.get_num_threads()
     engine = make_engine("torch", dynamics, threads + 1, "cpu")
-    plain, _ = engine.advance(x, 0, 1)
+    plain, _, _ = engine.advance(x, 0, 1)
     torch.set_float32_matmul_precision("medium")
     try:
         assert np.array_equal(engine.advance(x, 0, 1)[0], plain)

@@ -11,24 +11,59 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from dynsim.cli.process import carry_out
-from dynsim.trajectory import Trajectory
 
-__all__ = ["Artist"]
+if TYPE_CHECKING:
+    from dynsim.trajectory import Trajectory
+
+__all__ = ["Artist", "called_ahead"]
+
+#: A process that was called ahead and waits for its `Artist`.
+_ahead: list[subprocess.Popen] = []
+
+
+@contextmanager
+def called_ahead():
+    """Start the process of the next `Artist` now, while the command itself is loading."""
+    process = _start()
+    _ahead.append(process)
+    try:
+        yield
+    finally:
+        if process in _ahead:  # nobody wanted it
+            _ahead.remove(process)
+            _dismiss(process)
+
+
+def _start() -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "dynsim.cli.artist"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        process_group=0,  # Ctrl-C is for the simulation; its figure is drawn all the same
+    )
+
+
+def _dismiss(process: subprocess.Popen) -> None:
+    """Wait for the end of a process that may be drawing, or end one that has nothing to draw."""
+    if not process.stdin.closed:
+        process.kill()
+        process.stdin.close()
+    process.stdout.read()
+    process.stdout.close()
+    process.wait()
 
 
 class Artist:
     """Context manager: a process that waits for one figure to draw, and is gone at the end."""
 
     def __enter__(self) -> Artist:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "dynsim.cli.artist"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            process_group=0,  # Ctrl-C is for the simulation; its figure is drawn all the same
-        )
+        self._process = _ahead.pop() if _ahead else _start()
         return self
 
     def begin(self, runs: Mapping[str, Trajectory], title: str, path: str) -> None:
@@ -51,18 +86,14 @@ class Artist:
             raise error
 
     def __exit__(self, *error) -> None:
-        if not self._process.stdin.closed:  # nothing was begun, so nothing is half done
-            self._process.kill()
-            self._process.stdin.close()
-        self._process.stdout.read()
-        self._process.stdout.close()
-        self._process.wait()
+        _dismiss(self._process)
 
 
 def _draw_what_is_ordered() -> int:
-    from dynsim import plots
-
-    order = sys.stdin.buffer.read()
+    with ThreadPoolExecutor(1) as reader:  # so that nobody waits for matplotlib to hand it over
+        reading = reader.submit(sys.stdin.buffer.read)
+        from dynsim import plots
+    order = reading.result()
     if not order:  # nobody wants a figure any more
         return 0
     runs, title, path = pickle.loads(order)

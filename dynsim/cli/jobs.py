@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from dynsim.cli import options as shared
-from dynsim.engines import find_engine
+from dynsim.engines import find_engine, preferred
 from dynsim.measures import MEASURES
 from dynsim.simulation import Overflow, Record, Stopped, simulate
 from dynsim.trajectory import joined, load
@@ -42,7 +42,8 @@ class Job:
             raise ValueError(f"--depth is a positive number of layers; got {self.depth}")
         if options.seed < 0:
             raise ValueError(f"--seed is not negative; got {options.seed}")
-        find_engine(options.engine, options.device)  # refused now, if it is not there
+        chosen = "numba" if options.engine == "auto" else options.engine
+        find_engine(chosen, options.device)  # refused now, if it is not there
         self.record = _record(options)
         graph = shared.read_graph(options)
         weights = shared.make_weights(options)
@@ -51,6 +52,9 @@ class Job:
         self.dynamics = shared.make_dynamics(options, mask, weights)
         self.dynamics.check_tokens(self.x0)
         self._check_earlier()
+        self.engine, self.floored = options.engine, None
+        if options.engine == "auto":
+            self.engine, self.floored = preferred(self.dynamics, self.x0.dtype)
         self.digest = self._digest()
         self.name = options.name or self._own_name()
 
@@ -71,7 +75,7 @@ class Job:
     def _digest(self) -> str:
         """Tells apart runs that compute different things."""
         everything = [describe(self.dynamics), describe(self.x0), self.depth]
-        everything += [self.options.engine, repr(self.record)]
+        everything += [self.engine, repr(self.record)]
         return hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:8]
 
     def _own_name(self) -> str:
@@ -84,7 +88,7 @@ class Job:
     def simulate(self, progress):
         """The trajectory, with the options in its provenance, from depth 0 even if resumed."""
         start = 0 if self.earlier is None else self.earlier.depth
-        x0 = self.x0 if self.earlier is None else self.earlier.final
+        x0 = self.x0 if self.earlier is None else self.earlier.state
 
         def finished(trajectory):
             if self.earlier is not None:
@@ -99,7 +103,7 @@ class Job:
                 x0,
                 self.depth - start,
                 record=self.record,
-                engine=self.options.engine,
+                engine=self.engine,
                 threads=self.options.threads,
                 device=self.options.device,
                 start=start,
@@ -198,7 +202,7 @@ def _with_saved_options(options, earlier):
     if saved is None:
         raise ValueError(
             f"{options.resume} was not made by this command, so its options are not known; use "
-            f"dynsim.simulate(dynamics, trajectory.final, ..., start=trajectory.depth)"
+            f"dynsim.simulate(dynamics, trajectory.state, ..., start=trajectory.depth)"
         )
     depth = saved["depth"] if options.depth is None else options.depth
     return argparse.Namespace(**vars(options) | saved | {"depth": depth, "resume": options.resume})

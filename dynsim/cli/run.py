@@ -63,7 +63,13 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--states", type=int, default=0, metavar="K", help="keep the tokens at every K-th layer"
     )
-    group.add_argument("--engine", default="numba", help=f"{', '.join(ENGINES)} (numba)")
+    group.add_argument(
+        "--engine",
+        default="auto",
+        metavar="NAME",
+        help=f"{', '.join(ENGINES)} (auto: logscale, which follows mu below the floating-point "
+        f"floor, or numba where it does not apply)",
+    )
     group.add_argument("--threads", type=int, metavar="P", help="over samples (all cores)")
     group.add_argument(
         "--device",
@@ -103,6 +109,9 @@ def _carry_out(jobs: list[Job], options, exports: list[str]) -> int:
             output.print_input(jobs[0], first, compared=bool(options.compare))
         with output.progress() as report:
             for job in jobs:
+                if job.floored:
+                    note = f"mu is followed to the floating-point floor only: {job.floored}"
+                    print(f"dynsim run: {job.label}{': ' * bool(job.label)}{note}", file=sys.stderr)
                 trajectory, ended, error = _simulated(job, report(job))
                 status = ended or status
                 try:

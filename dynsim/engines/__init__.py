@@ -1,13 +1,19 @@
 """Engines: how a simulation is carried out. The definition is `AttentionDynamics.step`.
 
-An engine is made for one dynamics and a number of threads and has two methods:
+An engine is made for one dynamics and a number of threads. It owns the type of its state, most
+often the tokens (`base.TokenEngine`), and has these methods:
 
-    advance(x, start, stop) -> (x_stop, observed)
-        Layers start .. stop - 1 applied to x (samples, N, d), which is not modified. `observed`
-        is (len(measures.CHEAP), samples, stop - start), the cheap measures after each layer; NaN
-        where a sample is not finite.
-    attention_entropy(x, t) -> (samples,)
-        Mean entropy of the attention rows of layer t on x, in nats.
+    begin(given) -> state
+        Of tokens (samples, N, d) or of a `Deviation`.
+    advance(state, start, stop, entropy=False) -> (state, observed, entropies)
+        Layers start .. stop - 1 applied to the state, which is not modified. `observed` is
+        (len(measures.CHEAP), samples, stop - start), the cheap measures after each layer, with one
+        row more, log10_mu, from an engine that knows it below the floor; NaN where a sample is not
+        finite. `entropies` (samples,) are the mean entropies of the attention rows of the first of
+        these layers, in nats; None unless asked for.
+    tokens(state), deviation(state), observe(state), deviations(state)
+        The tokens; the state as a `Deviation`, or None; what `advance` observes; tokens less
+        their mean, up to a factor.
 
 It may have `device`, where it runs, and `packages`, whose versions belong to the provenance.
 """
@@ -16,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["ENGINES", "find_engine", "make_engine"]
+__all__ = ["ENGINES", "find_engine", "make_engine", "preferred"]
 
 
 def _numba(device):
@@ -24,6 +30,13 @@ def _numba(device):
 
     _refuse_device("numba", device)
     return CompiledEngine
+
+
+def _logscale(device):
+    from dynsim.engines.logscale import LogScaleEngine
+
+    _refuse_device("logscale", device)
+    return LogScaleEngine
 
 
 def _reference(device):
@@ -54,7 +67,7 @@ def _refuse_device(engine: str, device: str | None) -> None:
 
 
 #: Every engine by name: a function of the device that gives one of the dynamics and the threads.
-ENGINES = {"numba": _numba, "reference": _reference, "torch": _torch}
+ENGINES = {"numba": _numba, "reference": _reference, "torch": _torch, "logscale": _logscale}
 
 
 def find_engine(name: str, device: str | None = None) -> Callable:
@@ -66,6 +79,14 @@ def find_engine(name: str, device: str | None = None) -> Callable:
     if name not in ENGINES:
         raise ValueError(f"unknown engine {name!r}; known are {', '.join(ENGINES)}")
     return ENGINES[name](device)
+
+
+def preferred(dynamics, dtype) -> tuple[str, str | None]:
+    """The engine that follows mu furthest on tokens of this type, and what keeps it from 10^-k."""
+    from dynsim.engines.logscale import reason_against
+
+    reason = reason_against(dynamics, dtype)
+    return ("logscale", None) if reason is None else ("numba", reason)
 
 
 def make_engine(name: str, dynamics, threads: int, device: str | None = None):

@@ -8,6 +8,7 @@ from itertools import groupby
 import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
+from dynsim.engines.base import TokenEngine
 from dynsim.engines.lanes import Lanes
 from dynsim.engines.packing import Scratch, stacked
 from dynsim.engines.rows import Rows
@@ -22,7 +23,7 @@ _LANES_UP_TO = 2048
 _THREAD_WORK = 4_000_000
 
 
-class CompiledEngine:
+class CompiledEngine(TokenEngine):
     """Numba kernels. The bits of a sample do not depend on batch or threads."""
 
     def __init__(self, dynamics: AttentionDynamics, threads: int):
@@ -32,48 +33,52 @@ class CompiledEngine:
         self._carriers = {}
         self._scratch = Scratch()
 
-    def advance(self, x, start, stop):
+    def advance(self, x, start, stop, entropy=False):
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
             if not self.dynamics.mlp.active:
-                return self._attention(x, start, stop)[:2]
-            seen = []
+                return self._attention(x, start, stop, entropy)
+            seen, entropies = [], None
             for t in range(start, stop):
-                x = self.dynamics.feed_forward(self._attention(x, t, t + 1)[0], t)
+                x, _, found = self._attention(x, t, t + 1, entropy and t == start)
+                x = self.dynamics.feed_forward(x, t)
                 seen.append(observe(x))
-            return x, np.stack(seen, axis=-1)
+                entropies = found if t == start else entropies
+            return x, np.stack(seen, axis=-1), entropies
 
-    def attention_entropy(self, x, t):
-        with np.errstate(all="ignore"):
-            return self._attention(x, t, t + 1, entropy=True)[2]
-
-    def _attention(self, x, start, stop, entropy=False):
-        """Attention's part of the layers: (x, measures (5, samples, layers), entropy)."""
-        samples, n, d = x.shape
-        layer_work = samples * d * (self.dynamics.layout.n_edges + n * d)
-        workers = 1 if layer_work * (stop - start) < _THREAD_WORK else self.threads
-        seen, entropies = [], None
-        for carrier, layers in self._carried(x, start, stop):
-            x, observed, entropies = carrier.advance(x, layers, workers, self._every, entropy)
+    def _attention(self, x, start, stop, entropy):
+        """Attention's part of the layers, as `advance`."""
+        _, n, d = x.shape
+        kind = Lanes if n * d <= _LANES_UP_TO else Rows
+        workers, seen, entropies = self.workers(x.shape, stop - start), [], []
+        for carrier, layers in self.carried(kind, x, start, stop):
+            wanted = entropy and not seen
+            x, observed, found = carrier.advance(x, layers, workers, self.every, wanted)
             seen.append(observed)
-        return x, np.concatenate(seen, axis=2), entropies
+            entropies.append(found)
+        return x, np.concatenate(seen, axis=2), entropies[0]
 
-    def _carried(self, x, start, stop):
+    def workers(self, shape, layers: int) -> int:
+        """Threads worth using for so many layers."""
+        samples, n, d = shape
+        work = samples * d * (self.dynamics.layout.n_edges + n * d) * layers
+        return 1 if work < _THREAD_WORK else self.threads
+
+    def carried(self, kind, x, start: int, stop: int):
         """(carrier, number of layers) for all layers: one, unless the shapes of weights change."""
         weights, (_, n, d) = self.dynamics.weights, x.shape
-        carrier = Lanes if n * d <= _LANES_UP_TO else Rows
         if weights.is_constant:
-            key = (n, d, x.dtype)
+            key = (kind, n, d, x.dtype)
             if key not in self._carriers:
                 layer = stacked([weights.layer(start, d).astype(x.dtype)])
-                self._carriers[key] = carrier(self.dynamics, layer, n, d, self._scratch)
+                self._carriers[key] = kind(self.dynamics, layer, n, d, self._scratch)
             yield self._carriers[key], stop - start
             return
         drawn = [weights.layer(t, d).astype(x.dtype) for t in range(start, stop)]
         for _, alike in groupby(drawn, key=lambda layer: [array.shape for array in layer]):
             layers = list(alike)
-            yield carrier(self.dynamics, stacked(layers), n, d, self._scratch), len(layers)
+            yield kind(self.dynamics, stacked(layers), n, d, self._scratch), len(layers)
 
-    def _every(self, work, jobs) -> None:
+    def every(self, work, jobs) -> None:
         """work(job) for all jobs, each on its own thread, at once."""
         if len(jobs) == 1:
             work(jobs[0])

@@ -5,28 +5,29 @@ from __future__ import annotations
 import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
+from dynsim.engines.base import TokenEngine
 from dynsim.measures import observe
 
 __all__ = ["ReferenceEngine"]
 
 
-class ReferenceEngine:
+class ReferenceEngine(TokenEngine):
     """Iterates `AttentionDynamics.step`."""
 
     def __init__(self, dynamics: AttentionDynamics):
         self.dynamics = dynamics
 
-    def advance(self, x, start, stop):
-        observed = []
+    def advance(self, x, start, stop, entropy=False):
+        entropies, observed = self._entropies(x, start) if entropy else None, []
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
             for t in range(start, stop):
                 x = np.stack([self.dynamics.step(sample, t) for sample in x]).astype(x.dtype)
                 observed.append(observe(x))
-        return x, np.stack(observed, axis=-1)
+        return x, np.stack(observed, axis=-1), entropies
 
-    def attention_entropy(self, x, t):
-        def entropy(sample):
+    def _entropies(self, x, t):
+        def mean(sample):
             p = self.dynamics.attention(sample, t)
             return -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=-1).mean()
 
-        return np.array([entropy(sample) for sample in x])
+        return np.array([mean(sample) for sample in x])

@@ -60,9 +60,9 @@ class Rows:
             self.rows, self.columns, self.heads, n, d, p, p_wide, weights.output.shape[2], v_wide,
             bool(weights.query_bias.any()), *has, float(dynamics.skip), *norm,
         )  # fmt: skip
-        self._shared = shared_memory(
-            w, self.rows, self.columns, self.heads, p_wide, v_wide, norm.before, *has
-        )
+        sizes = (w, self.rows, self.columns, self.heads, p_wide, v_wide, norm.before, *has)
+        self._sizes = (*sizes, widest)
+        self._shared = shared_memory(*sizes)
         self._private = private_memory(w, self.columns, p_wide, v_wide, widest)
         self._scores_apart = widest + w
 

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from dynsim.dynamics import PLACEMENTS, AttentionDynamics
+from dynsim.engines.base import TokenEngine
 from dynsim.engines.tiles import tiles
 from dynsim.measures import CHEAP
 from dynsim.norms import Norm
@@ -63,7 +64,7 @@ class _Heads(NamedTuple):
     output_bias: torch.Tensor  # (d,)
 
 
-class TorchEngine:
+class TorchEngine(TokenEngine):
     """Batched torch on one device. The same call gives the same bits on the same machine.
 
     Parameters
@@ -99,25 +100,22 @@ class TorchEngine:
             return f"{self._device} ({torch.cuda.get_device_name(self._device)})"
         return str(self._device)
 
-    def advance(self, x, start, stop):
+    def advance(self, x, start, stop, entropy=False):
         with self._running():
             state = self._tokens(x)
             parts = state.split(self._samples_at_once(state, start))
-            observed = []
+            entropies, observed = None, []
+            if entropy:
+                heads, _ = self._weights(start, state)
+                entropies = torch.cat([self._entropy(part, heads) for part in parts])
+                entropies = entropies.cpu().numpy().astype(float)
             for t in range(start, stop):
                 heads, perceptron = self._weights(t, state)
                 for part in parts:
                     part.copy_(self._layer(part, heads, perceptron))
                 observed.append(torch.cat([_observe(part) for part in parts], dim=1))
-            return state.cpu().numpy(), torch.stack(observed, dim=-1).cpu().numpy().astype(float)
-
-    def attention_entropy(self, x, t):
-        with self._running():
-            state = self._tokens(x)
-            heads, _ = self._weights(t, state)
-            parts = state.split(self._samples_at_once(state, t))
-            found = torch.cat([self._entropy(part, heads) for part in parts])
-            return found.cpu().numpy().astype(float)
+            measured = torch.stack(observed, dim=-1).cpu().numpy().astype(float)
+            return state.cpu().numpy(), measured, entropies
 
     @contextmanager
     def _running(self):

@@ -26,10 +26,10 @@ from dynsim.kernels.simd import (
     spread,
     sqrt,
     store,
-    tile,
     where_within,
     width,
 )
+from dynsim.kernels.sums import tile
 
 __all__ = ["advance"]
 
@@ -205,7 +205,8 @@ def advance(
     Token i attends to indices[indptr[i]:indptr[i + 1]], in ascending order. The norm, centre ..
     bias, is applied `before`, in the `branch` and `after`. now .. work are memory
     (`shapes.lane_memory`). observed (layers, 5, blocks, lanes) takes the cheap measures after each
-    layer; entropy (blocks, lanes), if wanted, gains the entropies of all attention rows, in nats.
+    layer; entropy (blocks, lanes), if wanted, gains the entropies of all attention rows of the
+    first layer, in nats.
     """
     compact()
     w = width(x)
@@ -258,7 +259,7 @@ def advance(
                         begin, end = element(indptr, i + r), element(indptr, i + r + 1)
                         total = _exponentials(
                             at(scores, r * s_row), at(weights, r * s_row), indices, begin, end,
-                            first, last, wanted, entropy,
+                            first, last, wanted and t == 0, entropy,
                         )  # fmt: skip
                         store(totals, r * w, total)
                     side = at(values, h * has_values * rows * v_row + first * v_row)

@@ -16,11 +16,9 @@ from dynsim.kernels.simd import (
     absolute,
     at,
     compact,
-    dots,
     element,
     exp,
     fma,
-    gather,
     largest,
     load,
     maximum,
@@ -29,15 +27,24 @@ from dynsim.kernels.simd import (
     splat,
     spread,
     store,
-    tile,
     total,
     transpose,
     width,
     within,
 )
+from dynsim.kernels.sums import dots, gather, tile
 from dynsim.kernels.team import barrier, take
 
-__all__ = ["advance"]
+__all__ = [
+    "advance",
+    "attend_list",
+    "attend_range",
+    "measure",
+    "merge",
+    "normalise",
+    "project",
+    "publish_keys",
+]
 
 _GATHERED = 4
 
@@ -46,7 +53,7 @@ _gather_many, _gather_one = gather(_GATHERED), gather(1)
 
 
 @inner
-def _project(out, down, step, x, x_down, panels, panel, rows, columns, depth):
+def project(out, down, step, x, x_down, panels, panel, rows, columns, depth):
     """out = x matrix: x is rows x depth, the matrix in panels `panel` apart, out in columns of
     panels `step` apart."""
     compact()
@@ -61,7 +68,7 @@ def _project(out, down, step, x, x_down, panels, panel, rows, columns, depth):
 
 
 @inner
-def _normalise(x, y, d, columns, centre, scale, shift, gain, bias):
+def normalise(x, y, d, columns, centre, scale, shift, gain, bias):
     """The one formula of `dynsim.norms` for the token x; y may be x. See `lanes`."""
     compact()
     w = width(x)
@@ -132,7 +139,7 @@ def _strip(x, n, columns, out):
 
 
 @inner
-def _measure(x, n, columns, spare, out, scalars):
+def measure(x, n, columns, spare, out, scalars):
     """`_strip`, in units of the largest entry where squares would leave the range of numbers."""
     compact()
     w = width(x)
@@ -161,7 +168,7 @@ def _measure(x, n, columns, spare, out, scalars):
 
 
 @inner
-def _merge(strips, sums, scalars, columns, mean, out):
+def merge(strips, sums, scalars, columns, mean, out):
     """The five cheap measures from the sums of all strips (Chan's formula, in their order)."""
     compact()
     w = width(sums)
@@ -229,7 +236,7 @@ def _exponentials(s, wide, wanted, entropy):
 
 
 @inner
-def _attend_range(q, p_wide, p, keys, values, v_wide, step, begin, end, tall, s, s_down, u,
+def attend_range(q, p_wide, p, keys, values, v_wide, step, begin, end, tall, s, s_down, u,
                   shares, block, wanted, entropy):  # fmt: skip
     """u = softmax(q keys) values for a block whose row r attends to begin[r] .. end[r] - 1; rows
     of u are still to be multiplied by their shares."""
@@ -243,21 +250,21 @@ def _attend_range(q, p_wide, p, keys, values, v_wide, step, begin, end, tall, s,
         last = high if high > last else last
     first = first // panel * panel
     wide = (last - first + panel - 1) // panel * panel
-    _project(s, s_down, panel, q, p_wide, at(keys, first * p_wide), panel * p_wide, block, wide, p)
+    project(s, s_down, panel, q, p_wide, at(keys, first * p_wide), panel * p_wide, block, wide, p)
     for r in range(tall):
         row, a, b = at(s, r * s_down), element(begin, r) - first, element(end, r) - first
         for j in range(0, wide, w):
             if j < a or j + w > b:
                 store(row, j, within(load(row, j), j, a, b, -math.inf))
         put(shares, r, 1.0 / _exponentials(row, wide, wanted, at(entropy, r)))
-    _project(u, v_wide, panel, s, s_down, at(values, first * panel), step, block, v_wide,
+    project(u, v_wide, panel, s, s_down, at(values, first * panel), step, block, v_wide,
              last - first)  # fmt: skip
 
 
 @inner
-def _attend_list(q, p_wide, keys, values, v_wide, begin, end, indices, tall, s, u, shares,
+def attend_list(q, p_wide, keys, values, v_wide, begin, end, indices, tall, s, u, shares,
                  wanted, entropy):  # fmt: skip
-    """As `_attend_range`, for row r and the tokens indices[begin[r]:end[r]]."""
+    """As `attend_range`, for row r and the tokens indices[begin[r]:end[r]]."""
     compact()
     w = width(q)
     for r in range(tall):
@@ -277,7 +284,7 @@ def _attend_list(q, p_wide, keys, values, v_wide, begin, end, indices, tall, s, 
 
 
 @inner
-def _publish_keys(z, i, block, down, p_wide, keys, indices):
+def publish_keys(z, i, block, down, p_wide, keys, indices):
     """Rows z, `down` apart, as keys of tokens i, i + 1, ...: in panels, or as rows for lists."""
     compact()
     w = width(z)
@@ -308,8 +315,8 @@ def advance(
     (T, H, p_wide / COLUMNS, d, COLUMNS) and so on. Token i attends to begin[i] .. end[i] - 1, or to
     indices[begin[i]:end[i]] unless indices is None. seen .. other_scalars is memory of all members
     (`shapes.shared_memory`, scalars (strips, 8)), q .. shares of each (`shapes.private_memory`).
-    observed (layers, 5) and entropy (n) are one for all; entropy gains those of each row, in nats,
-    if wanted.
+    observed (layers, 5) and entropy (n) are one for all; entropy gains those of each row in the
+    first layer, in nats, if wanted.
     """
     compact()
     w = width(x)
@@ -335,7 +342,7 @@ def advance(
                 if t >= 0:
                     for h in range(heads):
                         here = turn * heads + h
-                        _project(q, p_wide, panel, own, columns, at(query, here * d * p_wide),
+                        project(q, p_wide, panel, own, columns, at(query, here * d * p_wide),
                                  d * panel, block, p_wide, d)  # fmt: skip
                         if biased:
                             for r in range(tall):
@@ -345,14 +352,14 @@ def advance(
                         side, other = at(keys, h * head_keys), at(values, h * head_values)
                         mine = at(entropy, i)
                         if indices is None:
-                            _attend_range(
+                            attend_range(
                                 q, p_wide, p, side, other, v_wide, step, at(begin, i), at(end, i),
-                                tall, s, s_down, u, shares, block, wanted, mine,
+                                tall, s, s_down, u, shares, block, wanted and t == 0, mine,
                             )  # fmt: skip
                         else:
-                            _attend_list(
+                            attend_list(
                                 q, p_wide, side, other, v_wide, at(begin, i), at(end, i), indices,
-                                tall, s, u, shares, wanted, mine,
+                                tall, s, u, shares, wanted and t == 0, mine,
                             )  # fmt: skip
                         for r in range(tall):
                             for k in range(r * v_wide, (r + 1) * v_wide, w):
@@ -360,7 +367,7 @@ def advance(
                         to = o
                         if h:
                             to = spare
-                        _project(to, columns, panel, u, v_wide, at(output, here * v * columns),
+                        project(to, columns, panel, u, v_wide, at(output, here * v * columns),
                                  v * panel, block, columns, v)  # fmt: skip
                         if h:
                             for e in range(0, tall * columns, w):
@@ -370,12 +377,12 @@ def advance(
                         for k in range(0, columns, w):
                             store(y, k, load(y, k) + load(output_bias, turn * columns + k))
                         if branch:
-                            _normalise(y, y, d, columns, centre, scale, shift, gain, bias)
+                            normalise(y, y, d, columns, centre, scale, shift, gain, bias)
                         if skip != 0.0:
                             for k in range(0, columns, w):
                                 store(y, k, fma(splat(x, skip), load(token, k), load(y, k)))
                         if after:
-                            _normalise(y, y, d, columns, centre, scale, shift, gain, bias)
+                            normalise(y, y, d, columns, centre, scale, shift, gain, bias)
                         for k in range(0, columns, w):
                             store(token, k, load(y, k))
                 if t + 1 == layers:
@@ -383,20 +390,20 @@ def advance(
                 if before:
                     for r in range(tall):
                         token = at(x, (i + r) * columns)
-                        _normalise(token, at(own, r * columns), d, columns, centre, scale, shift,
+                        normalise(token, at(own, r * columns), d, columns, centre, scale, shift,
                                    gain, bias)  # fmt: skip
                 for h in range(heads if has_keys else 1):
                     here, source, apart = following * heads + h, own, columns
                     if has_keys:
                         source, apart = u, p_wide
-                        _project(u, p_wide, panel, own, columns, at(key, here * d * p_wide),
+                        project(u, p_wide, panel, own, columns, at(key, here * d * p_wide),
                                  d * panel, block, p_wide, d)  # fmt: skip
                     side = at(other_keys, h * head_keys)
-                    _publish_keys(source, i, block, apart, p_wide, side, indices)
+                    publish_keys(source, i, block, apart, p_wide, side, indices)
                 for h in range(heads if has_values else 1):
                     here, side = following * heads + h, at(other_values, h * head_values + i * down)
                     if has_values:
-                        _project(side, down, step, own, columns, at(value, here * d * v_wide),
+                        project(side, down, step, own, columns, at(value, here * d * v_wide),
                                  d * panel, block, v_wide, d)  # fmt: skip
                     else:
                         for r in range(block):
@@ -404,13 +411,13 @@ def advance(
                                 to = at(side, k // panel * step + k % panel)
                                 store(to, r * down, load(own, r * columns + k))
             if t >= 0:
-                _measure(
+                measure(
                     at(x, top * columns), bottom - top, columns, spare,
                     at(sums, strip * 2 * columns), at(scalars, strip * 8),
                 )  # fmt: skip
             strip = take(team)
         barrier(team, members)
         if member == 0 and t >= 0:
-            _merge(strips, sums, scalars, columns, mean, at(observed, 5 * t))
+            merge(strips, sums, scalars, columns, mean, at(observed, 5 * t))
         keys, other_keys, values, other_values = other_keys, keys, other_values, values
         sums, other_sums, scalars, other_scalars = other_sums, sums, other_scalars, scalars

@@ -8,6 +8,7 @@ __all__ = [
     "STRIP",
     "TEAM",
     "block_rows",
+    "deviation_memory",
     "lane_memory",
     "panel_columns",
     "private_memory",
@@ -56,4 +57,16 @@ def private_memory(w, columns, p, v, widest) -> list[int]:
     return [
         block * p, block * (widest + w), block * max(v, p), block * columns, STRIP * columns,
         2 * columns, block,
+    ]  # fmt: skip
+
+
+def deviation_memory(w, rows, columns, heads, p, v, before, has_keys, has_values, widest):
+    """Sizes of the scratch memory of `deviations.advance`, in the order of its arguments."""
+    _, keys, _, values, _, sums, _ = shared_memory(
+        w, rows, columns, heads, p, v, before, has_keys, has_values
+    )
+    state = rows * columns
+    return [
+        before * state, state, state, keys, values, sums, -(-rows // STRIP) * 8,
+        *private_memory(w, columns, p, v, widest), 4 * columns, heads * p,
     ]  # fmt: skip

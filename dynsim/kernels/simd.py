@@ -11,10 +11,10 @@ import operator
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from dynsim.kernels import emit
 from dynsim.kernels.processor import vector_width
 
 __all__ = [
@@ -22,13 +22,12 @@ __all__ = [
     "all_within",
     "at",
     "compact",
-    "dots",
     "element",
     "exp",
     "extract",
     "fma",
-    "gather",
     "largest",
+    "llvm_type",
     "load",
     "maximum",
     "minimum",
@@ -38,9 +37,9 @@ __all__ = [
     "spread",
     "sqrt",
     "store",
-    "tile",
     "total",
     "transpose",
+    "vector_of",
     "where_within",
     "width",
     "within",
@@ -59,11 +58,13 @@ def _width(dtype) -> int:
     return vector_width(dtype.bitwidth)
 
 
-def _vector(dtype) -> Vector:
+def vector_of(dtype) -> Vector:
+    """As many numbers of this type as fit a register."""
     return Vector(dtype, _width(dtype))
 
 
-def _llvm(vector):
+def llvm_type(vector: Vector) -> ir.VectorType:
+    """What a vector is to LLVM."""
     element = ir.DoubleType() if vector.dtype == types.float64 else ir.FloatType()
     return ir.VectorType(element, vector.count)
 
@@ -71,50 +72,7 @@ def _llvm(vector):
 @register_model(Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, dmm, fe_type):
-        super().__init__(dmm, fe_type, _llvm(fe_type))
-
-
-def _indices(values):
-    return ir.Constant(ir.VectorType(ir.IntType(32), len(values)), list(values))
-
-
-def _same(llvm_type, value):
-    """A constant vector."""
-    return ir.Constant(llvm_type, [value] * llvm_type.count)
-
-
-def _spread(builder, scalar, count):
-    """A scalar in every lane."""
-    one = ir.VectorType(scalar.type, 1)
-    start = builder.insert_element(ir.Constant(one, ir.Undefined), scalar, ir.IntType(32)(0))
-    return builder.shuffle_vector(start, start, _indices([0] * count))
-
-
-def _call(builder, name, *args):
-    """An LLVM intrinsic on vectors of one type."""
-    kind = args[0].type
-    bits = 64 if kind.element == ir.DoubleType() else 32
-    function = cgutils.get_or_insert_function(
-        builder.module,
-        ir.FunctionType(kind, [kind] * len(args)),
-        f"llvm.{name}.v{kind.count}f{bits}",
-    )
-    return builder.call(function, args)
-
-
-def _gep(args):
-    """Pointer and offset as llvmlite wants them."""
-    return args[0], [args[1]]
-
-
-def _load(builder, pointer, offset, kind):
-    address = builder.bitcast(builder.gep(pointer, [offset]), kind.as_pointer())
-    return builder.load(address, align=8 if kind.element == ir.DoubleType() else 4)
-
-
-def _store(builder, value, pointer, offset):
-    address = builder.bitcast(builder.gep(pointer, [offset]), value.type.as_pointer())
-    builder.store(value, address, align=8 if value.type.element == ir.DoubleType() else 4)
+        super().__init__(dmm, fe_type, llvm_type(fe_type))
 
 
 # --- arithmetic -----------------------------------------------------------------------------------
@@ -158,9 +116,9 @@ def _smaller(builder, x, y):
     return builder.select(builder.fcmp_ordered("<", x, y), x, y)
 
 
-fma = _of_vectors(3, lambda builder, x, y, z: _call(builder, "fmuladd", x, y, z))  # x y + z
-sqrt = _of_vectors(1, lambda builder, x: _call(builder, "sqrt", x))
-absolute = _of_vectors(1, lambda builder, x: _call(builder, "fabs", x))
+fma = _of_vectors(3, lambda builder, x, y, z: emit.call(builder, "fmuladd", x, y, z))  # x y + z
+sqrt = _of_vectors(1, lambda builder, x: emit.call(builder, "sqrt", x))
+absolute = _of_vectors(1, lambda builder, x: emit.call(builder, "fabs", x))
 maximum = _of_vectors(2, _larger)
 minimum = _of_vectors(2, _smaller)
 
@@ -177,14 +135,14 @@ def _exp(builder, x):
     )
 
     def fused(a, b, c):
-        return _call(builder, "fmuladd", a, b, c)
+        return emit.call(builder, "fmuladd", a, b, c)
 
-    magic = _same(kind, 1.5 * 2.0**mantissa)  # adding it rounds to a whole number
-    shifted = fused(x, _same(kind, 1.0 / math.log(2.0)), magic)
+    magic = emit.same(kind, 1.5 * 2.0**mantissa)  # adding it rounds to a whole number
+    shifted = fused(x, emit.same(kind, 1.0 / math.log(2.0)), magic)
     k = builder.fsub(shifted, magic)
-    r = fused(k, _same(kind, -ln2_high), x)
-    r = fused(k, _same(kind, -ln2_low), r)
-    terms = [_same(kind, 1.0 / math.factorial(n)) for n in range(2, degree + 1)]
+    r = fused(k, emit.same(kind, -ln2_high), x)
+    r = fused(k, emit.same(kind, -ln2_low), r)
+    terms = [emit.same(kind, 1.0 / math.factorial(n)) for n in range(2, degree + 1)]
     power = r
     while len(terms) > 1:
         pairs = list(zip(terms[::2], terms[1::2], strict=False))
@@ -192,12 +150,12 @@ def _exp(builder, x):
         terms = [fused(high, power, low) for low, high in pairs] + rest
         power = builder.fmul(power, power)
     tail = fused(builder.fmul(r, r), terms[0], r)
-    p = builder.fadd(_same(kind, 1.0), tail)
+    p = builder.fadd(emit.same(kind, 1.0), tail)
     whole = ir.VectorType(ir.IntType(bits), kind.count)
-    exponent = builder.shl(builder.bitcast(shifted, whole), _same(whole, mantissa))
+    exponent = builder.shl(builder.bitcast(shifted, whole), emit.same(whole, mantissa))
     value = builder.bitcast(builder.add(builder.bitcast(p, whole), exponent), kind)
     value = builder.select(
-        builder.fcmp_ordered("<", x, _same(kind, lowest)), _same(kind, 0.0), value
+        builder.fcmp_ordered("<", x, emit.same(kind, lowest)), emit.same(kind, 0.0), value
     )
     return builder.select(builder.fcmp_unordered("uno", x, x), x, value)
 
@@ -225,7 +183,7 @@ def compact(typing):
 def at(typing, pointer, offset):
     """The pointer moved by so many elements."""
     return pointer(pointer, types.intp), lambda context, builder, sig, args: builder.gep(
-        *_gep(args)
+        *emit.gep(args)
     )
 
 
@@ -251,11 +209,11 @@ def safe(typing, pointer):
 @intrinsic
 def splat(typing, pointer, number):
     """A number in every lane of a vector of the pointer's type."""
-    kind = _vector(pointer.dtype)
+    kind = vector_of(pointer.dtype)
 
     def code(context, builder, sig, args):
         scalar = context.cast(builder, args[1], number, pointer.dtype)
-        return _spread(builder, scalar, kind.count)
+        return emit.spread(builder, scalar, kind.count)
 
     return kind(pointer, number), code
 
@@ -265,7 +223,7 @@ def element(typing, pointer, offset):
     """One element."""
 
     def code(context, builder, sig, args):
-        return builder.load(builder.gep(*_gep(args)))
+        return builder.load(builder.gep(*emit.gep(args)))
 
     return pointer.dtype(pointer, types.intp), code
 
@@ -276,7 +234,7 @@ def put(typing, pointer, offset, number):
 
     def code(context, builder, sig, args):
         value = context.cast(builder, args[2], number, pointer.dtype)
-        builder.store(value, builder.gep(*_gep(args[:2])))
+        builder.store(value, builder.gep(*emit.gep(args[:2])))
         return context.get_dummy_value()
 
     return types.void(pointer, types.intp, number), code
@@ -285,10 +243,10 @@ def put(typing, pointer, offset, number):
 @intrinsic
 def spread(typing, pointer, offset):
     """One element in every lane."""
-    kind = _vector(pointer.dtype)
+    kind = vector_of(pointer.dtype)
 
     def code(context, builder, sig, args):
-        return _spread(builder, builder.load(builder.gep(*_gep(args))), kind.count)
+        return emit.spread(builder, builder.load(builder.gep(*emit.gep(args))), kind.count)
 
     return kind(pointer, types.intp), code
 
@@ -296,10 +254,10 @@ def spread(typing, pointer, offset):
 @intrinsic
 def load(typing, pointer, offset):
     """Consecutive elements."""
-    kind = _vector(pointer.dtype)
+    kind = vector_of(pointer.dtype)
 
     def code(context, builder, sig, args):
-        return _load(builder, *args, _llvm(kind))
+        return emit.load(builder, *args, llvm_type(kind))
 
     return kind(pointer, types.intp), code
 
@@ -309,12 +267,12 @@ def store(typing, pointer, offset, vector):
     """Into consecutive elements, of either precision."""
 
     def code(context, builder, sig, args):
-        kind, value = _llvm(Vector(pointer.dtype, vector.count)), args[2]
+        kind, value = llvm_type(Vector(pointer.dtype, vector.count)), args[2]
         if value.type != kind:
             value = (builder.fptrunc if vector.dtype == types.float64 else builder.fpext)(
                 value, kind
             )
-        _store(builder, value, *args[:2])
+        emit.store(builder, value, *args[:2])
         return context.get_dummy_value()
 
     return types.void(pointer, types.intp, vector), code
@@ -337,8 +295,8 @@ def _halved(combine):
         value = args[0]
         while value.type.count > 1:
             half = value.type.count // 2
-            low = builder.shuffle_vector(value, value, _indices(range(half)))
-            high = builder.shuffle_vector(value, value, _indices(range(half, 2 * half)))
+            low = builder.shuffle_vector(value, value, emit.indices(range(half)))
+            high = builder.shuffle_vector(value, value, emit.indices(range(half, 2 * half)))
             value = combine(builder, low, high)
         return builder.extract_element(value, ir.IntType(32)(0))
 
@@ -350,8 +308,8 @@ largest = _halved(_larger)
 
 
 def _inside(builder, value, low, high):
-    above = builder.fcmp_ordered(">=", value, _spread(builder, low, value.type.count))
-    below = builder.fcmp_ordered("<=", value, _spread(builder, high, value.type.count))
+    above = builder.fcmp_ordered(">=", value, emit.spread(builder, low, value.type.count))
+    below = builder.fcmp_ordered("<=", value, emit.spread(builder, high, value.type.count))
     return builder.and_(above, below)
 
 
@@ -387,193 +345,37 @@ def within(typing, vector, first, low, high, other):
         vector_, first_, low_, high_, other_ = args
         count, whole = vector.count, ir.VectorType(ir.IntType(64), vector.count)
         lanes = ir.Constant(whole, list(range(count)))
-        number = builder.add(_spread(builder, first_, count), lanes)
-        above = builder.icmp_signed(">=", number, _spread(builder, low_, count))
-        below = builder.icmp_signed("<", number, _spread(builder, high_, count))
+        number = builder.add(emit.spread(builder, first_, count), lanes)
+        above = builder.icmp_signed(">=", number, emit.spread(builder, low_, count))
+        below = builder.icmp_signed("<", number, emit.spread(builder, high_, count))
         other_ = context.cast(builder, other_, types.float64, vector.dtype)
-        return builder.select(builder.and_(above, below), vector_, _spread(builder, other_, count))
+        return builder.select(
+            builder.and_(above, below), vector_, emit.spread(builder, other_, count)
+        )
 
     n = types.intp
     return vector(vector, n, n, n, types.float64), code
 
 
-def _interleaved(builder, a, b, step):
-    """Lanes c and c + step of a side by side with those of b: one step of a transpose."""
-    count = a.type.count
-    low = [c if not c & step else count + c - step for c in range(count)]
-    high = [c + step if not c & step else count + c for c in range(count)]
-    return tuple(builder.shuffle_vector(a, b, _indices(lanes)) for lanes in (low, high))
-
-
 @intrinsic
 def transpose(typing, source, down, target, across):
     """target[c across + r] = source[r down + c] for as many r and c as a vector has lanes."""
-    vector = _llvm(_vector(source.dtype))
+    vector = llvm_type(vector_of(source.dtype))
 
     def code(context, builder, sig, args):
         source_, down_, target_, across_ = args
         offsets = [ir.IntType(64)(n) for n in range(vector.count)]
-        rows = [_load(builder, source_, builder.mul(down_, n), vector) for n in offsets]
+        rows = [emit.load(builder, source_, builder.mul(down_, n), vector) for n in offsets]
         step = 1
         while step < vector.count:
             for r in range(vector.count):
                 if not r & step:
-                    rows[r], rows[r + step] = _interleaved(builder, rows[r], rows[r + step], step)
+                    rows[r], rows[r + step] = emit.interleaved(
+                        builder, rows[r], rows[r + step], step
+                    )
             step *= 2
         for n, row in zip(offsets, rows, strict=True):
-            _store(builder, row, target_, builder.mul(across_, n))
+            emit.store(builder, row, target_, builder.mul(across_, n))
         return context.get_dummy_value()
 
     return types.void(source, types.intp, target, types.intp), code
-
-
-# --- loops that keep their sums in registers ------------------------------------------------------
-
-
-def _summed(builder, count, start, body):
-    """Sums over k < count of body(k, sums so far) -> new sums, from `start`."""
-    whole, before = count.type, builder.block
-    loop, after = (builder.append_basic_block(name) for name in ("sum", "summed"))
-    builder.cbranch(builder.icmp_signed(">", count, whole(0)), loop, after)
-    builder.position_at_end(loop)
-    k = builder.phi(whole)
-    sums = [builder.phi(value.type) for value in start]
-    new = body(k, sums)
-    following = builder.add(k, whole(1))
-    end = builder.block
-    builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
-    builder.position_at_end(after)
-    results = [builder.phi(value.type) for value in start]
-    for phi, first, then in zip([k, *sums], [whole(0), *start], [following, *new], strict=True):
-        phi.add_incoming(first, before)
-        phi.add_incoming(then, end)
-    for phi, first, then in zip(results, start, new, strict=True):
-        phi.add_incoming(first, before)
-        phi.add_incoming(then, end)
-    return results
-
-
-def _kept(builder, pointer):
-    """The pointer, in a register of its own: LLVM would derive those of a tile from one another,
-    again in every round."""
-    identity = ir.FunctionType(pointer.type, [pointer.type])
-    return builder.asm(identity, "", "=r,0", [pointer], False)
-
-
-def tile(rows: int, columns: int, a_lanes: bool, b_lanes: bool):
-    """An intrinsic that sums products of `depth` pairs into rows x columns vectors:
-
-        out[r, c] = sum_k a[r, k] b[k, c]
-
-    Elements are ``down`` (rows) and ``across`` (columns) apart. A matrix holds vectors (lanes) or
-    numbers, which are spread over the lanes.
-    """
-
-    @intrinsic
-    def sums(typing, out, down, across, a, a_down, a_across, b, b_down, b_across, depth):
-        vector = _llvm(_vector(out.dtype))
-
-        def code(context, builder, sig, args):
-            out, down, across, a, a_down, a_across, b, b_down, b_across, depth = args
-            whole = down.type
-
-            def places(pointer, step, count):
-                return [builder.gep(pointer, [builder.mul(step, whole(n))]) for n in range(count)]
-
-            def read(pointer, offset, lanes):
-                if lanes:
-                    return _load(builder, pointer, offset, vector)
-                return _spread(builder, builder.load(builder.gep(pointer, [offset])), vector.count)
-
-            a_rows = [_kept(builder, place) for place in places(a, a_down, rows)]
-            b_columns = places(b, b_across, columns)
-
-            def more(k, sums):
-                a_at, b_at = builder.mul(k, a_across), builder.mul(k, b_down)
-                b_now = [read(column, b_at, b_lanes) for column in b_columns]
-                new = []
-                for r, row in enumerate(a_rows):
-                    a_now = read(row, a_at, a_lanes)
-                    new += [
-                        _call(builder, "fmuladd", a_now, b_now[c], sums[r * columns + c])
-                        for c in range(columns)
-                    ]
-                return new
-
-            found = iter(_summed(builder, depth, [_same(vector, 0.0)] * rows * columns, more))
-            for row in places(out, down, rows):
-                for c in range(columns):
-                    _store(builder, next(found), row, builder.mul(across, whole(c)))
-            return context.get_dummy_value()
-
-        n = types.intp
-        return types.void(out, n, n, a, n, n, b, n, n, n), code
-
-    return sums
-
-
-@intrinsic
-def dots(typing, x, rows, down, indices, count, depth):
-    """x . rows[indices[n]] for the first `count` >= 1 indices, one in each lane, over `depth`
-    vectors; lanes from `count` on repeat the last."""
-    kind = _vector(x.dtype)
-
-    def code(context, builder, sig, args):
-        x_, rows_, down_, indices_, count_, depth_ = args
-        whole, vector = down_.type, _llvm(kind)
-        last, places = builder.sub(count_, whole(1)), []
-        for lane in range(vector.count):
-            n = builder.select(builder.icmp_signed("<", last, whole(lane)), last, whole(lane))
-            j = builder.sext(builder.load(builder.gep(indices_, [n])), whole)
-            places.append(builder.gep(rows_, [builder.mul(j, down_)]))
-
-        def more(k, sums):
-            offset = builder.mul(k, whole(vector.count))
-            factor = _load(builder, x_, offset, vector)
-            return [
-                _call(builder, "fmuladd", factor, _load(builder, place, offset, vector), old)
-                for place, old in zip(places, sums, strict=True)
-            ]
-
-        sums, step = _summed(builder, depth_, [_same(vector, 0.0)] * vector.count, more), 1
-        while len(sums) > 1:  # lane n ends with the sum over the lanes of sums[n]
-            pairs = zip(sums[::2], sums[1::2], strict=True)
-            sums = [builder.fadd(*_interleaved(builder, a, b, step)) for a, b in pairs]
-            step *= 2
-        return sums[0]
-
-    n = types.intp
-    return kind(x, rows, n, indices, n, n), code
-
-
-def gather(vectors: int):
-    """An intrinsic: out = sum_n weights[n] rows[indices[n]] for `vectors` vectors of a row."""
-
-    @intrinsic
-    def sums(typing, out, weights, rows, down, indices, count):
-        vector = _llvm(_vector(out.dtype))
-
-        def code(context, builder, sig, args):
-            out_, weights_, rows_, down_, indices_, count_ = args
-            whole = down_.type
-            offsets = [whole(n * vector.count) for n in range(vectors)]
-
-            def more(n, sums):
-                j = builder.sext(builder.load(builder.gep(indices_, [n])), whole)
-                row = builder.gep(rows_, [builder.mul(j, down_)])
-                weight = builder.load(builder.gep(weights_, [n]))
-                weight = _spread(builder, weight, vector.count)
-                return [
-                    _call(builder, "fmuladd", weight, _load(builder, row, offset, vector), old)
-                    for offset, old in zip(offsets, sums, strict=True)
-                ]
-
-            found = _summed(builder, count_, [_same(vector, 0.0)] * vectors, more)
-            for offset, value in zip(offsets, found, strict=True):
-                _store(builder, value, out_, offset)
-            return context.get_dummy_value()
-
-        n = types.intp
-        return types.void(out, weights, rows, n, indices, n), code
-
-    return sums

@@ -1,0 +1,350 @@
+"""Predicted late rates: the dynamics linearised across consensus.
+
+At consensus, X = 1 c, attention is the uniform walk P on the mask whatever the scores, and its
+derivative multiplies a constant and vanishes. So a small deviation obeys, for every placement of
+the norm and any number of heads, Z' = Z S + P Z G: S the skip connection and G = W_V (summed over
+heads), both with the derivatives of the norms at the consensus token. On an eigenvector of P with
+eigenvalue lambda that is the d x d matrix T(lambda) = S + lambda G; lambda = 1 moves consensus
+itself, all others lie across it. The late rate of mu is the largest growth of products of T(lambda)
+along the orbit of the consensus token, over the transversal lambda: a master stability function
+(Pecora and Carroll, Phys. Rev. Lett. 80 (1998) 2109). Without norm, with shared W_V, it is
+max |skip + lambda_i w_j| over eigenvalues w_j of W_V; with a norm that only scales and no skip
+|lambda_2 w_2 / w_1|.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from dynsim.connectivity import SecondEigenvalue, lambda_2
+from dynsim.dynamics import PLACEMENTS, AttentionDynamics
+from dynsim.measures import mu
+from dynsim.nonnormal import Growth, deviation_walk, transient_growth
+from dynsim.walk import transversal_eigenvalues
+from dynsim.weights import LayerWeights
+
+__all__ = ["Prediction", "cubic_step", "predict", "transversal_growth"]
+
+#: Layers over which a Lyapunov exponent is averaged, and multiply-adds that it may cost.
+_LAYERS, _WORK = 2000, 4e9
+#: A share of these layers comes first and is not counted; the rest falls into so many batches.
+_BURN_IN, _BATCHES = 0.1, 20
+#: A consensus token that moves less than this in one or two layers is close to a cycle.
+_CYCLE = 1e-3
+#: Tokens up to which the transient growth of the walk is part of a prediction.
+_GROWTH_LIMIT = 128
+
+
+class _Consensus(NamedTuple):
+    """One layer at X = 1 c, for row vectors z: T(lambda) = skip + lambda before W_V behind."""
+
+    token: np.ndarray  # c' (d,)
+    skip: np.ndarray  # (d, d)
+    before: np.ndarray  # (d, d), derivative of the norm that attention sees through
+    weights: LayerWeights
+    behind: np.ndarray  # (d, d), derivatives of the norms behind W_V
+
+    @property
+    def through(self) -> np.ndarray:
+        """G: what passes through attention, (d, d)."""
+        return self.before @ self.weights.W_V.sum(axis=0) @ self.behind
+
+
+def _consensus(dynamics: AttentionDynamics, c: np.ndarray, t: int) -> _Consensus:
+    """Layer t and its derivative at the consensus token c."""
+    seen, weights = dynamics.attention_input(c, t)
+    norm, places, identity = dynamics.norm, PLACEMENTS[dynamics.placement], np.eye(len(c))
+    branch = seen @ weights.W_V.sum(axis=0) + weights.output_bias
+    before = norm.derivative(c).T if "before" in places else identity
+    skip, behind = dynamics.skip * identity, identity
+    if "branch" in places:
+        behind, branch = norm.derivative(branch).T, norm.apply(branch)
+    token = dynamics.skip * c + branch
+    if "after" in places:
+        behind, token = norm.derivative(token).T, norm.apply(token)
+        skip = skip @ behind
+    if not np.all(np.isfinite(token)):
+        raise FloatingPointError(
+            f"the consensus token stopped being finite in layer {t + 1}: the norm divides by zero, "
+            f"or the token overflows; start from another token, or use eps > 0"
+        )
+    return _Consensus(token, skip, before, weights, behind)
+
+
+# --- the prediction -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What mu does in the end, if tokens come near consensus; prints as sentences.
+
+    `rate` is the factor per layer of mu, `growth` that of the consensus token, so that mu relative
+    to it goes by `relative`. `standard_error` is that of log rate: 0 where `method` is
+    "multipliers" (eigenvalues), positive where it is "Lyapunov" (an average over layers).
+    `exponent` is 1 for exponential collapse; 3 where all multipliers vanish because all tokens
+    attend to the same ones (DONG's law: log mu triples in every layer); inf where mu is zero after
+    one layer; NaN where the multipliers vanish in another way, faster than exponentially.
+
+    `lasts` is False where the prediction holds for a while only: without a norm attention stays
+    uniform as long as mu ||c|| ||M|| is small, and rate * growth >= 1 makes it grow.
+    """
+
+    rate: float
+    growth: float
+    method: str
+    standard_error: float
+    exponent: float
+    lasts: bool
+    lambda_2: SecondEigenvalue
+    transient: Growth | None
+
+    @property
+    def relative(self) -> float:
+        return self.rate / self.growth if self.growth else np.nan
+
+    def __str__(self) -> str:
+        if self.rate == 0:
+            words = {3.0: "log mu triples in every layer", np.inf: "mu is zero after one layer"}
+            law = words.get(self.exponent, "mu falls faster than exponentially")
+        else:
+            error = f" ± {self.rate * self.standard_error:.2g}" * (self.standard_error > 1e-12)
+            law = f"mu goes by a factor {self.rate:.8g}{error} per layer"
+            if abs(self.growth - 1.0) > 1e-9:
+                law += f", {self.relative:.8g} relative to the tokens"
+            if not self.lasts:
+                law += ", for as long as the growing scores stay small"
+        before = f"; before, {self.transient}" if self.transient else ""
+        return f"near consensus {law} ({self.method}, lambda_2 = {self.lambda_2.value:.8g}){before}"
+
+
+def predict(dynamics: AttentionDynamics, x0, start: int = 0) -> Prediction:
+    """The late rate of collapse near consensus, from eigenvalues or a Lyapunov exponent.
+
+    `x0`, (N, d) or (samples, N, d), gives the dimension and, where a norm is there, the consensus
+    token to start from: the mean of the first sample. `start` is the number of the first layer.
+
+    Shared weights give multipliers, to the accuracy of an eigenvalue solver: closed forms without
+    norm, and with a norm that only scales (eps = 0, no bias) and no skip; else at the fixed point,
+    or the cycle of two layers, that the consensus token settles on. Fresh weights, and a consensus
+    token that does not settle, give a Lyapunov exponent: the average over up to 2000 layers of the
+    growth of deviations, with its standard error by batch means.
+
+    A late rate is reached when the largest multiplier has won. Defective multipliers (a window
+    that looks one way) come with powers of t, and the walk's `transient` growth comes first.
+
+    Raises ValueError for a dynamics with an MLP, and for a skip connection above 2000 tokens.
+
+    >>> from dynsim import masks, tokens, weights
+    >>> x0 = tokens.gaussian(samples=1, n=6, d=2)
+    >>> predict(AttentionDynamics(masks.causal(6), weights.Diagonal([0.9, -0.5])), x0).rate
+    0.45
+    """
+    x0 = np.asarray(x0, np.float64)
+    dynamics.check_tokens(x0)
+    if dynamics.mlp.active:
+        raise ValueError("late rates are predicted for attention alone; leave out the MLP")
+    if dynamics.n_tokens == 1:
+        raise ValueError("one token is always at consensus; give two or more")
+    token = x0.reshape(-1, *x0.shape[-2:])[0].mean(axis=0)
+    second = lambda_2(dynamics.mask)
+    if np.isnan(second.value):
+        raise FloatingPointError("lambda_2 of the mask did not converge; use a smaller mask")
+    modes = np.array([second.value])
+    if dynamics.skip:
+        modes = transversal_eigenvalues(dynamics.mask)
+    rate, growth, error, method = _late_rate(dynamics, token, modes, start)
+    d = x0.shape[-1]
+    steady = rate * growth < 1.0 or dynamics.norm.switches(d).active
+    return Prediction(
+        rate=rate,
+        growth=growth,
+        method=method,
+        standard_error=error,
+        exponent=1.0 if rate else _exponent(dynamics, d, start),
+        lasts=bool(steady or not dynamics.weights.layer(start, d).M.any()),
+        lambda_2=second,
+        transient=_walk_growth(dynamics),
+    )
+
+
+def _walk_growth(dynamics: AttentionDynamics) -> Growth | None:
+    if dynamics.n_tokens > _GROWTH_LIMIT:
+        return None
+    return transient_growth(deviation_walk(dynamics.mask))
+
+
+def _exponent(dynamics: AttentionDynamics, d: int, t: int) -> float:
+    """How log mu grows per layer where every multiplier vanishes."""
+    rows = dynamics.allowed()
+    if not (rows == rows[0]).all():
+        return np.nan
+    return 3.0 if dynamics.weights.layer(t, d).M.any() else np.inf
+
+
+def _late_rate(dynamics, token, modes, start) -> tuple[float, float, float, str]:
+    """(rate, growth of the consensus token, standard error of log rate, method)."""
+    if not modes.any() and not dynamics.skip:
+        return 0.0, 1.0, 0.0, "multipliers"
+    if dynamics.weights.is_constant:
+        found = _multipliers(dynamics, token, modes)
+        if found is not None:
+            return *found, 0.0, "multipliers"
+    return *_lyapunov(dynamics, token, modes, start), "Lyapunov"
+
+
+# --- shared weights -------------------------------------------------------------------------------
+
+
+def _multipliers(dynamics, token, modes) -> tuple[float, float] | None:
+    """(rate, growth) from eigenvalues; None when the consensus token does not settle."""
+    layer = dynamics.weights.layer(0, len(token))
+    w = np.linalg.eigvals(layer.W_V.sum(axis=0))
+    if not dynamics.norm.switches(len(token)).active:
+        own = np.abs(dynamics.skip + w).max()
+        growth = max(own, 1.0) if layer.output_bias.any() else own
+        return float(np.abs(dynamics.skip + np.outer(modes, w)).max()), float(growth)
+    if _only_scales(dynamics, layer):
+        sizes = np.sort(np.abs(np.linalg.eigvals(_cycle_of_scales(dynamics, layer))))[::-1]
+        ratio = sizes[1] / sizes[0] if len(sizes) > 1 else 0.0
+        return float(np.abs(modes).max() * ratio), 1.0
+    return _at_cycle(dynamics, token, modes)
+
+
+def _only_scales(dynamics, layer) -> bool:
+    """True when a layer maps a token to a linear function of it, divided by a size."""
+    norm = dynamics.norm.switches(layer.W_V.shape[-1])
+    return not (dynamics.skip or norm.shift or np.any(norm.bias) or layer.output_bias.any())
+
+
+def _cycle_of_scales(dynamics, layer) -> np.ndarray:
+    """The linear function: W_V and, for each place of the norm, centring and gain."""
+    d = layer.W_V.shape[-1]
+    norm = dynamics.norm.switches(d)
+    centre = np.eye(d) - norm.centre / d
+    linear = layer.W_V.sum(axis=0)
+    for _ in PLACEMENTS[dynamics.placement]:
+        linear = linear @ centre * norm.gain
+    return linear
+
+
+def _at_cycle(dynamics, token, modes) -> tuple[float, float] | None:
+    """Multipliers at the fixed point or 2-cycle that the consensus token settles on, or None."""
+    for _ in range(_LAYERS):
+        token = _consensus(dynamics, token, 0).token
+    first = _consensus(dynamics, token, 0)
+    second = _consensus(dynamics, first.token, 0)
+    for length, back in ((1, first.token), (2, second.token)):
+        if np.linalg.norm(back - token) <= _CYCLE * np.linalg.norm(token):
+            return _multipliers_of_cycle(dynamics, token, modes, length)
+    return None
+
+
+def _multipliers_of_cycle(dynamics, token, modes, length) -> tuple[float, float] | None:
+    for _ in range(20):  # Newton's method for the token that returns after `length` layers
+        after, own = _round(dynamics, token, np.ones(1), length)
+        step = np.linalg.lstsq((np.eye(len(token)) - own[0]).T, after - token)[0]
+        token = token + step
+        if np.linalg.norm(step) <= 1e-13 * np.linalg.norm(token):
+            across = _round(dynamics, token, modes, length)[1]
+            largest = np.abs(np.linalg.eigvals(across)).max()
+            return float(largest ** (1.0 / length)), _size_growth(dynamics)
+    return None
+
+
+def _size_growth(dynamics) -> float:
+    """The factor per layer of a token's size under an active norm."""
+    return 1.0 if "after" in PLACEMENTS[dynamics.placement] else max(1.0, abs(dynamics.skip))
+
+
+def _round(dynamics, token, modes, length):
+    """The token after `length` layers, and the product of T(lambda) for every lambda."""
+    product = np.broadcast_to(np.eye(len(token)), (len(modes), len(token), len(token)))
+    for _ in range(length):
+        layer = _consensus(dynamics, token, 0)
+        product = product @ (layer.skip + modes[:, None, None] * layer.through)
+        token = layer.token
+    return token, product
+
+
+# --- fresh weights --------------------------------------------------------------------------------
+
+
+def transversal_growth(dynamics, token, layers: int, modes=None, start: int = 0) -> np.ndarray:
+    """log of the growth of a generic deviation across consensus in each layer: (modes, layers).
+
+    Products of T(lambda) along the orbit of the consensus token, applied to a fixed random vector.
+    `modes` are eigenvalues lambda of the walk, by default lambda_2 alone. In the linear regime, and
+    once the slowest mode has won, log mu grows by just this much in every layer.
+
+    Without a norm the consensus token plays no part.
+    """
+    modes = np.array([lambda_2(dynamics.mask).value]) if modes is None else np.asarray(modes)
+    token = np.asarray(token, np.float64)
+    if not dynamics.norm.switches(len(token)).active:
+        token = np.zeros_like(token)  # which cannot overflow
+    z = np.tile(np.random.default_rng(0).standard_normal(len(token)), (len(modes), 1))
+    logs = np.empty((len(modes), layers))
+    for k in range(layers):
+        layer = _consensus(dynamics, token, start + k)
+        z = z @ layer.skip + modes[:, None] * (z @ layer.through)
+        size = np.linalg.norm(z, axis=1)
+        if not size.all():
+            raise FloatingPointError(
+                f"deviations vanish in layer {start + k + 1}: its value matrix maps them to zero"
+            )
+        z, token, logs[:, k] = z / size[:, None], layer.token, np.log(size)
+    return logs
+
+
+def _lyapunov(dynamics, token, modes, start) -> tuple[float, float, float]:
+    """(rate, growth, standard error of log rate) of the fastest growing mode."""
+    layers = int(np.clip(_WORK / len(token) ** 3, 200, _LAYERS))
+    if dynamics.weights.n_layers is not None:
+        layers = dynamics.weights.n_layers - start
+    with_own = np.append(modes, 1.0)  # the last: deviations within consensus
+    logs = transversal_growth(dynamics, token, layers, with_own, start)[:, int(_BURN_IN * layers) :]
+    exponents = logs.mean(axis=1)
+    if dynamics.norm.switches(len(token)).active:
+        growth = _size_growth(dynamics)
+    else:
+        growth = np.exp(exponents[-1])
+    slowest = int(np.argmax(exponents[:-1]))
+    batches = [batch.mean() for batch in np.array_split(logs[slowest], min(_BATCHES, layers))]
+    error = np.std(batches, ddof=1) / len(batches) ** 0.5 if len(batches) > 1 else np.inf
+    return float(np.exp(exponents[slowest])), float(growth), float(error)
+
+
+# --- the complete graph: log mu triples -----------------------------------------------------------
+
+
+def cubic_step(dynamics: AttentionDynamics, z, token, t: int = 0) -> tuple[float, np.ndarray]:
+    """DONG's cubic law with its coefficient: where all tokens attend to the same ones.
+
+    With X = 1 c + s Z, 1^T Z = 0, ||Z||_F = 1 and s -> 0, one layer gives s' Z' = s^3 K + O(s^4),
+    K = sum_h Z M_h Cov W_h less its mean row, Cov = sum_j (z_j - z)^T (z_j - z) / |S| over the
+    tokens j in S that all attend to and their mean z. On the complete graph K = Z M (Z^T Z / N) W_V
+    (DONG, arXiv 2103.03404, has the power). A norm puts its derivatives round M, Cov and W_V.
+
+    Returns (log ||K||_F, K / ||K||_F): log s' = 3 log s + log ||K||_F.
+
+    Raises ValueError when rows of the mask differ or a skip connection carries Z on.
+    """
+    allowed = dynamics.allowed()
+    if not (allowed == allowed[0]).all() or dynamics.skip:
+        raise ValueError(
+            "the cubic law needs a mask under which all tokens attend to the same ones, as the "
+            "complete one, and no skip connection"
+        )
+    z, token = np.asarray(z, np.float64), np.asarray(token, np.float64)
+    layer = _consensus(dynamics, token, t)
+    seen = z @ layer.before
+    attended = seen[allowed[0]] - seen[allowed[0]].mean(axis=0)
+    covariance = attended.T @ attended / len(attended)
+    heads = seen @ layer.weights.M @ covariance @ layer.weights.W_V  # (H, N, d)
+    K = heads.sum(axis=0) @ layer.behind
+    K = K - K.mean(axis=0)
+    size = float(mu(K))
+    return float(np.log(size)) if size else -np.inf, K / size if size else K

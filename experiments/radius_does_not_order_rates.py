@@ -1,0 +1,130 @@
+"""Masks by radius and by true rate: the bound's order is not the order of the rates.
+
+Uniform attention and W_V = I, so that only the mask acts: mu(X_t) = ||P^t X_0 - mean||_F exactly,
+P the uniform walk, and the late rate is |lambda_2(P)|. WU's Theorem 1 bounds it by
+(1 - eps^r)^(1/r), which gets worse with the radius r. The window that looks one way has the
+largest radius and one of the fastest late rates, after a long shoulder: its walk is not normal.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+import dynsim
+from dynsim import connectivity, masks, nonnormal, plots, tokens, weights
+from experiments.record import Verdict
+
+PAPER = (
+    "WU, arXiv 2405.18781, Theorem 1 and section 4.1: the rate of collapse by the radius r of the "
+    "mask"
+)
+
+SETTINGS = {
+    "smoke": {"tokens": 24, "dim": 4, "samples": 2, "depth": 400},
+    "default": {"tokens": 128, "dim": 8, "samples": 4, "depth": 10_000},
+    "paper": {"tokens": 128, "dim": 768, "samples": 32, "depth": 20_000},
+}
+
+MASKS = {
+    "complete": masks.complete,
+    "causal": masks.causal,
+    "sinks, window 1": masks.sinks,
+    "star": masks.star,
+    "ring, window 8": lambda n: masks.ring(n, min(8, n // 4)),
+    "sliding window ±1": masks.local,
+    "uni-directional window 1": masks.causal_local,
+}
+DEFECTIVE = list(MASKS).index("uni-directional window 1")
+
+
+def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
+    """Facts of every mask, log10 of mu / mu_0 (mask, sample, depth), and fitted rates."""
+    n, depth = settings["tokens"], settings["depth"]
+    x0 = tokens.gaussian(settings["samples"], n, settings["dim"], seed)
+    kept = np.union1d(np.geomspace(1, depth, 300).astype(int), [0, n, 128])
+    fall = np.empty((len(MASKS), settings["samples"], len(kept)))
+    columns = ("radius", "lambda_2", "rate", "rate_low", "rate_high", "growth", "growth_power")
+    table = {name: np.empty(len(MASKS)) for name in columns}
+    for m, mask in enumerate(MASKS.values()):
+        graph = mask(n)
+        dynamics = dynsim.AttentionDynamics(graph, weights.Identity())
+        run = dynsim.simulate(
+            dynamics, x0, depth, engine="logscale", record=dynsim.Record(measures=())
+        )
+        rate = dynsim.collapse_rate(run)
+        fitted = (0.0, 0.0, 0.0) if rate.value is None else (rate.value, *rate.interval)
+        growth = nonnormal.transient_growth(nonnormal.deviation_walk(graph))
+        second = connectivity.lambda_2(graph).value
+        row = (connectivity.radius(graph), second, *fitted, growth.factor, growth.power)
+        for name, value in zip(columns, row, strict=True):
+            table[name][m] = value
+        fall[m] = (run["log10_mu"] - run["log10_mu"][:, :1])[:, kept]
+        progress((m + 1) / len(MASKS))
+    return {**table, "depth": kept, "fall": fall}
+
+
+def draw(data) -> Figure:
+    """Left: mu against depth. Right: the decay per layer against the radius."""
+    figure = Figure(figsize=(11.0, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
+    for m, (name, style) in enumerate(zip(MASKS, plots.STYLES, strict=False)):
+        label = f"{name} (r = {data['radius'][m]:.0f})"
+        middle = np.median(data["fall"][m], axis=0)
+        if np.isfinite(middle[1:]).all():
+            look = style | {"markevery": (0.03 + 0.03 * m, 0.2), "markersize": 5}
+            left.plot(data["depth"][1:], middle[1:], label=label, **look)
+        else:  # the complete mask
+            left.plot([], [], label=f"{label}: 0 after one layer", **style)
+        point = {"color": style["color"], "marker": style["marker"], "linestyle": "none"}
+        right.plot(data["radius"][m], 1.0 - data["rate"][m], markersize=9, **point)
+        right.plot(
+            data["radius"][m], 1.0 - data["lambda_2"][m], markersize=15, fillstyle="none", **point
+        )
+    left.set(xscale="log", xlabel="depth (layers)", ylabel="log10 of mu / mu at depth 0",
+             ylim=(-20.0, 1.0), title="distance to consensus")  # fmt: skip
+    right.set(xscale="log", yscale="log", xlabel="radius r of the mask",
+              ylabel="1 - factor per layer",
+              title="late decay: fitted (full), 1 - |lambda_2| (open)")  # fmt: skip
+    for axes in (left, right):
+        axes.grid(True, color="0.92", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def claim(data) -> Verdict:
+    """The largest radius has a faster late rate than smaller ones; fitted rates are lambda_2."""
+    n = data["radius"][DEFECTIVE] + 1
+    at = {
+        f"mu / mu_0 at depth {t}": np.searchsorted(data["depth"], t) for t in sorted({int(n), 128})
+    }
+    table = {
+        name: {
+            "radius": int(data["radius"][m]),
+            "lambda_2": f"{data['lambda_2'][m]:.7g}",
+            "fitted rate": f"{data['rate'][m]:.7g}",
+            "transient growth": f"{data['growth'][m]:.3g} at layer {data['growth_power'][m]:.0f}",
+        }
+        | {label: _power_of_ten(np.median(data["fall"][m, :, k])) for label, k in at.items()}
+        for m, name in enumerate(MASKS)
+    }
+    simple = data["lambda_2"] > 0
+    simple[DEFECTIVE] = False  # powers of t come with its factor 1/2
+    agree = np.abs(data["rate"] - data["lambda_2"])[simple] < 1e-4
+    order = data["lambda_2"][DEFECTIVE] < data["lambda_2"][data["radius"] < n - 1].max() - 0.1
+    faster = data["rate"][DEFECTIVE] < data["rate"][simple].max() - 0.1
+    return Verdict(
+        statement="fitted late rates are |lambda_2| of the uniform walk; the mask of the largest "
+        "radius is not the slowest, nor does lambda_2 grow with the radius",
+        paper="Theorem 1 bounds mu by C (1 - eps^r)^(t/r): larger for larger r; an upper bound, "
+        "not an order of rates",
+        measured=table,
+        tolerance="fitted rate within 1e-4 of |lambda_2| where lambda_2 is not defective",
+        reproduced=bool(simple.sum() >= 3 and agree.all() and order and faster),
+    )
+
+
+def _power_of_ten(exponent: float) -> str:
+    return f"10^{exponent:.3g}" if np.isfinite(exponent) else "0"

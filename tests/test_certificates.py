@@ -1,0 +1,221 @@
+"""Certificates: never exceeded, sharp where they can be, and honest about their hypotheses."""
+
+import math
+from itertools import product
+
+import naive
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dynsim
+from dynsim import masks, norms, tokens
+from dynsim.certificates import certificates, dobrushin
+from dynsim.weights import Diagonal, Gaussian, Identity, Orthogonal, Weights, Zero
+
+MASKS = {
+    "complete": masks.complete,
+    "causal": masks.causal,
+    "local": masks.local,
+    "causal-local": masks.causal_local,
+    "sinks": masks.sinks,
+    "star": masks.star,
+    "ring": masks.ring,
+}
+
+
+def followed(dynamics, x0, depth):
+    record = dynsim.Record(measures=(), states=1)
+    run = dynsim.simulate(dynamics, x0, depth, record=record)
+    return run, certificates(dynamics, run.states)
+
+
+def spherical(samples, n, d, seed, positive=False):
+    x = tokens.sphere(samples, n, d, seed)
+    return np.abs(x) if positive else x
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_measured_mu_never_exceeds_a_certificate(name):
+    """Thousands of random systems: masks, norms, value families, shared or fresh, 30 starts each.
+
+    What lies under the floating-point floor of mu is rounding, not mu.
+    """
+    met = dict.fromkeys(dynsim.certificates.CERTIFICATES, 0)
+    cases = product((norms.NoNorm(), norms.Unit()), (Orthogonal(), Gaussian()), (True, False),
+                    (0.5, 4.0), (3, 7))  # fmt: skip
+    for seed, (norm, value, shared, heat, d) in enumerate(cases):
+        network = Weights(Gaussian(heat), value, shared=shared, seed=seed)
+        dynamics = dynsim.AttentionDynamics(MASKS[name](6), network, norm)
+        if isinstance(norm, norms.Unit):
+            x0 = spherical(30, 6, d, seed, positive=seed % 2 == 0)
+        else:
+            x0 = tokens.gaussian(30, 6, d, seed)
+        run, found = followed(dynamics, x0, 12)
+        for key, certificate in found.items():
+            applies = certificate.applies
+            bound = 10.0 ** certificate.log10_bound[applies] * (1 + 1e-9)
+            assert np.all(run["mu"][applies] <= bound + run.floor[applies]), (key, seed)
+            met[key] += int(applies.sum())
+    assert min(count for key, count in met.items() if key != "WU theorem 2") >= 100
+    strongly = dynsim.connectivity.is_strongly_connected(MASKS[name](6))
+    assert (met["WU theorem 2"] > 0) == strongly
+
+
+@given(st.integers(2, 6), st.integers(0, 2**16), st.floats(0.1, 0.9), st.booleans())
+def test_random_masks_too(n, seed, density, unit):
+    rng = np.random.default_rng(seed)
+    graph = masks.from_adjacency((rng.random((n, n)) < density) | np.eye(n, dtype=bool))
+    network = Weights(Gaussian(2.0), Orthogonal(), seed=seed)
+    dynamics = dynsim.AttentionDynamics(graph, network, norms.Unit() if unit else norms.NoNorm())
+    run, found = followed(dynamics, spherical(3, n, n, seed), 8)
+    for certificate in found.values():
+        applies = certificate.applies
+        bound = 10.0 ** certificate.log10_bound[applies] * (1 + 1e-9)
+        assert np.all(run["mu"][applies] <= bound + run.floor[applies])
+
+
+def test_two_tokens_under_the_causal_mask_meet_the_bound_with_equality():
+    """eps = 1/2, r = 1, tau = 1/2, and mu is the diameter / sqrt 2: nothing is given away."""
+    network = Weights(Zero(), Diagonal(0.9), shared=True)
+    dynamics = dynsim.AttentionDynamics(masks.causal(2), network)
+    run, found = followed(dynamics, tokens.gaussian(3, 2, 4), 20)
+    for name in ("WU theorem 1", "Dobrushin"):
+        assert np.allclose(found[name].log10_bound, np.log10(run["mu"]), rtol=0, atol=1e-9)
+
+
+def test_the_bound_on_cosines_from_its_formula():
+    network = Weights(Gaussian(), Orthogonal(), shared=True, seed=3)
+    dynamics = dynsim.AttentionDynamics(masks.local(5), network, norms.Unit())
+    x0 = spherical(1, 5, 6, 3, positive=True)
+    run, found = followed(dynamics, x0, 12)
+    allowed = dynamics.allowed()
+    layer = network.layer(0, 6)
+    smallest = [
+        naive.attention_matrix(x, layer.M[0], allowed)[allowed].min() for x in run.states[0, :-1]
+    ]
+    phi, n = min(naive.cosines(x0[0])), 5
+    for name, r, centers in (("WU theorem 2", 4, n), ("WU corollary 1", 2, 1)):
+        for t in range(13):
+            eps = min(smallest[:t], default=1.0)
+            share = (1 - centers * eps ** (2 * r)) ** (t // r)
+            expected = math.sqrt((n - 1) * share * (1 - phi))
+            assert 10 ** found[name].log10_bound[0, t] == pytest.approx(expected, rel=1e-9)
+
+
+@given(st.integers(2, 6), st.integers(0, 2**16))
+def test_dobrushin_is_its_definition(n, seed):
+    P = np.random.default_rng(seed).dirichlet(np.full(n, 0.3), size=n)
+    expected = max(
+        0.5 * sum(abs(P[i, j] - P[k, j]) for j in range(n)) for i in range(n) for k in range(n)
+    )
+    assert dobrushin(P) == pytest.approx(expected, abs=1e-15)
+    assert dobrushin(P[None, None]).shape == (1, 1)
+
+
+@given(st.integers(2, 7), st.integers(2, 4), st.integers(0, 2**16))
+def test_the_pole_has_the_largest_margin(n, d, seed):
+    """Against many directions, and against the test of Gordan's alternative: 0 in the hull."""
+    from scipy.optimize import linprog
+
+    from dynsim.certificates import _pole
+
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, d)) + 0.5
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    pole = _pole(x)
+    inside = linprog(np.zeros(n), A_eq=np.vstack([x.T, np.ones(n)]), b_eq=[*np.zeros(d), 1.0])
+    assert (pole is None) == inside.success
+    if pole is not None:
+        others = rng.standard_normal((500, d))
+        others /= np.linalg.norm(others, axis=1, keepdims=True)
+        best = (others @ x.T).min(axis=1).max()
+        assert (x @ pole).min() >= best - 1e-12
+
+
+def test_the_chart_moves_by_convex_combinations():
+    """p' = A~ p W_V, and the smallest <v, x> never falls: the two facts behind the hemisphere."""
+    network = Weights(Gaussian(2.0), Orthogonal(), seed=5)
+    dynamics = dynsim.AttentionDynamics(masks.sinks(6), network, norms.Unit())
+    from dynsim.certificates import _Hemisphere, _Run
+
+    run, _ = followed(dynamics, spherical(2, 6, 4, 5, positive=True), 10)
+    chart = _Hemisphere(_Run(dynamics, run.states, 0, None))
+    assert not chart.reasons
+    assert np.all(np.diff(chart.heights.min(axis=2), axis=1) >= -1e-14)
+    p = run.states / chart.heights[..., None]
+    for t in range(10):
+        assert np.allclose(chart.attention(t).sum(axis=-1), 1.0)
+        after = chart.attention(t) @ p[:, t] @ network.layer(t, 4).W_V[0]
+        assert np.allclose(after, p[:, t + 1], atol=1e-12)
+
+
+def test_logarithms_neither_underflow_nor_overflow():
+    network = Weights(Zero(), Diagonal(1e-5), shared=True)
+    dynamics = dynsim.AttentionDynamics(masks.causal_local(48), network)
+    states = np.repeat(tokens.gaussian(1, 48, 2)[:, None], 101, axis=1)
+    found = certificates(dynamics, states)["WU theorem 1"]
+    assert np.isfinite(found.log10_bound).all()
+    assert found.log10_bound[0, -1] == pytest.approx(found.log10_bound[0, 0] - 500, abs=1e-9)
+
+
+REASONS = {
+    "there are 2 heads": {"weights": Weights(Gaussian(), Orthogonal(), n_heads=2)},
+    "there is a skip connection": {"skip": 1.0},
+    "it is for unit norm": {"norm": norms.LayerNorm()},
+    "it is for a norm after attention": {"placement": "pre"},
+    "W_V of layer 0 is not orthogonal": {"weights": Weights(Gaussian(), Gaussian())},
+    "the mask has no center node": {"mask": masks.from_adjacency(np.eye(4))},
+    "some token does not attend to itself": {"mask": masks.from_adjacency(1 - np.eye(4))},
+    "the mask is not strongly connected": {"mask": masks.causal(4)},
+    "it needs N <= d; N = 4, d = 2": {"x0": spherical(1, 4, 2, 0)},
+    "the tokens have rank 1 at the start": {"x0": np.ones((1, 4, 4)) / 2.0},
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_certificate_says_why_it_does_not_apply(reason):
+    case = {"mask": masks.complete(4), "weights": Weights(Gaussian(), Orthogonal()),
+            "norm": norms.Unit()} | REASONS[reason]  # fmt: skip
+    x0 = case.pop("x0", spherical(1, 4, 4, 0))
+    found = followed(dynsim.AttentionDynamics(**case), x0, 3)[1]["WU theorem 2"]
+    assert np.isnan(found.log10_bound).all()
+    assert not found.applies.any()
+    assert reason in str(found)
+
+
+def test_negative_cosines_are_named():
+    x0 = np.eye(4)[None].copy()
+    x0[0, 3] = -x0[0, 1]
+    dynamics = dynsim.AttentionDynamics(
+        masks.from_adjacency(np.eye(4) + np.eye(4)[0][:, None]), Weights(Zero(), Identity()),
+        norms.Unit(),
+    )  # fmt: skip
+    found = certificates(dynamics, x0[:, None])
+    assert "does not apply: tokens 1 and 3 have negative cosine, -1" in str(found)
+    assert "hemisphere: does not apply: the tokens lie in no hemisphere" in str(found)
+
+
+def test_samples_are_judged_one_by_one():
+    dynamics = dynsim.AttentionDynamics(masks.local(4), Weights(Zero(), Identity()), norms.Unit())
+    x0 = spherical(2, 4, 4, 1, positive=True)
+    x0[1] = np.array([[1, 0, 0, 0], [-1, 0, 0, 0], [1, 0, 0, 0], [-1, 0, 0, 0]])
+    found = certificates(dynamics, x0[:, None])["WU corollary 1"]
+    assert list(found.applies) == [True, False]
+    assert "does not apply to 1 of 2 samples (sample 1: tokens" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("states", "window", "rule"),
+    [
+        (np.ones((2, 3, 2)), None, "states are"),
+        (np.ones((1, 2, 4, 2)), 0, "a window has one layer"),
+    ],
+)
+def test_bad_input_is_refused(states, window, rule):
+    dynamics = dynsim.AttentionDynamics(masks.causal(4), Identity())
+    with pytest.raises(ValueError, match=rule):
+        certificates(dynamics, states, window=window)
+    with pytest.raises(ValueError, match="one token"):
+        certificates(dynsim.AttentionDynamics(masks.causal(1), Identity()), np.ones((1, 2, 1, 2)))

@@ -1,0 +1,336 @@
+"""Predicted late rates against Jacobians, simulations, closed forms and high precision."""
+
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import digamma
+
+import dynsim
+from dynsim import masks, measures, norms, simulate, tokens
+from dynsim.mlp import GaussianMLP
+from dynsim.nonnormal import deviation_walk, kreiss_constant, transient_growth
+from dynsim.predictions import _consensus, cubic_step, predict, transversal_growth
+from dynsim.walk import lambda_2, transversal_eigenvalues
+from dynsim.weights import Diagonal, FromArray, Gaussian, Identity, Orthogonal, Weights, Zero
+
+BIASED = norms.LayerNorm(gain=np.array([1.0, 0.5, 2.0]), bias=np.array([0.3, 0.1, -0.2]))
+PLACED = [
+    (norms.NoNorm(), "post"),
+    (norms.Unit(), "post"),
+    (norms.Unit(), "pre"),
+    (norms.RMSNorm(eps=0.1), "peri"),
+    (BIASED, "post"),
+    (BIASED, "peri"),
+]
+
+
+NOTHING = dynsim.Record(measures=())
+
+
+def near_consensus(n, d, size=1e-4, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal(d) + size * rng.standard_normal((n, d))
+
+
+def late_factor(run, first, last):
+    """Factor per layer of mu between two depths, which must lie above the floor."""
+    mu = run["mu"][0]
+    assert mu[last] > 1e3 * run.floor[0, last]
+    return (mu[last] / mu[first]) ** (1 / (last - first))
+
+
+# --- the linearisation ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("norm", "placement"), PLACED)
+@pytest.mark.parametrize("skip", [0.0, 0.7])
+def test_modes_are_the_eigenvalues_of_the_whole_jacobian(norm, placement, skip):
+    """T(lambda) over all lambda, 1 included, against central differences of the definition."""
+    network = Weights(Gaussian(), Gaussian(), n_heads=1, seed=2)
+    graph = masks.sinks(5)
+    dynamics = dynsim.AttentionDynamics(graph, network, norm, placement, skip)
+    c, h = np.array([0.3, -1.1, 0.8]), 1e-5
+    consensus = np.tile(c, (5, 1))
+
+    def image(flat):
+        return dynamics.step(consensus + flat.reshape(5, 3)).ravel()
+
+    steps = h * np.eye(15)
+    whole = np.array([(image(e) - image(-e)) / (2 * h) for e in steps]).T
+    layer = _consensus(dynamics, c, 0)
+    assert np.allclose(np.tile(layer.token, (5, 1)), dynamics.step(consensus), atol=1e-14)
+    modes = np.append(transversal_eigenvalues(graph), 1.0)
+    ours = np.concatenate([np.linalg.eigvals(layer.skip + m * layer.through) for m in modes])
+    theirs = list(np.linalg.eigvals(whole))
+    for value in ours:  # as multisets
+        nearest = int(np.argmin(np.abs(np.array(theirs) - value)))
+        assert abs(theirs.pop(nearest) - value) < 1e-5
+
+
+@pytest.mark.parametrize("norm", [norms.Unit(), norms.RMSNorm(eps=0.1), BIASED])
+def test_derivatives_of_norms(norm):
+    a, h = np.array([0.4, -2.0, 1.1]), 1e-6
+    numeric = np.array([(norm.apply(a + e) - norm.apply(a - e)) / (2 * h) for e in h * np.eye(3)]).T
+    assert np.allclose(norm.derivative(a), numeric, atol=1e-8)
+
+
+@given(st.integers(2, 10), st.integers(0, 2**16), st.floats(0.05, 0.8))
+def test_the_largest_transversal_eigenvalue_is_lambda_2(n, seed, density):
+    rng = np.random.default_rng(seed)
+    graph = masks.from_adjacency((rng.random((n, n)) < density) | np.eye(n, dtype=bool))
+    found = transversal_eigenvalues(graph)
+    assert len(found) == n - 1
+    second = lambda_2(graph)
+    assert np.abs(found).max() == pytest.approx(second.value, abs=1e-9 + 1e3 * second.error)
+
+
+# --- shared weights: measured = predicted to 1e-6 -------------------------------------------------
+
+# Rates near 1 are followed for long enough in float64; faster ones by the log-scale engine, below.
+SLOW = {
+    "local": masks.local(16),
+    "ring": masks.ring(24),
+    "bigbird": masks.dilated(20, window=1, dilation=3),
+}
+
+
+@pytest.mark.parametrize("mask", SLOW)
+@pytest.mark.parametrize(("norm", "placement"), [*PLACED[:3], (norms.RMSNorm(eps=0.0), "peri")])
+def test_the_late_rate_of_orthogonal_values(mask, norm, placement):
+    network = Weights(Gaussian(0.5), Orthogonal(), shared=True, seed=4)
+    dynamics = dynsim.AttentionDynamics(SLOW[mask], network, norm, placement)
+    x0 = near_consensus(dynamics.n_tokens, 3)
+    predicted = predict(dynamics, x0)
+    assert predicted.rate == pytest.approx(predicted.lambda_2.value, rel=1e-12)
+    assert (predicted.method, predicted.standard_error) == ("multipliers", 0.0)
+    run = simulate(dynamics, x0, 400, record=NOTHING)
+    assert late_factor(run, 300, 400) == pytest.approx(predicted.rate, abs=1e-6)
+
+
+@pytest.mark.parametrize(("w_1", "skip"), [(1.0, 0.0), (-1.0, 0.0), (1.0, 0.05)])
+@pytest.mark.parametrize(("norm", "placement"), PLACED[:3])
+def test_multipliers_relative_to_the_dominant_eigenvalue(w_1, skip, norm, placement):
+    """lambda_2 w_2 / w_1 with a norm, lambda_2 rho(W_V) without, and their cousins with skip."""
+    scaled = not isinstance(norm, norms.NoNorm)
+    w_2 = 0.97 if scaled else 0.8  # the second to die out, or to be followed
+    basis = np.array([[1.0, 0.4, 0.0], [0.2, 1.0, 0.3], [0.0, -0.5, 1.0]])
+    W_V = np.linalg.solve(basis, np.diag([w_1, w_2, 0.2])) @ basis
+    network = Weights(Zero(), FromArray(W_V), shared=True)
+    dynamics = dynsim.AttentionDynamics(masks.local(16), network, norm, placement, skip)
+    x0 = basis[0] + 1e-3 * near_consensus(16, 3, size=1.0)  # basis[0]: left eigenvector of w_1
+    predicted = predict(dynamics, x0)
+    assert predicted.method == "multipliers"
+    if not skip:
+        expected = lambda_2(masks.local(16)).value * (w_2 if scaled else 1.0)
+        assert predicted.rate == pytest.approx(expected, rel=1e-9)
+    depth = 400
+    run = simulate(dynamics, x0, depth, record=NOTHING)
+    assert late_factor(run, depth - 50, depth) == pytest.approx(predicted.rate, abs=1e-6)
+
+
+@pytest.mark.parametrize("skip", [0.0, 0.5])
+def test_a_biased_layernorm_has_multipliers_at_its_fixed_point(skip):
+    network = Weights(Zero(), Diagonal([1.0, 0.97, 1.02]), shared=True)
+    norm = norms.LayerNorm(gain=[1.0, 1.1, 0.9], bias=np.array([0.03, 0.01, -0.02]), eps=0.01)
+    dynamics = dynsim.AttentionDynamics(masks.local(12), network, norm, skip=skip)
+    start = simulate(dynamics, np.tile([1.0, -0.5, 0.2], (12, 1)), 3000, record=NOTHING).final[0]
+    x0 = start + 1e-3 * near_consensus(12, 3, size=1.0)
+    predicted = predict(dynamics, x0)
+    assert predicted.method == "multipliers"
+    run = simulate(dynamics, x0, 400, record=NOTHING)
+    usable = np.flatnonzero(run["mu"][0] > 1e4 * run.floor[0])
+    assert late_factor(run, usable[-20], usable[-1]) == pytest.approx(predicted.rate, abs=1e-6)
+
+
+def test_a_rotating_consensus_keeps_lambda_2_without_settling():
+    """Complex dominant eigenvalues: the consensus token turns for ever."""
+    turn = np.array([[np.cos(1), np.sin(1)], [-np.sin(1), np.cos(1)]])
+    network = Weights(Zero(), FromArray(turn), shared=True)
+    plain = dynsim.AttentionDynamics(masks.local(12), network, norms.Unit())
+    assert predict(plain, near_consensus(12, 2)).method == "multipliers"
+    skipped = dynsim.AttentionDynamics(masks.local(12), network, norms.Unit(), skip=0.2)
+    found = predict(skipped, near_consensus(12, 2))
+    assert found.method == "Lyapunov"
+    run = simulate(skipped, near_consensus(12, 2), 300, record=NOTHING)
+    assert late_factor(run, 200, 300) == pytest.approx(found.rate, abs=1e-6)
+
+
+@pytest.mark.parametrize("mask", [masks.causal(6), masks.sinks(8)], ids=["causal", "sinks"])
+@pytest.mark.parametrize(
+    ("norm", "placement", "skip"),
+    [(norms.NoNorm(), "post", 0.0), (norms.Unit(), "post", 0.5), (norms.Unit(), "pre", 0.5),
+     (BIASED, "post", 0.0), (BIASED, "post", 0.5)],
+)  # fmt: skip
+def test_fast_rates_far_below_the_floor(mask, norm, placement, skip):
+    pytest.importorskip("dynsim.engines.logscale")
+    network = Weights(Gaussian(0.5), Orthogonal(), shared=True, seed=3)
+    dynamics = dynsim.AttentionDynamics(mask, network, norm, placement, skip)
+    x0 = near_consensus(dynamics.n_tokens, 3)
+    run = simulate(dynamics, x0, 300, engine="logscale", record=NOTHING)
+    measured = 10.0 ** ((run["log10_mu"][0, 300] - run["log10_mu"][0, 200]) / 100)
+    assert measured == pytest.approx(predict(dynamics, x0).rate, abs=1e-6)
+
+
+# --- fresh weights --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("d", [2, 4])
+@pytest.mark.parametrize("sigma", [0.6, 1.0])
+def test_lyapunov_exponents_of_gaussian_products(d, sigma):
+    """gamma_k = log sigma + (log(2 / d) + digamma((d - k + 1) / 2)) / 2 (Newman, 1986).
+
+    Without a norm the rate is lambda_2 e^gamma_1, with unit norm lambda_2 e^(gamma_2 - gamma_1).
+    """
+    gamma = [np.log(sigma) + 0.5 * (np.log(2 / d) + digamma((d - k + 1) / 2)) for k in (1, 2)]
+    network = Weights(Zero(), Gaussian(sigma), seed=7)
+    for norm, expected in ((norms.NoNorm(), gamma[0]), (norms.Unit(), gamma[1] - gamma[0])):
+        dynamics = dynsim.AttentionDynamics(masks.causal(6), network, norm)
+        found = predict(dynamics, near_consensus(6, d))
+        assert found.method == "Lyapunov"
+        assert 0 < found.standard_error < 0.05
+        assert abs(np.log(2 * found.rate) - expected) < 4 * found.standard_error
+        if isinstance(norm, norms.NoNorm):
+            assert abs(np.log(found.growth) - gamma[0]) < 4 * found.standard_error
+        else:
+            assert found.growth == 1.0
+
+
+@pytest.mark.parametrize(
+    ("norm", "scales"), [(norms.NoNorm(), (1.3, 0.5)), (norms.Unit(), (1.05, 0.85))]
+)
+def test_growth_layer_by_layer_of_the_same_fresh_weights(norm, scales):
+    """Along the layers met, measured = predicted to 1e-6, not only on average."""
+    turns = Orthogonal().draw(400, 2, np.random.default_rng(4)).reshape(200, 2, 1, 2, 2)
+    W_V = turns[:, 0] @ np.diag(scales) @ turns[:, 1]
+    network = Weights(Zero(), FromArray(W_V))
+    dynamics = dynsim.AttentionDynamics(masks.local(10), network, norm)
+    x0 = near_consensus(10, 2, size=1e-5)
+    run = simulate(dynamics, x0, 200, record=NOTHING)
+    assert run["mu"][0, -1] > 1e4 * run.floor[0, -1]
+    predicted = transversal_growth(dynamics, x0.mean(axis=0), 200)[0]
+    assert predicted.std() > 0.01
+    grown = np.diff(np.log(run["mu"][0]))
+    assert np.allclose(grown[150:], predicted[150:], rtol=0, atol=1e-6)
+
+
+# --- the complete graph ---------------------------------------------------------------------------
+
+
+def exact_deviation(x0, M, W_V, depth, digits):
+    """log mu at depths 0..depth, by iterating all of it with this many digits."""
+    import mpmath
+
+    with mpmath.workdps(digits):
+        X, M, W_V = mpmath.matrix(x0.tolist()), mpmath.matrix(M), mpmath.matrix(W_V)
+        n, found = X.rows, []
+        for _ in range(depth + 1):
+            means = [mpmath.fsum(X[:, a]) / n for a in range(X.cols)]
+            Z = mpmath.matrix(n, X.cols)
+            for i, a in product(range(n), range(X.cols)):
+                Z[i, a] = X[i, a] - means[a]
+            mu = mpmath.sqrt(mpmath.fsum(z**2 for z in Z))
+            shape = np.array([[float(Z[i, a] / mu) for a in range(X.cols)] for i in range(n)])
+            found.append((float(mpmath.log(mu)), shape, np.array([float(m) for m in means])))
+            S = X * M * X.T
+            A = mpmath.matrix(n, n)
+            for i in range(n):
+                weights = [mpmath.exp(S[i, j]) for j in range(n)]
+                total = mpmath.fsum(weights)
+                for j in range(n):
+                    A[i, j] = weights[j] / total
+            X = A * X * W_V
+    return found
+
+
+def test_the_cubic_law_with_its_coefficient():
+    """log s' = 3 log s + log ||Z M Z^T Z / N W_V||_F, to the relative order of s."""
+    rng = np.random.default_rng(3)
+    M, W_V = rng.standard_normal((2, 3, 3)) * 0.6
+    x0 = rng.standard_normal(3) * 0.5 + 0.1 * rng.standard_normal((5, 3))
+    dynamics = dynsim.AttentionDynamics(masks.complete(5), dynsim.weights.Fixed(M, W_V))
+    exact = exact_deviation(x0, M, W_V, 6, 800)
+    assert exact[-1][0] < -600 * np.log(10)
+    for (log_s, shape, token), (after, next_shape, _) in pairwise(exact):
+        coefficient, shaped = cubic_step(dynamics, shape, token)
+        tolerance = max(20 * np.exp(log_s), 1e-11 * abs(after))
+        assert abs(3 * log_s + coefficient - after) < tolerance
+        assert np.allclose(shaped, next_shape, atol=tolerance)
+    K = shape @ M @ shape.T @ shape / 5 @ W_V
+    assert coefficient == pytest.approx(np.log(np.linalg.norm(K - K.mean(axis=0))), abs=1e-12)
+
+
+def test_what_is_predicted_for_the_complete_graph():
+    network = Weights(Gaussian(), Orthogonal(), seed=1)
+    found = predict(dynsim.AttentionDynamics(masks.complete(5), network), np.eye(5, 3))
+    assert (found.rate, found.exponent) == (0.0, 3.0)
+    assert "log mu triples" in str(found)
+    at_once = predict(dynsim.AttentionDynamics(masks.complete(5), Identity()), np.eye(5, 3))
+    assert at_once.exponent == np.inf
+    with_skip = dynsim.AttentionDynamics(masks.complete(5), Identity(), skip=0.25)
+    assert predict(with_skip, np.eye(5, 3)).rate == pytest.approx(0.25)
+    assert predict(with_skip, np.eye(5, 3)).relative == pytest.approx(0.2)
+
+
+def test_a_rate_that_cannot_last_says_so():
+    network = Weights(Gaussian(), Diagonal(1.5), shared=True)
+    found = predict(dynsim.AttentionDynamics(masks.local(8), network), np.eye(8, 2))
+    assert not found.lasts
+    assert "for as long as the growing scores stay small" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [({"mlp": GaussianMLP()}, "leave out the MLP"), ({"mask": masks.complete(1)}, "one token")],
+)
+def test_bad_input_is_refused(change, rule):
+    parts = {"mask": masks.causal(4), "weights": Identity()} | change
+    n = parts["mask"].number_of_nodes()
+    with pytest.raises(ValueError, match=rule):
+        predict(dynsim.AttentionDynamics(**parts), np.ones((n, 2)))
+    with pytest.raises(ValueError, match="the cubic law needs"):
+        cubic_step(dynsim.AttentionDynamics(masks.causal(4), Identity()), np.eye(4), np.ones(4))
+
+
+# --- transient growth -----------------------------------------------------------------------------
+
+
+def test_powers_of_the_deviation_walk_are_mu():
+    graph = masks.causal_local(9, 2)
+    run = simulate(dynsim.AttentionDynamics(graph, Identity()), tokens.gaussian(1, 9, 4), 20,
+                   record=dynsim.Record(states=1))  # fmt: skip
+    walk, deviation = deviation_walk(graph), run.states[0, 0] - run.states[0, 0].mean(axis=0)
+    for t in range(21):
+        expected = measures.mu(np.linalg.matrix_power(walk, t) @ deviation)
+        assert run["mu"][0, t] == pytest.approx(expected, abs=1e-13)
+
+
+def test_the_shoulder_of_the_window_that_looks_one_way():
+    """Its walk has norm 1 or more for about as many layers as there are tokens."""
+    growth = transient_growth(deviation_walk(masks.causal_local(32)))
+    assert growth.complete
+    walk = deviation_walk(masks.causal_local(32))
+    norms_of_powers = [np.linalg.norm(np.linalg.matrix_power(walk, k), 2) for k in range(200)]
+    assert growth.factor == pytest.approx(max(norms_of_powers), rel=1e-10)
+    assert growth.power == int(np.argmax(norms_of_powers))
+    assert str(transient_growth(np.eye(2), limit=5)).startswith("powers grow at least 1 times")
+
+
+@given(st.integers(2, 5), st.integers(0, 2**16))
+def test_the_kreiss_matrix_theorem(n, seed):
+    """K <= max ||B^k|| <= e n K."""
+    B = np.triu(np.random.default_rng(seed).standard_normal((n, n)))
+    np.fill_diagonal(B, np.linspace(-0.8, 0.8, n))
+    K, growth = kreiss_constant(B), transient_growth(B)
+    assert growth.complete
+    assert growth.factor * (1 + 1e-9) >= K
+    assert growth.factor <= np.e * n * K
+
+
+def test_the_kreiss_constant_on_a_fine_grid():
+    B = np.array([[0.5, 4.0], [0.0, 0.5]])
+    radii = 1.0 + np.logspace(-3, 1, 4001)
+    norms_of_resolvents = [np.linalg.norm(np.linalg.inv(r * np.eye(2) - B), 2) for r in radii]
+    assert kreiss_constant(B) == pytest.approx(max((radii - 1) * norms_of_resolvents), rel=1e-5)

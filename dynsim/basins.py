@@ -170,10 +170,13 @@ def basins(
 def circle_pairs(n: int) -> np.ndarray:
     """Pairs of tokens on the unit circle, all n x n pairs of angles: (n * n, 2, 2).
 
-    Entry [i * n + j] has token 1 at angle 2 pi (i + 1/2) / n and token 2 at 2 pi (j + 1/2) / n: the
-    starts of a picture of the basins of two tokens in the plane (WU, Fig. 1 and 5).
+    Entry [i * n + j] has token 1 at angle 2 pi (i + 1/4) / n and token 2 at 2 pi (j + 1/2) / n: the
+    starts of a picture of the basins of two tokens in the plane (WU, Fig. 1 and 5). None are
+    opposite, where the average is 0 and has no direction.
     """
-    angle = 2 * np.pi * (np.arange(n) + 0.5) / n
-    point = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    first, second = np.repeat(point, n, axis=0), np.tile(point, (n, 1))
-    return np.stack([first, second], axis=1)
+
+    def points(shift):
+        angle = 2 * np.pi * (np.arange(n) + shift) / n
+        return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+    return np.stack([np.repeat(points(0.25), n, axis=0), np.tile(points(0.5), (n, 1))], axis=1)

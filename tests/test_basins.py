@@ -74,6 +74,7 @@ def test_pairs_on_the_circle():
     assert np.allclose(np.linalg.norm(pairs, axis=-1), 1)
     assert np.allclose(pairs[1, 0], pairs[0, 0])
     assert not np.allclose(pairs[1, 1], pairs[0, 1])
+    assert np.linalg.norm(pairs.sum(axis=1), axis=1).min() > 0.1
 
 
 def test_an_open_dimension_is_asked_for():

@@ -40,11 +40,16 @@ _NAMES = {
     "verdict": "verdicts",
 }
 _ROOMS = (
+    "basins",
     "certificates",
     "connectivity",
+    "continuation",
     "deviation",
     "engines",
+    "equilibria",
     "expectations",
+    "jacobian",
+    "lyapunov",
     "masks",
     "measures",
     "minilm",

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import NoReturn
 
 import dynsim
-from dynsim.cli import COMMANDS, artist
+from dynsim.cli import COMMANDS, WITH_ARTIST, artist
 from dynsim.cli.process import carry_out
 
 
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"dynsim: unknown command {name!r}; known are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    draws = not {"--no-figure", "--help", "-h"} & set(rest)
+    draws = name in WITH_ARTIST and not {"--no-figure", "--help", "-h"} & set(rest)
     with artist.called_ahead() if draws else nullcontext():
         return import_module(f"dynsim.cli.{name}").main(rest)
 

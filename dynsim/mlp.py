@@ -15,7 +15,7 @@ from dynsim.seeds import MLPS as MLP_STREAM
 from dynsim.seeds import stream
 from dynsim.values import Value
 
-__all__ = ["ACTIVATIONS", "MLPS", "FixedMLP", "GaussianMLP", "MLPWeights", "NoMLP"]
+__all__ = ["ACTIVATIONS", "DERIVATIVES", "MLPS", "FixedMLP", "GaussianMLP", "MLPWeights", "NoMLP"]
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
@@ -30,7 +30,20 @@ def relu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0.0)
 
 
+def gelu_derivative(x: np.ndarray) -> np.ndarray:
+    """Phi(x) + x phi(x)."""
+    from scipy.special import erf
+
+    return 0.5 * (1.0 + erf(x / 2.0**0.5)) + x * np.exp(-0.5 * x * x) / (2.0 * np.pi) ** 0.5
+
+
+def relu_derivative(x: np.ndarray) -> np.ndarray:
+    """1 where x > 0, else 0."""
+    return (x > 0).astype(x.dtype)
+
+
 ACTIVATIONS = {"gelu": gelu, "relu": relu}
+DERIVATIVES = {"gelu": gelu_derivative, "relu": relu_derivative}
 
 
 class MLPWeights(NamedTuple):

@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from dynsim.files import written_whole
 from dynsim.trajectory import Trajectory
 
-__all__ = ["STYLES", "rank_trajectory", "save"]
+__all__ = ["STYLES", "basins", "equilibria", "lyapunov", "rank_trajectory", "save"]
 
 #: Colour, dash and marker of the first, second, ... run: dark and light alternate.
 STYLES = [
@@ -217,6 +217,95 @@ def _mark_floor(axes, runs, edge: float) -> None:
     depths, values = max(floors, key=lambda pair: len(pair[0]))
     label = f"below the {dtype} floor: rounding" if len(runs) == 1 else ""
     axes.fill_between(depths, edge, values, color="0.85", linewidth=0, label=label)
+
+
+#: Kinds of equilibria, from dark to light.
+_KIND_COLOURS = {
+    "stable": "#009E73", "marginal": "#E69F00", "saddle": "#56B4E9", "unstable": "#D55E00",
+}  # fmt: skip
+
+
+def equilibria(search, title: str = "") -> Figure:
+    """How many equilibria there are of each rank, by stability; and their spectral radii.
+
+    search : `dynsim.equilibria.Search`
+    """
+    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    counts, radii = figure.subplots(1, 2)
+    rows = search.table()
+    ranks = np.array([row["rank"] for row in rows])
+    bottom = np.zeros(len(rows))
+    for kind, colour in _KIND_COLOURS.items():
+        height = np.array([row[kind] for row in rows])
+        counts.bar(ranks, height, bottom=bottom, color=colour, edgecolor="0.3", label=kind)
+        bottom = bottom + height
+        mine = [e for e in search.equilibria if e.kind == kind]
+        radii.scatter(
+            [e.rank + 0.1 * (e.sign < 0) for e in mine], [e.spectral_radius for e in mine],
+            c=colour, edgecolors="0.3", s=30, label=kind,
+        )  # fmt: skip
+    for rank, total in zip(ranks, bottom, strict=True):
+        counts.annotate(f"{total:.0f}", (rank, total), ha="center", va="bottom", fontsize=8)
+    counts.set(xlabel="rank", ylabel="equilibria found")
+    counts.legend(frameon=False, fontsize=8)
+    radii.axhline(1, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
+    radii.set(xlabel="rank (sign flips a little right)", ylabel="spectral radius")
+    for axes in (counts, radii):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        figure.suptitle("\n".join(wrap(title, 110)), fontsize=10)
+    return figure
+
+
+def basins(found, title: str = "") -> Figure:
+    """Shares of starts by rank and type of their limit set, with intervals; when they settled.
+
+    found : `dynsim.basins.Basins`
+    """
+    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    shares, depths = figure.subplots(1, 2)
+    rows = found.rows
+    names = [f"rank {row['rank']}, {row['type']}" for row in rows]
+    share = np.array([row["share"] for row in rows])
+    low, high = (np.array([row[key] for row in rows]) for key in ("low", "high"))
+    shares.barh(names, share, xerr=[share - low, high - share], color="#56B4E9", edgecolor="0.3")
+    shares.invert_yaxis()
+    shares.set(xlabel="share of starts (95% interval)", xlim=(0, 1))
+    for rank, style in zip(np.unique(found.limits.rank), STYLES, strict=False):
+        settled = np.sort(found.limits.depth[found.limits.rank == rank])
+        look = {"color": style["color"], "linestyle": style["linestyle"]}
+        left = 1 - np.arange(1, len(settled) + 1) / len(settled)
+        depths.step(settled, left, where="post", label=f"rank {rank}", **look)
+    depths.set(xscale="log", xlabel="depth (layers)", ylabel="share not settled", ylim=(0, 1.02))
+    depths.legend(frameon=False, fontsize=8)
+    for axes in (shares, depths):
+        axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        figure.suptitle("\n".join(wrap(title, 110)), fontsize=10)
+    return figure
+
+
+def lyapunov(found, title: str = "") -> Figure:
+    """How the averages of Lyapunov exponents settle with the number of layers.
+
+    found : `dynsim.lyapunov.Spectrum`
+    """
+    figure = Figure(figsize=(7.0, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    layers = np.arange(1, len(found.running) + 1)
+    for k in np.flatnonzero(found.exponents > -30):
+        style = STYLES[k % len(STYLES)] | {"marker": "none", "linewidth": 1.2}
+        axes.plot(layers, found.running[:, k], **style)
+    axes.axhline(0, color="0.5", linewidth=0.8)
+    axes.set(xscale="log", xlabel="layers averaged over", ylabel="exponent (nats per layer)")
+    axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        figure.suptitle("\n".join(wrap(title, 90)), fontsize=10)
+    return figure
 
 
 def save(figure: Figure, path) -> None:

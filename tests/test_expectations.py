@@ -34,7 +34,7 @@ def test_fit_prediction_and_bounds_of_a_causal_mask():
 
 
 def test_what_does_not_apply_says_why():
-    network = Weights(Gaussian(), Gaussian(), heads=2, seed=1)
+    network = Weights(Gaussian(), Gaussian(), n_heads=2, seed=1)
     _, found = beside(masks.local, network, norms.LayerNorm(), d=4, depth=20)
     assert found.sharpest is None
     assert np.isnan(found.log10_excess)

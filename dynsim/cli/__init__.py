@@ -1,4 +1,12 @@
 """The command line: strings to objects, one file per command."""
 
 #: Every command: its module in this package, and what it does.
-COMMANDS = {"run": "simulate, draw the rank trajectory and judge it (the main job)"}
+COMMANDS = {
+    "run": "simulate, draw the rank trajectory and judge it (the main job)",
+    "equilibria": "find the equilibria of every rank and tell which are stable",
+    "basins": "where random starts end, and in what shares",
+    "lyapunov": "Lyapunov exponents: order, rotation or chaos",
+    "verify": "check certificates of equilibria again",
+}
+#: Those that leave their figure to a process of its own (`dynsim.cli.artist`).
+WITH_ARTIST = ("run",)

@@ -18,9 +18,11 @@ from dynsim.weights import WEIGHTS, FromArray, Weights
 __all__ = [
     "OneLineParser",
     "add_dynamics_options",
+    "add_iterated_options",
     "add_mask_options",
     "add_token_options",
     "make_dynamics",
+    "make_iterated",
     "make_mask",
     "make_tokens",
     "make_weights",
@@ -125,6 +127,30 @@ def add_token_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--embed", default="minilm", metavar="MODEL", help="what embeds the text: minilm"
     )
+
+
+def add_iterated_options(parser: argparse.ArgumentParser) -> None:
+    """Mask, dynamics and sizes for commands about what one layer does when it is iterated."""
+    add_mask_options(parser)
+    add_dynamics_options(parser)
+    parser.set_defaults(ln="on", scores="zero", shared=True)
+    group = parser.add_argument_group("sizes")
+    group.add_argument("--tokens", type=int, metavar="N", help="(of the weights, or 3)")
+    group.add_argument("--dim", type=int, metavar="D", help="of a token (the number of tokens)")
+    group.add_argument("--seed", type=int, default=0, metavar="K", help="of all random draws (0)")
+
+
+def make_iterated(options) -> tuple[AttentionDynamics, int]:
+    """The dynamics of `add_iterated_options`, and the dimension of its tokens."""
+    graph = read_graph(options)
+    for name, least in (("tokens", 1), ("dim", 1), ("seed", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name} is at least {least}; got {value}")
+    weights = make_weights(options)
+    n = options.tokens or (graph.number_of_nodes() if graph else weights.dim or 3)
+    mask = graph or make_mask(options, n)
+    return make_dynamics(options, mask, weights), options.dim or weights.dim or n
 
 
 def read_graph(options):

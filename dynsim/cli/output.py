@@ -18,13 +18,17 @@ from dynsim.files import written_whole
 __all__ = [
     "EXPORTS",
     "FIGURE_FORMATS",
+    "add_output_options",
     "check",
+    "check_folder",
     "drawing",
     "print_files",
     "print_input",
     "print_json",
     "print_result",
     "progress",
+    "share_done",
+    "stem",
     "write",
     "write_summary",
 ]
@@ -47,6 +51,15 @@ def check(options, jobs: list[Job]) -> list[str]:
     if options.name and options.name != file_name(options.name):
         raise ValueError(f"--name is up to 60 letters, digits and .=+_-; got {options.name!r}")
     folder = Path(options.out)
+    check_folder(folder)
+    for job in jobs:
+        if (folder / f"{job.name}.nc").is_dir():
+            raise ValueError(f"{folder / job.name}.nc is a folder; choose another --name or --out")
+    return exports
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ValueError unless files can be written there; makes the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -55,10 +68,26 @@ def check(options, jobs: list[Job]) -> list[str]:
         raise ValueError(
             f"--out {folder}: cannot write there ({error.strerror}); choose another folder"
         ) from None
-    for job in jobs:
-        if (folder / f"{job.name}.nc").is_dir():
-            raise ValueError(f"{folder / job.name}.nc is a folder; choose another --name or --out")
-    return exports
+
+
+def add_output_options(group) -> None:
+    """--out, --name, --format, --no-figure and --json, for a group of a parser."""
+    group.add_argument("--out", default="results", metavar="DIR", help="where files go (results)")
+    group.add_argument("--name", metavar="NAME", help="of the files (made from the options)")
+    group.add_argument(
+        "--format", default="png", choices=FIGURE_FORMATS, help="of the figure (png)"
+    )
+    group.add_argument("--no-figure", action="store_true", help="draw nothing")
+    group.add_argument(
+        "--json", action="store_true", help="print one JSON object on standard output, nothing else"
+    )
+
+
+def stem(command: str, dynamics, found: dict, options) -> Path:
+    """Where the files of a command go, less the suffix: named after mask and content."""
+    digest = hashlib.sha256(json.dumps(found).encode()).hexdigest()[:8]
+    mask = dynamics.mask.name.split("(")[0] or "graph"
+    return Path(options.out) / (options.name or file_name(command, mask, digest))
 
 
 def write(job: Job, trajectory, options, exports: list[str]) -> list[str]:
@@ -198,6 +227,17 @@ def progress():
             return reached
 
         yield report
+
+
+@contextmanager
+def share_done(label: str):
+    """A bar on a terminal only; yields callable(share done, 0 to 1)."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda share: None
+        return
+    with _bar() as bar:
+        task = bar.add_task(label, total=100)
+        yield lambda share: bar.update(task, completed=round(100 * share))
 
 
 def _bar():

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
-from contextlib import contextmanager
 
 from dynsim.cli import options as shared
 from dynsim.cli import output
+from dynsim.cli.guard import guarded, one_line
 from dynsim.cli.jobs import DEFAULT_DEPTH, Job, prepare
 from dynsim.engines import ENGINES
 from dynsim.simulation import Overflow, Stopped
@@ -86,17 +84,9 @@ def parser() -> argparse.ArgumentParser:
         help="of the torch engine: auto, cpu, cuda, cuda:1, mps, ... (auto: a CUDA GPU or the cpu)",
     )
     group = parser.add_argument_group("output")
-    group.add_argument("--out", default="results", metavar="DIR", help="where files go (results)")
-    group.add_argument("--name", metavar="NAME", help="of the files (made from the options)")
-    group.add_argument(
-        "--format", default="png", choices=output.FIGURE_FORMATS, help="of the figure (png)"
-    )
-    group.add_argument("--no-figure", action="store_true", help="draw nothing")
+    output.add_output_options(group)
     group.add_argument(
         "--export", default="", metavar="A,B", help=f"further files: {', '.join(output.EXPORTS)}"
-    )
-    group.add_argument(
-        "--json", action="store_true", help="print one JSON object on standard output, nothing else"
     )
     return parser
 
@@ -106,24 +96,13 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     command = parser()
     options = command.parse_args(argv)
-    with _terminate_as_interrupt():
-        try:
-            jobs = prepare(command, options, argv)
-            exports = output.check(options, jobs)
-            return _carry_out(jobs, options, exports)
-        except BrokenPipeError:  # the reader of our output went away, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
-        except (ValueError, ImportError, OSError) as error:
-            print(f"{command.prog}: error: {_one_line(error)}", file=sys.stderr)
-            return 2
-        except MemoryError as error:
-            advice = "use fewer tokens, dimensions or samples"
-            print(f"{command.prog}: error: {_one_line(error)}; {advice}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print(f"{command.prog}: interrupted; nothing was left half written", file=sys.stderr)
-            return 130
+
+    def work() -> int:
+        jobs = prepare(command, options, argv)
+        exports = output.check(options, jobs)
+        return _carry_out(jobs, options, exports)
+
+    return guarded(command.prog, work)
 
 
 def _carry_out(jobs: list[Job], options, exports: list[str]) -> int:
@@ -168,24 +147,6 @@ def _simulated(job: Job, progress):
     try:
         return job.simulate(progress), 0, None
     except (Overflow, Stopped) as ended:
-        error = _one_line(ended)
+        error = one_line(ended)
         print(f"dynsim run: {job.label}{': ' * bool(job.label)}{error}", file=sys.stderr)
         return ended.trajectory, 1 if isinstance(ended, Overflow) else 130, error
-
-
-@contextmanager
-def _terminate_as_interrupt():
-    """A polite kill (SIGTERM) ends like Ctrl-C: what was computed is saved."""
-
-    def interrupt(number, frame):
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -1,0 +1,190 @@
+"""``dynsim equilibria``: find equilibria of every rank, judge, list and draw them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from dynsim.cli import options as shared
+from dynsim.cli import output
+from dynsim.cli.guard import guarded
+from dynsim.files import written_whole
+from dynsim.values import describe
+
+__all__ = ["main"]
+
+EPILOG = """Unless said otherwise tokens are scaled to unit norm (--ln on), attention is uniform
+(--scores zero), weights are the same in all layers, and the dimension is the number of tokens.
+
+examples:
+  python -m dynsim.equilibria --mask causal --value jordan:6 --tokens 5
+      equilibria of every rank (WU, Theorem 3 and App. F)
+  python -m dynsim.equilibria --mask causal --value jordan:2 --tokens 2
+      the two-token example of WU, section 4.3.1
+  python -m dynsim.equilibria --scores gaussian:3 --value gaussian --tokens 4 --starts 200 --json
+      random weights under the complete mask
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = shared.OneLineParser(
+        prog="dynsim equilibria",
+        description="Find the equilibria x' = x and sign flips x' = -x, and tell which are stable.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    shared.add_iterated_options(parser)
+    group = parser.add_argument_group("search")
+    group.add_argument("--ranks", default="all", metavar="A,B,...", help="ranks to keep (all)")
+    group.add_argument(
+        "--starts", type=int, default=64, metavar="S", help="for each branch and component (64)"
+    )
+    group.add_argument("--no-flips", action="store_true", help="fixed points only")
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--all", action="store_true", help="list what symmetries relate one by one, not once"
+    )
+    group.add_argument(
+        "--certify",
+        action="store_true",
+        help="prove what can be proved, one certificate file an equilibrium (dynsim[certify])",
+    )
+    output.add_output_options(group)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 2 bad input, 130 interrupted."""
+    command = parser()
+    options = command.parse_args(sys.argv[1:] if argv is None else argv)
+    return guarded(command.prog, lambda: _carry_out(options))
+
+
+def _carry_out(options) -> int:
+    from dynsim.connectivity import facts
+    from dynsim.equilibria import find_equilibria
+
+    dynamics, d = shared.make_iterated(options)
+    output.check_folder(Path(options.out))
+    with output.share_done("searching, %") as progress:
+        search = find_equilibria(
+            dynamics, _ranks(options.ranks), dim=d, starts=options.starts,
+            flips=not options.no_flips, seed=options.seed, progress=progress,
+        )  # fmt: skip
+    found = {
+        "mask": facts(dynamics.mask).to_dict(),
+        "dynamics": describe(dynamics),
+        "equilibria": [entry for e in search.equilibria for entry in _entries(e, options.all)],
+        "table": search.table(),
+        "search": {
+            "starts": search.starts,
+            "converged": search.converged,
+            "since_new": search.since_new,
+            "unseen": search.unseen,
+            "dropped": search.dropped,
+            "seed": options.seed,
+        },
+    }
+    files = _write(found, search, dynamics, options)
+    if options.json:
+        print(json.dumps({**found, "files": files}, allow_nan=False))
+    else:
+        _print(search, dynamics, options, files)
+    return 0
+
+
+def _ranks(text: str):
+    if text == "all":
+        return text
+    try:
+        return [int(cell) for cell in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--ranks is 'all' or whole numbers A,B,...; got {text!r}") from None
+
+
+def _entries(equilibrium, every: bool) -> list[dict]:
+    entry = equilibrium.to_dict()
+    if not every:
+        return [entry]
+    return [{**entry, "tokens": tokens.tolist()} for tokens in equilibrium.orbit]
+
+
+def _write(found, search, dynamics, options) -> list[str]:
+    stem = output.stem("equilibria", dynamics, found, options)
+    files = [f"{stem}.json", f"{stem}.npz"]
+    with written_whole(files[0]) as temporary:
+        temporary.write_text(json.dumps(found, allow_nan=False) + "\n")
+    with written_whole(files[1]) as temporary:
+        states = [e.orbit for e in search.equilibria]
+        shape = (0, *np.shape(states[0])[1:]) if states else (0, 0, 0)
+        np.savez_compressed(
+            temporary,
+            tokens=np.concatenate([np.empty(shape), *states]),
+            equilibrium=np.repeat(np.arange(len(states)), [len(s) for s in states]),
+        )
+    if options.certify:
+        files += _certificates(search, dynamics, stem)
+    if not options.no_figure:
+        from dynsim import plots
+
+        files.append(f"{stem}.{options.format}")
+        title = f"{dynamics.mask.name}, {type(dynamics.norm).__name__}: {_sentence(search)}"
+        plots.save(plots.equilibria(search, title), files[-1])
+    return files
+
+
+def _certificates(search, dynamics, stem) -> list[str]:
+    from dynsim.equilibria import certify, save_certificate
+
+    files = []
+    for k, equilibrium in enumerate(search.equilibria):
+        try:
+            certificate = certify(dynamics, equilibrium.tokens)
+        except ValueError as error:
+            print(f"dynsim equilibria: equilibrium {k}: {error}", file=sys.stderr)
+            continue
+        files.append(str(save_certificate(certificate, f"{stem}.certificate-{k}.json")))
+    return files
+
+
+def _sentence(search) -> str:
+    total = sum(len(e.orbit) for e in search.equilibria)
+    ranks = sorted({e.rank for e in search.equilibria if e.kind == "stable"})
+    stable = f"stable ones of rank {', '.join(map(str, ranks))}" if ranks else "none stable"
+    return f"{total} found, {stable}"
+
+
+def _print(search, dynamics, options, files) -> None:
+    from dynsim import report
+    from dynsim.equilibria import KINDS
+
+    print(f"dynamics  {report.describe_dynamics(dynamics)}")
+    print(f"mask      {dynamics.mask.name}\n")
+    columns = ("rank", "found", *KINDS)
+    print("  ".join(f"{name:>8}" for name in columns))
+    for row in search.table():
+        print("  ".join(f"{row[name]:>8}" for name in columns))
+    listed = [(e, k) for e in search.equilibria for k in range(len(e.orbit) if options.all else 1)]
+    print(f"\n{'type':<10}{'rank':>4}{'orbit':>6}{'found':>6}  {'stability':<10}"
+          f"{'spectral radius':>16}{'out':>5}{'residual':>10}")  # fmt: skip
+    for e, _ in listed:
+        print(
+            f"{e.type:<10}{e.rank:>4}{len(e.orbit):>6}{e.found:>6}  {e.kind:<10}"
+            f"{e.spectral_radius:>16.6g}{e.stability.unstable_dimension:>5}{e.residual:>10.1e}"
+        )
+    print(
+        f"\nsearch    {search.converged} of {search.starts} starts converged, the last "
+        f"{search.since_new} brought nothing new; another would with probability about "
+        f"{search.unseen:.2g}"
+    )
+    if search.dropped:
+        print(f"          {search.dropped} branches were not followed: too many")
+    print(f"verdict   {_sentence(search)}\n")
+    for path in files:
+        print(f"wrote     {os.path.relpath(path)}")

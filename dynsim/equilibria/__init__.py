@@ -1,0 +1,52 @@
+"""Equilibria x' = x and sign flips x' = -x: construct, search, design, judge."""
+
+from dynsim.equilibria.certify import certify, check, load_certificate, save_certificate
+from dynsim.equilibria.construct import (
+    complete_pair,
+    complete_pair_dynamics,
+    hyperbolic_dynamics,
+    hyperbolic_pair,
+    jordan_dynamics,
+    jordan_family,
+)
+from dynsim.equilibria.design import Design, Stabilised, design_value_matrix, stabilise
+from dynsim.equilibria.search import Equilibrium, Search, find_equilibria, symmetries
+from dynsim.equilibria.stability import (
+    KINDS,
+    Stability,
+    Transient,
+    approach,
+    basin_radius,
+    perturbed,
+    stability,
+    transient,
+)
+
+__all__ = [
+    "KINDS",
+    "Design",
+    "Equilibrium",
+    "Search",
+    "Stabilised",
+    "Stability",
+    "Transient",
+    "approach",
+    "basin_radius",
+    "certify",
+    "check",
+    "complete_pair",
+    "complete_pair_dynamics",
+    "design_value_matrix",
+    "find_equilibria",
+    "hyperbolic_dynamics",
+    "hyperbolic_pair",
+    "jordan_dynamics",
+    "jordan_family",
+    "load_certificate",
+    "perturbed",
+    "save_certificate",
+    "stabilise",
+    "stability",
+    "symmetries",
+    "transient",
+]

@@ -1,0 +1,137 @@
+"""Equilibria in closed form: exact to rounding, found by no search.
+
+All are for unit norm after the layer. A causal mask with M = 0 averages the first i tokens for
+token i, so token i of an equilibrium solves x_i (beta I - W_V) = (x_1 + ... + x_{i-1}) W_V.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from dynsim import masks
+from dynsim.dynamics import AttentionDynamics
+from dynsim.norms import Unit
+from dynsim.values import whole
+from dynsim.weights import Fixed, Jordan
+
+__all__ = [
+    "complete_pair",
+    "complete_pair_dynamics",
+    "hyperbolic_dynamics",
+    "hyperbolic_pair",
+    "jordan_dynamics",
+    "jordan_family",
+]
+
+
+def jordan_dynamics(n: int, w: float) -> AttentionDynamics:
+    """Causal mask, M = 0, unit norm and W_V = I + w (ones on the superdiagonal), d = n.
+
+    WU, arXiv 2405.18781, Theorem 3 and App. F; for n = 2 their section 4.3.1.
+    """
+    W_V = Jordan(w).matrix(n, np.random.default_rng(0))
+    return AttentionDynamics(masks.causal(n), Fixed(np.zeros((n, n)), W_V), Unit())
+
+
+def jordan_family(n: int, w: float, rank: int) -> np.ndarray:
+    """The 2^rank equilibria of this rank that `jordan_dynamics(n, w)` has by WU's App. F.
+
+    The first m = n - rank + 1 tokens are s e_n. The others follow one by one from
+    x_{i+1} (I - W_V) = beta x_i, beta = m for the first of them and 1 then, which fixes all
+    coordinates but the last: that is the root of 1 - (the squares of the rest), of either sign.
+
+    Returns
+    -------
+    array (2^rank, n, n)
+        States, in the order of `itertools.product((1, -1), repeat=rank)` over the signs of the
+        last coordinates of tokens m, m + 1, ..., n.
+
+    Raises
+    ------
+    ValueError
+        Unless 1 <= rank <= n and |w| > n - rank + 1 (for rank > 1; smaller ones leave no root).
+
+    Examples
+    --------
+    >>> jordan_family(2, 2.0, rank=2)[0]
+    array([[ 0.       ,  1.       ],
+           [-0.5      ,  0.8660254]])
+    """
+    n = whole("number of tokens", n, least=1)
+    rank = whole("rank", rank, least=1)
+    first = n - rank + 1
+    if rank > n:
+        raise ValueError(f"the rank is at most the number of tokens, {n}; got {rank}")
+    if not (np.isfinite(w) and (rank == 1 or abs(w) > first)):
+        raise ValueError(
+            f"equilibria of rank {rank} with {n} tokens need |w| > {first}; got w = {w}; use a "
+            f"larger w or rank"
+        )
+    signs = np.array(list(product((1.0, -1.0), repeat=rank)))
+    x = np.zeros((len(signs), n, n))
+    x[:, :first, -1] = signs[:, :1]
+    for sign, i in zip(signs.T[1:], range(first, n), strict=True):
+        beta = first if i == first else 1.0
+        x[:, i, :-1] = -beta * x[:, i - 1, 1:] / w
+        x[:, i, -1] = sign * np.sqrt(1.0 - np.sum(x[:, i, :-1] ** 2, axis=1))
+    return x
+
+
+def hyperbolic_dynamics(a: float, c: float) -> AttentionDynamics:
+    """Two causal tokens in the plane, M = 0, unit norm, W_V = [[a, c], [0, 1]] with 0 < a < 1.
+
+    Unlike in `jordan_dynamics`, token 1 settles at (0, +-1) at a rate: its multiplier is a.
+    """
+    if not (0 < a < 1 and np.isfinite(c)):
+        raise ValueError(f"the hyperbolic variant has 0 < a < 1 and a finite c; got a={a}, c={c}")
+    W_V = np.array([[a, c], [0.0, 1.0]])
+    return AttentionDynamics(masks.causal(2), Fixed(np.zeros((2, 2)), W_V), Unit())
+
+
+def hyperbolic_pair(a: float, c: float) -> np.ndarray:
+    """The two full-rank equilibria of `hyperbolic_dynamics` with token 1 at (0, 1): (2, 2, 2).
+
+    Token 2 = (x, y) lies where c x + (1 - a) y = -1 meets the circle; its multiplier is
+    (1 + y) / a. The equilibrium of smaller y comes first; it is stable if and only if y < a - 1.
+
+    Raises ValueError unless c^2 + (1 - a)^2 > 1: else the line misses the circle.
+    """
+    hyperbolic_dynamics(a, c)
+    normal = np.array([c, 1.0 - a])
+    squared = normal @ normal
+    if squared <= 1:
+        raise ValueError(
+            f"full-rank equilibria need c^2 + (1 - a)^2 > 1; got {squared:.6g}; use a larger |c|"
+        )
+    along = np.array([-normal[1], normal[0]]) * np.sqrt(squared - 1.0) / squared
+    second = np.stack([-normal / squared - along, -normal / squared + along])
+    second = second[np.argsort(second[:, 1], kind="stable")]
+    return np.stack([np.tile([0.0, 1.0], (2, 1)), second], axis=1)
+
+
+def complete_pair_dynamics(m: float, v: float) -> AttentionDynamics:
+    """Two tokens in the plane under the complete mask, unit norm, M = diag(0, m), W_V = diag(1, v).
+
+    Its full-rank equilibria (`complete_pair`) answer the question of WU's App. F.4.
+    """
+    return AttentionDynamics(
+        masks.complete(2), Fixed(np.diag([0.0, float(m)]), np.diag([1.0, float(v)])), Unit()
+    )
+
+
+def complete_pair(m: float, v: float) -> np.ndarray:
+    """A full-rank equilibrium of `complete_pair_dynamics`: [[c1, c2], [c1, -c2]], a saddle.
+
+    Attention gives each token tanh(m c2^2) of its own second coordinate; v undoes it exactly when
+    tanh(m c2^2) = 1 / v. WU, arXiv 2405.18781, App. F.4 conjecture that undirected masks have no
+    full-rank equilibrium.
+
+    Raises ValueError unless v > 1 and artanh(1/v) < m.
+    """
+    if not (v > 1 and np.arctanh(1.0 / v) < m < np.inf):
+        raise ValueError(f"the equilibrium needs v > 1 and artanh(1/v) < m; got m={m}, v={v}")
+    squared = np.arctanh(1.0 / v) / m
+    c1, c2 = np.sqrt(1.0 - squared), np.sqrt(squared)
+    return np.array([[c1, c2], [c1, -c2]])

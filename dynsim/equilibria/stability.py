@@ -1,0 +1,293 @@
+"""Is an equilibrium stable? Multipliers with their errors, transient growth, measured basins.
+
+Near an equilibrium x the tokens move by delta' = J delta on the tangent space
+(`dynsim.jacobian.tangent_jacobian`). The eigenvalues of J, the multipliers, decide what happens in
+the end to small enough perturbations. They do not say how small: max_k ||J^k|| does (the largest
+growth before the decay), and runs from perturbed states measure it.
+
+Under a mask that is not strongly connected J is block triangular, one block for each strong
+component, and the multipliers are those of the blocks. Computed blockwise they are much more
+accurate. Eigenvalues of a defective block (WU's Jordan family has one) still move by about
+eps^(1/size); every multiplier therefore carries a bound of its error, and one that is not told
+apart from modulus 1 makes an equilibrium marginal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+from dynsim.dynamics import AttentionDynamics
+from dynsim.jacobian import is_spherical, tangent_basis, tangent_jacobian
+from dynsim.layout import strong_components
+from dynsim.norms import NoNorm
+from dynsim.seeds import TOKENS, stream
+from dynsim.simulation import Record, simulate
+
+__all__ = [
+    "KINDS",
+    "Approach",
+    "Stability",
+    "Transient",
+    "approach",
+    "basin_radius",
+    "check_equilibria_possible",
+    "components_in_order",
+    "perturbed",
+    "stability",
+    "transient",
+]
+
+#: All multipliers inside the unit circle; none outside but some not told apart from it; some
+#: outside; all outside.
+KINDS = ("stable", "marginal", "saddle", "unstable")
+#: Powers of J that `transient` looks at, at most.
+_POWERS = 20_000
+
+
+def check_equilibria_possible(dynamics: AttentionDynamics) -> None:
+    """Raise ValueError unless the layers are all alike and end in a norm."""
+    mlp_varies = dynamics.mlp.active and not getattr(dynamics.mlp, "shared", True)
+    if not dynamics.weights.is_constant or mlp_varies:
+        raise ValueError(
+            "an equilibrium needs the same weights in all layers; share them (--shared, "
+            "shared=True) or give the matrices"
+        )
+    last = dynamics.mlp_norm if dynamics.mlp.active else dynamics.norm
+    if dynamics.placement != "post" or isinstance(last, NoNorm):
+        raise ValueError(
+            "equilibria are sought for layers that end in a norm; without one only 0 or special "
+            "weights stay, and whole lines of states do; use placement 'post' and norms.Unit()"
+        )
+
+
+def components_in_order(dynamics: AttentionDynamics) -> list[np.ndarray]:
+    """The strong components of the mask as arrays of tokens, each after all it attends to."""
+    import networkx as nx
+
+    labels, count = strong_components(dynamics.layout)
+    edges = dynamics.layout.to_rows()
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(count))
+    pairs = zip(labels[edges.indices].tolist(), labels[edges.row_of_edge].tolist(), strict=True)
+    graph.add_edges_from((j, i) for j, i in pairs if i != j)
+    order = nx.lexicographical_topological_sort(graph, key=lambda c: np.argmax(labels == c))
+    return [np.flatnonzero(labels == component) for component in order]
+
+
+@dataclass(frozen=True)
+class Stability:
+    """What the linearisation at an equilibrium says.
+
+    multipliers : complex array, by falling modulus, component after component merged
+    errors : bound of the error of each, from rounding of J
+    token : for each multiplier, the first token of the strong component that it belongs to
+    """
+
+    multipliers: np.ndarray
+    errors: np.ndarray
+    token: np.ndarray
+
+    @property
+    def spectral_radius(self) -> float:
+        return float(np.abs(self.multipliers).max(initial=0.0))
+
+    @property
+    def unstable_dimension(self) -> int:
+        """How many multipliers lie outside the unit circle for certain."""
+        return int(np.sum(np.abs(self.multipliers) - self.errors > 1))
+
+    @property
+    def marginal_dimension(self) -> int:
+        """How many multipliers are not told apart from modulus 1."""
+        return int(np.sum(np.abs(np.abs(self.multipliers) - 1) <= self.errors))
+
+    @property
+    def kind(self) -> str:
+        """One of KINDS."""
+        if self.unstable_dimension:
+            return "unstable" if self.unstable_dimension == len(self.multipliers) else "saddle"
+        return "marginal" if self.marginal_dimension else "stable"
+
+
+def stability(dynamics: AttentionDynamics, x: np.ndarray, blur: float = 0.0) -> Stability:
+    """Multipliers at the equilibrium, or sign-flip state, x of shape (N, d).
+
+    Where x' = -x the map -F has a fixed point; its multipliers are those of F with the other sign,
+    and nothing here depends on the sign. `blur` says how far x may lie from the true equilibrium (a
+    multiple root is found to half the digits or fewer); to first order it adds blur ||J|| to the
+    errors.
+    """
+    x = np.asarray(x, np.float64)
+    J = tangent_jacobian(dynamics, x)
+    width = len(J) // len(x)
+    found = []
+    for tokens in components_in_order(dynamics):
+        rows = (tokens[:, None] * width + np.arange(width)).ravel()
+        multipliers, errors = _eigenvalues(J[np.ix_(rows, rows)])
+        errors = errors + blur * linalg.norm(J, 2)
+        found += zip(multipliers, errors, [int(tokens[0])] * len(rows), strict=True)
+    found.sort(key=lambda entry: (-round(abs(entry[0]), 12), entry[2], entry[0].imag))
+    columns = tuple(zip(*found, strict=True)) or ((), (), ())
+    return Stability(np.array(columns[0], complex), np.array(columns[1]), np.array(columns[2], int))
+
+
+def _eigenvalues(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues of a block and bounds of their errors.
+
+    To first order an eigenvalue moves by its condition number times ||E||, E being the rounding in
+    the block; by no more than (2 ||B||)^(1 - 1/n) ||E||^(1/n) in any case (Elsner 1985, see
+    Stewart and Sun, Matrix Perturbation Theory, theorem IV.1.3). Blocks that are triangular, up to
+    the order of coordinates, show theirs.
+    """
+    balanced, _ = linalg.matrix_balance(block)
+    if not (np.tril(balanced, -1).any() and np.triu(balanced, 1).any()):
+        values = np.diagonal(balanced).astype(complex)
+        return values, 8 * np.finfo(float).eps * np.abs(values)
+    n, size = len(block), linalg.norm(balanced, 2)
+    rounding = 4 * n * np.finfo(float).eps * size
+    values, left, right = linalg.eig(balanced, left=True)
+    overlap = np.abs(np.sum(left.conj() * right, axis=0))
+    elsner = (2 * size) ** (1 - 1 / n) * rounding ** (1 / n)
+    with np.errstate(divide="ignore"):
+        errors = np.minimum(rounding / overlap, elsner)
+    return values, errors
+
+
+# --- transient growth ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Transient:
+    """How much perturbations grow before they decay.
+
+    growth : max_k ||J^k||_2 over k >= 0, infinite without decay
+    power : the k at which it is reached
+    kreiss : sup over |z| > 1 of (|z| - 1) ||(z - J)^-1||_2, which is at most `growth`
+    """
+
+    growth: float
+    power: int
+    kreiss: float
+
+
+def transient(dynamics: AttentionDynamics, x: np.ndarray) -> Transient:
+    """Transient growth at the equilibrium x: (N, d).
+
+    The Kreiss constant K bounds it, K <= max_k ||J^k|| <= e (N m) K (Kreiss matrix theorem; see
+    Trefethen and Embree, Spectra and Pseudospectra, section 18). Infinite unless x is stable.
+    """
+    if stability(dynamics, x).kind != "stable":
+        return Transient(np.inf, 0, np.inf)
+    J = tangent_jacobian(dynamics, x)
+    power, growth, reached = np.eye(len(J)), 1.0, 0
+    for k in range(1, _POWERS + 1):
+        power = power @ J
+        size = linalg.norm(power, 2)
+        if size > growth:
+            growth, reached = float(size), k
+        if linalg.norm(power) < 0.5:  # from here on J^(k + j) < J^j / 2 <= growth / 2
+            return Transient(growth, reached, _kreiss(J))
+    return Transient(np.inf, _POWERS, np.inf)
+
+
+def _kreiss(J: np.ndarray) -> float:
+    """The Kreiss constant from a grid around the unit circle, refined where it is largest."""
+    from scipy.optimize import minimize
+
+    triangular, _ = linalg.schur(J, output="complex")
+    identity = np.eye(len(J))
+
+    def negative(at):
+        log_excess, angle = at
+        z = (1.0 + np.exp(log_excess)) * np.exp(1j * angle)
+        smallest = np.linalg.svd(z * identity - triangular, compute_uv=False)[-1]
+        return -np.exp(log_excess) / smallest
+
+    grid = [(s, a) for s in np.linspace(-9, 2, 23) for a in np.linspace(0, np.pi, 33)]
+    best = min(grid, key=negative)
+    refined = minimize(negative, best, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9})
+    return max(1.0, float(-min(refined.fun, negative(best))))
+
+
+# --- runs from perturbed states -----------------------------------------------------------------
+
+
+def perturbed(dynamics: AttentionDynamics, x: np.ndarray, radius: float, samples: int, seed: int):
+    """States at distance `radius` (Frobenius, along the tangent space) from x: (samples, N, d)."""
+    basis = tangent_basis(dynamics, x)
+    rng = stream(seed, TOKENS, samples)
+    direction = np.einsum("iap,sip->sia", basis, rng.standard_normal((samples, *basis.shape[::2])))
+    moved = x + radius * direction / np.linalg.norm(direction, axis=(1, 2), keepdims=True)
+    return dynamics.norm.apply(moved) if is_spherical(dynamics) else moved
+
+
+def _distances(dynamics, x, starts, depth, sign=1) -> np.ndarray:
+    ends = simulate(dynamics, starts, depth, record=Record(measures=())).final
+    return np.linalg.norm(ends - sign**depth * x, axis=(1, 2))
+
+
+def basin_radius(
+    dynamics: AttentionDynamics,
+    x: np.ndarray,
+    *,
+    samples: int = 64,
+    depth: int = 2000,
+    seed: int = 0,
+) -> float:
+    """The largest radius on a grid, 10^(-8, -7.75, ..., 0.5), from which all samples return to x.
+
+    Measured, not proved: from every smaller radius of the grid all returned as well. Returning
+    means to end, after `depth` layers, closer to x than 1e-3 of the radius and than 1e-6. 0 when
+    they do not even return from 10^-8. A sign-flip state x' = -x is followed through its flips.
+    """
+    x = np.asarray(x, np.float64)
+    sign = 1 if np.sum(dynamics.step(x) * x) > 0 else -1
+    reached = 0.0
+    for radius in 10.0 ** np.arange(-8, 0.51, 0.25):
+        starts = perturbed(dynamics, x, radius, samples, seed)
+        away = _distances(dynamics, x, starts, depth, sign)
+        if not np.all(away < np.minimum(1e-6, 1e-3 * radius)):
+            break
+        reached = float(radius)
+    return reached
+
+
+@dataclass(frozen=True)
+class Approach:
+    """How perturbed states come back to a marginal equilibrium.
+
+    returning : share of the samples that come closer and closer
+    exponent : their distance falls like t^-exponent (median), NaN when none returns
+    """
+
+    returning: float
+    exponent: float
+
+
+def approach(
+    dynamics: AttentionDynamics,
+    x: np.ndarray,
+    *,
+    radius: float = 1e-2,
+    samples: int = 64,
+    depth: int = 10_000,
+    seed: int = 0,
+) -> Approach:
+    """Fit the algebraic convergence towards a marginal equilibrium x: (N, d).
+
+    Each sample starts at `radius`; the exponent is -log(distance ratio) / log 4 between layers
+    depth / 4 and depth, for the samples whose distance fell by a tenth at least between them.
+    """
+    x = np.asarray(x, np.float64)
+    starts = perturbed(dynamics, x, radius, samples, seed)
+    middle = simulate(dynamics, starts, depth // 4, record=Record(measures=())).final
+    before = np.linalg.norm(middle - x, axis=(1, 2))
+    after = _distances(dynamics, x, middle, depth - depth // 4)
+    back = (after < 0.9 * before) & (before < 10 * radius)
+    if not back.any():
+        return Approach(0.0, np.nan)
+    slopes = np.log(before[back] / after[back]) / np.log(depth / (depth // 4))
+    return Approach(float(back.mean()), float(np.median(slopes)))

@@ -66,6 +66,7 @@ def rank_trajectory(
     distances.yaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=2))
     distances.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
     _mark_floor(distances, runs, edge)
+    bounds = _draw_theory(distances, theory)
     names = {"stable_rank": "stable rank", "effective_rank": "effective rank"}
     _draw_lines(ranks, runs, names, "ranks")
     ranks.set(ylabel="rank", ylim=(0, None))
@@ -82,10 +83,8 @@ def rank_trajectory(
         if len(runs) == 1 and axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8, frameon=False, loc="best", bbox_to_anchor=_ABOVE_NOTES)
     if below:
-        handles = ranks.get_legend_handles_labels()[0]
-        if len(runs) == 1:
-            handles = _draw_theory(distances, theory)
-        figure.legend(handles=handles, loc="lower center", ncols=columns, frameon=False)
+        handles = bounds if len(runs) == 1 else ranks.get_legend_handles_labels()[0]
+        figure.legend(handles, list(below), loc="lower center", ncols=columns, frameon=False)
     if lines:
         figure.suptitle("\n".join(lines), fontsize=10, y=1 - 0.06 / figure.get_figheight())
     return figure
@@ -144,9 +143,9 @@ def _draw_lines(axes, runs, names: Mapping[str, str], title: str) -> None:
 def _draw_theory(axes, theory: Mapping[str, np.ndarray]) -> list:
     """Bounds and predictions as thin lines, in the colours that measures do not use."""
     lines = []
-    for k, (name, values) in enumerate(theory.items()):
+    for k, values in enumerate(theory.values()):
         look = STYLES[2 + k % (len(STYLES) - 2)] | {"marker": ""}
-        lines += axes.plot(np.arange(len(values)), values, label=name, linewidth=1.3, **look)
+        lines += axes.plot(np.arange(len(values)), values, linewidth=1.3, **look)
     return lines
 
 
@@ -210,7 +209,9 @@ def _mark_floor(axes, runs, edge: float) -> None:
         floors = [(depths, np.maximum(np.log10(values), edge)) for depths, values in floors]
     for depths, values in floors:
         axes.plot(depths, values, color="0.35", linewidth=0.8, linestyle=(0, (2, 2)))
-    axes.set_ylim(bottom=edge)
+    logs = [run["log10_mu"] for run in runs.values()]
+    highest = max(np.max(values, where=np.isfinite(values), initial=edge) for values in logs)
+    axes.set_ylim(edge, highest + max(1.0, 0.05 * (highest - edge)))
     if all(run.follows_mu for run in runs.values()):
         _note(axes, f"dashes: {dtype} floor; only mu is known below")
         return

@@ -8,9 +8,10 @@ import numpy as np
 
 from dynsim.certificates import Certificate, Certificates, certificates
 from dynsim.dynamics import AttentionDynamics
+from dynsim.measures import mu
 from dynsim.predictions import Prediction, predict
 from dynsim.rates import Rate, collapse_rate
-from dynsim.simulation import Record, simulate
+from dynsim.simulation import Overflow, Record, simulate
 from dynsim.trajectory import Trajectory
 
 __all__ = ["MOST_TOKENS", "Expectation", "expect"]
@@ -18,7 +19,7 @@ __all__ = ["MOST_TOKENS", "Expectation", "expect"]
 #: Tokens up to which bounds are computed: attention as dense matrices, N^3 work a layer.
 MOST_TOKENS = 1024
 #: Work for bounds, in operations on numbers, and numbers in the states they are computed from.
-_WORK, _NUMBERS = 4e9, 5e7
+_WORK, _NUMBERS = 1e10, 5e7
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Expectation:
     """The fitted rate, the predicted one and certified bounds; prints as lines.
 
     `prediction` is None where there is none, for the reason in `unpredicted`. The bounds are those
-    of the first samples, as many as are affordable; `measured` is their log10 mu, (samples, T+1).
+    of the first samples, as many as are affordable; `measured` is their log10 mu, as deep.
     """
 
     rate: Rate
@@ -52,7 +53,9 @@ class Expectation:
         best = self.sharpest
         if best is None:
             return np.nan
-        return float(np.median((best.log10_bound - self.measured)[best.applies, -1]))
+        measured, bound = self.measured[best.applies, -1], best.log10_bound[best.applies, -1]
+        with np.errstate(invalid="ignore"):  # equal tokens under a bound of 0
+            return float(np.median(np.where(np.isneginf(measured), np.inf, bound - measured)))
 
     def lines(self) -> list[tuple[str, str]]:
         """(name, what it says)."""
@@ -64,7 +67,6 @@ class Expectation:
             ("fitted", str(self.rate)),
             ("predicted", predicted + self._agreement()),
             *certified,
-            ("distance", self._distance()),
         ]
 
     def _agreement(self) -> str:
@@ -73,11 +75,15 @@ class Expectation:
         share = self.rate.value / self.prediction.rate - 1.0
         return f"; the fitted factor is {abs(share):.2g} {'above' if share > 0 else 'below'} it"
 
-    def _distance(self) -> str:
+    @property
+    def distance(self) -> str:
+        """How far the sharpest bound is from the truth, in words."""
         best = self.sharpest
         if best is None:
             return "no certificate applies"
         depth, end = best.log10_bound.shape[1] - 1, np.median(self.measured[best.applies, -1])
+        if np.isneginf(end):
+            return f"at depth {depth} mu is zero, which no bound reaches"
         return (
             f"at depth {depth} the sharpest bound ({best.name}) is 10^{self.log10_excess:.4g} "
             f"times mu = 10^{end:.4g}"
@@ -87,7 +93,7 @@ class Expectation:
         return "\n".join(f"{name:<10}{words}" for name, words in self.lines())
 
     def curves(self) -> dict[str, np.ndarray]:
-        """log10 of bounds and of the predicted fall, by name, (T+1,) each; NaN where there is none.
+        """log10 of bounds and of the predicted fall by name, from depth 0; NaN where there is none.
 
         Bounds are medians over the samples to which they apply. The predicted fall is a slope: it
         ends where mu ends and goes back over half of the layers.
@@ -156,7 +162,10 @@ def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectati
     consensus (`predict`), and bounded (`certificates`) for as many of the first samples as the
     bounds, which need every state and dense attention, can be afforded; these are simulated again.
 
-    Raises ValueError above 1024 tokens.
+    The bounds go as deep as one sample can be afforded (beyond some 10^10 operations they end).
+
+    Raises ValueError for one token, above 1024 tokens, and when the trajectory does not start from
+    `x0`.
 
     >>> import dynsim
     >>> pure = AttentionDynamics(dynsim.masks.causal(6), dynsim.weights.Identity())
@@ -168,14 +177,20 @@ def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectati
     x0 = np.asarray(x0)
     x0 = x0.reshape(-1, *x0.shape[-2:])
     n, d = x0.shape[1:]
-    if n > MOST_TOKENS:
-        raise ValueError(f"bounds are for {MOST_TOKENS} tokens at most; got {n}; use fewer tokens")
-    depth = trajectory.depth
-    affordable = min(_WORK / (depth * n**3), _NUMBERS / (depth * n * d))
-    samples = max(1, min(len(x0), int(affordable)))
-    states = simulate(
-        dynamics, x0[:samples], depth, record=Record(measures=(), states=1), engine="numba"
-    ).states
+    if not 2 <= n <= MOST_TOKENS:
+        raise ValueError(f"theory is for 2 to {MOST_TOKENS} tokens; got {n}")
+    sizes = trajectory["mu"][:, 0]
+    if sizes.shape != (len(x0),) or not np.allclose(mu(x0), sizes, rtol=1e-6, atol=1e-300):
+        raise ValueError("the trajectory does not start from x0; give the tokens it was made from")
+    layers = int(min(_WORK / n**3, _NUMBERS / (n * d)))  # that can be afforded, of all samples
+    depth = max(1, min(trajectory.depth, layers))
+    samples = max(1, min(len(x0), layers // depth))
+    record = Record(measures=(), states=1)
+    try:
+        states = simulate(dynamics, x0[:samples], depth, record=record, engine="numba").states
+    except Overflow as ended:
+        states = ended.trajectory.states
+        depth = states.shape[1] - 1
     try:
         prediction, unpredicted = predict(dynamics, x0), ""
     except (ValueError, FloatingPointError) as reason:
@@ -185,5 +200,5 @@ def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectati
         prediction,
         unpredicted,
         certificates(dynamics, states),
-        trajectory["log10_mu"][:samples],
+        trajectory["log10_mu"][:samples, : depth + 1],
     )

@@ -116,7 +116,8 @@ class Prediction:
                 law += f", {self.relative:.8g} relative to the tokens"
             if not self.lasts:
                 law += ", for as long as the growing scores stay small"
-        before = f"; before, {self.transient}" if self.transient else ""
+        grows = self.transient is not None and self.transient.factor > 1.0 + 1e-9
+        before = f"; before, {self.transient}" if grows else ""
         return f"near consensus {law} ({self.method}, lambda_2 = {self.lambda_2.value:.8g}){before}"
 
 

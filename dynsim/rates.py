@@ -22,6 +22,8 @@ __all__ = ["MODELS", "Model", "Rate", "collapse_rate"]
 _ABOVE_FLOOR = 100.0
 #: Fewer layers than this are too few to fit a model and to test it.
 _LEAST_LAYERS = 6
+#: And fewer than this in the late window.
+_LEAST_LATE = 5
 #: The late window begins at one of these shares of the layers.
 _STARTS = (0.0, 0.125, 0.25, 0.375, 0.5)
 #: A model is preferred to a simpler one when it errs by less than half as much.
@@ -163,12 +165,16 @@ def collapse_rate(trajectory: Trajectory, relative: bool = False) -> Rate:
     left_out = len(usable) - len(fitted)
     if not fitted:
         layers = max(map(len, usable))
-        remedy = "run more layers" if layers == trajectory.depth else "use the log-scale engine"
-        return Rate(
-            "none",
-            f"no rate: only {layers} layers above the floor, {_LEAST_LAYERS} are needed; {remedy}",
-            left_out=left_out,
-        )
+        if layers == trajectory.depth:
+            reason = f"only {layers} layers, {_LEAST_LAYERS} are needed; run more layers"
+        elif trajectory.follows_mu:
+            reason = f"mu is zero after layer {layers}, {_LEAST_LAYERS} layers are needed"
+        else:
+            reason = (
+                f"only {layers} layers above the floor, {_LEAST_LAYERS} are needed; use the "
+                f"log-scale engine"
+            )
+        return Rate("none", f"no rate: {reason}", left_out=left_out)
     errors = np.array([[_errors(y, start) for start in _STARTS] for y in fitted])  # (S, 5, models)
     pooled = np.median(errors, axis=0)
     rounding = _ROUNDING * float(np.median([np.abs(y).max() for y in fitted]))
@@ -179,7 +185,9 @@ def collapse_rate(trajectory: Trajectory, relative: bool = False) -> Rate:
         _choice(dict(zip(MODELS, np.maximum(row.min(axis=0), rounding), strict=True)))
         for row in errors
     ]
-    return _described(kind, [_late(y, start) for y in fitted], best, alone, left_out)
+    windows = [_late(y, start) for y in fitted if len(y) - int(start * len(y)) >= _LEAST_LATE]
+    left_out += len(fitted) - len(windows)
+    return _described(kind, windows, best, alone, left_out)
 
 
 def _usable(trajectory: Trajectory, relative: bool) -> list[np.ndarray]:
@@ -271,10 +279,11 @@ def _samples(count: int) -> str:
 
 def _variations(model: Model, windows) -> list[float]:
     """The estimate with later starts of the window, and with every other layer."""
-    cuts = [slice(len(windows[0][0]) * share // 4, None) for share in (1, 2)]
-    cuts += [slice(0, None, 2), slice(1, None, 2)]
-    return [
-        float(np.mean([model.fit(t[cut], y[cut])[0] for t, y in windows]))
-        for cut in cuts
-        if min(len(t[cut]) for t, _ in windows) >= 3
-    ]
+    cuts = [lambda n: slice(n // 4, None), lambda n: slice(n // 2, None)]
+    cuts += [lambda n: slice(0, None, 2), lambda n: slice(1, None, 2)]
+    found = []
+    for cut in cuts:
+        parts = [(t[cut(len(t))], y[cut(len(t))]) for t, y in windows]
+        fits = [model.fit(t, y)[0] for t, y in parts if len(t) >= 3]
+        found += [float(np.mean(fits))] if fits else []
+    return found

@@ -184,7 +184,7 @@ def comparison_table(runs: Mapping[str, Outcome]) -> str:
 
 
 def _rates(theory: Expectation) -> list[str]:
-    """Fitted and predicted factor per layer, and the share of the sharpest bound that mu is."""
+    """Fitted and predicted factor per layer, and how many times the sharpest bound exceeds mu."""
     rate, prediction = theory.rate, theory.prediction
     fitted = f"{rate.value:.6g}" if rate.kind == "exponential" else rate.kind
     words = {3.0: "cubed", np.inf: "0 at once"}
@@ -195,7 +195,8 @@ def _rates(theory: Expectation) -> list[str]:
     else:
         predicted = words.get(prediction.exponent, "faster")
     excess = theory.log10_excess
-    return [fitted, predicted, "-" if np.isnan(excess) else f"10^{excess:.4g}"]
+    shown = "-" if np.isnan(excess) else "mu = 0" if np.isinf(excess) else f"10^{excess:.4g}"
+    return [fitted, predicted, shown]
 
 
 def _aligned(rows: list[list[str]], to_the_left: int) -> str:

@@ -223,7 +223,7 @@ def test_samples_are_judged_one_by_one():
     ("states", "window", "rule"),
     [
         (np.ones((2, 3, 2)), None, "states are"),
-        (np.ones((1, 2, 4, 2)), 0, "a window has one layer"),
+        (np.ones((1, 2, 4, 2)), 0, "window is a whole number"),
     ],
 )
 def test_bad_input_is_refused(states, window, rule):

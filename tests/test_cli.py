@@ -489,4 +489,4 @@ def test_theory_beside_a_run_and_a_comparison(tmp_path, capsys):
     bound = found["mask local"]["theory"]["certificates"]["Dobrushin"]["log10_bound"]
     assert len(bound) == 31
     assert main(["--tokens", "2000", "--theory", "--out", str(tmp_path)]) == 2
-    assert "1024 tokens at most" in capsys.readouterr().err
+    assert "--theory is for 2 to 1024 tokens" in capsys.readouterr().err

@@ -29,7 +29,8 @@ def test_fit_prediction_and_bounds_of_a_causal_mask():
     steps = np.diff(curves["predicted slope"][30:])
     assert np.allclose(steps, np.log10(0.25), atol=1e-12)
     assert curves["predicted slope"][-1] == np.median(run["log10_mu"][:, -1])
-    for words in ("fitted", "predicted", "certified", "times mu = 10^"):
+    assert "times mu = 10^" in found.distance
+    for words in ("fitted", "predicted", "certified"):
         assert words in str(found)
 
 
@@ -38,7 +39,7 @@ def test_what_does_not_apply_says_why():
     _, found = beside(masks.local, network, norms.LayerNorm(), d=4, depth=20)
     assert found.sharpest is None
     assert np.isnan(found.log10_excess)
-    assert "no certificate applies" in str(found)
+    assert found.distance == "no certificate applies"
     assert "there are 2 heads" in str(found)
     assert found.to_dict()["log10_excess"] is None
 
@@ -54,5 +55,20 @@ def test_too_many_tokens_are_refused():
     dynamics = dynsim.AttentionDynamics(masks.local(1025), Identity())
     x0 = np.ones((1025, 2))
     run = simulate(dynamics, x0, 1)
-    with pytest.raises(ValueError, match="1024 tokens at most"):
+    with pytest.raises(ValueError, match="2 to 1024 tokens"):
         expect(dynamics, x0, run)
+
+
+def test_equal_tokens_overflow_and_other_tokens():
+    run, found = beside(masks.complete, Weights(Zero(), Identity()), depth=8)
+    assert found.log10_excess == np.inf
+    assert "mu is zero" in found.distance
+    grows = dynsim.AttentionDynamics(masks.causal(4), Weights(Zero(), Diagonal(1e10)))
+    x0 = tokens.gaussian(2, 4, 3)
+    with pytest.raises(dynsim.Overflow) as ended:
+        simulate(grows, x0, 60, engine="logscale")
+    run = ended.value.trajectory
+    found = expect(grows, x0, run)
+    assert found.measured.shape[1] == found.certificates["Dobrushin"].log10_bound.shape[1]
+    with pytest.raises(ValueError, match="does not start from x0"):
+        expect(grows, 2 * x0, run)

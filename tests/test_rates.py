@@ -158,3 +158,21 @@ def test_a_rate_prints_as_one_sentence():
     assert "\n" not in str(found)
     assert set(found.errors) == set(MODELS)
     assert found.samples == {"exponential": 1}
+
+
+def test_samples_that_end_early_are_left_out_and_order_does_not_matter():
+    """One sample starts near the floor, so that few of its layers count."""
+    dynamics = dynsim.AttentionDynamics(masks.causal(8), Identity())
+    x0 = tokens.gaussian(4, 8, 3)
+    x0[3] = 1.0 + 1e-11 * x0[3]
+    found = collapse_rate(simulate(dynamics, x0, 44))
+    again = collapse_rate(simulate(dynamics, x0[::-1], 44))
+    assert found.left_out == again.left_out == 1
+    assert found.value == pytest.approx(0.5, rel=1e-3)
+    assert (again.value, again.sensitivity) == pytest.approx((found.value, found.sensitivity))
+
+
+def test_equal_tokens_have_no_rate():
+    dynamics = dynsim.AttentionDynamics(masks.complete(4), Identity())
+    run = simulate(dynamics, tokens.gaussian(2, 4, 3), 9, engine="logscale")
+    assert "mu is zero after layer 0" in str(collapse_rate(run))

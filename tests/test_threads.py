@@ -6,6 +6,7 @@ from threadpoolctl import threadpool_info
 
 import dynsim
 from dynsim import engines, threads
+from dynsim.engines.base import TokenEngine
 from dynsim.threads import blas_alone
 
 
@@ -31,13 +32,13 @@ def test_what_is_asked_for_comes_before_what_was_set(monkeypatch):
     assert made == [3, 5]
 
 
-class Spy:
+class Spy(TokenEngine):
     """An engine that looks at BLAS while it works."""
 
-    def advance(self, x, start, stop):
+    def advance(self, x, start, stop, entropy=False):
         pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
         assert set(pools) <= {1}
-        return x, np.ones((5, len(x), stop - start))
+        return x, np.ones((5, len(x), stop - start)), None
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, True, "two"])

@@ -35,6 +35,8 @@ def main(argv: list[str] | None = None) -> int:
         return _show(options.name)
     if options.workers < 1:
         return _refuse(f"--workers is at least 1; got {options.workers}")
+    if options.latex and options.latex.is_dir():
+        return _refuse(f"--latex {options.latex} is a folder; name a file")
     if options.latex and not options.latex.absolute().parent.is_dir():
         return _refuse(
             f"--latex {options.latex} is in no folder; make {options.latex.parent} first"

@@ -52,10 +52,10 @@ class Job:
         mask = graph or shared.make_mask(options, self.x0.shape[-2])
         self.dynamics = shared.make_dynamics(options, mask, weights)
         self.dynamics.check_tokens(self.x0)
-        if options.theory and self.dynamics.n_tokens > MOST_TOKENS:
+        if options.theory and not 2 <= self.dynamics.n_tokens <= MOST_TOKENS:
             raise ValueError(
-                f"--theory computes bounds from dense attention, for {MOST_TOKENS} tokens at most; "
-                f"got {self.dynamics.n_tokens}; use fewer tokens, or leave it out"
+                f"--theory is for 2 to {MOST_TOKENS} tokens, for its bounds need dense attention; "
+                f"got {self.dynamics.n_tokens}; change --tokens, or leave it out"
             )
         self._check_earlier()
         self.engine, self.floored = options.engine, None

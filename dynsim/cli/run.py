@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 
 from dynsim.cli import options as shared
 from dynsim.cli import output
@@ -124,7 +125,10 @@ def _carry_out(jobs: list[Job], options, exports: list[str]) -> int:
                 status = ended or status
                 try:
                     found = first if job is jobs[0] else facts(job.dynamics.mask)
-                    judged, theory = verdict(trajectory), job.expect(trajectory)
+                    judged = verdict(trajectory)
+                    theory = None if ended == 130 else job.expect(trajectory)
+                    if theory is not None:
+                        judged = replace(judged, sentence=f"{judged.sentence}; {theory.distance}")
                     done[job.label] = Outcome(found, trajectory, judged, error, theory)
                     if job is jobs[-1] or ended == 130:
                         figure = draw(done)

@@ -16,9 +16,6 @@ from theory import lemmas
 from theory.document import document
 from theory.runner import Result, carry_out, carry_out_all
 
-#: A longer formula is cut where it is shown.
-LONGEST = 400
-
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 all hold, 1 one fails, 2 bad input."""
@@ -97,19 +94,19 @@ def _show(name: str) -> int:
         decided = {True: "", False: "  FAILS", None: "  (in words)"}[step.holds]
         print(textwrap.fill(f"{number:3}. {step.reason}", 100, subsequent_indent=" " * 5) + decided)
         if step.formula is not None:
-            print(f"       {_shortened(step.formula)}")
+            print(textwrap.fill(_plain(step.formula), 100, initial_indent=" " * 7,
+                                subsequent_indent=" " * 7))  # fmt: skip
     print(f"\nrejects     {'; '.join(known[name].wrong)}")
     print(f"verdict     {_verdict(result)}, {result.seconds:.2f} s")
     return 0 if result.holds else 1
 
 
-def _shortened(formula) -> str:
+def _plain(formula) -> str:
     if isinstance(formula, sympy.core.relational.Relational):
         text = f"{formula.lhs}  {formula.rel_op.replace('==', '=')}  {formula.rhs}"
     else:
         text = str(formula)
-    text = " ".join(text.split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text)} characters)"
+    return " ".join(text.split())
 
 
 if __name__ == "__main__":

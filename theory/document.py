@@ -9,7 +9,7 @@ from theory.runner import Result
 
 __all__ = ["document"]
 
-#: A longer formula would run off the page; `python -m theory show NAME` prints it.
+#: A longer formula would run off the page; `python -m theory show NAME` prints it whole.
 LONGEST = 240
 
 HEAD = r"""\documentclass{article}
@@ -60,7 +60,9 @@ def _item(step: Step) -> str:
     if step.formula is None:
         return item
     formula = sympy.latex(step.formula)
-    return item if len(formula) > LONGEST else item + rf" \[ {formula} \]"
+    if len(formula) > LONGEST:
+        return item + f" (a formula of {len(formula)} characters, left out)"
+    return item + rf" \[ {formula} \]"
 
 
 def _text(words: str) -> str:

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from dynsim.cli.run import main
+from dynsim.__main__ import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+
+
+#: Options that keep each command short.
+SHORTER = {"run": ["--samples", "2", "--depth", "20"], "equilibria": ["--starts", "50"]}
 
 
 def blocks(language):
@@ -28,11 +32,11 @@ def test_python_runs(code, tmp_path, monkeypatch, capsys):
     [line for code in blocks("sh") for line in code.splitlines() if line.startswith("python -m")],
 )
 def test_commands_run(line, tmp_path, monkeypatch, capsys):
-    words = shlex.split(line)
-    assert words[:3] == ["python", "-m", "dynsim.run"]
-    words = [str(ROOT / word) if (ROOT / word).is_file() else word for word in words[3:]]
+    _, _, module, *words = shlex.split(line)
+    command = module.removeprefix("dynsim.")
+    words = [str(ROOT / word) if (ROOT / word).is_file() else word for word in words]
     monkeypatch.chdir(tmp_path)
-    assert main([*words, "--samples", "2", "--depth", "20", "--no-figure"]) == 0
+    assert main([command, *words, *SHORTER[command], "--no-figure"]) == 0
 
 
 def test_the_two_commands_are_there_once():

@@ -14,7 +14,6 @@ from dynsim import tokens
 from dynsim.cli import options as shared
 from dynsim.cli import output
 from dynsim.cli.guard import guarded
-from dynsim.files import written_whole
 from dynsim.values import describe
 
 __all__ = ["main"]
@@ -62,14 +61,9 @@ def _carry_out(options) -> int:
     found = {"dynamics": describe(dynamics), "seed": options.seed, "layers": options.layers,
              "exponents": values, "drift": result.drift}  # fmt: skip
     stem = output.stem("lyapunov", dynamics, found, options)
-    files = [f"{stem}.json"]
-    with written_whole(files[0]) as temporary:
-        temporary.write_text(json.dumps(found, allow_nan=False) + "\n")
-    if not options.no_figure:
-        from dynsim import plots
-
-        files.append(f"{stem}.{options.format}")
-        plots.save(plots.lyapunov(result, f"{dynamics.mask.name}, dimension {d}"), files[-1])
+    files = output.write_found(
+        stem, found, options, "lyapunov", result, f"{dynamics.mask.name}, dimension {d}"
+    )
     if options.json:
         print(json.dumps({**found, "files": files}, allow_nan=False))
         return 0

@@ -30,6 +30,7 @@ __all__ = [
     "share_done",
     "stem",
     "write",
+    "write_found",
     "write_summary",
 ]
 
@@ -88,6 +89,20 @@ def stem(command: str, dynamics, found: dict, options) -> Path:
     digest = hashlib.sha256(json.dumps(found).encode()).hexdigest()[:8]
     mask = dynamics.mask.name.split("(")[0] or "graph"
     return Path(options.out) / (options.name or file_name(command, mask, digest))
+
+
+def write_found(stem: Path, found: dict, options, plot: str, result, title: str) -> list[str]:
+    """`found` as one JSON object and, unless refused, the figure that `dynsim.plots` has of the
+    result; the paths."""
+    files = [f"{stem}.json"]
+    with written_whole(files[0]) as temporary:
+        temporary.write_text(json.dumps(found, allow_nan=False) + "\n")
+    if not options.no_figure:
+        from dynsim import plots
+
+        files.append(f"{stem}.{options.format}")
+        plots.save(getattr(plots, plot)(result, title), files[-1])
+    return files
 
 
 def write(job: Job, trajectory, options, exports: list[str]) -> list[str]:

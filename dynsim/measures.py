@@ -384,6 +384,8 @@ MEASURES = {
 
 #: The sums of a state, in the order in which engines return them.
 CHEAP = tuple(name for name, measure in MEASURES.items() if measure.needs == "sums")
+#: Numbers of a state that are observed together, with what is made of them.
+_IN_CACHE = 16_384
 #: Recorded at every layer.
 EVERY_LAYER = (*CHEAP, "log10_mu")
 
@@ -391,12 +393,15 @@ EVERY_LAYER = (*CHEAP, "log10_mu")
 def observe(x) -> np.ndarray:
     """The measures of CHEAP for samples x (S, N, d): (len(CHEAP), S); NaN where not finite."""
     out = np.full((len(CHEAP), len(x)), np.nan)
-    finite = np.isfinite(x).all(axis=(1, 2))
-    if finite.all():
-        finite = slice(None)
-    z, unit = _scaled(x[finite])
-    for k, name in enumerate(CHEAP):
-        out[k, finite] = MEASURES[name].function.formula(z, unit)
+    some = max(1, _IN_CACHE // x[0].size)
+    for start in range(0, len(x), some):
+        part, seen = x[start : start + some], out[:, start : start + some]
+        finite = np.isfinite(part).all(axis=(1, 2))
+        if finite.all():
+            finite = slice(None)
+        z, unit = _scaled(part[finite])
+        for k, name in enumerate(CHEAP):
+            seen[k, finite] = MEASURES[name].function.formula(z, unit)
     return out
 
 

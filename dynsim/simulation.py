@@ -228,9 +228,11 @@ class _Run:
         self.marks = sorted(self.costly_depths | self.state_depths | {depth})
         self.most = max(1, min(_CHUNK_LAYERS, _CHUNK_WEIGHTS // x.shape[2] ** 2))
         self.chunk = min(32, self.most)
-        self.measures = {
-            name: np.full((len(x), depth + 1), np.nan) for name in (*EVERY_LAYER, *self.costly)
-        }
+        # layer by layer, as they come; in one piece, which the system hands out in large pages
+        names = (*EVERY_LAYER, *self.costly)
+        memory = np.empty((len(names), depth + 1, len(x)))
+        memory[len(EVERY_LAYER) :] = np.nan
+        self.measures = {name: memory[k].T for k, name in enumerate(names)}
         self.states = {}
         self._write(slice(0, 1), engine.observe(state)[..., None])
         self._record_here()
@@ -265,9 +267,9 @@ class _Run:
             self.measures[_ENTROPY][:, t] = entropy
         fitting = int((stop - t) * _CHUNK_SECONDS / max(time.perf_counter() - begun, 1e-9))
         self.chunk = max(1, min(fitting, 8 * self.chunk, self.most))
-        lost = np.argwhere(~np.isfinite(observed[CHEAP.index("frobenius_norm")]).T)
-        if len(lost):
-            layers, sample = (int(v) for v in lost[0])
+        finite = np.isfinite(observed[CHEAP.index("frobenius_norm")])
+        if not finite.all():
+            layers, sample = (int(v) for v in np.argwhere(~finite.T)[0])
             if layers:
                 state, observed, _ = self.engine.advance(
                     state, self.start + t, self.start + t + layers

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
+from functools import lru_cache
 
 from dynsim.values import whole
 
@@ -43,7 +45,13 @@ def threads(asked: int | None = None) -> int:
 @contextmanager
 def blas_alone():
     """BLAS on one thread: ours are the only ones, and its sums do not depend on their number."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, user_api="blas"):
+    with _libraries(len(sys.modules)).limit(limits=1, user_api="blas"):
         yield
+
+
+@lru_cache(maxsize=1)
+def _libraries(modules: int):
+    """Those loaded now; looked for anew, which takes milliseconds, when more modules are there."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

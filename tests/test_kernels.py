@@ -21,7 +21,7 @@ from dynsim.engines import compiled
 from dynsim.engines.lanes import Lanes
 from dynsim.engines.packing import Scratch, aligned, in_panels, padded, stacked
 from dynsim.engines.rows import Rows
-from dynsim.kernels import processor, simd
+from dynsim.kernels import library, processor, simd
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
 from dynsim.layout import compile_layout
@@ -252,6 +252,41 @@ def test_the_carrier_depends_on_the_size_of_a_state_alone(monkeypatch, rng):
         monkeypatch.setattr(compiled, "_LANES_UP_TO", limit)
         found.append(compiled.CompiledEngine(dynamics, 1).advance(x, 0, 3)[0])
     assert np.allclose(*found, rtol=1e-12)
+
+
+class Specialised(Kernel):
+    """The lane kernel, with code of its own for fixed arguments from their first use on."""
+
+    def __init__(self, folder):
+        super().__init__("lanes", "advance")
+        self.folder = folder
+
+    def _place(self, what):
+        kinds, fixed = what
+        return self.folder / "special.kernel" if fixed else super()._place(what)
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_code_for_fixed_arguments_gives_the_same_bits(monkeypatch, tmp_path, mask, rng):
+    monkeypatch.setattr(library, "_WORTH_IT", -1.0)
+    n, d = 7, 3
+    layer = random_layer(rng, d, 2, 2, 5, True)
+    dynamics = AttentionDynamics(MASKS[mask](n), Layers((layer,)), norms.LayerNorm(), "peri", 1.0)
+    x = rng.standard_normal((11, n, d))
+
+    def advanced():
+        lanes = Lanes(dynamics, stacked([layer]), n, d, Scratch())
+        return lanes.advance(x, 5, 1, one_after_another, entropy=True)
+
+    expected = advanced()
+    kernel = Specialised(tmp_path)
+    loaded = Specialised(tmp_path)  # finds what the other has made
+    for used, general in ((kernel, 1), (kernel, 1), (loaded, 0)):
+        monkeypatch.setattr("dynsim.engines.lanes._advance", used)
+        for found, wanted in zip(advanced(), expected, strict=True):
+            assert np.array_equal(found, wanted)
+        assert sum(not fixed for _, fixed in used._functions) == general
+        assert sum(bool(fixed) for _, fixed in used._functions) == 1
 
 
 # --- vectors --------------------------------------------------------------------------------------

@@ -55,7 +55,8 @@ class CompiledEngine(TokenEngine):
             x, observed, found = carrier.advance(x, layers, workers, self.every, wanted)
             seen.append(observed)
             entropies.append(found)
-        return x, np.concatenate(seen, axis=2), entropies[0]
+        observed = seen[0] if len(seen) == 1 else np.concatenate(seen, axis=2)
+        return x, observed, entropies[0]
 
     def workers(self, shape, layers: int) -> int:
         """Threads worth using for so many layers."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.packing import Scratch, aligned, norm_numbers, padded
-from dynsim.kernels.library import Kernel
+from dynsim.kernels.library import Fixed, Kernel
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.shapes import PAD, lane_memory
 from dynsim.weights import LayerWeights
@@ -14,6 +16,9 @@ from dynsim.weights import LayerWeights
 __all__ = ["Lanes"]
 
 _advance = Kernel("lanes", "advance")
+
+#: Numbers observed in one call: they stay in a core's cache until they are copied.
+_OBSERVED = 65_536
 
 
 class Lanes:
@@ -31,12 +36,18 @@ class Lanes:
         has = packed.key.size > 0, packed.value.size > 0
         p_wide, v_wide = packed.query.shape[-1], packed.value.shape[-1] or self.columns
         edges = dynamics.layout.to_rows()
-        self._problem = (*packed, edges.indptr, edges.indices, given)
-        self._settings = (
+        self._problem = (*packed, Fixed(edges.indptr), Fixed(edges.indices), given)
+        norm = norm_numbers(dynamics, d, self.columns, self.dtype)
+        sizes = (
             self.rows, self.columns, self.heads, n, d, p, p_wide, weights.output.shape[2], v_wide,
-            bool(weights.query_bias.any()), *has, float(dynamics.skip),
-            *norm_numbers(dynamics, d, self.columns, self.dtype),
+            bool(weights.query_bias.any()), *has,
         )  # fmt: skip
+        self._settings = (
+            *map(Fixed, sizes),
+            float(dynamics.skip),
+            *map(Fixed, norm[:4]),
+            *norm[4:],
+        )
         self._memory = lane_memory(
             self.width, self.rows, self.columns, self.heads, p_wide, v_wide, d, *has
         )
@@ -55,18 +66,23 @@ class Lanes:
         def work(part):
             mine = state[part]
             memory = self.scratch(part.start, self._memory, self.dtype)
-            seen = np.empty((layers, 5, len(mine), w))
-            _advance(
-                mine, *self._problem, layers, len(mine), *self._settings, *memory, seen, entropy,
-                entropies[part],
-            )  # fmt: skip
-            observed[:, :, part] = seen
+            most = max(1, _OBSERVED // (5 * w * len(mine)))
+            for start in range(0, layers, most):
+                some = min(most, layers - start)
+                shape = some, 5, len(mine), w
+                seen = self.scratch(("seen", part.start), [math.prod(shape)], np.float64)[0]
+                seen = seen.reshape(shape)
+                _advance(
+                    mine, *self._problem, start, some, len(mine), *self._settings, *memory, seen,
+                    entropy and start == 0, entropies[part],
+                )  # fmt: skip
+                observed[start : start + some, :, part] = seen
 
         workers = min(workers, blocks)
         edges = [blocks * k // workers for k in range(workers + 1)]
         every(work, list(map(slice, edges[:-1], edges[1:])))
         out = np.moveaxis(state[:, : self.n, : self.d], -1, 1)
         out = np.ascontiguousarray(out.reshape(blocks * w, self.n, self.d)[:samples])
-        observed = observed.reshape(layers, 5, blocks * w)[:, :, :samples].transpose(1, 2, 0)
+        observed = observed.reshape(layers, 5, blocks * w)[:, :, :samples]
         mean = entropies.reshape(-1)[:samples] / (self.n * self.heads) if entropy else None
-        return out, observed, mean
+        return out, observed.transpose(1, 2, 0), mean

@@ -6,7 +6,7 @@ import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.packing import Scratch, in_panels, norm_numbers, padded
-from dynsim.kernels.library import Kernel
+from dynsim.kernels.library import Kernel, Prepared
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.shapes import (
     STRIP,
@@ -89,12 +89,13 @@ class Rows:
         def work(job):
             team, member = divmod(job, members)
             private = self.scratch(("member", job), self._private, self.dtype)
+            common = (
+                *self._problem, layers, *self._settings, *shared[team], *private,
+                self._scores_apart, meetings[team], member, members,
+            )  # fmt: skip
+            common = [Prepared(argument) for argument in common]
             for sample in range(team, samples, teams):
-                _advance(
-                    state[sample], *self._problem, layers, *self._settings, *shared[team],
-                    *private, self._scores_apart, meetings[team], member, members,
-                    observed[sample], entropy, entropies[sample],
-                )  # fmt: skip
+                _advance(state[sample], *common, observed[sample], entropy, entropies[sample])
 
         every(work, range(teams * members))
         out = state[:, : self.n, : self.d].copy()  # the state is memory of the next call

@@ -15,6 +15,7 @@ from dynsim.kernels.simd import (
     compact,
     element,
     exp,
+    exp4,
     extract,
     fma,
     load,
@@ -172,8 +173,21 @@ def _exponentials(s, p, indices, begin, end, first, last, wanted, entropy):
         for j in range(first, last):
             store(p, j * w, splat(s, 0.0))
     total = splat(s, 0.0)
-    for e in range(begin, end):
-        j = element(indices, e) * w
+    e = begin
+    while e + 4 <= end:
+        j0, j1 = element(indices, e) * w, element(indices, e + 1) * w
+        j2, j3 = element(indices, e + 2) * w, element(indices, e + 3) * w
+        z0, z1, z2, z3 = exp4(
+            load(s, j0) - top, load(s, j1) - top, load(s, j2) - top, load(s, j3) - top
+        )
+        store(p, j0, z0)
+        store(p, j1, z1)
+        store(p, j2, z2)
+        store(p, j3, z3)
+        total += (z0 + z1) + (z2 + z3)
+        e += 4
+    for rest in range(e, end):
+        j = element(indices, rest) * w
         z = exp(load(s, j) - top)
         store(p, j, z)
         total += z
@@ -191,7 +205,7 @@ def _exponentials(s, p, indices, begin, end, first, last, wanted, entropy):
 
 def advance(
     x, query, query_bias, key, value, output, output_bias, indptr, indices,
-    given, layers, blocks, rows, columns, heads, n, d, p, p_wide, v, v_wide,
+    given, start, layers, blocks, rows, columns, heads, n, d, p, p_wide, v, v_wide,
     biased, has_keys, has_values, skip, before, branch, after, centre, scale, shift, gain, bias,
     now, next_, seen, keys, values, q, scores, weights, mixed, out, totals, work,
     observed, wanted, entropy,
@@ -199,9 +213,10 @@ def advance(
     """Layers of attention on x (blocks, rows, columns, lanes), in place.
 
     n tokens of dimension d are padded with zeros to rows and columns. The weights are those of
-    `weights.LayerWeights`, `given` layers of them, used in turn, with padded last axes: query
-    (T, H, d, p_wide), query_bias (T, H, p_wide), key (T, H, d, p_wide) unless it is the identity,
-    value (T, H, d, v_wide) unless it is, output (T, H, v, columns), output_bias (T, columns).
+    `weights.LayerWeights`, `given` layers of them, used in turn from number `start` on, with
+    padded last axes: query (T, H, d, p_wide), query_bias (T, H, p_wide), key (T, H, d, p_wide)
+    unless it is the identity, value (T, H, d, v_wide) unless it is, output (T, H, v, columns),
+    output_bias (T, columns).
     Token i attends to indices[indptr[i]:indptr[i + 1]], in ascending order. The norm, centre ..
     bias, is applied `before`, in the `branch` and `after`. now .. work are memory
     (`shapes.lane_memory`). observed (layers, 5, blocks, lanes) takes the cheap measures after each
@@ -218,7 +233,7 @@ def advance(
             store(now, e, load(x, e))
             store(next_, e, splat(x, 0.0))
         for t in range(layers):
-            turn = t % given
+            turn = (start + t) % given
             z = now
             if before:
                 z = seen

@@ -5,6 +5,9 @@ numbers. Its machine code is kept between processes, so that only the first use 
 loading that takes longer than most simulations. The code is found again if every file of this
 package, the versions of the compiler and the processor are the same; where it cannot be kept,
 kernels are compiled anew and one warning says so.
+
+A kernel that is called long enough with the same integers, marked as `Fixed`, is compiled once more
+for these alone: that is faster, with the same bits.
 """
 
 import ctypes
@@ -13,6 +16,7 @@ import hashlib
 import os
 import sys
 import tempfile
+import time
 import warnings
 from functools import lru_cache
 from importlib import import_module
@@ -24,10 +28,34 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from dynsim.kernels import processor
+from dynsim.kernels.special import special
 
-__all__ = ["Kernel"]
+__all__ = ["Fixed", "Kernel", "Prepared"]
 
 _lock = Lock()
+#: Seconds in a kernel after which code for its fixed arguments, which takes about half a second to
+#: make, has good prospects to pay off.
+_WORTH_IT = 2.0
+
+
+class Prepared:
+    """An argument of many calls: what is passed for it is worked out once, which takes longer than
+    the smallest kernels."""
+
+    def __init__(self, value):
+        self.value, self.argument = value, _argument(value)
+
+
+class Fixed(Prepared):
+    """An integer, or an array of integers, with which a kernel will be called again and again."""
+
+    def __init__(self, value: int | np.ndarray):
+        super().__init__(value)
+        self.key = _hash(value.tolist()) if isinstance(value, np.ndarray) else int(value)
+
+
+def _hash(value) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:24]
 
 
 class Kernel:
@@ -39,41 +67,69 @@ class Kernel:
 
     def __init__(self, module: str, name: str):
         self.module, self.name = module, name
-        self._functions = {}
+        self._functions = {}  # by kinds of all arguments and keys of the fixed
+        self._seconds = {}  # of those whose fixed arguments have no code of their own
 
     def __call__(self, *args) -> None:
-        kinds = tuple(map(_kind, args))
-        function = self._functions.get(kinds)
+        kinds, passed = zip(*map(_argument, args), strict=True)
+        fixed = {k: a for k, a in enumerate(args) if type(a) is Fixed}
+        what = kinds, tuple(a.key for a in fixed.values())
+        function = self._functions.get(what)
         if function is None:
             with _lock:  # the first of several threads; the others find what it made
-                function = self._functions.get(kinds) or self._function(kinds)
-                self._functions[kinds] = function
+                function = self._functions.get(what) or self._function(what)
+                self._functions[what] = function
+        begun = time.perf_counter()
         out, error = ctypes.c_void_p(), ctypes.c_void_p()
-        status = function(ctypes.byref(out), ctypes.byref(error), *map(_passed, args))
+        status = function(ctypes.byref(out), ctypes.byref(error), *passed)
         if status not in (0, -2):  # Numba's codes for a result and for None
             raise SystemError(f"the kernel {self.name} ended with status {status}")
+        if what in self._seconds:
+            self._seconds[what] += time.perf_counter() - begun
+            if self._seconds[what] > _WORTH_IT:
+                self._specialise(what, {k: a.value for k, a in fixed.items()})
 
-    def _function(self, kinds):
-        place = self._place(kinds)
+    def _function(self, what):
+        """The code for the fixed arguments if there is, or else that for all."""
+        kinds, fixed = what
+        place = self._place(what)
         code = _read(place)
+        if code is None and fixed:
+            self._seconds[what] = 0.0
+            general = kinds, ()
+            if general not in self._functions:
+                self._functions[general] = self._function(general)
+            return self._functions[general]
         if code is None:
-            code = self._compile(kinds)
+            code, source = self._compile(kinds)
             _write(place, code)
-        symbol, _, machine_code = code.partition(b"\0")
-        return _loaded(symbol.decode(), machine_code)
+            _write(place and place.with_suffix(".source"), source)
+        return _loaded(code)
 
-    def _place(self, kinds) -> Path | None:
+    def _specialise(self, what, fixed: dict) -> None:
+        """Have code for these fixed arguments from now on."""
+        with _lock:
+            if self._seconds.pop(what, None) is None:  # another thread was first
+                return
+            kinds, _ = what
+            general, place = self._place((kinds, ())), self._place(what)
+            source = _read(general and general.with_suffix(".source"))
+            if source is None:
+                _, source = self._compile(kinds)
+            code = special(source, kinds, fixed, _machine(), name=f"special_{_hash(what)}")
+            _write(place, code)
+            self._functions[what] = _loaded(code)
+
+    def _place(self, what) -> Path | None:
         folder = _folder()
-        if folder is None:
-            return None
-        name = hashlib.sha256(repr((_environment(), self.name, kinds)).encode()).hexdigest()
-        return folder / f"{self.module}-{name[:24]}.kernel"
+        name = _hash((_environment(), self.name, what))
+        return folder and folder / f"{self.module}-{name}.kernel"
 
     def _source(self):
         return getattr(import_module(f"dynsim.kernels.{self.module}"), self.name)
 
-    def _compile(self, kinds) -> bytes:
-        """The symbol of the function, a zero byte, and its machine code."""
+    def _compile(self, kinds) -> tuple[bytes, bytes]:
+        """The symbol of the function, a zero byte, and its machine code, or LLVM's source."""
         from dynsim.kernels.compiler import compiled
 
         function = self._source()
@@ -85,26 +141,23 @@ class Kernel:
             if collecting:
                 gc.enable()
         module = llvm.parse_assembly(source)
-        return symbol.encode() + b"\0" + _machine().emit_object(module)
+        start = symbol.encode() + b"\0"
+        return start + _machine().emit_object(module), start + source.encode()
 
 
-def _kind(value) -> str:
-    """What a value is to the compiler; for an array the letter that numpy has for its type."""
+def _argument(value) -> tuple[str, object]:
+    """What a value is to the compiler, for an array numpy's letter for its type; and to ctypes."""
+    if isinstance(value, Prepared):
+        return value.argument
     if isinstance(value, np.ndarray):
         if not value.flags.c_contiguous:
             raise ValueError("kernels take contiguous arrays")
-        return value.dtype.char
+        return value.dtype.char, ctypes.c_void_p(value.__array_interface__["data"][0])
+    if isinstance(value, float):
+        return "number", ctypes.c_double(value)
     if value is None:
-        return "none"
-    return "number" if isinstance(value, float) else "integer"
-
-
-def _passed(value):
-    if isinstance(value, np.ndarray):
-        return ctypes.c_void_p(value.__array_interface__["data"][0])
-    if value is None:
-        return ctypes.c_void_p()
-    return ctypes.c_double(value) if isinstance(value, float) else ctypes.c_int64(value)
+        return "none", ctypes.c_void_p()
+    return "integer", ctypes.c_int64(value)
 
 
 # --- machine code ---------------------------------------------------------------------------------
@@ -128,11 +181,12 @@ def _engine():
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
 
 
-def _loaded(symbol: str, machine_code: bytes):
+def _loaded(code: bytes):
+    symbol, _, machine_code = code.partition(b"\0")
     engine = _engine()
     engine.add_object_file(llvm.ObjectFileRef.from_data(machine_code))
     engine.finalize_object()
-    return ctypes.CFUNCTYPE(ctypes.c_int32)(engine.get_function_address(symbol))
+    return ctypes.CFUNCTYPE(ctypes.c_int32)(engine.get_function_address(symbol.decode()))
 
 
 # --- on disk --------------------------------------------------------------------------------------

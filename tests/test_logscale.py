@@ -287,6 +287,39 @@ def test_normalised_deviations_are_those_of_normalised_tokens(seed, norm, log_si
     )
 
 
+@given(
+    seed=st.integers(0, 2**16),
+    size=st.sampled_from([1e-2, 1e-3, 1e-12, 1e-150, 1e-290]),
+    strength=st.sampled_from([1.0, 1e3]),
+    keys=st.sampled_from([range(9), range(2, 5), (0, 3, 7), (4,)]),
+    heads=st.sampled_from([1, 2]),
+)
+@settings(max_examples=40, deadline=None)
+def test_attention_to_common_keys_is_its_definition(seed, size, strength, keys, heads):
+    """The kernel's layer against numpy's, for masks whose rows are all the same.
+
+    With strong scores and 1e-2 the kernel computes attention itself instead of a difference.
+    """
+    rng = np.random.default_rng(seed)
+    layer = LayerWeights(
+        strength * rng.standard_normal((heads, 4, 3)), rng.standard_normal((heads, 3)),
+        rng.standard_normal((heads, 4, 3)), rng.standard_normal((heads, 4, 2)),
+        rng.standard_normal((heads, 2, 4)), rng.standard_normal(4),
+    )  # fmt: skip
+    rows = np.zeros((9, 9))
+    rows[:, list(keys)] = 1.0
+    dynamics = AttentionDynamics(masks.from_adjacency(rows.T), Layers((layer,)))
+    state = Deviation.of(
+        rng.standard_normal((3, 4)), rng.standard_normal((3, 9, 4)), np.full(3, np.log(size))
+    )
+    expected = deviation.attended_alike(state, layer, np.array(keys))
+    found = run(dynamics, state, 1, record=CHEAP).deviation
+    found = Deviation.split(found.tokens) if found.is_whole.all() else found
+    assert np.allclose(found.log_mu, expected.log_mu, rtol=1e-12, atol=1e-9)
+    assert np.allclose(found.center, expected.center, rtol=0, atol=1e-11)
+    assert np.allclose(found.shape, expected.shape, rtol=0, atol=1e-9)
+
+
 # --- what it refuses ------------------------------------------------------------------------------
 
 

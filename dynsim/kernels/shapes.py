@@ -68,5 +68,5 @@ def deviation_memory(w, rows, columns, heads, p, v, before, has_keys, has_values
     state = rows * columns
     return [
         before * state, state, state, keys, values, sums, -(-rows // STRIP) * 8,
-        *private_memory(w, columns, p, v, widest), 4 * columns, heads * p,
+        *private_memory(w, columns, p, v, widest), 4 * columns, heads * p, widest + v,
     ]  # fmt: skip

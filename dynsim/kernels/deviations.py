@@ -297,8 +297,8 @@ def _attend_alike(
 
 
 def advance(
-    z, center, log_size, query, query_bias, key, value, output, output_bias, begin, end, indices, order,
-    alike, samples, given, layers, rows, columns, heads, n, d, p, p_wide, v, v_wide,
+    z, center, log_size, query, query_bias, key, value, output, output_bias, begin, end, indices,
+    order, alike, samples, given, layers, rows, columns, heads, n, d, p, p_wide, v, v_wide,
     biased, has_keys, has_values, skip, before, branch, after, centre, scale, shift, gain, bias,
     seen, next_, x, keys, values, sums, scalars, q, s, u, o, spare, mean, shares, tokens, shifts,
     row, s_down, observed,

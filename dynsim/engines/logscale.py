@@ -20,7 +20,7 @@ from dynsim.connectivity import is_strongly_connected
 from dynsim.deviation import Deviation
 from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.compiled import CompiledEngine
-from dynsim.engines.deviations import DeviationRows
+from dynsim.engines.deviations import DeviationLanes, DeviationRows
 from dynsim.layout import has_common_key
 from dynsim.measures import CHEAP, deviations, observe
 
@@ -28,6 +28,8 @@ __all__ = ["LogScaleEngine", "reason_against"]
 
 #: Samples below this share mu / ||X||_F are followed as deviations, above the other as tokens.
 NEAR, FAR = 0.05, 0.1
+#: Numbers in a state up to which samples share vectors.
+_LANES_UP_TO = 2048
 _MU, _FROBENIUS = CHEAP.index("mu"), CHEAP.index("frobenius_norm")
 
 
@@ -126,8 +128,10 @@ class LogScaleEngine:
     def _followed(self, state: Deviation, start: int, stop: int):
         """As `_stretch`, for samples near consensus."""
         plain, seen = self._plain, []
+        _, n, d = state.shape.shape
+        kind = DeviationLanes if n * d <= _LANES_UP_TO else DeviationRows
         workers = plain.workers(state.shape.shape, stop - start)
-        for carrier, layers in plain.carried(DeviationRows, state.shape, start, stop):
+        for carrier, layers in plain.carried(kind, state.shape, start, stop):
             state, observed = carrier.advance(state, layers, workers, plain.every)
             seen.append(observed)
         return state, np.concatenate(seen, axis=-1)

@@ -9,7 +9,7 @@ computed as a difference to the row that all have in common.
 import math
 
 from dynsim.kernels.compiler import inner
-from dynsim.kernels.limits import DIRECT, LARGE, NOTHING, SHORT
+from dynsim.kernels.limits import DIRECT, LARGE, NOTHING, SERIES, SHORT
 from dynsim.kernels.processor import TILE_COLUMNS, TILE_ROWS
 from dynsim.kernels.rows import (
     attend_list,
@@ -42,8 +42,6 @@ from dynsim.kernels.simd import (
 __all__ = ["advance"]
 
 _LOG_LARGE = math.log(LARGE)
-#: (e^b - 1) / b = 1 + b / 2 (1 + b / 3 (1 + ...)), to the last bit for |b| <= DIRECT.
-_INVERSES = tuple(1.0 / n for n in range(13, 1, -1))
 
 
 @inner
@@ -273,7 +271,7 @@ def _attend_alike(
                     score = load(scores, j)
                     b, ratio = score * squared, splat(source, 1.0)
                     most = maximum(most, absolute(b))
-                    for inverse in _INVERSES:
+                    for inverse in SERIES:
                         ratio = fma(ratio * b, splat(source, inverse), splat(source, 1.0))
                     weight = load(row, j) * score * ratio
                     store(scores, j, weight)

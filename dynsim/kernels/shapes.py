@@ -8,6 +8,7 @@ __all__ = [
     "STRIP",
     "TEAM",
     "block_rows",
+    "deviation_lane_memory",
     "deviation_memory",
     "lane_memory",
     "panel_columns",
@@ -70,3 +71,10 @@ def deviation_memory(w, rows, columns, heads, p, v, before, has_keys, has_values
         before * state, state, state, keys, values, sums, -(-rows // STRIP) * 8,
         *private_memory(w, columns, p, v, widest), 4 * columns, heads * p, widest + v,
     ]  # fmt: skip
+
+
+def deviation_lane_memory(
+    w, rows, columns, heads, n, d, p, p_wide, v, v_wide, *others
+) -> list[int]:
+    """Sizes of the memory of `deviation_lanes.advance` beside `lane_memory`, from its settings."""
+    return [6 * columns * w, heads * p_wide * w, (rows + v_wide) * w]

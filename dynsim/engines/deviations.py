@@ -33,7 +33,9 @@ class DeviationLanes(Lanes):
     ):
         super().__init__(dynamics, weights, n, d, scratch)
         self._alike = _keys(dynamics) is not None
-        self._memory += deviation_lane_memory(self.width, *self._settings)
+        rows, columns, heads, _, _, _, p_wide, _, v_wide, *_ = self._settings
+        more = deviation_lane_memory(self.width, rows, columns, heads, p_wide, v_wide)
+        self._memory = [*self._memory, *more]
 
     def advance(self, state: Deviation, layers: int, workers: int, every):
         """(state after the layers, cheap measures and log10 mu (6, samples, layers))."""

@@ -9,7 +9,9 @@ they still differ by decides what comes later.
 What stays exact: log mu to about 1e-14 a layer, down to any depth. What does not: Z is one array
 of floating-point numbers, so a part of the deviation that has shrunk to a share delta of the rest
 is known to eps / delta. If the rest then vanishes faster (which shared weights with a
-slowest mode do not do), it comes back with this error.
+slowest mode do not do), it comes back with this error. And where scores are so strong that all
+tokens attend to one common key but for a share delta, what they differ by afterwards is known to
+eps / delta.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ Where samples differ in the formula that fits them, both are computed and each l
 import math
 
 from dynsim.kernels.compiler import inner
+from dynsim.kernels.deviations import relative_exp
 from dynsim.kernels.lanes import _exponentials, _measure, _multiply, _normalise, _project
-from dynsim.kernels.limits import DIRECT, LARGE, NOTHING, SERIES, SHORT
+from dynsim.kernels.limits import DIRECT, LARGE, NOTHING, SHORT
 from dynsim.kernels.shapes import LANE_ROWS, PAD
 from dynsim.kernels.simd import (
     absolute,
@@ -214,8 +215,9 @@ def _attend(
                 shared = load(shifts, h * q_row + k)
                 for e in range(k, tall * q_row, q_row):
                     store(q, e, fma(load(q, e), size, shared) * size)
-            _multiply(at(scores, first * w), s_row, q, q_row,
-                      at(keys, h * head_keys + first * q_row), w, q_row, last - first, p)  # fmt: skip
+            side, other = at(keys, h * head_keys), at(values, h * head_values)
+            _multiply(at(scores, first * w), s_row, q, q_row, at(side, first * q_row), w, q_row,
+                      last - first, p)  # fmt: skip
             for r in range(tall):
                 begin, end = element(indptr, i + r), element(indptr, i + r + 1)
                 total = _exponentials(
@@ -223,9 +225,8 @@ def _attend(
                     last, False, work,
                 )  # fmt: skip
                 store(work, r * w, splat(source, 1.0) / total)
-            _multiply(mixed, v_row, at(weights, first * w), s_row,
-                      at(values, h * head_values + first * v_row), v_row, w, v_wide,
-                      last - first)  # fmt: skip
+            _multiply(mixed, v_row, at(weights, first * w), s_row, at(other, first * v_row), v_row,
+                      w, v_wide, last - first)  # fmt: skip
             for r in range(tall):
                 share = load(work, r * w)
                 for e in range(r * v_row, (r + 1) * v_row, w):
@@ -281,11 +282,9 @@ def _attend_alike(
                 sum_ = splat(source, 0.0)
                 for j in range(first, last):
                     score = load(scores, r * s_row + j * w)
-                    b, ratio = score * squared, one
+                    b = score * squared
                     most = maximum(most, absolute(b))
-                    for inverse in SERIES:
-                        ratio = fma(ratio * b, splat(source, inverse), one)
-                    weight = load(row_, j * w) * score * ratio
+                    weight = load(row_, j * w) * score * relative_exp(source, b)
                     store(weights, r * s_row + j * w, weight)
                     sum_ += weight
                 store(work, r * w, sum_)
@@ -317,7 +316,7 @@ def advance(
     """
     compact()
     w = width(z)
-    row, q_row, s_row, v_row = columns * w, p_wide * w, rows * w, v_wide * w
+    row, q_row, v_row = columns * w, p_wide * w, v_wide * w
     step, zero = blocks * w, splat(z, 0.0)
     head_keys, head_values = has_keys * rows * q_row, has_values * rows * v_row
     own_keys, own_values = keys, values
@@ -354,13 +353,15 @@ def advance(
             if has_keys:
                 keys = own_keys
                 for h in range(heads):
-                    _project(at(keys, h * head_keys), q_row, source, row,
-                             at(key, (turn * heads + h) * d * p_wide), p_wide, rows, d)  # fmt: skip
+                    matrix = at(key, (turn * heads + h) * d * p_wide)
+                    side = at(keys, h * head_keys)
+                    _project(side, q_row, source, row, matrix, p_wide, rows, d)
             if has_values:
                 values = own_values
                 for h in range(heads):
-                    _project(at(values, h * head_values), v_row, source, row,
-                             at(value, (turn * heads + h) * d * v_wide), v_wide, rows, d)  # fmt: skip
+                    matrix = at(value, (turn * heads + h) * d * v_wide)
+                    side = at(values, h * head_values)
+                    _project(side, v_row, source, row, matrix, v_wide, rows, d)
             # attention
             to, most = next_, splat(z, math.inf)
             if alike:

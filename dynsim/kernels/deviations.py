@@ -39,9 +39,18 @@ from dynsim.kernels.simd import (
     within,
 )
 
-__all__ = ["advance"]
+__all__ = ["advance", "relative_exp"]
 
 _LOG_LARGE = math.log(LARGE)
+
+
+@inner
+def relative_exp(x, b):
+    """(e^b - 1) / b for |b| <= DIRECT, in vectors; x is any pointer."""
+    ratio = splat(x, 1.0)
+    for inverse in SERIES:
+        ratio = fma(ratio * b, splat(x, inverse), splat(x, 1.0))
+    return ratio
 
 
 @inner
@@ -269,11 +278,9 @@ def _attend_alike(
                 scores, sum_ = at(s, r * s_down), splat(source, 0.0)
                 for j in range(0, wide, w):
                     score = load(scores, j)
-                    b, ratio = score * squared, splat(source, 1.0)
+                    b = score * squared
                     most = maximum(most, absolute(b))
-                    for inverse in SERIES:
-                        ratio = fma(ratio * b, splat(source, inverse), splat(source, 1.0))
-                    weight = load(row, j) * score * ratio
+                    weight = load(row, j) * score * relative_exp(source, b)
                     store(scores, j, weight)
                     sum_ += weight
                 put(shares, r, total(sum_))

@@ -73,8 +73,6 @@ def deviation_memory(w, rows, columns, heads, p, v, before, has_keys, has_values
     ]  # fmt: skip
 
 
-def deviation_lane_memory(
-    w, rows, columns, heads, n, d, p, p_wide, v, v_wide, *others
-) -> list[int]:
-    """Sizes of the memory of `deviation_lanes.advance` beside `lane_memory`, from its settings."""
-    return [6 * columns * w, heads * p_wide * w, (rows + v_wide) * w]
+def deviation_lane_memory(w, rows, columns, heads, p, v) -> list[int]:
+    """Sizes of what `deviation_lanes.advance` needs beside `lane_memory`."""
+    return [6 * columns * w, heads * p * w, (rows + v) * w]

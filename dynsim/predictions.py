@@ -161,7 +161,8 @@ def predict(dynamics: AttentionDynamics, x0, start: int = 0) -> Prediction:
     A late rate is reached when the largest multiplier has won. Defective multipliers (a window
     that looks one way) come with powers of t, and the walk's `transient` growth comes first.
 
-    Raises ValueError for a dynamics with an MLP, and for a skip connection above 2000 tokens.
+    Raises ValueError for a dynamics with an MLP, for a skip connection above 2000 tokens, and for
+    tokens or a start that cannot be; FloatingPointError where the norm comes to divide by zero.
 
     >>> from dynsim import masks, tokens, weights
     >>> x0 = tokens.gaussian(samples=1, n=6, d=2)
@@ -356,10 +357,9 @@ def _lyapunov(dynamics, token, modes, start) -> tuple[float, float, float]:
     else:
         growth = np.exp(exponents[-1])
     slowest = int(np.argmax(exponents[:-1]))
-    batches = [
-        batch.mean() for batch in np.array_split(logs[slowest], min(_BATCHES, logs.shape[1]))
-    ]
-    error = np.std(batches, ddof=1) / len(batches) ** 0.5 if len(batches) > 1 else np.inf
+    batches = np.array_split(logs[slowest], min(_BATCHES, logs.shape[1]))
+    means = [batch.mean() for batch in batches]
+    error = np.std(means, ddof=1) / len(means) ** 0.5 if len(means) > 1 else np.inf
     return float(np.exp(exponents[slowest])), float(growth), float(error)
 
 

@@ -186,12 +186,17 @@ def comparison_table(runs: Mapping[str, Outcome]) -> str:
                 f"{facts.lambda_2.value:.6g}",
                 mu[0],
                 mu[-1],
-                *(from_log(logs[t] - logs[0]) if t < len(logs) else "-" for t in depths),
+                *(_share(logs, t) for t in depths),
                 stable,
                 *([] if theory is None else _rates(theory)),
             ]
         )
     return _aligned(rows, to_the_left=2)
+
+
+def _share(logs: np.ndarray, t: int) -> str:
+    """mu at depth t over mu at 0, from logarithms by depth; "-" where there is none."""
+    return from_log(logs[t] - logs[0]) if t < len(logs) and np.isfinite(logs[0]) else "-"
 
 
 def _rates(theory: Expectation) -> list[str]:

@@ -24,6 +24,8 @@ __all__ = ["CERTIFICATES", "Certificate", "Certificates", "certificates", "dobru
 
 #: Rounding of a sum of absolute differences of rows, per layer of a product and per token.
 _ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
+#: Rows of attention that are given sum to 1 as nearly as this.
+_STOCHASTIC = 1e-6
 #: A product of attention matrices is long enough when it brings points together by this factor.
 _CONTRACTED = 1e-9
 #: A matrix is orthogonal, up to a factor, when W^T W is as near to a multiple of I as this.
@@ -33,10 +35,25 @@ _ORTHOGONAL = 1e-10
 def dobrushin(P) -> np.ndarray:
     """Dobrushin's coefficient max_ik (1/2) sum_j |P_ij - P_kj| of row-stochastic P (..., N, N).
 
+    Raises ValueError unless entries are at least 0 and rows sum to 1, to 1e-6.
+
     >>> float(dobrushin([[0.5, 0.5], [0.25, 0.75]]))
     0.25
     """
     P = np.asarray(P, np.float64)
+    if P.ndim < 2 or P.shape[-1] != P.shape[-2] or not P.size:
+        raise ValueError(f"matrices of attention are square, (..., N, N); got shape {P.shape}")
+    sums = P.sum(axis=-1)
+    if not (np.all(P >= 0) and np.all(np.abs(sums - 1.0) <= _STOCHASTIC)):
+        raise ValueError(
+            f"rows of attention hold numbers of at least 0 that sum to 1; got entries from "
+            f"{P.min():.4g} and sums from {sums.min():.4g} to {sums.max():.4g}; divide each row by "
+            f"its sum"
+        )
+    return _dobrushin(P)
+
+
+def _dobrushin(P: np.ndarray) -> np.ndarray:
     rows = range(P.shape[-2])  # one at a time: no (N, N, N) array
     apart = [np.abs(P[..., i:, :] - P[..., i : i + 1, :]).sum(axis=-1).max(axis=-1) for i in rows]
     return np.max(apart, axis=0) / 2.0
@@ -124,6 +141,7 @@ def certificates(
         raise FloatingPointError("the states are not finite; certify the layers before")
     if dynamics.n_tokens == 1:
         raise ValueError("one token is always at consensus; give two or more")
+    dynamics.check_tokens(states)
     run = _Run(dynamics, states if states.ndim == 4 else states[None], start, window)
     return Certificates({name: _certify(run, name) for name in CERTIFICATES})
 
@@ -205,7 +223,7 @@ class _Run:
         for t in range(self.depth):
             whole, layers = matrices(t) @ whole, layers + 1
             rounding = _ROUNDING * self.n_tokens * layers
-            contraction = np.minimum(dobrushin(whole) + rounding, 1.0)
+            contraction = np.minimum(_dobrushin(whole) + rounding, 1.0)
             out[:, t + 1] = before + np.log(contraction)
             full = layers == self.window if self.window else contraction < _CONTRACTED
             whole[full], layers[full], before[full] = np.eye(self.n_tokens), 0, out[full, t + 1]

@@ -4,6 +4,7 @@ c is the first token, Z the difference to it in units of s = mu(X), however far 
 below 1e-308. Z loses nothing when s shrinks, because every operation here is written for c, Z and
 log s: where a large common part would cancel, it is left out from the start. (With the mean for c,
 tokens that agree with the first ever more closely, as under a causal window, would be lost.)
+`normalised` and `attended_alike` define what the kernels of `dynsim.kernels` compute.
 
 Every array has a leading axis over samples.
 """
@@ -14,27 +15,12 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from dynsim.kernels.limits import LARGE, NOTHING, SHORT
 from dynsim.measures import deviations, mu
 from dynsim.norms import Norm
 from dynsim.weights import LayerWeights
 
-__all__ = [
-    "Deviation",
-    "attended_alike",
-    "normalised",
-    "scores_bound",
-    "through_values",
-]
-
-#: Deviations above so many times the first token, and tokens whose square is below this share of
-#: its square, are normalised as tokens.
-_LARGE, _SHORT = 1e6, 0.05
-#: Below this, exp(b) - 1 = b for the scores b between deviations.
-_LINEAR = 1e-17
-#: Tokens with a smaller log mu count as equal.
-_NOTHING = -1e100
-#: Scores in one batched product.
-_BLOCK = 2**20
+__all__ = ["Deviation", "attended_alike", "normalised"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +72,7 @@ class Deviation:
         size = np.sqrt(np.einsum("snd,snd->s", apart, apart))
         with np.errstate(divide="ignore"):
             log_size = log_scale + np.log(unit) + np.log(size)
-        log_size[log_size < _NOTHING] = -np.inf
+        log_size[log_size < NOTHING] = -np.inf
         rest /= np.where(size == 0, 1.0, size)[:, None, None]
         return cls(center + _exp(log_scale)[:, None] * first, rest, log_size)
 
@@ -155,11 +141,11 @@ def normalised(state: Deviation, norm: Norm) -> Deviation:
     unit[unit == 0] = 1.0
     n = unit * np.sqrt(np.sum((p / unit[:, None]) ** 2, axis=1) + numbers.shift / unit / unit)
     log_tau = state.log_size - np.log(n)
-    large = ~(log_tau < np.log(_LARGE))
+    large = ~(log_tau < np.log(LARGE))
     tau, direction = np.where(large, 0.0, _exp(log_tau))[:, None], p / n[:, None]
     h = 2.0 * np.einsum("snd,sd->sn", u, direction) + tau * np.einsum("snd,snd->sn", u, u)
     square = 1.0 + tau * h
-    short = square < _SHORT
+    short = square < SHORT
     q = np.sqrt(np.where(short, 1.0, square))
     v = u / q[:, :, None] - (h / (q * (1.0 + q)))[:, :, None] * direction[:, None]
     v *= numbers.gain
@@ -173,75 +159,34 @@ def normalised(state: Deviation, norm: Norm) -> Deviation:
     return out
 
 
-def through_values(center: np.ndarray, layer: LayerWeights) -> np.ndarray:
-    """What attention makes of a token that all share: sum over heads of c W_V^h, and the bias."""
-    c = center[:, None, None]  # one small product a sample: its bits do not depend on the others
-    value = c @ layer.value if layer.value.size else c
-    return (value @ layer.output).sum(axis=1)[:, 0] + layer.output_bias
-
-
-def scores_bound(state: Deviation, layer: LayerWeights) -> np.ndarray:
-    """A bound of the scores between deviations, s^2 |z_i M z_j|, over all i, j and heads."""
-    key = layer.key if layer.key.size else [np.eye(state.shape.shape[2])] * len(layer.query)
-    sizes = [
-        np.linalg.norm(state.shape @ q, axis=2).max(axis=1)
-        * np.linalg.norm(state.shape @ k, axis=2).max(axis=1)
-        for q, k in zip(layer.query, key, strict=True)
-    ]
-    return 2.0 * _exp(2.0 * state.log_size) * np.max(sizes, axis=0)
-
-
 def attended_alike(state: Deviation, layer: LayerWeights, keys: np.ndarray) -> Deviation:
-    """Attention where every token attends to the same `keys`, for scores_bound < 1.
+    """Attention where every token attends to the same `keys`.
 
     Row-constant parts of the scores cancel in the softmax and leave a_j = s (c W_Q + b) . k_j,
     the same in all rows, and b_ij = s^2 q_i . k_j, with k = z W_K. What follows from a is one row
     for all, p = softmax(a), and moves the center only. With z~ = z - p Z the rest is
 
-        sum_j A_ij z~_j = sum_j p_j expm1(b_ij) z~_j / (1 + sum_j p_j expm1(b_ij)),
+        sum_j A_ij z~_j = s^2 sum_j w_ij z~_j / (1 + s^2 sum_j w_ij),
+        w_ij = p_j (q_i . k_j) (e^b_ij - 1) / b_ij,
 
-    of size s^2: hence deviation' ~ s^3 (theory: log s' = 3 log s + log ||Z M Z^T Z / N|| for
-    W_V = I). Below 1e-17, expm1(b) = b and the sum is q_i (sum_j p_j k~_j z~_j).
+    hence deviation' ~ s^3 (theory: log s' = 3 log s + log ||Z M Z^T Z / N|| for W_V = I).
     """
+    from scipy.special import exprel
+
     z = state.shape
-    s = _exp(state.log_size)[:, None]
-    linear = scores_bound(state, layer) < _LINEAR
-    center = through_values(state.center, layer)
-    v = np.zeros_like(z)
+    s = _exp(state.log_size)[:, None, None]
+    v, common = np.zeros_like(z), state.center[:, None]
+    center = layer.output_bias
     for h in range(len(layer.query)):
-        seen = z[:, keys]
-        key = seen @ layer.key[h] if layer.key.size else seen
-        common = state.center[:, None] @ layer.query[h] + layer.query_bias[h]
-        a = s * (key @ common.swapaxes(1, 2))[..., 0]
-        p = np.exp(a - a.max(axis=1, keepdims=True))
-        p = (p / p.sum(axis=1, keepdims=True))[:, None]  # (samples, 1, keys)
-        mean = p @ seen
-        seen, key = seen - mean, key - p @ key
-        query = z @ layer.query[h]
-        moved = query @ ((key * p.swapaxes(1, 2)).swapaxes(1, 2) @ seen)
-        for part in _blocks(np.flatnonzero(~linear), z.shape[1], len(keys)):
-            moved[part] = _beyond_linear(
-                query[part], key[part[0]], seen[part[0]], p[part[0]], s[part[0]]
-            )
-        value = [layer.value[h]] if layer.value.size else []
-        for matrix in (*value, layer.output[h]):
-            moved, mean = moved @ matrix, mean @ matrix
-        v += moved
-        center = center + s * mean[:, 0]
+        key = z[:, keys] @ layer.key[h] if layer.key.size else z[:, keys]
+        a = s * (common @ layer.query[h] + layer.query_bias[h]) @ key.swapaxes(1, 2)
+        p = np.exp(a - a.max(axis=2, keepdims=True))
+        p /= p.sum(axis=2, keepdims=True)
+        mean = p @ z[:, keys]
+        scores = z @ layer.query[h] @ key.swapaxes(1, 2)
+        w = p * scores * exprel(s * s * scores)
+        moved = w @ (z[:, keys] - mean) / (1.0 + s * s * w.sum(axis=2, keepdims=True))
+        value = layer.value[h] @ layer.output[h] if layer.value.size else layer.output[h]
+        v += moved @ value
+        center = center + ((common + s * mean) @ value)[:, 0]
     return Deviation.of(center, v, 3.0 * state.log_size)
-
-
-def _beyond_linear(query, key, seen, p, s):
-    """sum_j p_j expm1(b_ij) z~_j / (1 + sum_j p_j expm1(b_ij)) / s^2, (samples, rows, d)."""
-    s_squared = (s * s)[..., None]
-    weight = p * np.expm1(s_squared * (query @ key.swapaxes(1, 2)))
-    return weight @ seen / (1.0 + weight.sum(axis=2, keepdims=True)) / s_squared
-
-
-def _blocks(samples: np.ndarray, rows: int, keys: int):
-    """Pairs (samples, rows) that cover all rows of these samples in blocks of bounded size."""
-    height = max(1, min(rows, _BLOCK // keys))
-    together = max(1, _BLOCK // (height * keys))
-    for k in range(0, len(samples), together):
-        for row in range(0, rows, height):
-            yield samples[k : k + together], slice(row, row + height)

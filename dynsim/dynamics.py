@@ -130,6 +130,11 @@ class AttentionDynamics(Value):
 
     def check_tokens(self, x: np.ndarray) -> None:
         """Raise ValueError unless `x`, (..., N, d), can be a state of this dynamics."""
+        if x.ndim < 2 or 0 in x.shape:
+            raise ValueError(
+                f"tokens are an array (N, d) or (samples, N, d), none of them 0; got shape "
+                f"{x.shape}"
+            )
         n, d = x.shape[-2:]
         if n != self.n_tokens:
             raise ValueError(

@@ -59,13 +59,16 @@ class Expectation:
 
     def lines(self) -> list[tuple[str, str]]:
         """(name, what it says)."""
-        predicted = self.unpredicted if self.prediction is None else str(self.prediction)
+        found = self.prediction
+        predicted = self.unpredicted if found is None else found.law
+        transient = [("transient", found.shoulder)] if found and found.shoulder else []
         those = sorted(self.certificates.values(), key=lambda one: not one.applies.any())
         named = ["certified", *[""] * len(those)]
         certified = [(name, str(one)) for name, one in zip(named, those, strict=False)]
         return [
             ("fitted", str(self.rate)),
             ("predicted", predicted + self._agreement()),
+            *transient,
             *certified,
         ]
 
@@ -121,6 +124,7 @@ class Expectation:
                 {
                     **{name: getattr(prediction, name) for name in _PREDICTED},
                     "transient": prediction.transient and asdict(prediction.transient),
+                    "kreiss": prediction.kreiss,
                     "sentence": str(prediction),
                 }
             ),

@@ -15,9 +15,13 @@ from dynsim.walk import uniform_walk
 
 __all__ = ["Growth", "deviation_walk", "kreiss_constant", "transient_growth"]
 
-#: Directions and distances from the unit circle at which the resolvent is first looked at.
-_ANGLES = np.linspace(0.0, np.pi, 13)
-_DISTANCES = np.logspace(-4, 1, 16)
+#: Directions and distances from the unit circle at which the resolvent is first looked at, and how
+#: many of the largest eigenvalues give directions too.
+_ANGLES = np.linspace(0.0, np.pi, 9)
+_DISTANCES = np.logspace(-4, 1, 11)
+_EIGENVALUES = 4
+#: An eigenvalue counts as outside the unit circle when it is beyond it by this much.
+_OUTSIDE = 1e-9
 #: Tokens up to which the walk is treated as a dense matrix.
 _DENSE_LIMIT = 2000
 
@@ -44,17 +48,19 @@ class Growth:
 
     def __str__(self) -> str:
         least = "" if self.complete else "at least "
-        return f"powers grow {least}{self.factor:.4g} times, at power {self.power}"
+        return f"powers grow to norm {least}{self.factor:.4g}, at power {self.power}"
 
 
-def transient_growth(matrix: np.ndarray, limit: int = 1000) -> Growth:
-    """max_k ||B^k||_2, from all powers up to the first with norm below 1: no later one is larger.
+def transient_growth(matrix, limit: int = 1000) -> Growth:
+    """max_k ||B^k||_2 of B (N, N), from all powers up to the first with norm below 1: no later one
+    is larger. Stops at B^limit where there is none.
 
-    Stops at B^limit where there is none.
+    Raises ValueError unless B is a square matrix of finite numbers.
 
-    >>> print(transient_growth(np.array([[0.5, 4.0], [0.0, 0.5]])))
-    powers grow 4.062 times, at power 1
+    >>> print(transient_growth([[0.5, 4.0], [0.0, 0.5]]))
+    powers grow to norm 4.062, at power 1
     """
+    matrix = _square(matrix)
     power, best, at = np.eye(len(matrix)), 1.0, 0
     for k in range(1, limit + 1):
         power = power @ matrix
@@ -66,26 +72,46 @@ def transient_growth(matrix: np.ndarray, limit: int = 1000) -> Growth:
     return Growth(best, at, False)
 
 
-def kreiss_constant(matrix: np.ndarray) -> float:
-    """K(B) = sup over |z| > 1 of (|z| - 1) ||(z - B)^-1||_2, for a real matrix; at least 1.
+def kreiss_constant(matrix) -> float:
+    """K(B) = sup over |z| > 1 of (|z| - 1) ||(z - B)^-1||_2, for a real matrix B (N, N).
 
-    Equal to sup over epsilon > 0 of (rho_epsilon(B) - 1) / epsilon with the pseudospectral radius
-    rho_epsilon. The best of a grid of z, improved by a local search: a lower bound, in practice to
-    six digits. O(N^3) for each of some 300 z.
+    At least 1, which is the limit of z to infinity; inf where an eigenvalue lies outside the unit
+    circle. Equal to sup over epsilon > 0 of (rho_epsilon(B) - 1) / epsilon with the pseudospectral
+    radius rho_epsilon, and by the Kreiss matrix theorem K(B) <= max_k ||B^k||_2 <= e N K(B)
+    (Trefethen and Embree, Spectra and Pseudospectra, section 18).
 
-    >>> round(kreiss_constant(np.diag([0.5, 0.2])), 3)
-    1.0
+    The best of a grid of z in the upper half plane, improved by a local search: a lower bound, in
+    practice to six digits. O(N^3) for each of some 200 z.
+
+    Raises ValueError unless B is a square matrix of finite numbers.
+
+    >>> round(kreiss_constant([[0.5, 4.0], [0.0, 0.5]]), 3)
+    2.125
     """
     from scipy.optimize import minimize
 
-    identity = np.eye(len(matrix))
+    matrix = _square(matrix)
+    identity, eigenvalues = np.eye(len(matrix)), np.linalg.eigvals(matrix)
+    eigenvalues = eigenvalues[np.argsort(-np.abs(eigenvalues))]
+    if abs(eigenvalues[0]) > 1.0 + _OUTSIDE:
+        return np.inf
 
     def negative(point):
         distance = np.exp(point[0])
         z = (1.0 + distance) * np.exp(1j * point[1])
         return -distance / np.linalg.norm(z * identity - matrix, -2)
 
-    grid = [(np.log(distance), angle) for distance in _DISTANCES for angle in _ANGLES]
+    angles = {*_ANGLES, *np.abs(np.angle(eigenvalues[:_EIGENVALUES]))}
+    grid = [(np.log(distance), angle) for distance in _DISTANCES for angle in sorted(angles)]
     start = min(grid, key=negative)
     found = minimize(negative, start, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9})
-    return max(1.0, -float(found.fun))  # 1 is the limit of z to infinity
+    return max(1.0, -float(found.fun))
+
+
+def _square(matrix) -> np.ndarray:
+    matrix = np.asarray(matrix, np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
+        raise ValueError(f"powers are of a square matrix, (N, N); got shape {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        raise ValueError("powers are of a matrix of finite numbers; it has NaN or infinity")
+    return matrix

@@ -14,7 +14,7 @@ max |skip + lambda_i w_j| over eigenvalues w_j of W_V; with a norm that only sca
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,8 @@ import numpy as np
 from dynsim.connectivity import SecondEigenvalue, lambda_2
 from dynsim.dynamics import PLACEMENTS, AttentionDynamics
 from dynsim.measures import mu
-from dynsim.nonnormal import Growth, deviation_walk, transient_growth
+from dynsim.nonnormal import Growth, deviation_walk, kreiss_constant, transient_growth
+from dynsim.values import whole
 from dynsim.walk import transversal_eigenvalues
 from dynsim.weights import LayerWeights
 
@@ -55,9 +56,10 @@ class _Consensus(NamedTuple):
 
 def _consensus(dynamics: AttentionDynamics, c: np.ndarray, t: int) -> _Consensus:
     """Layer t and its derivative at the consensus token c."""
-    seen, weights = dynamics.attention_input(c, t)
     norm, places, identity = dynamics.norm, PLACEMENTS[dynamics.placement], np.eye(len(c))
-    branch = seen @ weights.W_V.sum(axis=0) + weights.output_bias
+    with np.errstate(invalid="ignore"):  # found below
+        seen, weights = dynamics.attention_input(c, t)
+        branch = seen @ weights.W_V.sum(axis=0) + weights.output_bias
     before = norm.derivative(c).T if "before" in places else identity
     skip, behind = dynamics.skip * identity, identity
     if "branch" in places:
@@ -88,6 +90,9 @@ class Prediction:
     attend to the same ones (DONG's law: log mu triples in every layer); inf where mu is zero after
     one layer; NaN where the multipliers vanish in another way, faster than exponentially.
 
+    `transient` is the largest ||P^t||_2 of the uniform walk on deviations, which may come before
+    the late rate, and `kreiss` its Kreiss constant (`dynsim.nonnormal`); None above 128 tokens.
+
     `lasts` is False where the prediction holds for a while only: without a norm attention stays
     uniform as long as mu ||c|| ||M|| is small, and rate * growth >= 1 makes it grow.
     """
@@ -100,14 +105,24 @@ class Prediction:
     lasts: bool
     lambda_2: SecondEigenvalue
     transient: Growth | None
+    kreiss: float | None
 
     @property
     def relative(self) -> float:
         return self.rate / self.growth if self.growth else np.nan
 
     def __str__(self) -> str:
+        grows = self.transient is not None and self.transient.factor > 1.0 + 1e-9
+        return f"{self.law}; before, {self.shoulder}" if grows else self.law
+
+    @property
+    def law(self) -> str:
+        """The late rate in words."""
         if self.rate == 0:
-            words = {3.0: "log mu triples in every layer", np.inf: "mu is zero after one layer"}
+            words = {
+                3.0: "mu falls doubly exponentially, log mu triples in every layer",
+                np.inf: "mu is zero after one layer",
+            }
             law = words.get(self.exponent, "mu falls faster than exponentially")
         else:
             error = f" ± {self.rate * self.standard_error:.2g}" * (self.standard_error > 1e-12)
@@ -116,9 +131,19 @@ class Prediction:
                 law += f", {self.relative:.8g} relative to the tokens"
             if not self.lasts:
                 law += ", for as long as the growing scores stay small"
-        grows = self.transient is not None and self.transient.factor > 1.0 + 1e-9
-        before = f"; before, {self.transient}" if grows else ""
-        return f"near consensus {law} ({self.method}, lambda_2 = {self.lambda_2.value:.8g}){before}"
+        return f"near consensus {law} ({self.method}, lambda_2 = {self.lambda_2.value:.8g})"
+
+    @property
+    def shoulder(self) -> str:
+        """The transient growth of the walk in words; empty above 128 tokens."""
+        if self.transient is None:
+            return ""
+        factor, power, complete = astuple(self.transient)
+        least = "" if complete else "at least "
+        return (
+            f"the walk P on deviations has largest ||P^t|| = {least}{factor:.4g} at t = {power}, "
+            f"Kreiss constant {self.kreiss:.4g}"
+        )
 
 
 def predict(dynamics: AttentionDynamics, x0, start: int = 0) -> Prediction:
@@ -136,7 +161,8 @@ def predict(dynamics: AttentionDynamics, x0, start: int = 0) -> Prediction:
     A late rate is reached when the largest multiplier has won. Defective multipliers (a window
     that looks one way) come with powers of t, and the walk's `transient` growth comes first.
 
-    Raises ValueError for a dynamics with an MLP, and for a skip connection above 2000 tokens.
+    Raises ValueError for a dynamics with an MLP, for a skip connection above 2000 tokens, and for
+    tokens or a start that cannot be; FloatingPointError where the norm comes to divide by zero.
 
     >>> from dynsim import masks, tokens, weights
     >>> x0 = tokens.gaussian(samples=1, n=6, d=2)
@@ -145,6 +171,9 @@ def predict(dynamics: AttentionDynamics, x0, start: int = 0) -> Prediction:
     """
     x0 = np.asarray(x0, np.float64)
     dynamics.check_tokens(x0)
+    start, available = whole("number of the first layer", start, least=0), dynamics.weights.n_layers
+    if available is not None and start >= available:
+        raise ValueError(f"there are weights for {available} layers, from 0; got start = {start}")
     if dynamics.mlp.active:
         raise ValueError("late rates are predicted for attention alone; leave out the MLP")
     if dynamics.n_tokens == 1:
@@ -158,6 +187,7 @@ def predict(dynamics: AttentionDynamics, x0, start: int = 0) -> Prediction:
         modes = transversal_eigenvalues(dynamics.mask)
     rate, growth, error, method = _late_rate(dynamics, token, modes, start)
     d = x0.shape[-1]
+    walk = deviation_walk(dynamics.mask) if dynamics.n_tokens <= _GROWTH_LIMIT else None
     steady = rate * growth < 1.0 or dynamics.norm.switches(d).active
     return Prediction(
         rate=rate,
@@ -167,18 +197,15 @@ def predict(dynamics: AttentionDynamics, x0, start: int = 0) -> Prediction:
         exponent=1.0 if rate else _exponent(dynamics, d, start),
         lasts=bool(steady or not dynamics.weights.layer(start, d).M.any()),
         lambda_2=second,
-        transient=_walk_growth(dynamics),
+        transient=None if walk is None else transient_growth(walk),
+        kreiss=None if walk is None else kreiss_constant(walk),
     )
-
-
-def _walk_growth(dynamics: AttentionDynamics) -> Growth | None:
-    if dynamics.n_tokens > _GROWTH_LIMIT:
-        return None
-    return transient_growth(deviation_walk(dynamics.mask))
 
 
 def _exponent(dynamics: AttentionDynamics, d: int, t: int) -> float:
     """How log mu grows per layer where every multiplier vanishes."""
+    if not dynamics.weights.layer(t, d).W_V.any():
+        return np.inf
     rows = dynamics.allowed()
     if not (rows == rows[0]).all():
         return np.nan
@@ -187,12 +214,12 @@ def _exponent(dynamics: AttentionDynamics, d: int, t: int) -> float:
 
 def _late_rate(dynamics, token, modes, start) -> tuple[float, float, float, str]:
     """(rate, growth of the consensus token, standard error of log rate, method)."""
-    if not modes.any() and not dynamics.skip:
-        return 0.0, 1.0, 0.0, "multipliers"
     if dynamics.weights.is_constant:
         found = _multipliers(dynamics, token, modes)
         if found is not None:
             return *found, 0.0, "multipliers"
+    if not modes.any() and not dynamics.skip:
+        return 0.0, _own_growth(dynamics, token, start), 0.0, "multipliers"
     return *_lyapunov(dynamics, token, modes, start), "Lyapunov"
 
 
@@ -209,6 +236,11 @@ def _multipliers(dynamics, token, modes) -> tuple[float, float] | None:
         return float(np.abs(dynamics.skip + np.outer(modes, w)).max()), float(growth)
     if _only_scales(dynamics, layer):
         sizes = np.sort(np.abs(np.linalg.eigvals(_cycle_of_scales(dynamics, layer))))[::-1]
+        if sizes[0] == 0:
+            raise FloatingPointError(
+                "the value matrix maps every token to zero in the end, and the norm divides by it; "
+                "use another W_V, or eps > 0"
+            )
         ratio = sizes[1] / sizes[0] if len(sizes) > 1 else 0.0
         return float(np.abs(modes).max() * ratio), 1.0
     return _at_cycle(dynamics, token, modes)
@@ -300,21 +332,34 @@ def transversal_growth(dynamics, token, layers: int, modes=None, start: int = 0)
     return logs
 
 
-def _lyapunov(dynamics, token, modes, start) -> tuple[float, float, float]:
-    """(rate, growth, standard error of log rate) of the fastest growing mode."""
+def _late_growth(dynamics, token, modes, start) -> np.ndarray:
+    """`transversal_growth` over as many layers as an exponent is averaged over."""
     layers = int(np.clip(_WORK / len(token) ** 3, 200, _LAYERS))
     if dynamics.weights.n_layers is not None:
         layers = dynamics.weights.n_layers - start
+    return transversal_growth(dynamics, token, layers, modes, start)[:, int(_BURN_IN * layers) :]
+
+
+def _own_growth(dynamics, token, start) -> float:
+    """The growth of the consensus token where nothing else is asked for."""
+    if dynamics.norm.switches(len(token)).active:
+        return _size_growth(dynamics)
+    return float(np.exp(_late_growth(dynamics, token, np.ones(1), start).mean()))
+
+
+def _lyapunov(dynamics, token, modes, start) -> tuple[float, float, float]:
+    """(rate, growth, standard error of log rate) of the fastest growing mode."""
     with_own = np.append(modes, 1.0)  # the last: deviations within consensus
-    logs = transversal_growth(dynamics, token, layers, with_own, start)[:, int(_BURN_IN * layers) :]
+    logs = _late_growth(dynamics, token, with_own, start)
     exponents = logs.mean(axis=1)
     if dynamics.norm.switches(len(token)).active:
         growth = _size_growth(dynamics)
     else:
         growth = np.exp(exponents[-1])
     slowest = int(np.argmax(exponents[:-1]))
-    batches = [batch.mean() for batch in np.array_split(logs[slowest], min(_BATCHES, layers))]
-    error = np.std(batches, ddof=1) / len(batches) ** 0.5 if len(batches) > 1 else np.inf
+    batches = np.array_split(logs[slowest], min(_BATCHES, logs.shape[1]))
+    means = [batch.mean() for batch in batches]
+    error = np.std(means, ddof=1) / len(means) ** 0.5 if len(means) > 1 else np.inf
     return float(np.exp(exponents[slowest])), float(growth), float(error)
 
 

@@ -33,6 +33,8 @@ _SHOWN = (
     "mean_cosine",
 )
 _SHOWN += ("min_cosine", "attention_entropy")
+#: The depth at which a comparison shows how far mu has fallen, beside depth N.
+_SHARE_AT = 128
 
 
 class Outcome(NamedTuple):
@@ -159,12 +161,20 @@ def measure_table(trajectory: Trajectory) -> str:
 
 
 def comparison_table(runs: Mapping[str, Outcome]) -> str:
-    """One row a run, with geometric means of mu; fitted and predicted rates where asked for."""
-    rows = [["run", "mask", "radius", "lambda_2", "mu at 0", "mu at T", "stable rank"]]
+    """One row a run, with geometric means of mu; fitted and predicted rates where asked for.
+
+    mu at depths N and 128, where a run reaches them, is shown as a share of mu at 0.
+    """
+    deepest = max(outcome.trajectory.depth for outcome in runs.values())
+    depths = sorted({_SHARE_AT, *(outcome.facts.tokens for outcome in runs.values())})
+    depths = [depth for depth in depths if depth <= deepest]
+    rows = [["run", "mask", "radius", "lambda_2", "mu at 0", "mu at T"]]
+    rows[0] += [*(f"mu_{depth} / mu_0" for depth in depths), "stable rank"]
     if any(outcome.theory for outcome in runs.values()):
-        rows[0] += ["fitted", "predicted", "bound / mu"]
+        rows[0] += ["fitted", "predicted", "max ||P^t||", "bound / mu"]
     for label, (facts, trajectory, _, _, theory) in runs.items():
-        mu = [from_log(log) for log in _mean_and_sd(trajectory["log10_mu"] * np.log(10.0))[0]]
+        logs = _mean_and_sd(trajectory["log10_mu"] * np.log(10.0))[0]
+        mu = [from_log(log) for log in logs]
         stable = "-"
         if "stable_rank" in trajectory.measures:
             stable = f"{_mean_and_sd(trajectory['stable_rank'])[0][-1]:.3g}"
@@ -176,6 +186,7 @@ def comparison_table(runs: Mapping[str, Outcome]) -> str:
                 f"{facts.lambda_2.value:.6g}",
                 mu[0],
                 mu[-1],
+                *(_share(logs, t) for t in depths),
                 stable,
                 *([] if theory is None else _rates(theory)),
             ]
@@ -183,8 +194,14 @@ def comparison_table(runs: Mapping[str, Outcome]) -> str:
     return _aligned(rows, to_the_left=2)
 
 
+def _share(logs: np.ndarray, t: int) -> str:
+    """mu at depth t over mu at 0, from logarithms by depth; "-" where there is none."""
+    return from_log(logs[t] - logs[0]) if t < len(logs) and np.isfinite(logs[0]) else "-"
+
+
 def _rates(theory: Expectation) -> list[str]:
-    """Fitted and predicted factor per layer, and how many times the sharpest bound exceeds mu."""
+    """Fitted and predicted factor per layer, the largest power of the walk, and how many times the
+    sharpest bound exceeds mu."""
     rate, prediction = theory.rate, theory.prediction
     fitted = f"{rate.value:.6g}" if rate.kind == "exponential" else rate.kind
     words = {3.0: "cubed", np.inf: "0 at once"}
@@ -194,9 +211,11 @@ def _rates(theory: Expectation) -> list[str]:
         predicted = f"{prediction.rate:.6g}"
     else:
         predicted = words.get(prediction.exponent, "faster")
+    transient = prediction and prediction.transient
+    largest = f"{transient.factor:.4g} at t = {transient.power}" if transient else "-"
     excess = theory.log10_excess
     shown = "-" if np.isnan(excess) else "mu = 0" if np.isinf(excess) else f"10^{excess:.4g}"
-    return [fitted, predicted, shown]
+    return [fitted, predicted, largest, shown]
 
 
 def _aligned(rows: list[list[str]], to_the_left: int) -> str:

@@ -127,6 +127,28 @@ def test_dobrushin_is_its_definition(n, seed):
     assert dobrushin(P[None, None]).shape == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("P", "rule"),
+    [
+        ([0.5, 0.5], r"square, \(\.\.\., N, N\); got shape \(2,\)"),
+        ([[1.0, 2.0], [0.5, 0.5]], "sum to 1; got entries from 0.5 and sums from 1 to 3"),
+        ([[2.0, -1.0], [0.0, 1.0]], "at least 0 .* got entries from -1"),
+        ([[np.nan, 1.0], [0.0, 1.0]], "got entries from nan"),
+    ],
+)
+def test_what_is_not_row_stochastic_has_no_coefficient(P, rule):
+    with pytest.raises(ValueError, match=rule):
+        dobrushin(P)
+
+
+def test_a_token_of_size_zero_cannot_be_certified_under_unit_norm():
+    states = np.ones((2, 3, 4, 2))
+    states[1, 0, 2] = 0.0
+    dynamics = dynsim.AttentionDynamics(masks.causal(4), Identity(), norms.Unit())
+    with pytest.raises(ValueError, match=r"Unit divides .* token 2 of sample 1 has none"):
+        certificates(dynamics, states)
+
+
 @given(st.integers(2, 7), st.integers(2, 4), st.integers(0, 2**16))
 def test_the_pole_has_the_largest_margin(n, d, seed):
     """Against many directions, and against the test of Gordan's alternative: 0 in the hull."""

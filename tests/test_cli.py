@@ -18,6 +18,7 @@ from dynsim import load, masks, weights
 from dynsim.cli import specs
 from dynsim.cli.artist import Artist
 from dynsim.cli.run import main
+from dynsim.nonnormal import deviation_walk, transient_growth
 
 SMALL = ["--tokens", "8", "--dim", "4", "--samples", "3", "--depth", "6"]
 
@@ -476,6 +477,24 @@ def test_mu_is_followed_below_the_floor_unless_something_forbids_it(capsys):
     assert "does not apply: an MLP" in err
 
 
+def test_a_comparison_shows_mu_at_depths_n_and_128(capsys):
+    """The reference values of uniform attention, N = 128, W_V = I, within their spread over starts:
+    sliding window .17, the window that looks one way .4 to .5, causal 1e-15 and less."""
+    words = ["--compare", "mask=local,causal-local,causal", "--tokens", "128", "--dim", "16"]
+    words += ["--samples", "4", "--scores", "zero", "--value", "identity", "--no-figure"]
+    assert main([*words, "--depth", "128"]) == 0
+    head, *rows = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    columns = [name.strip() for name in head.split("  ") if name]
+    assert columns.count("mu_128 / mu_0") == 1
+    cells = [[c.strip() for c in row.split("  ") if c] for row in rows]
+    ratio = {row[0].split()[1]: float(row[columns.index("mu_128 / mu_0")]) for row in cells}
+    assert 0.1 < ratio["local"] < 0.25
+    assert 0.3 < ratio["causal-local"] < 0.6
+    assert ratio["causal"] < 1e-14
+    assert main([*words, "--depth", "127"]) == 0
+    assert "mu_128" not in capsys.readouterr().out
+
+
 def test_theory_beside_a_run_and_a_comparison(tmp_path, capsys):
     common = ["--tokens", "8", "--dim", "4", "--samples", "2", "--value", "identity"]
     common += ["--scores", "zero", "--depth", "30", "--theory", "--out", str(tmp_path)]
@@ -483,9 +502,12 @@ def test_theory_beside_a_run_and_a_comparison(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "predicted near consensus mu goes by a factor 0.5 per layer" in said
     assert "WU theorem 2: does not apply: it is for unit norm" in said
+    growth = transient_growth(deviation_walk(masks.causal(8)))
+    assert f"largest ||P^t|| = {growth.factor:.4g} at t = {growth.power}, Kreiss" in said
     assert main(["--compare", "mask=causal,local", *common, "--no-figure", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["runs"]
     assert found["mask causal"]["theory"]["prediction"]["rate"] == pytest.approx(0.5)
+    assert found["mask local"]["theory"]["prediction"]["kreiss"] >= 1
     bound = found["mask local"]["theory"]["certificates"]["Dobrushin"]["log10_bound"]
     assert len(bound) == 31
     assert main(["--tokens", "2000", "--theory", "--out", str(tmp_path)]) == 2

@@ -1,6 +1,7 @@
 """The log-scale engine against many digits, against the plain engines, and against closed forms."""
 
 import math
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +24,7 @@ from dynsim import (
 )
 from dynsim.deviation import Deviation
 from dynsim.dynamics import PLACEMENTS
+from dynsim.engines import logscale
 from dynsim.trajectory import joined
 from dynsim.weights import (
     Diagonal,
@@ -45,6 +47,17 @@ LN10 = math.log(10.0)
 CHEAP = Record(measures=())
 
 
+@pytest.fixture(scope="module", params=[2048, 0], ids=["lanes", "rows"])
+def carrier(request):
+    """Each kernel of deviations in turn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logscale, "_LANES_UP_TO", request.param)
+        yield
+
+
+both = pytest.mark.usefixtures("carrier")
+
+
 def run(dynamics, x0, depth, **options):
     return simulate(dynamics, x0, depth, engine="logscale", **options)
 
@@ -65,17 +78,24 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(map(str, case)))
-def test_log_mu_agrees_with_many_digits(case):
-    sizes = {"tokens": 5, "dim": 3, "depth": 90}
-    dynamics, x0, layers = accuracy.problem(case, sizes, seed=2)
+@cache
+def exactly(case):
+    """The dynamics, the tokens and ln mu by depth, in many digits."""
+    dynamics, x0, layers = accuracy.problem(case, {"tokens": 5, "dim": 3, "depth": 90}, seed=2)
     if case[0] == "complete" and case[5] == 0:
         layers = layers[:6]
-    exact = log_mu(x0, layers)
-    found = accuracy.measured(dynamics, x0, len(layers), "logscale")
+    return dynamics, x0, log_mu(x0, layers)
+
+
+@both
+@pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(map(str, case)))
+def test_log_mu_agrees_with_many_digits(case):
+    dynamics, x0, exact = exactly(case)
+    found = accuracy.measured(dynamics, x0, len(exact) - 1, "logscale")
     assert np.all(np.abs(found - exact) <= 1e-9 * np.maximum(1.0, np.abs(exact)))
 
 
+@both
 def test_the_complete_mask_obeys_the_cubic_law_to_ten_to_the_minus_100000():
     """log s' = 3 log s + log ||Z M Z^T Z / N||_F for W_V = I (DONG's 3^L law with its constant)."""
     found, expected = accuracy.cubic_law(seed=1)
@@ -93,6 +113,7 @@ def test_uniform_causal_attention_halves_mu_far_below_the_floor():
     assert np.allclose(np.diff(log10_mu[:, 100:]), -math.log10(2.0), rtol=0, atol=1e-11)
 
 
+@both
 def test_equal_tokens_have_log_mu_minus_infinity():
     exact = AttentionDynamics(masks.complete(4), Identity())  # M = 0: equal after one layer
     found = run(exact, tokens.gaussian(2, 4, 3), 3)
@@ -104,6 +125,7 @@ def test_equal_tokens_have_log_mu_minus_infinity():
 # --- the other engines ----------------------------------------------------------------------------
 
 
+@both
 @pytest.mark.parametrize("name", masks.MASKS)
 @given(
     norm=st.sampled_from(NORMS),
@@ -131,6 +153,7 @@ def test_a_few_layers_agree_with_the_definition(name, norm, placement, heads, sk
     assert np.allclose(found["log10_mu"][known], exact["log10_mu"][known], atol=1e-5)
 
 
+@both
 def test_a_query_bias_and_factored_heads_are_followed_too():
     rng = np.random.default_rng(3)
 
@@ -148,6 +171,7 @@ def test_a_query_bias_and_factored_heads_are_followed_too():
         assert np.allclose(found["log10_mu"][:, 1], exact["log10_mu"][:, 1], atol=1e-9)
 
 
+@both
 def test_a_causal_window_keeps_what_early_tokens_still_differ_by():
     """Against whole numbers: 2^t x(t) under the mean with the token before. Early tokens agree to
     1e-300 while late ones are still apart, and decide all that follows."""
@@ -163,6 +187,7 @@ def test_a_causal_window_keeps_what_early_tokens_still_differ_by():
         assert found[t + 1] == pytest.approx(exact, rel=1e-12, abs=1e-12)
 
 
+@both
 @pytest.mark.parametrize("mask", [masks.causal_local(6), masks.complete(6)], ids=["one", "all"])
 @pytest.mark.parametrize("norm", NORMS[1:], ids=lambda norm: type(norm).__name__)
 def test_tokens_much_shorter_than_the_first_are_normalised_as_they_are(mask, norm):
@@ -178,6 +203,7 @@ def test_tokens_much_shorter_than_the_first_are_normalised_as_they_are(mask, nor
     assert np.allclose(found.final, exact.final, rtol=0, atol=1e-9)
 
 
+@both
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("mask", [masks.local(6), masks.causal(6)], ids=["local", "causal"])
 def test_deviations_that_a_layer_makes_large_are_normalised_as_tokens(mask, placement):
@@ -202,6 +228,7 @@ def test_far_from_consensus_it_is_the_compiled_engine_bit_for_bit():
     assert np.array_equal(found["mu"], plain["mu"])
 
 
+@both
 def test_tokens_that_part_again_are_followed_both_ways():
     """W_V grows one direction of nearly equal tokens that attend to themselves alone."""
     alone = masks.from_adjacency(np.eye(3))
@@ -221,17 +248,19 @@ def test_tokens_that_part_again_are_followed_both_ways():
 # --- bits, files, resumption ----------------------------------------------------------------------
 
 
-def mixed():
+def mixed(mask=masks.causal):
     """Samples that come near consensus at different layers."""
     x0 = tokens.gaussian(5, 12, 6)
     x0[1] = x0[1, :1] + 1e-3 * x0[1]
     x0[3] = x0[3, :1] + 1e-9 * x0[3]
-    dynamics = AttentionDynamics(masks.causal(12), Weights(n_heads=2, seed=1), norms.Unit())
+    dynamics = AttentionDynamics(mask(12), Weights(n_heads=2, seed=1), norms.Unit())
     return dynamics, x0
 
 
-def test_bits_do_not_depend_on_threads_batch_or_recording():
-    dynamics, x0 = mixed()
+@both
+@pytest.mark.parametrize("mask", [masks.causal, masks.complete], ids=["causal", "complete"])
+def test_bits_do_not_depend_on_threads_batch_or_recording(mask):
+    dynamics, x0 = mixed(mask)
     whole = run(dynamics, x0, 60, threads=1)
     assert (whole["log10_mu"][:, -1] < -20).all()
     assert run(dynamics, x0, 60, threads=4) == whole
@@ -285,6 +314,40 @@ def test_normalised_deviations_are_those_of_normalised_tokens(seed, norm, log_si
     assert np.allclose(
         found.log_mu, exact.astype(float), rtol=0, atol=1e-14 * np.exp(-log_size) + 1e-12
     )
+
+
+@both
+@given(
+    seed=st.integers(0, 2**16),
+    size=st.sampled_from([1e-1, 1e-3, 1e-12, 1e-150, 1e-290]),
+    strength=st.sampled_from([1.0, 30.0]),
+    keys=st.sampled_from([range(9), range(2, 5), (0, 3, 7), (4,)]),
+    heads=st.sampled_from([1, 2]),
+)
+@settings(max_examples=40, deadline=None)
+def test_attention_to_common_keys_is_its_definition(seed, size, strength, keys, heads):
+    """The kernel's layer against numpy's, for masks whose rows are all the same.
+
+    With strong scores and 1e-1 the kernel computes attention itself instead of a difference.
+    """
+    rng = np.random.default_rng(seed)
+    layer = LayerWeights(
+        strength * rng.standard_normal((heads, 4, 3)), rng.standard_normal((heads, 3)),
+        rng.standard_normal((heads, 4, 3)), rng.standard_normal((heads, 4, 2)),
+        rng.standard_normal((heads, 2, 4)), rng.standard_normal(4),
+    )  # fmt: skip
+    rows = np.zeros((9, 9))
+    rows[:, list(keys)] = 1.0
+    dynamics = AttentionDynamics(masks.from_adjacency(rows.T), Layers((layer,)))
+    center, z = rng.standard_normal((3, 4)) / strength, rng.standard_normal((3, 9, 4))
+    state = Deviation.of(center, z, np.full(3, np.log(size)))
+    expected = deviation.attended_alike(state, layer, np.array(keys))
+    found = run(dynamics, state, 1, record=CHEAP).deviation
+    whole = found.is_whole
+    found = found.replaced(whole, Deviation.split(found.shape[whole]))
+    assert np.allclose(found.log_mu, expected.log_mu, rtol=1e-12, atol=1e-9)
+    assert np.allclose(found.center, expected.center, rtol=0, atol=1e-11)
+    assert np.allclose(found.shape, expected.shape, rtol=0, atol=1e-9)
 
 
 # --- what it refuses ------------------------------------------------------------------------------

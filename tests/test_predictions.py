@@ -14,7 +14,16 @@ from dynsim.mlp import GaussianMLP
 from dynsim.nonnormal import deviation_walk, kreiss_constant, transient_growth
 from dynsim.predictions import _consensus, cubic_step, predict, transversal_growth
 from dynsim.walk import lambda_2, transversal_eigenvalues
-from dynsim.weights import Diagonal, FromArray, Gaussian, Identity, Orthogonal, Weights, Zero
+from dynsim.weights import (
+    Diagonal,
+    FromArray,
+    Gaussian,
+    Identity,
+    Layers,
+    Orthogonal,
+    Weights,
+    Zero,
+)
 
 BIASED = norms.LayerNorm(gain=np.array([1.0, 0.5, 2.0]), bias=np.array([0.3, 0.1, -0.2]))
 PLACED = [
@@ -293,6 +302,46 @@ def test_bad_input_is_refused(change, rule):
         cubic_step(dynsim.AttentionDynamics(masks.causal(4), Identity()), np.eye(4), np.ones(4))
 
 
+@pytest.mark.parametrize(
+    ("x0", "start", "rule"),
+    [
+        (np.ones(4), 0, r"\(N, d\) or \(samples, N, d\).* got shape \(4,\)"),
+        (np.ones((0, 4, 2)), 0, r"none of them 0; got shape \(0, 4, 2\)"),
+        (np.ones((4, 2)), -1, "first layer is a whole number, at least 0; got -1"),
+        (np.ones((4, 2)), 3, "weights for 3 layers, from 0; got start = 3"),
+    ],
+)
+def test_tokens_and_layers_that_cannot_be_are_refused(x0, start, rule):
+    drawn = Weights(seed=1)
+    layers = Layers(tuple(drawn.layer(t, 2) for t in range(3)))
+    with pytest.raises(ValueError, match=rule):
+        predict(dynsim.AttentionDynamics(masks.causal(4), layers), x0, start=start)
+
+
+@pytest.mark.parametrize("mask", [masks.complete(4), masks.causal(4)], ids=["complete", "causal"])
+def test_value_matrices_of_zero(mask):
+    zero = Weights(Gaussian(), FromArray(np.zeros((2, 2))), shared=True)
+    x0 = tokens.gaussian(1, 4, 2)
+    found = predict(dynsim.AttentionDynamics(mask, zero), x0)
+    assert (found.rate, found.growth, found.exponent) == (0.0, 0.0, np.inf)
+    assert "mu is zero after one layer" in str(found)
+    assert predict(dynsim.AttentionDynamics(mask, zero, skip=0.5), x0).rate == 0.5
+    with pytest.raises(FloatingPointError, match=r"maps every token to zero .* divides by it"):
+        predict(dynsim.AttentionDynamics(mask, zero, norms.Unit()), x0)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_consensus_token_grows_where_lambda_2_is_zero(shared):
+    """|w_1| for shared W_V; for fresh ones as much as under a mask that has a rate."""
+    network = Weights(Gaussian(), Gaussian(0.8), shared=shared, seed=4)
+    x0 = tokens.gaussian(1, 5, 3)
+    found = predict(dynsim.AttentionDynamics(masks.complete(5), network), x0)
+    other = predict(dynsim.AttentionDynamics(masks.causal(5), network), x0)
+    assert found.growth == pytest.approx(other.growth, rel=1e-12)
+    assert found.relative == 0.0
+    assert "doubly exponentially" in str(found)
+
+
 # --- transient growth -----------------------------------------------------------------------------
 
 
@@ -314,7 +363,7 @@ def test_the_shoulder_of_the_window_that_looks_one_way():
     norms_of_powers = [np.linalg.norm(np.linalg.matrix_power(walk, k), 2) for k in range(200)]
     assert growth.factor == pytest.approx(max(norms_of_powers), rel=1e-10)
     assert growth.power == int(np.argmax(norms_of_powers))
-    assert str(transient_growth(np.eye(2), limit=5)).startswith("powers grow at least 1 times")
+    assert str(transient_growth(np.eye(2), limit=5)).startswith("powers grow to norm at least 1,")
 
 
 @given(st.integers(2, 5), st.integers(0, 2**16))
@@ -326,6 +375,45 @@ def test_the_kreiss_matrix_theorem(n, seed):
     assert growth.complete
     assert growth.factor * (1 + 1e-9) >= K
     assert growth.factor <= np.e * n * K
+
+
+def test_a_prediction_shows_the_shoulder():
+    one_way, plain = masks.causal_local(24), masks.complete(24)
+    found = predict(dynsim.AttentionDynamics(one_way, Identity()), tokens.gaussian(1, 24, 2))
+    walk = deviation_walk(one_way)
+    assert found.transient == transient_growth(walk)
+    assert 1.2 < found.kreiss == kreiss_constant(walk) < found.transient.factor
+    words = f"largest ||P^t|| = {found.transient.factor:.4g} at t = {found.transient.power}"
+    assert f"{words}, Kreiss constant {found.kreiss:.4g}" in str(found)
+    none = predict(dynsim.AttentionDynamics(plain, Identity()), tokens.gaussian(1, 24, 2))
+    assert none.kreiss == pytest.approx(1.0, abs=1e-9)
+    assert "||P^t||" not in str(none)
+
+
+@pytest.mark.parametrize("b", [0.1, 3.0, 50.0])
+def test_the_kreiss_constant_of_a_nilpotent_matrix(b):
+    """[[0, b], [0, 0]]: (z - B)^-1 has norm (b + sqrt(b^2 + 4 r^2)) / (2 r^2) on |z| = r."""
+    radii = 1.0 + np.logspace(-3, 4, 70001)
+    exact = max(1.0, ((radii - 1) * (b + np.sqrt(b * b + 4 * radii**2)) / (2 * radii**2)).max())
+    assert kreiss_constant([[0.0, b], [0.0, 0.0]]) == pytest.approx(exact, rel=1e-6)
+
+
+def test_the_kreiss_constant_turns_with_the_matrix():
+    """e^ia B has the constant of B: here as a real matrix of twice the size, at any angle."""
+    B = np.array([[0.9, 4.0], [0.0, 0.9]])
+    expected = kreiss_constant(B)
+    for angle in (0.3, 1.1, 2.9):
+        turn = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+        assert kreiss_constant(np.kron(turn, B)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_matrices_that_grow_for_ever_and_what_is_no_matrix():
+    assert kreiss_constant(np.diag([0.5, -1.1])) == np.inf
+    for function in (kreiss_constant, transient_growth):
+        with pytest.raises(ValueError, match=r"square matrix, \(N, N\); got shape \(3, 2\)"):
+            function(np.ones((3, 2)))
+        with pytest.raises(ValueError, match="finite numbers"):
+            function(np.full((2, 2), np.nan))
 
 
 def test_the_kreiss_constant_on_a_fine_grid():

@@ -69,7 +69,8 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--theory",
         action="store_true",
-        help="lay predicted rates and certified bounds beside what is measured",
+        help="lay predicted rates and certified bounds beside what is measured: as curves in the "
+        "figure of one run; with --compare in the table only, the figure shows what is measured",
     )
     group.add_argument(
         "--engine",

@@ -1,4 +1,4 @@
-"""Samples near consensus, one after another in blocks of rows: the carrier of deviations."""
+"""Samples near consensus: the carriers of deviations, side by side in vectors or one by one."""
 
 from __future__ import annotations
 
@@ -6,15 +6,80 @@ import numpy as np
 
 from dynsim.deviation import Deviation
 from dynsim.dynamics import AttentionDynamics
-from dynsim.engines.packing import Scratch
+from dynsim.engines.lanes import Lanes
+from dynsim.engines.packing import Scratch, aligned
 from dynsim.engines.rows import Rows
 from dynsim.kernels.library import Kernel
-from dynsim.kernels.shapes import deviation_memory
+from dynsim.kernels.shapes import deviation_lane_memory, deviation_memory
+from dynsim.layout import Ranges, common_keys
 from dynsim.weights import LayerWeights
 
-__all__ = ["DeviationRows"]
+__all__ = ["DeviationLanes", "DeviationRows"]
 
-_advance = Kernel("deviations", "advance")
+_advance_lanes = Kernel("deviation_lanes", "advance")
+_advance_rows = Kernel("deviations", "advance")
+
+
+def _keys(dynamics: AttentionDynamics) -> np.ndarray | None:
+    """The tokens that all attend to, where none keeps a part of itself; else None."""
+    return None if dynamics.skip else common_keys(dynamics.layout)
+
+
+class DeviationLanes(Lanes):
+    """A dynamics with given weights, ready for the kernel of deviations in lanes."""
+
+    def __init__(
+        self, dynamics: AttentionDynamics, weights: LayerWeights, n: int, d: int, scratch: Scratch
+    ):
+        super().__init__(dynamics, weights, n, d, scratch)
+        self._alike = _keys(dynamics) is not None
+        rows, columns, heads, _, _, _, p_wide, _, v_wide, *_ = self._settings
+        more = deviation_lane_memory(self.width, rows, columns, heads, p_wide, v_wide)
+        self._memory = [*self._memory, *more]
+
+    def advance(self, state: Deviation, layers: int, workers: int, every):
+        """(state after the layers, cheap measures and log10 mu (6, samples, layers))."""
+        samples, w = len(state.log_size), self.width
+        blocks = -(-samples // w)
+        z = aligned((blocks, self.rows, self.columns, w), self.dtype)
+        center = aligned((blocks, self.columns, w), self.dtype)
+        z[:, : self.n, : self.d] = self._in_lanes(state.shape)
+        center[:, : self.d] = self._in_lanes(state.center)
+        log_size = np.ascontiguousarray(self._in_lanes(state.log_size))
+        observed = np.empty((layers, 6, blocks, w))
+
+        def work(part):
+            memory = self.scratch(("deviations", part.start), self._memory, self.dtype)
+            seen = np.empty((layers, 6, part.stop - part.start, w))
+            *arrays, given = self._problem
+            _advance_lanes(
+                z[part], center[part], log_size[part], *arrays, self._alike, given, layers,
+                part.stop - part.start, *self._settings, *memory, seen,
+            )  # fmt: skip
+            observed[:, :, part] = seen
+
+        workers = min(workers, blocks)
+        edges = [blocks * k // workers for k in range(workers + 1)]
+        every(work, list(map(slice, edges[:-1], edges[1:])))
+        after = Deviation(
+            _from_lanes(center[:, : self.d], samples),
+            _from_lanes(z[:, : self.n, : self.d], samples),
+            _from_lanes(log_size, samples),
+        )
+        observed = observed.reshape(layers, 6, blocks * w)[:, :, :samples]
+        return after, observed.transpose(1, 2, 0)
+
+    def _in_lanes(self, array: np.ndarray) -> np.ndarray:
+        """(samples, ...) as (blocks, ..., lanes), filled up with the last sample."""
+        lacking = -len(array) % self.width
+        whole = np.concatenate([array, np.repeat(array[-1:], lacking, axis=0)])
+        return np.moveaxis(whole.reshape(-1, self.width, *array.shape[1:]), 1, -1)
+
+
+def _from_lanes(array: np.ndarray, samples: int) -> np.ndarray:
+    """(blocks, ..., lanes) as (samples, ...)."""
+    whole = np.moveaxis(array, -1, 1)
+    return np.ascontiguousarray(whole.reshape(-1, *whole.shape[2:])[:samples])
 
 
 class DeviationRows(Rows):
@@ -23,11 +88,16 @@ class DeviationRows(Rows):
     def __init__(
         self, dynamics: AttentionDynamics, weights: LayerWeights, n: int, d: int, scratch: Scratch
     ):
-        super().__init__(dynamics, weights, n, d, scratch)
+        layout, self._order, keys = dynamics.layout, None, _keys(dynamics)
+        if keys is not None and not isinstance(layout, Ranges):  # those attended to come first
+            self._order = np.append(keys, np.setdiff1d(np.arange(n), keys)).astype(np.int64)
+            layout = Ranges(np.zeros(n, np.int64), np.full(n, len(keys)))
+        self._alike = keys is not None
+        super().__init__(dynamics, weights, n, d, scratch, layout)
         self._memory = deviation_memory(*self._sizes)
 
-    def advance(self, state: Deviation, layers: int, workers: int, every, entropy: bool = False):
-        """(state after the layers, cheap measures and log10 mu (6, samples, layers), entropy)."""
+    def advance(self, state: Deviation, layers: int, workers: int, every):
+        """(state after the layers, cheap measures and log10 mu (6, samples, layers))."""
         samples = len(state.log_size)
         z = np.zeros((samples, self.rows, self.columns))
         z[:, : self.n, : self.d] = state.shape
@@ -35,21 +105,19 @@ class DeviationRows(Rows):
         center[:, : self.d] = state.center
         log_size = state.log_size.copy()
         observed = np.empty((samples, layers, 6))
-        entropies = np.zeros((samples, self.n))
         workers = min(workers, samples)
 
         def work(job):
             part = slice(samples * job // workers, samples * (job + 1) // workers)
             memory = self.scratch(("deviations", job), self._memory, self.dtype)
             *arrays, given = self._problem
-            _advance(
-                z[part], center[part], log_size[part], *arrays, part.stop - part.start, given,
-                layers, *self._settings, *memory, self._scores_apart, observed[part],
-                entropy, entropies[part],
+            _advance_rows(
+                z[part], center[part], log_size[part], *arrays, self._order, self._alike,
+                part.stop - part.start, given, layers, *self._settings, *memory,
+                self._scores_apart, observed[part],
             )  # fmt: skip
 
         every(work, range(workers))
         shape = np.ascontiguousarray(z[:, : self.n, : self.d])
         after = Deviation(center[:, : self.d].copy(), shape, log_size)
-        mean = entropies.mean(axis=1) / self.heads if entropy else None
-        return after, observed.transpose(2, 0, 1), mean
+        return after, observed.transpose(2, 0, 1)

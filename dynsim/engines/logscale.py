@@ -9,28 +9,29 @@ they still differ by decides what comes later.
 What stays exact: log mu to about 1e-14 a layer, down to any depth. What does not: Z is one array
 of floating-point numbers, so a part of the deviation that has shrunk to a share delta of the rest
 is known to eps / delta. If the rest then vanishes faster (which shared weights with a
-slowest mode do not do), it comes back with this error.
+slowest mode do not do), it comes back with this error. And where scores are so strong that all
+tokens attend to one common key but for a share delta, what they differ by afterwards is known to
+eps / delta.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from dynsim import deviation
 from dynsim.connectivity import is_strongly_connected
 from dynsim.deviation import Deviation
-from dynsim.dynamics import PLACEMENTS, AttentionDynamics
+from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.compiled import CompiledEngine
-from dynsim.engines.deviations import DeviationRows
-from dynsim.layout import common_keys, has_common_key
+from dynsim.engines.deviations import DeviationLanes, DeviationRows
+from dynsim.layout import has_common_key
 from dynsim.measures import CHEAP, deviations, observe
 
 __all__ = ["LogScaleEngine", "reason_against"]
 
 #: Samples below this share mu / ||X||_F are followed as deviations, above the other as tokens.
 NEAR, FAR = 0.05, 0.1
-#: Scores between deviations above which attention, not its difference to a common row, is computed.
-_DIRECT = 0.3
+#: Numbers in a state up to which samples share vectors.
+_LANES_UP_TO = 2048
 _MU, _FROBENIUS = CHEAP.index("mu"), CHEAP.index("frobenius_norm")
 
 
@@ -47,9 +48,9 @@ class LogScaleEngine:
     """State: a `Deviation`. The bits of a sample do not depend on batch or threads.
 
     Attention between deviations is plain attention: row-constant scores cancel in the softmax, so
-    softmax_j(x_i W_Q . s k_j) applied to Z gives the new deviation, and a kernel does it. Only
-    where all tokens attend to the same others, and none keeps a part of itself, is the result
-    smaller than its parts; then `deviation.attended_alike` computes it.
+    softmax_j(x_i W_Q . s k_j) applied to Z gives the new deviation. Only where all tokens attend to
+    the same others, and none keeps a part of itself, is the result smaller than its parts; then
+    the kernel computes `deviation.attended_alike`.
     """
 
     def __init__(self, dynamics: AttentionDynamics, threads: int):
@@ -58,7 +59,6 @@ class LogScaleEngine:
             raise ValueError(f"the logscale engine does not apply: {reason}; use engine='numba'")
         self.dynamics = dynamics
         self._plain = CompiledEngine(dynamics, threads)
-        self._keys = None if dynamics.skip else common_keys(dynamics.layout)
         by_steps = not has_common_key(dynamics.layout) and not is_strongly_connected(dynamics.mask)
         self._near, self._far = (np.inf, np.inf) if by_steps else (NEAR, FAR)
 
@@ -96,75 +96,47 @@ class LogScaleEngine:
     def advance(self, state: Deviation, start: int, stop: int, entropy: bool = False):
         """As far at once as no sample changes between tokens and deviation."""
         observed, entropies, span = [], None, stop - start
+        if entropy:
+            entropies = self._plain.advance(state.tokens, start, start + 1, entropy=True)[2]
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
             while start < stop:
                 layers = min(span, stop - start)
-                wanted = entropy and not observed
-                after, seen, found = self._stretch(state, start, start + layers, wanted)
-                entropies = found if wanted else entropies
+                after, seen = self._stretch(state, start, start + layers)
                 changes = np.flatnonzero(
                     np.any(self._to_split(state, seen) | self._to_join(state, seen), 0)
                 )
                 span = 2 * layers
                 if len(changes) and changes[0] + 1 < layers:
                     span = int(changes[0]) + 1
-                    after, seen, _ = self._stretch(state, start, start + span)
+                    after, seen = self._stretch(state, start, start + span)
                 state = self._filed(after, seen)
                 observed.append(seen)
                 start += seen.shape[-1]
         return state, np.concatenate(observed, axis=-1), entropies
 
-    def _stretch(self, state: Deviation, start: int, stop: int, entropy: bool = False):
-        """Layers without a change, as `advance`."""
+    def _stretch(self, state: Deviation, start: int, stop: int):
+        """(state, observed) after layers without a change."""
         whole = state.is_whole
         after, seen = state, np.empty((len(CHEAP) + 1, len(whole), stop - start))
-        entropies = np.empty(len(whole)) if entropy else None
         if whole.any():
-            x, cheap, found = self._plain.advance(state.shape[whole], start, stop, entropy)
-            if entropy:
-                entropies[whole] = found
+            x, cheap, _ = self._plain.advance(state.shape[whole], start, stop)
             seen[:-1, whole], seen[-1, whole] = cheap, np.log10(cheap[_MU])
             after = after.replaced(whole, Deviation.whole(x))
         if not whole.all():
-            follow = self._compiled if self._keys is None else self._alike
-            near, seen[:, ~whole], found = follow(state[~whole], start, stop, entropy)
-            if entropy:
-                entropies[~whole] = found
+            near, seen[:, ~whole] = self._followed(state[~whole], start, stop)
             after = after.replaced(~whole, near)
-        return after, seen, entropies
+        return after, seen
 
-    def _compiled(self, state: Deviation, start: int, stop: int, entropy: bool = False):
-        plain, seen, entropies = self._plain, [], []
+    def _followed(self, state: Deviation, start: int, stop: int):
+        """As `_stretch`, for samples near consensus."""
+        plain, seen = self._plain, []
+        _, n, d = state.shape.shape
+        kind = DeviationLanes if n * d <= _LANES_UP_TO else DeviationRows
         workers = plain.workers(state.shape.shape, stop - start)
-        for carrier, layers in plain.carried(DeviationRows, state.shape, start, stop):
-            wanted = entropy and not seen
-            state, observed, found = carrier.advance(state, layers, workers, plain.every, wanted)
+        for carrier, layers in plain.carried(kind, state.shape, start, stop):
+            state, observed = carrier.advance(state, layers, workers, plain.every)
             seen.append(observed)
-            entropies.append(found)
-        return state, np.concatenate(seen, axis=-1), entropies[0]
-
-    def _alike(self, state: Deviation, start: int, stop: int, entropy: bool = False):
-        """Where all tokens attend to the same: attention's difference to the common row."""
-        entropies = None
-        if entropy:
-            entropies = self._plain.advance(state.tokens, start, start + 1, entropy=True)[2]
-        norm, places = self.dynamics.norm, PLACEMENTS[self.dynamics.placement]
-        observed = []
-        for t in range(start, stop):
-            layer = self.dynamics.weights.layer(t, state.shape.shape[2])
-            seen = deviation.normalised(state, norm) if "before" in places else state
-            small = deviation.scores_bound(seen, layer) < _DIRECT
-            after = state
-            if small.any():
-                branch = deviation.attended_alike(seen[small], layer, self._keys)
-                if "branch" in places or "after" in places:
-                    branch = deviation.normalised(branch, norm)
-                after = after.replaced(small, branch)
-            if not small.all():
-                after = after.replaced(~small, self._compiled(state[~small], t, t + 1)[0])
-            state = after
-            observed.append(self.observe(state))
-        return state, np.stack(observed, axis=-1), entropies
+        return state, np.concatenate(seen, axis=-1)
 
     def _to_split(self, state: Deviation, seen: np.ndarray) -> np.ndarray:
         """Where a sample that is kept whole has come near consensus."""

@@ -16,7 +16,7 @@ from dynsim.kernels.shapes import (
     private_memory,
     shared_memory,
 )
-from dynsim.layout import Ranges
+from dynsim.layout import Layout, Ranges
 from dynsim.weights import LayerWeights
 
 __all__ = ["Rows"]
@@ -28,8 +28,15 @@ class Rows:
     """A dynamics with given weights, ready for the row kernel."""
 
     def __init__(
-        self, dynamics: AttentionDynamics, weights: LayerWeights, n: int, d: int, scratch: Scratch
+        self,
+        dynamics: AttentionDynamics,
+        weights: LayerWeights,
+        n: int,
+        d: int,
+        scratch: Scratch,
+        layout: Layout | None = None,
     ):
+        layout = layout or dynamics.layout
         self.scratch = scratch
         self.n, self.d, self.dtype = n, d, weights.query.dtype
         w = vector_width(8 * self.dtype.itemsize)
@@ -40,7 +47,6 @@ class Rows:
         key, value = in_panels(weights.key, panel), in_panels(weights.value, panel)
         has = key.size > 0, value.size > 0
         p_wide, v_wide = -(-p // panel) * panel, value.shape[2] * panel or self.columns
-        layout = dynamics.layout
         if isinstance(layout, Ranges):
             begin, end, indices = layout.lo, layout.hi, None
             starts = np.arange(0, n, block)

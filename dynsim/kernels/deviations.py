@@ -2,12 +2,14 @@
 
 The definitions are those of `dynsim.deviation`; c is the first token, so the first row of Z is 0.
 Attention is that of `rows`: row-constant scores cancel in the softmax, so that queries of the
-tokens meet keys and values of the deviations.
+tokens meet keys and values of the deviations. Where all tokens attend to the same ones, it is
+computed as a difference to the row that all have in common.
 """
 
 import math
 
 from dynsim.kernels.compiler import inner
+from dynsim.kernels.limits import DIRECT, LARGE, NOTHING, SERIES, SHORT
 from dynsim.kernels.processor import TILE_COLUMNS, TILE_ROWS
 from dynsim.kernels.rows import (
     attend_list,
@@ -37,10 +39,18 @@ from dynsim.kernels.simd import (
     within,
 )
 
-__all__ = ["advance"]
+__all__ = ["advance", "relative_exp"]
 
-#: As in `dynsim.deviation`: what is normalised as tokens, what counts as nothing.
-_LOG_LARGE, _SHORT, _NOTHING = math.log(1e6), 0.05, -1e100
+_LOG_LARGE = math.log(LARGE)
+
+
+@inner
+def relative_exp(x, b):
+    """(e^b - 1) / b for |b| <= DIRECT, in vectors; x is any pointer."""
+    ratio = splat(x, 1.0)
+    for inverse in SERIES:
+        ratio = fma(ratio * b, splat(x, inverse), splat(x, 1.0))
+    return ratio
 
 
 @inner
@@ -116,7 +126,7 @@ def _normalised(x, c, log, y, c_out, p, n, d, columns, centre, scale, shift, gai
             along, squared = fma(z, load(p, k), along), fma(z, z, squared)
         h = 2.0 * total(along) + tau * total(squared)
         square = 1.0 + tau * h
-        if square < _SHORT:  # as a token
+        if square < SHORT:  # as a token
             for k in range(0, columns, w):
                 store(token, k, fma(load(u, k), splat(x, _exp(log)), load(c, k)))
             normalise(token, token, d, columns, centre, scale, shift, gain, bias)
@@ -171,22 +181,140 @@ def _to_norm_one(x, log, y, mean, n, columns):
     inverse = splat(x, 1.0 / size if size != 0.0 else 1.0)
     for e in range(0, n * columns, w):
         store(y, e, load(y, e) * inverse)
-    return -math.inf if log < _NOTHING else log
+    return -math.inf if log < NOTHING else log
+
+
+@inner
+def _add_head(h, i, tall, output, spare, u, v, v_wide, columns, panel, block, next_):
+    """Rows i, i + 1, ... of next_ gain what head h makes of u; the first head sets them."""
+    compact()
+    w = width(u)
+    project(spare, columns, panel, u, v_wide, output, v * panel, block, columns, v)
+    for e in range(0, tall * columns, w):
+        z = load(spare, e)
+        if h:
+            z += load(next_, i * columns + e)
+        store(next_, i * columns + e, z)
+
+
+@inner
+def _attend(
+    source, size, query, output, turn, begin, end, indices, heads, n, d, p, p_wide, v, v_wide,
+    columns, panel, block, step, head_keys, head_values, keys, values, shifts, q, s, s_down, u,
+    spare, shares, next_,
+):  # fmt: skip
+    """next_ = sum over heads of softmax_j(x_i W_Q . s k_j) applied to the values of Z."""
+    compact()
+    w = width(source)
+    scaled = splat(source, size)
+    for i in range(0, n, block):
+        tall = block if i + block < n else n - i
+        for h in range(heads):
+            here = turn * heads + h
+            project(q, p_wide, panel, at(source, i * columns), columns,
+                    at(query, here * d * p_wide), d * panel, block, p_wide, d)  # fmt: skip
+            for r in range(tall):
+                for k in range(0, p_wide, w):
+                    e = r * p_wide + k
+                    own = fma(load(q, e), scaled, load(shifts, h * p_wide + k))
+                    store(q, e, own * scaled)
+            side, other = at(keys, h * head_keys), at(values, h * head_values)
+            if indices is None:
+                attend_range(q, p_wide, p, side, other, v_wide, step, at(begin, i), at(end, i),
+                             tall, s, s_down, u, shares, block, False, shares)  # fmt: skip
+            else:
+                attend_list(q, p_wide, side, other, v_wide, at(begin, i), at(end, i), indices,
+                            tall, s, u, shares, False, shares)  # fmt: skip
+            for r in range(tall):
+                for k in range(r * v_wide, (r + 1) * v_wide, w):
+                    store(u, k, load(u, k) * spread(shares, r))
+            _add_head(h, i, tall, at(output, here * v * columns), spare, u, v, v_wide, columns,
+                      panel, block, next_)  # fmt: skip
+
+
+@inner
+def _attend_alike(
+    source, size, query, output, turn, begin, end, heads, n, d, p, p_wide, v, v_wide,
+    columns, panel, block, step, head_keys, head_values, keys, values, shifts, q, s, s_down, u,
+    spare, shares, row, c, moved, next_,
+):  # fmt: skip
+    """`dynsim.deviation.attended_alike`: next_ in units of s^3, and c moved; False where scores
+    between deviations are too large for that, and c is as it was.
+
+    `row` is memory of the common row p and its mean value, `moved` of a token.
+    """
+    compact()
+    w = width(source)
+    first = element(begin, 0) // panel * panel
+    wide = (element(end, 0) - first + panel - 1) // panel * panel
+    mean = at(row, wide)
+    squared, most = splat(source, size * size), splat(source, 0.0)
+    for k in range(0, columns, w):
+        store(moved, k, splat(source, 0.0))
+    for h in range(heads):
+        here = turn * heads + h
+        side, other = at(keys, h * head_keys), at(values, h * head_values)
+        for e in range(0, block * p_wide, w):
+            store(q, e, splat(source, 0.0))
+        for k in range(0, p_wide, w):
+            store(q, k, load(shifts, h * p_wide + k) * splat(source, size))
+        attend_range(q, p_wide, p, side, other, v_wide, step, begin, end, 1, s, s_down, u, shares,
+                     block, False, shares)  # fmt: skip
+        share = spread(shares, 0)
+        for j in range(0, wide, w):
+            store(row, j, load(s, j) * share)
+        for k in range(0, v_wide, w):
+            store(u, k, load(u, k) * share)
+            store(mean, k, load(u, k))
+        _add_head(h, 0, 1, at(output, here * v * columns), spare, u, v, v_wide, columns, panel,
+                  block, moved)  # fmt: skip
+        for i in range(0, n, block):
+            tall = block if i + block < n else n - i
+            project(q, p_wide, panel, at(source, i * columns), columns,
+                    at(query, here * d * p_wide), d * panel, block, p_wide, d)  # fmt: skip
+            project(s, s_down, panel, q, p_wide, at(side, first * p_wide), panel * p_wide, block,
+                    wide, p)  # fmt: skip
+            for r in range(tall):
+                scores, sum_ = at(s, r * s_down), splat(source, 0.0)
+                for j in range(0, wide, w):
+                    score = load(scores, j)
+                    b = score * squared
+                    most = maximum(most, absolute(b))
+                    weight = load(row, j) * score * relative_exp(source, b)
+                    store(scores, j, weight)
+                    sum_ += weight
+                put(shares, r, total(sum_))
+            if largest(most) > DIRECT:
+                return False
+            project(u, v_wide, panel, s, s_down, at(other, first * panel), step, block, v_wide,
+                    wide)  # fmt: skip
+            for r in range(tall):
+                own = spread(shares, r)
+                kept = splat(source, 1.0) / fma(own, squared, splat(source, 1.0))
+                for k in range(0, v_wide, w):
+                    e = r * v_wide + k
+                    store(u, e, (load(u, e) - own * load(mean, k)) * kept)
+            _add_head(h, i, tall, at(output, here * v * columns), spare, u, v, v_wide, columns,
+                      panel, block, next_)  # fmt: skip
+    for k in range(0, columns, w):
+        store(c, k, fma(load(moved, k), splat(source, size), load(c, k)))
+    return True
 
 
 def advance(
     z, center, log_size, query, query_bias, key, value, output, output_bias, begin, end, indices,
-    samples, given, layers, rows, columns, heads, n, d, p, p_wide, v, v_wide,
+    order, alike, samples, given, layers, rows, columns, heads, n, d, p, p_wide, v, v_wide,
     biased, has_keys, has_values, skip, before, branch, after, centre, scale, shift, gain, bias,
     seen, next_, x, keys, values, sums, scalars, q, s, u, o, spare, mean, shares, tokens, shifts,
-    s_down, observed, wanted, entropy,
+    row, s_down, observed,
 ):  # fmt: skip
     """Layers of attention on 1 center + e^log_size z, in place.
 
     z (samples, rows, columns), center (samples, columns), log_size (samples). Other arguments are
-    as for `rows.advance`; seen .. shifts is memory (`shapes.deviation_memory`), observed (samples,
-    layers, 6) takes the cheap measures and log10 mu; entropy (samples, n) gains those of the rows
-    of the first layer, in nats, if wanted.
+    as for `rows.advance`; begin, end and indices are places in `order`, if given, of the tokens.
+    `alike` says that all tokens attend to the same ones. seen .. row is memory
+    (`shapes.deviation_memory`), observed (samples, layers, 6) takes the cheap measures and log10
+    mu.
     """
     compact()
     w = width(z)
@@ -234,8 +362,15 @@ def advance(
                 for k in range(0, columns, w):
                     store(c_next, k, load(c_next, k) + load(spare, k))
             # keys and values of the deviations
+            told = source
+            if order is not None:
+                told = x
+                for i in range(n):
+                    other = at(source, element(order, i) * columns)
+                    for k in range(0, columns, w):
+                        store(told, i * columns + k, load(other, k))
             for i in range(0, n, block):
-                mine = at(source, i * columns)
+                mine = at(told, i * columns)
                 for h in range(heads if has_keys else 1):
                     rows_, across = mine, columns
                     if has_keys:
@@ -255,41 +390,22 @@ def advance(
                             for k in range(0, v_wide, w):
                                 to = at(side, k // panel * step + k % panel)
                                 store(to, r * down, load(mine, r * columns + k))
-            # attention
-            scaled = splat(z, size)
-            for i in range(0, n, block):
-                tall = block if i + block < n else n - i
-                for h in range(heads):
-                    here = turn * heads + h
-                    project(q, p_wide, panel, at(source, i * columns), columns,
-                            at(query, here * d * p_wide), d * panel, block, p_wide, d)  # fmt: skip
-                    for r in range(tall):
-                        for k in range(0, p_wide, w):
-                            e = r * p_wide + k
-                            own = fma(load(q, e), scaled, load(shifts, h * p_wide + k))
-                            store(q, e, own * scaled)
-                    side, other = at(keys, h * head_keys), at(values, h * head_values)
-                    if indices is None:
-                        attend_range(
-                            q, p_wide, p, side, other, v_wide, step, at(begin, i), at(end, i),
-                            tall, s, s_down, u, shares, block, wanted and t == 0, at(entropy, i),
-                        )  # fmt: skip
-                    else:
-                        attend_list(
-                            q, p_wide, side, other, v_wide, at(begin, i), at(end, i), indices,
-                            tall, s, u, shares, wanted and t == 0, at(entropy, i),
-                        )  # fmt: skip
-                    for r in range(tall):
-                        for k in range(r * v_wide, (r + 1) * v_wide, w):
-                            store(u, k, load(u, k) * spread(shares, r))
-                    project(spare, columns, panel, u, v_wide, at(output, here * v * columns),
-                            v * panel, block, columns, v)  # fmt: skip
-                    for r in range(0, tall * columns, w):
-                        e = i * columns + r
-                        if h:
-                            store(next_, e, load(next_, e) + load(spare, r))
-                        else:
-                            store(next_, e, load(spare, r))
+            held = False
+            if indices is None and alike:
+                held = _attend_alike(
+                    source, size, query, output, turn, begin, end, heads, n, d, p, p_wide, v,
+                    v_wide, columns, panel, block, step, head_keys, head_values, keys, values,
+                    shifts, q, s, s_down, u, spare, shares, row, c_next, at(tokens, 3 * columns),
+                    next_,
+                )  # fmt: skip
+                if held:
+                    log_seen *= 3.0
+            if not held:
+                _attend(
+                    source, size, query, output, turn, begin, end, indices, heads, n, d, p, p_wide,
+                    v, v_wide, columns, panel, block, step, head_keys, head_values, keys, values,
+                    shifts, q, s, s_down, u, spare, shares, next_,
+                )  # fmt: skip
             _about_the_first(next_, c_next, log_seen, n, columns)
             # the rest of the layer
             if branch:
@@ -328,4 +444,4 @@ def advance(
             put(observed, 5, log / math.log(10.0) + finite)
             observed = at(observed, 6)
         put(log_size, sample, log)
-        z, center, entropy = at(z, rows * columns), at(center, columns), at(entropy, n)
+        z, center = at(z, rows * columns), at(center, columns)

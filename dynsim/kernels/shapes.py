@@ -8,6 +8,7 @@ __all__ = [
     "STRIP",
     "TEAM",
     "block_rows",
+    "deviation_lane_memory",
     "deviation_memory",
     "lane_memory",
     "panel_columns",
@@ -68,5 +69,10 @@ def deviation_memory(w, rows, columns, heads, p, v, before, has_keys, has_values
     state = rows * columns
     return [
         before * state, state, state, keys, values, sums, -(-rows // STRIP) * 8,
-        *private_memory(w, columns, p, v, widest), 4 * columns, heads * p,
+        *private_memory(w, columns, p, v, widest), 4 * columns, heads * p, widest + v,
     ]  # fmt: skip
+
+
+def deviation_lane_memory(w, rows, columns, heads, p, v) -> list[int]:
+    """Sizes of what `deviation_lanes.advance` needs beside `lane_memory`."""
+    return [6 * columns * w, heads * p * w, (rows + v) * w]

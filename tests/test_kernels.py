@@ -262,7 +262,7 @@ class Specialised(Kernel):
         self.folder = folder
 
     def _place(self, what):
-        kinds, fixed = what
+        _kinds, fixed = what
         return self.folder / "special.kernel" if fixed else super()._place(what)
 
 

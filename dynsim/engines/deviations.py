@@ -33,7 +33,7 @@ class DeviationLanes(Lanes):
     ):
         super().__init__(dynamics, weights, n, d, scratch)
         self._alike = _keys(dynamics) is not None
-        rows, columns, heads, _, _, _, p_wide, _, v_wide, *_ = self._settings
+        rows, columns, heads, _, _, _, p_wide, _, v_wide, *_ = self._sizes
         more = deviation_lane_memory(self.width, rows, columns, heads, p_wide, v_wide)
         self._memory = [*self._memory, *more]
 

@@ -38,12 +38,12 @@ class Lanes:
         edges = dynamics.layout.to_rows()
         self._problem = (*packed, Fixed(edges.indptr), Fixed(edges.indices), given)
         norm = norm_numbers(dynamics, d, self.columns, self.dtype)
-        sizes = (
+        self._sizes = (
             self.rows, self.columns, self.heads, n, d, p, p_wide, weights.output.shape[2], v_wide,
             bool(weights.query_bias.any()), *has,
         )  # fmt: skip
         self._settings = (
-            *map(Fixed, sizes),
+            *map(Fixed, self._sizes),
             float(dynamics.skip),
             *map(Fixed, norm[:4]),
             *norm[4:],

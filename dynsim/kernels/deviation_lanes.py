@@ -7,7 +7,7 @@ import math
 
 from dynsim.kernels.compiler import inner
 from dynsim.kernels.deviations import relative_exp
-from dynsim.kernels.lanes import _exponentials, _measure, _multiply, _normalise, _project
+from dynsim.kernels.lanes import exponentials, measure, multiply, normalise, project
 from dynsim.kernels.limits import DIRECT, LARGE, NOTHING, SHORT
 from dynsim.kernels.shapes import LANE_ROWS, PAD
 from dynsim.kernels.simd import (
@@ -109,7 +109,7 @@ def _normalised(x, c, log, n, d, row, centre, scale, shift, gain, bias, y, p, to
     as_tokens = not all_within(log_tau, -math.inf, _LOG_LARGE)
     tau = _exp(x, where_within(log_tau, -math.inf, _LOG_LARGE, log_tau, zero))
     if as_tokens:
-        _normalise(c, token, d, centre, scale, shift, gain, bias)
+        normalise(c, token, d, centre, scale, shift, gain, bias)
     for k in range(d):
         store(p, k * w, load(p, k * w) / size)
         z = fma(load(p, k * w) * splat(x, scale), spread(gain, k), spread(bias, k))
@@ -132,7 +132,7 @@ def _normalised(x, c, log, n, d, row, centre, scale, shift, gain, bias, y, p, to
         square = where_within(log_tau, -math.inf, _LOG_LARGE, fma(tau, h, one), zero)
         fits = not as_tokens and all_within(square, SHORT, math.inf)
         if not fits:
-            _normalise(token, token, d, centre, scale, shift, gain, bias)
+            normalise(token, token, d, centre, scale, shift, gain, bias)
         q = sqrt(where_within(square, SHORT, math.inf, square, one))
         kept, back = one / q, h / (q * (one + q))
         for k in range(d):
@@ -181,9 +181,9 @@ def _add_head(h, i, tall, matrix, mixed, v, v_row, columns, out, y):
     row = columns * w
     y = at(y, i * row)
     if h == 0:
-        _project(y, row, mixed, v_row, matrix, columns, tall, v)
+        project(y, row, mixed, v_row, matrix, columns, tall, v)
         return
-    _project(out, row, mixed, v_row, matrix, columns, tall, v)
+    project(out, row, mixed, v_row, matrix, columns, tall, v)
     for e in range(0, tall * row, w):
         store(y, e, load(y, e) + load(out, e))
 
@@ -209,23 +209,23 @@ def _attend(
         first = first // PAD * PAD
         for h in range(heads):
             here = turn * heads + h
-            _project(q, q_row, at(source, i * row), row, at(query, here * d * p_wide), p_wide,
+            project(q, q_row, at(source, i * row), row, at(query, here * d * p_wide), p_wide,
                      tall, d)  # fmt: skip
             for k in range(0, q_row, w):
                 shared = load(shifts, h * q_row + k)
                 for e in range(k, tall * q_row, q_row):
                     store(q, e, fma(load(q, e), size, shared) * size)
             side, other = at(keys, h * head_keys), at(values, h * head_values)
-            _multiply(at(scores, first * w), s_row, q, q_row, at(side, first * q_row), w, q_row,
+            multiply(at(scores, first * w), s_row, q, q_row, at(side, first * q_row), w, q_row,
                       last - first, p)  # fmt: skip
             for r in range(tall):
                 begin, end = element(indptr, i + r), element(indptr, i + r + 1)
-                total = _exponentials(
+                total = exponentials(
                     at(scores, r * s_row), at(weights, r * s_row), indices, begin, end, first,
                     last, False, work,
                 )  # fmt: skip
                 store(work, r * w, splat(source, 1.0) / total)
-            _multiply(mixed, v_row, at(weights, first * w), s_row, at(other, first * v_row), v_row,
+            multiply(mixed, v_row, at(weights, first * w), s_row, at(other, first * v_row), v_row,
                       w, v_wide, last - first)  # fmt: skip
             for r in range(tall):
                 share = load(work, r * w)
@@ -261,8 +261,8 @@ def _attend_alike(
         other = at(values, h * head_values + first * v_row)
         for k in range(0, q_row, w):
             store(q, k, load(shifts, h * q_row + k) * size)
-        _multiply(at(scores, first * w), s_row, q, q_row, side, w, q_row, last - first, p)
-        total = _exponentials(scores, row_, indices, begin, end, first, last, False, work)
+        multiply(at(scores, first * w), s_row, q, q_row, side, w, q_row, last - first, p)
+        total = exponentials(scores, row_, indices, begin, end, first, last, False, work)
         share = one / total
         for k in range(0, v_row, w):
             store(mean, k, splat(source, 0.0))
@@ -275,9 +275,9 @@ def _attend_alike(
         _product(moved, mean, at(output, here * v * columns), columns, v)
         for i in range(0, n, LANE_ROWS):
             tall = LANE_ROWS if i + LANE_ROWS <= n else n - i
-            _project(q, q_row, at(source, i * row), row, at(query, here * d * p_wide), p_wide,
+            project(q, q_row, at(source, i * row), row, at(query, here * d * p_wide), p_wide,
                      tall, d)  # fmt: skip
-            _multiply(at(scores, first * w), s_row, q, q_row, side, w, q_row, last - first, p)
+            multiply(at(scores, first * w), s_row, q, q_row, side, w, q_row, last - first, p)
             for r in range(tall):
                 sum_ = splat(source, 0.0)
                 for j in range(first, last):
@@ -288,7 +288,7 @@ def _attend_alike(
                     store(weights, r * s_row + j * w, weight)
                     sum_ += weight
                 store(work, r * w, sum_)
-            _multiply(mixed, v_row, at(weights, first * w), s_row, other, v_row, w, v_wide,
+            multiply(mixed, v_row, at(weights, first * w), s_row, other, v_row, w, v_wide,
                       last - first)  # fmt: skip
             for r in range(tall):
                 own = load(work, r * w)
@@ -355,13 +355,13 @@ def advance(
                 for h in range(heads):
                     matrix = at(key, (turn * heads + h) * d * p_wide)
                     side = at(keys, h * head_keys)
-                    _project(side, q_row, source, row, matrix, p_wide, rows, d)
+                    project(side, q_row, source, row, matrix, p_wide, rows, d)
             if has_values:
                 values = own_values
                 for h in range(heads):
                     matrix = at(value, (turn * heads + h) * d * v_wide)
                     side = at(values, h * head_values)
-                    _project(side, v_row, source, row, matrix, v_wide, rows, d)
+                    project(side, v_row, source, row, matrix, v_wide, rows, d)
             # attention
             to, most = next_, splat(z, math.inf)
             if alike:
@@ -416,7 +416,7 @@ def advance(
                 for e in range(k, n * row, row):
                     store(x, e, fma(load(z, e), size, load(center, k)))
             place = at(observed, (t * 6 * blocks + block) * w)
-            _measure(x, n, d, row, next_, work, place, step)
+            measure(x, n, d, row, next_, work, place, step)
             nan = load(place, 4 * step) - load(place, 4 * step)
             store(place, 0, size + nan)
             store(place, 5 * step, log / splat(z, _LN10) + nan)

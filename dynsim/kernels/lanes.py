@@ -32,14 +32,14 @@ from dynsim.kernels.simd import (
 )
 from dynsim.kernels.sums import tile
 
-__all__ = ["advance"]
+__all__ = ["advance", "exponentials", "measure", "multiply", "normalise", "project"]
 
 _lanes_by_numbers = tile(LANE_ROWS, PAD, a_lanes=True, b_lanes=False)
 _lanes_by_lanes = tile(LANE_ROWS, PAD, a_lanes=True, b_lanes=True)
 
 
 @inner
-def _project(out, down, x, x_down, matrix, columns, rows, depth):
+def project(out, down, x, x_down, matrix, columns, rows, depth):
     """out = x matrix for tokens x, rows x depth, and a matrix of `columns` columns."""
     compact()
     w = width(x)
@@ -52,7 +52,7 @@ def _project(out, down, x, x_down, matrix, columns, rows, depth):
 
 
 @inner
-def _multiply(out, down, a, a_down, b, b_down, b_across, columns, depth):
+def multiply(out, down, a, a_down, b, b_down, b_across, columns, depth):
     """out = a b for LANE_ROWS rows of a."""
     compact()
     w = width(a)
@@ -63,7 +63,7 @@ def _multiply(out, down, a, a_down, b, b_down, b_across, columns, depth):
 
 
 @inner
-def _normalise(x, y, d, centre, scale, shift, gain, bias):
+def normalise(x, y, d, centre, scale, shift, gain, bias):
     """The one formula of `dynsim.norms` for the token x in every lane; y may be x.
 
     Lanes whose squares leave the range of numbers are brought to size 1 first.
@@ -143,7 +143,7 @@ def _sums(x, unit, n, d, row, work, out, step):
 
 
 @inner
-def _measure(x, n, d, row, spare, work, out, step):
+def measure(x, n, d, row, spare, work, out, step):
     """As `_sums`, for any size: lanes out of range are measured in units of their largest entry."""
     compact()
     low, high = safe(x)
@@ -159,7 +159,7 @@ def _measure(x, n, d, row, spare, work, out, step):
 
 
 @inner
-def _exponentials(s, p, indices, begin, end, first, last, wanted, entropy):
+def exponentials(s, p, indices, begin, end, first, last, wanted, entropy):
     """p = e^(s - max s) over the tokens indices[begin:end] and 0 elsewhere in first .. last.
 
     Returns the sum of p; the entropies of p are added to `entropy` if wanted.
@@ -239,18 +239,18 @@ def advance(
                 z = seen
                 for i in range(n):
                     token = at(now, i * row)
-                    _normalise(token, at(z, i * row), d, centre, scale, shift, gain, bias)
+                    normalise(token, at(z, i * row), d, centre, scale, shift, gain, bias)
             keys, values = z, z
             if has_keys:
                 keys = own_keys
                 for h in range(heads):
                     matrix = at(key, (turn * heads + h) * d * p_wide)
-                    _project(at(keys, h * rows * q_row), q_row, z, row, matrix, p_wide, rows, d)
+                    project(at(keys, h * rows * q_row), q_row, z, row, matrix, p_wide, rows, d)
             if has_values:
                 values = own_values
                 for h in range(heads):
                     matrix = at(value, (turn * heads + h) * d * v_wide)
-                    _project(at(values, h * rows * v_row), v_row, z, row, matrix, v_wide, rows, d)
+                    project(at(values, h * rows * v_row), v_row, z, row, matrix, v_wide, rows, d)
             for i in range(0, n, LANE_ROWS):
                 tall = LANE_ROWS if i + LANE_ROWS <= n else n - i
                 first, last = rows, 0
@@ -262,24 +262,24 @@ def advance(
                 first = first // PAD * PAD
                 for h in range(heads):
                     matrix = at(query, (turn * heads + h) * d * p_wide)
-                    _project(q, q_row, at(z, i * row), row, matrix, p_wide, tall, d)
+                    project(q, q_row, at(z, i * row), row, matrix, p_wide, tall, d)
                     if biased:
                         shifts = at(query_bias, (turn * heads + h) * p_wide)
                         for e in range(0, tall * q_row, w):
                             store(q, e, load(q, e) + spread(shifts, e // w % p_wide))
                     side = at(keys, h * has_keys * rows * q_row + first * q_row)
                     to = at(scores, first * w)
-                    _multiply(to, s_row, q, q_row, side, w, q_row, last - first, p)
+                    multiply(to, s_row, q, q_row, side, w, q_row, last - first, p)
                     for r in range(tall):
                         begin, end = element(indptr, i + r), element(indptr, i + r + 1)
-                        total = _exponentials(
+                        total = exponentials(
                             at(scores, r * s_row), at(weights, r * s_row), indices, begin, end,
                             first, last, wanted and t == 0, entropy,
                         )  # fmt: skip
                         store(totals, r * w, total)
                     side = at(values, h * has_values * rows * v_row + first * v_row)
                     source = at(weights, first * w)
-                    _multiply(mixed, v_row, source, s_row, side, v_row, w, v_wide, last - first)
+                    multiply(mixed, v_row, source, s_row, side, v_row, w, v_wide, last - first)
                     for r in range(tall):
                         share = splat(x, 1.0) / load(totals, r * w)
                         for e in range(r * v_row, (r + 1) * v_row, w):
@@ -288,7 +288,7 @@ def advance(
                     if h:
                         to = at(out, LANE_ROWS * row)
                     matrix = at(output, (turn * heads + h) * v * columns)
-                    _project(to, row, mixed, v_row, matrix, columns, tall, v)
+                    project(to, row, mixed, v_row, matrix, columns, tall, v)
                     if h:
                         for e in range(0, tall * row, w):
                             store(out, e, load(out, e) + load(to, e))
@@ -299,15 +299,15 @@ def advance(
                         z_ = load(y, k * w) + spread(output_bias, turn * columns + k)
                         store(to, k * w, z_)
                     if branch:
-                        _normalise(to, to, d, centre, scale, shift, gain, bias)
+                        normalise(to, to, d, centre, scale, shift, gain, bias)
                     if skip != 0.0:
                         for k in range(0, d * w, w):
                             store(to, k, fma(splat(x, skip), load(own, k), load(to, k)))
                     if after:
-                        _normalise(to, to, d, centre, scale, shift, gain, bias)
+                        normalise(to, to, d, centre, scale, shift, gain, bias)
             now, next_ = next_, now
             place = at(observed, (t * 5 * blocks + block) * w)
-            _measure(now, n, d, row, next_, work, place, blocks * w)
+            measure(now, n, d, row, next_, work, place, blocks * w)
         for e in range(0, state, w):
             store(x, e, load(now, e))
         x = at(x, state)

@@ -59,6 +59,7 @@ _ROOMS = (
     "plots",
     "predictions",
     "rates",
+    "selectability",
     "tokens",
     "weights",
 )

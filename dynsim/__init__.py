@@ -48,6 +48,7 @@ _ROOMS = (
     "engines",
     "equilibria",
     "expectations",
+    "gaussian_keys",
     "jacobian",
     "lyapunov",
     "masks",

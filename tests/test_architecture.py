@@ -18,7 +18,7 @@ FLOORS = [
     ["nonnormal"],
     ["connectivity", "tokens", "weights", "norms", "mlp"],
     ["dynamics", "measures"],
-    ["jacobian", "selectability"],
+    ["jacobian", "selectability", "gaussian_keys"],
     ["minilm", "deviation"],
     ["engines.base", "engines.packing", "engines.tiles"],
     ["engines.lanes", "engines.rows"],

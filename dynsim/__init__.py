@@ -49,6 +49,7 @@ _ROOMS = (
     "equilibria",
     "expectations",
     "gaussian_keys",
+    "geometry",
     "jacobian",
     "lyapunov",
     "masks",

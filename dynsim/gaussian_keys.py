@@ -6,8 +6,8 @@ the expected number of its vertices in internal and external angles of regular s
 
     E f_0 = 2 sum over m = d, d - 2, ... of C(n, m) m beta_m gamma_(m, n),
 
-beta_m the internal angle at a vertex of the simplex of m vertices and gamma_(m, n) the external one
-at a face of m vertices of the simplex of n. Over all m of one parity the sum is n, so n - E f_0, the
+beta_m the internal angle at a vertex of the simplex of m vertices, gamma_(m, n) the external one
+at a face of m vertices of that of n. Over all m of one parity the sum is n, so n - E f_0, the
 expected number of unselectable keys, is the rest of it: m = d + 2, d + 4, ... <= n, where no digits
 cancel.
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import beta
 
 from dynsim import gaussian_keys, norms, plots, selectability
@@ -104,10 +105,10 @@ def draw(data) -> Figure:
         shares.fill_between(keys, low[a], high[a], color=colour, alpha=0.2, linewidth=0)
         poisson = -np.expm1(-data["expected"][a])
         shares.plot(keys, poisson, color=colour, linestyle=":", linewidth=1.2)
-    shares.plot([], [], color="0.3", linestyle=":", label="1 - exp(-exact expectation)")
+    shares.plot([], [], color="0.3", linestyle=":", label="1 - exp(-exact)")
     shares.set(xlabel="number of keys n", ylabel="share of sets with an unselectable key",
                title="share of sets, 95% band")  # fmt: skip
-    shares.legend(frameon=False, fontsize=8)
+    shares.legend(frameon=False, fontsize=8, ncols=2, loc="upper right", bbox_to_anchor=(1, 0.93))
     middle, early, late = (
         np.array([crossing(keys, row) for row in curves]) for curves in (found, high, low)
     )
@@ -117,6 +118,7 @@ def draw(data) -> Figure:
     front.errorbar(dims, middle, yerr=np.maximum(errors, 0), fmt="o", capsize=3, markersize=4,
                    color=plots.STYLES[0]["color"], label="measured, share 1/2")  # fmt: skip
     front.set(yscale="log", xlabel="dimension d", ylabel="number of keys n", title="the front n(d)")
+    front.xaxis.set_major_locator(MaxNLocator(integer=True))
     front.legend(frameon=False, fontsize=8)
     for axes in (shares, front):
         axes.spines[["top", "right"]].set_visible(False)

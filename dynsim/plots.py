@@ -312,7 +312,8 @@ def lyapunov(found, title: str = "") -> Figure:
 
 def geometry(surveys, title: str = "") -> Figure:
     """The ellipsoid of the first LayerNorm with its outputs, the semi-axes of all, how far inside
-    the surface outputs lie, and the angles of inputs to 1.
+    the surface outputs lie, and the angles of inputs to 1. Semi-axes are drawn at 1/1000 of the
+    longest at least.
 
     surveys : list of `dynsim.geometry.Survey`
     """
@@ -325,7 +326,13 @@ def geometry(surveys, title: str = "") -> Figure:
     for survey, colour in zip(surveys, colours, strict=True):
         s = survey.ellipsoid.semi_axes
         few = {"marker": "o", "markersize": 4} if len(s) < 20 else {}
-        axes_of.plot(np.arange(1, len(s) + 1), s, color=colour, label=survey.name, **few)
+        axes_of.plot(
+            np.arange(1, len(s) + 1),
+            np.maximum(s, s[0] / 1e3),
+            color=colour,
+            label=survey.name,
+            **few,
+        )
         inside = np.sort(np.maximum(survey.distance / s[0], 1e-17))
         depth.plot(inside, np.arange(1, len(inside) + 1) / len(inside), color=colour)
         tilt = np.sort(survey.changes.angle_before)
@@ -357,7 +364,7 @@ def _draw_ellipsoid(axes, survey) -> None:
     axes.plot_wireframe(*(s[:, None, None] * sphere), color="0.6", linewidth=0.3, rstride=2,
                         cstride=2)  # fmt: skip
     axes.scatter(*points.T, s=5, color=STYLES[1]["color"], depthshade=False)
-    axes.set_box_aspect((1, 1, 1))
+    axes.set_box_aspect((1, 1, 1), zoom=0.85)
     axes.set(xlim=(-s[0], s[0]), ylim=(-s[0], s[0]), zlim=(-s[0], s[0]))
     axes.set_xlabel("axis 1", fontsize=8)
     axes.set_ylabel("axis 2", fontsize=8)

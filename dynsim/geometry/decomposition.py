@@ -23,9 +23,9 @@ def decompose(x: np.ndarray) -> Decomposition:
     LayerNorm without gain and bias keeps sqrt(d) times the direction and forgets the others, so
     that it cannot be undone. A constant token has scale 0, and 0 for its direction.
 
-    >>> parts = decompose(np.array([1.0, 5.0]))
-    >>> parts.uniform, parts.direction, parts.scale  # doctest: +SKIP
-    (3.0, [-0.707, 0.707], 2.828)
+    >>> parts = decompose(np.array([1.0, 7.0, 4.0, 4.0]))
+    >>> float(parts.uniform), parts.direction.round(3), float(parts.scale.round(3))
+    (4.0, array([-0.707,  0.707,  0.   ,  0.   ]), 4.243)
     """
     x = np.asarray(x, np.float64)
     if x.ndim == 0 or x.shape[-1] == 0 or not np.all(np.isfinite(x)):

@@ -102,9 +102,10 @@ def image_ellipsoid(gain, bias=0.0, eps: float = 1e-5) -> Ellipsoid:
     LN(a) - bias = diag(gain) z with z orthogonal to 1 and ||z||^2 <= d, so the semi-axes are
     sqrt(d) times the singular values of diag(gain) Pi, and the axes its left singular vectors (the
     eigenvectors with lambda > 0 of RIECHERS's Pi_2 G^-2 Pi_2, sqrt(d / lambda)). The normal is
-    1 / gain; where gains are 0, those coordinates are constant and their unit vectors are the
-    normals. The image is the surface alone for eps = 0 with at most one gain 0, and otherwise the
-    interior: typical tokens land near the surface.
+    1 / gain; where gains are 0 (or less than 2e-16 of the largest, as some trained ones are), those
+    coordinates are constant and their unit vectors are the normals. The image is the surface alone
+    for eps = 0 with at most one gain 0, and otherwise the interior: typical tokens land near the
+    surface.
 
     Raises ValueError unless gain is a vector, and bias a vector of its length or a number.
 
@@ -116,6 +117,7 @@ def image_ellipsoid(gain, bias=0.0, eps: float = 1e-5) -> Ellipsoid:
         raise ValueError(f"the gain has one entry per dimension, (d,); got shape {gain.shape}")
     d = len(gain)
     LayerNorm(gain, bias, eps).check(d)
+    gain = np.where(np.abs(gain) <= np.finfo(float).eps * np.abs(gain).max(), 0.0, gain)
     zeros = int(np.sum(gain == 0))
     k = d - max(zeros, 1)
     Pi = np.eye(d) - np.ones((d, d)) / d

@@ -42,7 +42,7 @@ def changes(norm: LayerNorm, x: np.ndarray) -> Changes:
 
     >>> found = changes(LayerNorm(eps=0.0), np.array([[3.0, -3.0], [1.0, 2.0]]))
     >>> found.switch.round(3)  # (3, -3) is orthogonal to 1
-    array([0.   , 1.16 ])
+    array([0.   , 1.169])
     """
     x = np.asarray(x, np.float64)
     norm.check(x.shape[-1])
@@ -84,7 +84,7 @@ class Survey:
             "name": self.name,
             "dimension": len(self.ellipsoid.center),
             "tokens": len(self.distance),
-            "zero_gains": int(np.sum(np.asarray(self.norm.gain) == 0)),
+            "semi_axes": len(s),
             "longest_semi_axis": float(s[0]),
             "shortest_semi_axis": float(s[-1]),
             "center_norm": float(np.linalg.norm(self.ellipsoid.center)),
@@ -97,8 +97,8 @@ class Survey:
 def survey(name: str, norm: LayerNorm, x: np.ndarray) -> Survey:
     """The geometry of a LayerNorm and of what it does to the tokens x, (..., d).
 
-    Raises ValueError for tokens that do not fit, and where at most one gain is not 0, in one
-    dimension: the image is a point or a segment's ends.
+    Raises ValueError for tokens that do not fit, and where the image is a single point: in one
+    dimension, or if all gains are 0.
     """
     x = np.asarray(x, np.float64).reshape(-1, np.shape(x)[-1])
     d = x.shape[-1]

@@ -55,7 +55,7 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
             "level": ellipsoid.level(y),
             "distance": ellipsoid.distance_to_surface(y) / ellipsoid.semi_axes[0],
             "off_plane": ellipsoid.off_plane(y) / ellipsoid.semi_axes[0],
-            **geometry.changes(norm, x)._asdict(),
+            **vars(geometry.changes(norm, x)),
         }
         for key, values in row.items():
             columns.setdefault(key, []).append(values)

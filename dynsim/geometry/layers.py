@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +14,8 @@ from dynsim.norms import LayerNorm, RMSNorm
 __all__ = ["Changes", "Survey", "changes", "survey"]
 
 
-class Changes(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Changes:
     """Of every token, in the order of GUPTA's figures; angles in degrees.
 
     angle_before, angle_after : to the vector 1
@@ -79,7 +79,7 @@ class Survey:
     def row(self) -> dict:
         """Means over tokens, medians of distances, and the ends of the spectrum, JSON-ready."""
         s = self.ellipsoid.semi_axes
-        means = {name: float(v.mean()) for name, v in self.changes._asdict().items()}
+        means = {name: float(v.mean()) for name, v in vars(self.changes).items()}
         return {
             "name": self.name,
             "dimension": len(self.ellipsoid.center),

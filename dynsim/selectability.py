@@ -8,7 +8,9 @@ distance; weights that reproduce k_i show that there is none.
 In floating-point numbers a key counts as selectable when a query of norm 1 wins by more than
 `tolerance` times s, the largest distance of a key from the mean of the keys, and as unselectable
 when convex weights of the others reproduce it to `tolerance` times s: the tolerance is 1e-12, for
-float32 keys 1e-6. Equal keys are unselectable, because neither wins alone.
+float32 keys 1e-6. Every claim of the kernel is checked by numpy; what it leaves open, HiGHS (scipy)
+decides, and a key that nothing is found to select, within rounding of the tolerance, is
+unselectable. Equal keys are unselectable, because neither wins alone.
 """
 
 from __future__ import annotations
@@ -161,8 +163,8 @@ def certificate(keys: np.ndarray, key: int, *, tolerance: float | None = None) -
     array([1.])
     """
     system = _system(keys, tolerance=tolerance)
-    if system.rows.shape[0] != 1 or np.ndim(keys) != 2:
-        raise ValueError(f"a certificate is about keys (n, d); got shape {np.shape(keys)}")
+    if np.ndim(keys) != 2 or system.n < 2:
+        raise ValueError(f"a certificate is about keys (n, d), n > 1; got shape {np.shape(keys)}")
     if not 0 <= whole("number of the key", key, least=0) < system.n:
         raise ValueError(f"there are the keys 0..{system.n - 1}; got {key}")
     found = system.decide(early=False)
@@ -292,7 +294,7 @@ def _system(keys, biases=None, gap=0.0, bound=None, tolerance=None) -> _System:
     (u, v) . (k_i - k_j, b_i - b_j - gap) > 0, and |u_c| < bound v.
     """
     given = np.asarray(keys)
-    if given.ndim < 2 or 0 in given.shape[-2:] or given.dtype.kind not in "iuf":
+    if given.ndim < 2 or given.size == 0 or given.dtype.kind not in "iuf":
         raise ValueError(f"keys are numbers (..., n, d); got {given.dtype} {given.shape}")
     if not np.all(np.isfinite(given)):
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(given))[0])

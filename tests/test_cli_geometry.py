@@ -54,8 +54,9 @@ def test_tokens_of_a_file(capsys):
     assert row["largest_distance_to_surface"] < 1e-14
 
 
-def test_all_layernorms_of_minilm(capsys):
-    words = ("--model", "minilm", "--text", "t.txt", "--tokens", 6, "--samples", 2)
+@pytest.mark.parametrize("text", [(), ("--text", "t.txt")])
+def test_all_layernorms_of_minilm(text, capsys):
+    words = ("--model", "minilm", *text, "--tokens", 6, "--samples", 2)
     status, out, err = run(*words, capsys=capsys)
     assert (status, err) == (0, "")
     for name in minilm.layer_norms():
@@ -73,7 +74,7 @@ def test_all_layernorms_of_minilm(capsys):
         (["--gain", "g.npy", "--tokens", "0"], "--tokens is at least 1"),
         (["--gain", "g.npy", "--x0", "short.npy"], "tokens are"),
         (["--gain", "g.npy", "--text", "t.txt"], "--text is for --model"),
-        (["--model", "minilm"], "needs --text"),
+        (["--model", "minilm", "--text", "nothing.txt"], "cannot read the text"),
         (["--model", "minilm", "--gain", "g.npy"], "leave --gain"),
     ],
 )

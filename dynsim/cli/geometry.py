@@ -21,7 +21,7 @@ __all__ = ["main"]
 EPILOG = """examples:
   python -m dynsim.geometry --gain g.npy --bias b.npy
       the ellipsoid of one LayerNorm, with random tokens on it
-  python -m dynsim.geometry --model minilm --text README.md
+  python -m dynsim.geometry --model minilm
       all 13 LayerNorms of all-MiniLM-L6-v2 on real text (needs dynsim[models])
 """
 DEFAULT_TOKENS, DEFAULT_SAMPLES = 64, 8
@@ -43,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--model", choices=("minilm",), help="all LayerNorms of a model instead")
     group = parser.add_argument_group("tokens", "what is normalised")
     group.add_argument("--x0", metavar="FILE", help="(N, d) or (samples, N, d); Gaussian ones")
-    group.add_argument("--text", metavar="FILE", help="for a model, real text")
+    group.add_argument(
+        "--text", metavar="FILE", help="for a model, real text (the source of Python's argparse)"
+    )
     group.add_argument("--tokens", type=int, default=DEFAULT_TOKENS, metavar="N",
                        help=f"per sample ({DEFAULT_TOKENS})")  # fmt: skip
     group.add_argument("--samples", type=int, default=DEFAULT_SAMPLES, metavar="S",
@@ -90,9 +92,7 @@ def _of_model(options):
     """LayerNorms of a model and their inputs on a text, by name."""
     if any(getattr(options, name) is not None for name in ("gain", "bias", "eps", "x0")):
         raise ValueError("--model brings its LayerNorms; leave --gain, --bias, --eps and --x0 out")
-    if options.text is None:
-        raise ValueError("--model needs --text FILE, to see what its LayerNorms are given")
-    text = shared.read_text(options.text)
+    text = shared.read_text(options.text or argparse.__file__)
     return minilm.layer_norms(), minilm.layer_norm_inputs(text, options.tokens, options.samples)
 
 

@@ -326,13 +326,8 @@ def geometry(surveys, title: str = "") -> Figure:
     for survey, colour in zip(surveys, colours, strict=True):
         s = survey.ellipsoid.semi_axes
         few = {"marker": "o", "markersize": 4} if len(s) < 20 else {}
-        axes_of.plot(
-            np.arange(1, len(s) + 1),
-            np.maximum(s, s[0] / 1e3),
-            color=colour,
-            label=survey.name,
-            **few,
-        )
+        shown = np.maximum(s, s[0] / 1e3)
+        axes_of.plot(np.arange(1, len(s) + 1), shown, color=colour, label=survey.name, **few)
         inside = np.sort(np.maximum(survey.distance / s[0], 1e-17))
         depth.plot(inside, np.arange(1, len(inside) + 1) / len(inside), color=colour)
         tilt = np.sort(survey.changes.angle_before)
@@ -370,8 +365,9 @@ def _draw_ellipsoid(axes, survey) -> None:
     axes.set_ylabel("axis 2", fontsize=8)
     axes.set_zlabel("axis 3", fontsize=8)
     axes.tick_params(labelsize=6)
-    k, shown = len(survey.ellipsoid.semi_axes), min(3, len(survey.ellipsoid.semi_axes))
-    axes.set_title(f"{survey.name}: {shown} of {k} axes", fontsize=9)
+    k = len(survey.ellipsoid.semi_axes)
+    shadow = f", shadow on 3 of {k} axes" if k > 3 else ""
+    axes.set_title(survey.name + shadow, fontsize=9)
 
 
 def save(figure: Figure, path) -> None:

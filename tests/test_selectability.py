@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import naive
 import numpy as np
 import pytest
 from hypothesis import given
@@ -135,6 +136,14 @@ def test_margins_are_distances_to_the_hull(d, n, seed):
     won = found.margin > system.tolerance
     assert np.allclose(distance[won], found.margin[won], rtol=0, atol=1e-14 * (d + 1))
     assert np.allclose(margins(keys)[won], (found.margin * system.unit[0])[won], rtol=1e-14)
+
+
+@given(st.integers(1, 3), st.integers(2, 8), st.integers(0, 2**16), st.booleans())
+def test_the_kernel_finds_the_naive_distance(d, n, seed, lattice):
+    rng = np.random.default_rng(seed)
+    keys = rng.integers(-2, 3, (n, d)) * 1.0 if lattice else rng.standard_normal((n, d))
+    expected = [naive.distance_to_hull(keys[i], np.delete(keys, i, axis=0)) for i in range(n)]
+    assert np.allclose(np.maximum(margins(keys), 0), expected, rtol=1e-12, atol=1e-11)
 
 
 @pytest.mark.parametrize("d", range(1, 8))

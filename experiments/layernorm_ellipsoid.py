@@ -47,7 +47,7 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
         x = inputs[name].reshape(-1, minilm.DIM)
         ellipsoid = geometry.image_ellipsoid(norm.gain, norm.bias, norm.eps)
         y, squared = norm.apply(x), geometry.decompose(x).scale ** 2
-        padded = np.full(minilm.DIM, np.nan)
+        padded = np.zeros(minilm.DIM)
         padded[: len(ellipsoid.semi_axes)] = ellipsoid.semi_axes
         row = {
             "semi_axes": padded,
@@ -88,6 +88,7 @@ def draw(data) -> Figure:
     colours = colormaps["viridis"](np.linspace(0, 0.9, len(data["names"])))
     for k, colour in enumerate(colours):
         s = data["semi_axes"][k]
+        s = s[s > 0]
         spectra.plot(np.arange(1, len(s) + 1), np.maximum(s, s[0] / 1e3), color=colour)
         share = np.arange(1, data["distance"].shape[1] + 1) / data["distance"].shape[1]
         distances.plot(np.sort(np.maximum(data["distance"][k], 1e-17)), share, color=colour)
@@ -147,7 +148,7 @@ def _surface(axes, data) -> None:
 
 def claim(data) -> Verdict:
     """Outputs lie in the hyperplane, on or just under the surface, as deep as eps says."""
-    thick = data["semi_axes"] > 1e-3 * data["semi_axes"][:, :1]  # NaN: dead coordinates
+    thick = data["semi_axes"] > 1e-3 * data["semi_axes"][:, :1]
     thin = np.sum(~thick, axis=1) > 1
     off = np.abs(1 - data["level"] - data["shortfall"])[~thin]
     small = max(float(np.abs(1 - data[f"level_{d}"]).max()) for d in SMALL)

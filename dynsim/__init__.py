@@ -48,6 +48,8 @@ _ROOMS = (
     "engines",
     "equilibria",
     "expectations",
+    "gaussian_keys",
+    "geometry",
     "jacobian",
     "lyapunov",
     "masks",
@@ -59,6 +61,7 @@ _ROOMS = (
     "plots",
     "predictions",
     "rates",
+    "selectability",
     "tokens",
     "weights",
 )

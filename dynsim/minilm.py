@@ -6,6 +6,7 @@ A 6-layer BERT encoder with post-LayerNorm, d = 384, 12 heads. The package gt-al
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,12 +14,23 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 
+from dynsim import masks
 from dynsim.dynamics import AttentionDynamics
-from dynsim.mlp import FixedMLP, MLPWeights
-from dynsim.norms import LayerNorm
+from dynsim.mlp import FixedMLP, MLPWeights, NoMLP
+from dynsim.norms import LayerNorm, NoNorm
 from dynsim.weights import Layers, LayerWeights
 
-__all__ = ["DIM", "N_HEADS", "N_LAYERS", "attention", "embed", "folder", "layer"]
+__all__ = [
+    "DIM",
+    "N_HEADS",
+    "N_LAYERS",
+    "attention",
+    "embed",
+    "folder",
+    "layer",
+    "layer_norm_inputs",
+    "layer_norms",
+]
 
 DIM, N_HEADS, N_LAYERS, MAX_TOKENS = 384, 12, 6, 512
 _EPS = 1e-12
@@ -55,6 +67,10 @@ def embed(text: str, n_tokens: int, samples: int) -> np.ndarray:
 
     Raises ValueError when the text has fewer than `n_tokens` word pieces.
     """
+    return _norm("embeddings.LayerNorm").apply(_summed_embeddings(text, n_tokens, samples))
+
+
+def _summed_embeddings(text: str, n_tokens: int, samples: int) -> np.ndarray:
     from tokenizers import Tokenizer
 
     if not 1 <= n_tokens <= MAX_TOKENS:
@@ -73,7 +89,7 @@ def embed(text: str, n_tokens: int, samples: int) -> np.ndarray:
     words = _tensors()["embeddings.word_embeddings.weight"][kept].astype(np.float64)
     positions = _tensor("embeddings.position_embeddings.weight")[:n_tokens]
     segment = _tensor("embeddings.token_type_embeddings.weight")[0]
-    return _norm("embeddings.LayerNorm").apply(words + positions + segment)
+    return words + positions + segment
 
 
 def _linear(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -123,3 +139,30 @@ def layer(k: int, mask: nx.DiGraph) -> AttentionDynamics:
         mlp=FixedMLP(MLPWeights(W_1, b_1, W_2, b_2), "gelu"),
         mlp_norm=_norm(f"{prefix}.output.LayerNorm"),
     )
+
+
+def layer_norms() -> dict[str, LayerNorm]:
+    """All 13 LayerNorms by name, in the order in which a token passes them."""
+    found = {"embeddings": _norm("embeddings.LayerNorm")}
+    for k in range(N_LAYERS):
+        whole = layer(k, masks.complete(1))
+        found |= {f"layer {k} attention": whole.norm, f"layer {k} MLP": whole.mlp_norm}
+    return found
+
+
+def layer_norm_inputs(text: str, n_tokens: int, samples: int) -> dict[str, np.ndarray]:
+    """What each of `layer_norms` is given on the first excerpts of a text: (samples, N, 384).
+
+    The tokens of an excerpt see each other; there are no special tokens. Raises as `embed`.
+    """
+    x = _summed_embeddings(text, n_tokens, samples)
+    found, norms, mask = {"embeddings": x}, layer_norms(), masks.complete(n_tokens)
+    for k in range(N_LAYERS):
+        bare = replace(layer(k, mask), norm=NoNorm(), mlp_norm=NoNorm())
+        attending = replace(bare, mlp=NoMLP())
+        x = norms[list(found)[-1]].apply(x)
+        x = np.stack([attending.step(excerpt) for excerpt in x])
+        found[f"layer {k} attention"] = x
+        x = bare.feed_forward(norms[f"layer {k} attention"].apply(x), 0)
+        found[f"layer {k} MLP"] = x
+    return found

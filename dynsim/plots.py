@@ -11,6 +11,7 @@ from dataclasses import replace
 from textwrap import wrap
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -18,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from dynsim.files import written_whole
 from dynsim.trajectory import Trajectory
 
-__all__ = ["STYLES", "basins", "equilibria", "lyapunov", "rank_trajectory", "save"]
+__all__ = ["STYLES", "basins", "equilibria", "geometry", "lyapunov", "rank_trajectory", "save"]
 
 #: Colour, dash and marker of the first, second, ... run: dark and light alternate.
 STYLES = [
@@ -307,6 +308,66 @@ def lyapunov(found, title: str = "") -> Figure:
     if title:
         figure.suptitle("\n".join(wrap(title, 90)), fontsize=10)
     return figure
+
+
+def geometry(surveys, title: str = "") -> Figure:
+    """The ellipsoid of the first LayerNorm with its outputs, the semi-axes of all, how far inside
+    the surface outputs lie, and the angles of inputs to 1. Semi-axes are drawn at 1/1000 of the
+    longest at least.
+
+    surveys : list of `dynsim.geometry.Survey`
+    """
+    figure = Figure(figsize=(13.5, 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(1, 4, width_ratios=(1.25, 1, 1, 1))
+    _draw_ellipsoid(figure.add_subplot(grid[0], projection="3d"), surveys[0])
+    axes_of, depth, angles = (figure.add_subplot(grid[k]) for k in (1, 2, 3))
+    colours = colormaps["viridis"](np.linspace(0, 0.9, len(surveys)))
+    for survey, colour in zip(surveys, colours, strict=True):
+        s = survey.ellipsoid.semi_axes
+        few = {"marker": "o", "markersize": 4} if len(s) < 20 else {}
+        shown = np.maximum(s, s[0] / 1e3)
+        axes_of.plot(np.arange(1, len(s) + 1), shown, color=colour, label=survey.name, **few)
+        inside = np.sort(np.maximum(survey.distance / s[0], 1e-17))
+        depth.plot(inside, np.arange(1, len(inside) + 1) / len(inside), color=colour)
+        tilt = np.sort(survey.changes.angle_before)
+        angles.plot(tilt, np.arange(1, len(tilt) + 1) / len(tilt), color=colour)
+    axes_of.set(yscale="log", xlabel="axis", ylabel="semi-axis", title="principal axes")
+    axes_of.xaxis.set_major_locator(MaxNLocator(integer=True))
+    depth.set(xscale="log", xlabel="distance to the surface / longest semi-axis",
+              ylabel="share of tokens", title="where outputs land")  # fmt: skip
+    angles.axvline(90, color="0.6", linewidth=0.8, linestyle=(0, (2, 2)))
+    angles.set(xlabel="degrees (90: LayerNorm = RMSNorm)", ylabel="share of tokens",
+               title="angle of inputs to 1")  # fmt: skip
+    for axes in (axes_of, depth, angles):
+        axes.spines[["top", "right"]].set_visible(False)
+    if len(surveys) > 1:
+        handles, labels = axes_of.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False,
+                      fontsize=8)  # fmt: skip
+    if title:
+        figure.suptitle("\n".join(wrap(title, 130)), fontsize=10)
+    return figure
+
+
+def _draw_ellipsoid(axes, survey) -> None:
+    """Outputs along the three longest principal axes, in the ellipsoid's shadow there."""
+    s, points = (np.pad(a[..., :3], [(0, 0)] * (a.ndim - 1) + [(0, max(0, 3 - a.shape[-1]))])
+                 for a in (survey.ellipsoid.semi_axes, survey.points))  # fmt: skip
+    u, v = np.meshgrid(np.linspace(0, 2 * np.pi, 49), np.linspace(0, np.pi, 25))
+    sphere = np.stack([np.cos(u) * np.sin(v), np.sin(u) * np.sin(v), np.cos(v)])
+    axes.plot_wireframe(*(s[:, None, None] * sphere), color="0.6", linewidth=0.3, rstride=2,
+                        cstride=2)  # fmt: skip
+    axes.scatter(*points.T, s=5, color=STYLES[1]["color"], depthshade=False)
+    axes.set_box_aspect((1, 1, 1), zoom=0.85)
+    axes.set(xlim=(-s[0], s[0]), ylim=(-s[0], s[0]), zlim=(-s[0], s[0]))
+    axes.set_xlabel("axis 1", fontsize=8)
+    axes.set_ylabel("axis 2", fontsize=8)
+    axes.set_zlabel("axis 3", fontsize=8)
+    axes.tick_params(labelsize=6)
+    k = len(survey.ellipsoid.semi_axes)
+    shadow = f", shadow on 3 of {k} axes" if k > 3 else ""
+    axes.set_title(survey.name + shadow, fontsize=9)
 
 
 def save(figure: Figure, path) -> None:

@@ -1,5 +1,6 @@
 """Slow twins of the kernels and measures, written from the definitions with numpy alone."""
 
+import itertools
 import math
 
 import numpy as np
@@ -101,3 +102,18 @@ def reachable_in(allowed):
                     if allowed[i, j]:
                         distance[v, i] = min(distance[v, i], distance[v, j] + 1)
     return distance
+
+
+def distance_to_hull(point, others):
+    """From a point to the convex hull of others: the nearest of all feet on their simplices."""
+    n, d = others.shape
+    best = math.inf
+    for size in range(1, min(n, d + 1) + 1):
+        for chosen in itertools.combinations(range(n), size):
+            corners = others[list(chosen)]
+            edges = (corners[1:] - corners[0]).T
+            shares = np.linalg.lstsq(edges, point - corners[0], rcond=None)[0]
+            shares = np.append(1 - shares.sum(), shares)
+            if np.all(shares >= -1e-12):
+                best = min(best, np.linalg.norm(shares @ corners - point))
+    return best

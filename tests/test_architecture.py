@@ -18,6 +18,9 @@ FLOORS = [
     ["nonnormal"],
     ["connectivity", "tokens", "weights", "norms", "mlp"],
     ["dynamics", "measures"],
+    ["geometry.decomposition", "geometry.ellipsoid", "selectability", "gaussian_keys"],
+    ["geometry.layers"],
+    ["geometry"],
     ["jacobian"],
     ["minilm", "deviation"],
     ["engines.base", "engines.packing", "engines.tiles"],
@@ -40,10 +43,10 @@ FLOORS = [
     ["cli.options"],
     ["cli.jobs"],
     ["cli.output"],
-    ["cli.run", "cli.equilibria", "cli.verify", "cli.basins", "cli.lyapunov"],
+    ["cli.run", "cli.equilibria", "cli.verify", "cli.basins", "cli.lyapunov", "cli.geometry"],
     ["cli"],
     ["__main__"],
-    ["run", "equilibria.__main__"],
+    ["run", "equilibria.__main__", "geometry.__main__"],
 ]
 FLOOR = {room: k for k, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -10,7 +10,17 @@ from rich.console import Console
 
 from experiments import experiments
 from experiments.benchmarks import __main__ as command
-from experiments.benchmarks import accuracy, cases, compare, peaks, report, rivals, scaling, timing
+from experiments.benchmarks import (
+    accuracy,
+    cases,
+    compare,
+    peaks,
+    report,
+    rivals,
+    scaling,
+    selectability,
+    timing,
+)
 from experiments.benchmarks.cases import Case
 
 TINY = {
@@ -163,6 +173,17 @@ def test_errors_are_those_of_rounding(monkeypatch):
     for case in found.values():
         assert "absent" in case or max(case["errors"]["dynsim"].values()) < 1e-11
         assert "absent" in case or max(case["errors"]["numpy"].values()) < 1e-11
+
+
+def test_keys_are_decided_as_highs_does(monkeypatch):
+    monkeypatch.setattr(selectability, "SIZES", [(12, 2, True), (5, 4, True)])
+    monkeypatch.setattr(selectability, "SETS", 20)
+    found = selectability.measured_selectability(EFFORT, quick=True, say=silent)
+    assert list(found) == ["n=12 d=2", "n=5 d=4"]
+    for row in found.values():
+        assert row["decisions"] == "same"
+        assert row["ratio"] > 0
+    assert report._selectability_table(found).row_count == 2
 
 
 # --- the command --------------------------------------------------------------------------------

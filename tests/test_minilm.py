@@ -52,6 +52,15 @@ def test_a_whole_layer_is_the_models(hidden, k):
     assert np.allclose(single, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_the_inputs_of_its_layernorms_lead_to_the_models_states(hidden):
+    inputs, layer_norms = minilm.layer_norm_inputs(TEXT, 24, 1), minilm.layer_norms()
+    assert list(inputs) == list(layer_norms)
+    assert len(inputs) == 13
+    ends = ["embeddings", *(f"layer {k} MLP" for k in range(minilm.N_LAYERS))]
+    for name, expected in zip(ends, hidden, strict=True):
+        assert np.allclose(layer_norms[name].apply(inputs[name]), expected, rtol=1e-8, atol=1e-9)
+
+
 def test_excerpts_follow_each_other():
     both = minilm.embed(TEXT, n_tokens=8, samples=2)
     assert both.shape == (2, 8, 384)

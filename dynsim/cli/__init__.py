@@ -6,6 +6,7 @@ COMMANDS = {
     "equilibria": "find the equilibria of every rank and tell which are stable",
     "basins": "where random starts end, and in what shares",
     "lyapunov": "Lyapunov exponents: order, rotation or chaos",
+    "geometry": "LayerNorm's ellipsoid, and what it does to tokens",
     "verify": "check certificates of equilibria again",
 }
 #: Those that leave their figure to a process of its own (`dynsim.cli.artist`).

@@ -56,7 +56,7 @@ def _carry_out(options) -> int:
         )  # fmt: skip
     found = {"dynamics": describe(dynamics), "starts": options.starts, "seed": options.seed,
              "depth": options.depth, "basins": result.rows}  # fmt: skip
-    stem = output.stem("basins", dynamics, found, options)
+    stem = output.stem("basins", dynamics.mask.name, found, options)
     files = output.write_found(
         stem, found, options, "basins", result, f"{dynamics.mask.name}, dimension {d}"
     )

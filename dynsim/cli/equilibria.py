@@ -116,7 +116,7 @@ def _entries(equilibrium, every: bool) -> list[dict]:
 
 
 def _write(found, search, dynamics, options) -> list[str]:
-    stem = output.stem("equilibria", dynamics, found, options)
+    stem = output.stem("equilibria", dynamics.mask.name, found, options)
     files = [f"{stem}.json", f"{stem}.npz"]
     with written_whole(files[0]) as temporary:
         temporary.write_text(json.dumps(found, allow_nan=False) + "\n")

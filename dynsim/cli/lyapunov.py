@@ -60,7 +60,7 @@ def _carry_out(options) -> int:
     values = [float(v) if np.isfinite(v) else None for v in result.exponents]
     found = {"dynamics": describe(dynamics), "seed": options.seed, "layers": options.layers,
              "exponents": values, "drift": result.drift}  # fmt: skip
-    stem = output.stem("lyapunov", dynamics, found, options)
+    stem = output.stem("lyapunov", dynamics.mask.name, found, options)
     files = output.write_found(
         stem, found, options, "lyapunov", result, f"{dynamics.mask.name}, dimension {d}"
     )

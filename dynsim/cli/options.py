@@ -27,6 +27,7 @@ __all__ = [
     "make_tokens",
     "make_weights",
     "read_graph",
+    "read_text",
 ]
 
 DEFAULT_TOKENS, DEFAULT_DIM, DEFAULT_SAMPLES = 64, 32, 16
@@ -179,7 +180,7 @@ def make_tokens(options, graph, weights) -> np.ndarray:
             raise ValueError(f"unknown embedding {options.embed!r}; known are minilm")
         if options.dim not in (None, minilm.DIM):
             raise ValueError(f"--dim {options.dim} does not fit --text: minilm has {minilm.DIM}")
-        return minilm.embed(_read_text(options.text), n, samples)
+        return minilm.embed(read_text(options.text), n, samples)
     if options.start not in tokens.TOKENS:
         raise ValueError(f"unknown start {options.start!r}; known are {', '.join(tokens.TOKENS)}")
     d = options.dim or weights.dim or DEFAULT_DIM
@@ -199,7 +200,7 @@ def _checked_sizes(x: np.ndarray, options) -> np.ndarray:
     return x
 
 
-def _read_text(path: str) -> str:
+def read_text(path: str) -> str:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:

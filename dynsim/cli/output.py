@@ -84,11 +84,12 @@ def add_output_options(group) -> None:
     )
 
 
-def stem(command: str, dynamics, found: dict, options) -> Path:
-    """Where the files of a command go, less the suffix: named after mask and content."""
+def stem(command: str, subject: str, found: dict, options) -> Path:
+    """Where the files of a command go, less the suffix: named after its subject, the name of a
+    mask or model, and after the content."""
     digest = hashlib.sha256(json.dumps(found).encode()).hexdigest()[:8]
-    mask = dynamics.mask.name.split("(")[0] or "graph"
-    return Path(options.out) / (options.name or file_name(command, mask, digest))
+    subject = subject.split("(")[0] or "graph"
+    return Path(options.out) / (options.name or file_name(command, subject, digest))
 
 
 def write_found(stem: Path, found: dict, options, plot: str, result, title: str) -> list[str]:

@@ -20,6 +20,7 @@ EPILOG = """examples:
 """
 SECTIONS = {
     "scaling": "time and memory against N, samples and threads",
+    "selectability": "time per key to decide which keys can win, beside HiGHS",
     "accuracy": "errors against 50 digits and long doubles, scores to ±1e4 included",
     "start": "the main job from a cold and a warm start, and imports",
 }
@@ -162,7 +163,7 @@ def _carry_out(cases, sections, threads, options, folder) -> int:
         print(f"wrote {path}", file=sys.stderr)
     if not found["complete"]:
         return 130
-    return int("DISAGREES" in json.dumps(found["cases"]))
+    return int("DISAGREES" in json.dumps(found))
 
 
 def _measure(found, cases, sections, setting, effort, quick, say) -> None:
@@ -171,6 +172,7 @@ def _measure(found, cases, sections, setting, effort, quick, say) -> None:
     from experiments.benchmarks.compare import compare
     from experiments.benchmarks.peaks import measured_peaks
     from experiments.benchmarks.scaling import measured_scaling
+    from experiments.benchmarks.selectability import measured_selectability
     from experiments.benchmarks.start import measured_start
 
     if cases:
@@ -181,6 +183,8 @@ def _measure(found, cases, sections, setting, effort, quick, say) -> None:
         found["cases"].append(compare(case, setting, effort, peaks, say=say))
     if "scaling" in sections:
         found["scaling"] = measured_scaling(setting, effort, quick, say)
+    if "selectability" in sections:
+        found["selectability"] = measured_selectability(effort, quick, say)
     if "accuracy" in sections:
         found["accuracy"] = measured_accuracy(setting, say=say)
     if "start" in sections:

@@ -47,6 +47,7 @@ def print_report(found: dict, console: Console) -> None:
     for section, table in (
         ("cases", _ratio_table),
         ("scaling", _scaling_table),
+        ("selectability", _selectability_table),
         ("accuracy", _accuracy_table),
         ("start", _start_table),
     ):
@@ -131,6 +132,21 @@ def _scaling_table(scaling: dict) -> Table:
             f"x {one[1] / most[1]:.2f}",
             f"x {int(most[0])}",
         )
+    return table
+
+
+def _selectability_table(sizes: dict) -> Table:
+    table = _table(
+        "Time per key to decide whether a query selects it, Gaussian keys",
+        "size", "dynsim µs", "±%", "linprog µs", "ratio", "keys a minute", "unselectable",
+        "decisions",
+    )  # fmt: skip
+    for size, row in sizes.items():
+        table.add_row(
+            size, f"{row['us']:.3g}", f"{100 * row['spread']:.0f}", f"{row['linprog_us']:.4g}",
+            f"{row['ratio']:.0f}", f"{6e7 / row['us']:.3g}", f"{row['unselectable']:.1%}",
+            row["decisions"],
+        )  # fmt: skip
     return table
 
 

@@ -1,0 +1,67 @@
+"""A token as LayerNorm sees it: uniform component, direction and scale."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Decomposition", "angle_to_ones", "decompose", "layer_norm_closed_form"]
+
+
+class Decomposition(NamedTuple):
+    """x = uniform 1 + scale direction: (...,), (..., d) of norm 1 and orthogonal to 1, (...,)."""
+
+    uniform: np.ndarray
+    direction: np.ndarray
+    scale: np.ndarray
+
+
+def decompose(x: np.ndarray) -> Decomposition:
+    """The three parts of each token (last axis) of x (GUPTA, section 3).
+
+    LayerNorm without gain and bias keeps sqrt(d) times the direction and forgets the others, so
+    that it cannot be undone. A constant token has scale 0, and 0 for its direction.
+
+    >>> parts = decompose(np.array([1.0, 7.0, 4.0, 4.0]))
+    >>> float(parts.uniform), parts.direction.round(3), float(parts.scale.round(3))
+    (4.0, array([-0.707,  0.707,  0.   ,  0.   ]), 4.243)
+    """
+    x = np.asarray(x, np.float64)
+    if x.ndim == 0 or x.shape[-1] == 0 or not np.all(np.isfinite(x)):
+        raise ValueError(f"tokens are finite, with one axis or more; got shape {x.shape}")
+    away = x - x[..., :1]  # from the first entry, so that a constant token gives exactly 0
+    away = away - away.mean(axis=-1, keepdims=True)
+    scale = np.linalg.norm(away, axis=-1)
+    direction = away / np.where(scale > 0, scale, 1.0)[..., None]
+    return Decomposition(x.mean(axis=-1), direction, scale)
+
+
+def angle_to_ones(x: np.ndarray) -> np.ndarray:
+    """The angle, in degrees, between each token (last axis) and the vector 1 (GUPTA, section 4).
+
+    It is 90 degrees where LayerNorm and RMSNorm agree. The zero vector has none: NaN.
+
+    >>> angle_to_ones(np.array([[1.0, 1.0], [1.0, 0.0], [1.0, -1.0]]))
+    array([ 0., 45., 90.])
+    """
+    parts = decompose(x)
+    along = parts.uniform * np.shape(x)[-1] ** 0.5
+    angle = np.degrees(np.arctan2(parts.scale, along))
+    return np.where((along == 0) & (parts.scale == 0), np.nan, angle)
+
+
+def layer_norm_closed_form(a: np.ndarray, gain=1.0, bias=0.0, eps: float = 1e-5) -> np.ndarray:
+    """sqrt(d) diag(gain) Pi a / sqrt(||Pi a||^2 + d eps) + bias, Pi = I - 1 1^T / d (RIECHERS).
+
+    The definition by mean and variance in one expression, written out here with the matrix Pi;
+    `dynsim.norms.LayerNorm` computes the same.
+
+    >>> layer_norm_closed_form(np.array([0.0, 2.0]), eps=0.0)
+    array([-1.,  1.])
+    """
+    a = np.asarray(a, np.float64)
+    d = a.shape[-1]
+    centred = a @ (np.eye(d) - np.ones((d, d)) / d)
+    size = np.sqrt(np.sum(centred**2, axis=-1, keepdims=True) + d * eps)
+    return np.sqrt(d) * np.asarray(gain) * centred / size + bias

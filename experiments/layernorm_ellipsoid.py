@@ -1,0 +1,188 @@
+"""The image of LayerNorm drawn for d = 2, 3 and 4, and of MiniLM's 13 LayerNorms on real text.
+
+The small ones are the gains and biases of MiniLM's first LayerNorm, and its inputs on real text,
+cut to the first d coordinates: with d = 4 the image is the surface of an ellipsoid in space.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from dynsim import geometry, minilm, norms, plots
+from experiments.record import Verdict
+
+PAPER = (
+    "RIECHERS, arXiv 2405.04134: the image of LayerNorm is an ellipsoid in a hyperplane; GUPTA, "
+    "arXiv 2409.12951: hidden vectors of real models are nearly orthogonal to 1"
+)
+
+SETTINGS = {
+    "smoke": {"tokens": 12, "samples": 2},
+    "default": {"tokens": 128, "samples": 4},
+    "paper": {"tokens": 128, "samples": 32},
+}
+ROOT = Path(__file__).parent.parent
+SMALL = (2, 3, 4)
+
+
+def real_text() -> str:
+    """What every copy of the project has: its licence and sources."""
+    paths = [ROOT / "LICENSE", *sorted((ROOT / "dynsim").glob("*.py"))]
+    return "\n".join(path.read_text() for path in paths)
+
+
+def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
+    """For every LayerNorm: semi-axes, levels as found and as eps says, distances to the surface and
+    to the plane, `geometry.changes`; and the small ellipsoids with their points."""
+    layer_norms = minilm.layer_norms()
+    inputs = minilm.layer_norm_inputs(real_text(), settings["tokens"], settings["samples"])
+    found = {"names": np.array(list(layer_norms))}
+    columns = {}
+    for k, (name, norm) in enumerate(layer_norms.items()):
+        x = inputs[name].reshape(-1, minilm.DIM)
+        ellipsoid = geometry.image_ellipsoid(norm.gain, norm.bias, norm.eps)
+        y, squared = norm.apply(x), geometry.decompose(x).scale ** 2
+        padded = np.zeros(minilm.DIM)
+        padded[: len(ellipsoid.semi_axes)] = ellipsoid.semi_axes
+        row = {
+            "semi_axes": padded,
+            "shortfall": minilm.DIM * norm.eps / (squared + minilm.DIM * norm.eps),
+            "level": ellipsoid.level(y),
+            "distance": ellipsoid.distance_to_surface(y) / ellipsoid.semi_axes[0],
+            "off_plane": ellipsoid.off_plane(y) / ellipsoid.semi_axes[0],
+            **vars(geometry.changes(norm, x)),
+        }
+        for key, values in row.items():
+            columns.setdefault(key, []).append(values)
+        progress((k + 1) / len(layer_norms))
+    found |= {key: np.array(rows) for key, rows in columns.items()}
+    first = layer_norms["embeddings"]
+    for d in SMALL:
+        norm = norms.LayerNorm(first.gain[:d], first.bias[:d], first.eps)
+        ellipsoid = geometry.image_ellipsoid(norm.gain, norm.bias, norm.eps)
+        y = norm.apply(inputs["embeddings"].reshape(-1, minilm.DIM)[:, :d])
+        found |= {
+            f"points_{d}": y if d < 4 else ellipsoid.coordinates(y),
+            f"center_{d}": ellipsoid.center,
+            f"axes_{d}": ellipsoid.axes,
+            f"semi_axes_{d}": ellipsoid.semi_axes,
+            f"level_{d}": ellipsoid.level(y),
+            f"normal_{d}": ellipsoid.normal,
+        }
+    return found
+
+
+def draw(data) -> Figure:
+    """The small images; spectra, distances to the surface and angles to 1 of the 13."""
+    figure = Figure(figsize=(13.0, 8.0), layout="constrained")
+    grid = figure.add_gridspec(2, 3)
+    _segment(figure.add_subplot(grid[0, 0]), data)
+    _ellipse(figure.add_subplot(grid[0, 1], projection="3d"), data)
+    _surface(figure.add_subplot(grid[0, 2], projection="3d"), data)
+    spectra, distances, angles = (figure.add_subplot(grid[1, k]) for k in range(3))
+    colours = colormaps["viridis"](np.linspace(0, 0.9, len(data["names"])))
+    for k, colour in enumerate(colours):
+        s = data["semi_axes"][k]
+        s = s[s > 0]
+        spectra.plot(np.arange(1, len(s) + 1), np.maximum(s, s[0] / 1e3), color=colour)
+        share = np.arange(1, data["distance"].shape[1] + 1) / data["distance"].shape[1]
+        distances.plot(np.sort(np.maximum(data["distance"][k], 1e-17)), share, color=colour)
+        angles.plot(np.sort(data["angle_before"][k]), share, color=colour)
+    spectra.set(yscale="log", xlabel="axis", ylabel="semi-axis", title="MiniLM: principal axes")
+    distances.set(xscale="log", xlabel="distance to the surface / longest semi-axis",
+                  ylabel="share of tokens", title="MiniLM: where outputs land")  # fmt: skip
+    angles.axvline(90, color="0.6", linewidth=0.8, linestyle=(0, (2, 2)))
+    angles.set(xlabel="degrees", ylabel="share of tokens", title="MiniLM: angle of inputs to 1")
+    for axes in (spectra, distances, angles):
+        axes.spines[["top", "right"]].set_visible(False)
+    handles = [Line2D([], [], color=colour) for colour in colours]
+    figure.legend(handles, data["names"].tolist(), loc="outside lower center", ncols=7,
+                  frameon=False, fontsize=8)  # fmt: skip
+    return figure
+
+
+def _segment(axes, data) -> None:
+    """d = 2: the two ends of a segment."""
+    center, half = data["center_2"], data["axes_2"][0] * data["semi_axes_2"][0]
+    ends = np.stack([center - half, center + half])
+    axes.plot(*ends.T, color="0.6", label="image")
+    axes.plot(*data["points_2"].T, "o", color=plots.STYLES[1]["color"], markersize=5,
+              label="real tokens")  # fmt: skip
+    axes.quiver(*center, *data["normal_2"] * 0.5 * np.linalg.norm(half), angles="xy",
+                scale_units="xy", scale=1, width=0.006, color=plots.STYLES[0]["color"])  # fmt: skip
+    axes.plot([], [], color=plots.STYLES[0]["color"], label="normal, along 1/gain")
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set(title="d = 2", xlabel="coordinate 1", ylabel="coordinate 2")
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _ellipse(axes, data) -> None:
+    """d = 3: an ellipse in the plane orthogonal to 1/gain."""
+    turn = np.linspace(0, 2 * np.pi, 200)
+    circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    curve = data["center_3"] + (circle * data["semi_axes_3"]) @ data["axes_3"]
+    axes.plot(*curve.T, color="0.6")
+    axes.scatter(*data["points_3"].T, s=8, color=plots.STYLES[1]["color"], depthshade=False)
+    axes.quiver(*data["center_3"], *data["normal_3"] * data["semi_axes_3"][-1] * 0.8,
+                color=plots.STYLES[0]["color"])  # fmt: skip
+    axes.set(title="d = 3", aspect="equal")
+    axes.tick_params(labelsize=6)
+
+
+def _surface(axes, data) -> None:
+    """d = 4: an ellipsoid in the hyperplane, along its principal axes."""
+    u, v = np.meshgrid(np.linspace(0, 2 * np.pi, 49), np.linspace(0, np.pi, 25))
+    sphere = np.stack([np.cos(u) * np.sin(v), np.sin(u) * np.sin(v), np.cos(v)])
+    surface = data["semi_axes_4"][:, None, None] * sphere
+    axes.plot_wireframe(*surface, color="0.6", linewidth=0.4, rstride=2, cstride=2)
+    axes.scatter(*data["points_4"].T, s=8, color=plots.STYLES[1]["color"], depthshade=False)
+    axes.set(title="d = 4, in its hyperplane", aspect="equal")
+    axes.tick_params(labelsize=6)
+
+
+def claim(data) -> Verdict:
+    """Outputs lie in the hyperplane, on or just under the surface, as deep as eps says."""
+    thick = data["semi_axes"] > 1e-3 * data["semi_axes"][:, :1]
+    thin = np.sum(~thick, axis=1) > 1
+    off = np.abs(1 - data["level"] - data["shortfall"])[~thin]
+    small = max(float(np.abs(1 - data[f"level_{d}"]).max()) for d in SMALL)
+    names, angle = data["names"].tolist(), data["angle_before"].mean(axis=1)
+    return Verdict(
+        statement="LayerNorm's outputs lie in the hyperplane orthogonal to 1/gain, inside an "
+        "ellipsoid and near its surface, 1 - d eps / (||Pi a||^2 + d eps) of the way in the "
+        "quadratic form; inputs of MiniLM's LayerNorms are nearly orthogonal to 1",
+        paper="RIECHERS proves the ellipsoid; GUPTA measures angles near 90 degrees in GPT-2 XL, "
+        "GPT-Neo, Pythia, GPT-J and Llama, not in MiniLM",
+        measured={
+            "largest distance from the hyperplane / longest semi-axis": float(
+                data["off_plane"].max()
+            ),
+            "largest |level found - level from eps|": float(off.max()),
+            "largest distance to the surface / longest semi-axis": float(data["distance"].max()),
+            "largest |1 - level| for d = 2, 3, 4": small,
+            "LayerNorms with a gain of nearly 0": [
+                n for n, t in zip(names, thin, strict=True) if t
+            ],
+            "mean angle to 1 of the inputs, degrees": {
+                n: round(float(a), 2) for n, a in zip(names, angle, strict=True)
+            },
+            "relative change of outputs with RMSNorm": {
+                n: round(float(a), 4)
+                for n, a in zip(names, data["switch"].mean(axis=1), strict=True)
+            },
+            "redundancy of the projection": {
+                n: round(float(a), 6)
+                for n, a in zip(names, data["redundancy"].mean(axis=1), strict=True)
+            },
+        },
+        tolerance="1e-12 for the hyperplane, 1e-11 for levels, 5 degrees for mean angles",
+        reproduced=bool(
+            data["off_plane"].max() < 1e-12 and off.max() < 1e-11 and np.abs(angle - 90).max() < 5
+        ),
+    )

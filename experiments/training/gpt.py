@@ -1,0 +1,73 @@
+"""Language models of GPT-2's shape, without dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from experiments.training.norms import layer_norm
+
+__all__ = ["GPT", "losses"]
+
+Norm = Callable[[int], nn.Module]
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then + mlp(norm(x)): causal, biases everywhere, GELU, width 4 d."""
+
+    def __init__(self, d: int, heads: int, attention_norm: Norm, norm: Norm):
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = attention_norm(d)
+        self.queries_keys_values = nn.Linear(d, 3 * d)
+        self.output = nn.Linear(d, d)
+        self.mlp_norm = norm(d)
+        self.mlp = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU("tanh"), nn.Linear(4 * d, d))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (B, N, d) -> (B, N, d)
+        parts = self.queries_keys_values(self.attention_norm(x)).chunk(3, dim=-1)
+        q, k, v = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in parts)  # (B, H, N, w)
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.output(mixed.transpose(1, 2).flatten(2))
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class GPT(nn.Module):
+    """Learned positions, `layers` blocks, a last norm, and the embedding's rows as the head.
+
+    Initialised as GPT-2: matrices N(0, .02^2), those that end a skip branch smaller by
+    sqrt(2 layers), biases 0. `attention_norm` makes the norm before attention, `norm` the others.
+    """
+
+    def __init__(
+        self, vocabulary: int, positions: int, d: int, layers: int, heads: int,
+        attention_norm: Norm = layer_norm, norm: Norm = layer_norm,
+    ):  # fmt: skip
+        super().__init__()
+        self.characters = nn.Embedding(vocabulary, d)
+        self.positions = nn.Embedding(positions, d)
+        self.blocks = nn.ModuleList([Block(d, heads, attention_norm, norm) for _ in range(layers)])
+        self.last_norm = norm(d)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+        for block in self.blocks:
+            for last in (block.output, block.mlp[2]):
+                nn.init.normal_(last.weight, std=0.02 / (2 * layers) ** 0.5)
+
+    def forward(self, ids: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """Logits (B, N, vocabulary) for characters (B, N) that stand at positions first, ..."""
+        x = self.characters(ids) + self.positions.weight[first : first + ids.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return self.last_norm(x) @ self.characters.weight.T
+
+
+def losses(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of each next character, in nats: (B, N, vocabulary), (B, N) -> ()."""
+    return functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())

@@ -1,0 +1,48 @@
+"""Real text that every machine has: the sources of Python's standard library and its licence.
+
+Characters, not word pieces: the printable ASCII characters, the newline, and one sign for all
+others. Which text it is depends on the version of Python.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["VOCABULARY", "encode", "excerpts", "standard_library"]
+
+_OTHER = "\N{REPLACEMENT CHARACTER}"
+#: Every character that a model knows; its number is its place.
+VOCABULARY = "\n" + "".join(map(chr, range(32, 127))) + _OTHER
+_HELD_OUT = 10
+
+
+def encode(text: str) -> np.ndarray:
+    """The characters' numbers, uint8.
+
+    >>> encode("a b")
+    array([66,  1, 67], dtype=uint8)
+    """
+    table = dict(zip(VOCABULARY, range(len(VOCABULARY)), strict=True))
+    return np.array([table.get(c, table[_OTHER]) for c in text], np.uint8)
+
+
+def standard_library() -> tuple[np.ndarray, np.ndarray]:
+    """(training text, held-out text), encoded: the library's top-level modules and LICENSE.txt.
+
+    Every tenth file by name is held out.
+    """
+    folder = Path(sysconfig.get_path("stdlib"))
+    files = sorted([*folder.glob("*.py"), *folder.glob("LICENSE.txt")])
+    texts = [encode(file.read_text(encoding="utf-8", errors="replace")) for file in files]
+    held_out = texts[::_HELD_OUT]
+    kept = [text for k, text in enumerate(texts) if k % _HELD_OUT]
+    return np.concatenate(kept), np.concatenate(held_out)
+
+
+def excerpts(text: np.ndarray, count: int, length: int, rng: np.random.Generator) -> np.ndarray:
+    """Excerpts from random places: (count, length)."""
+    places = rng.integers(len(text) - length + 1, size=count)
+    return text[places[:, None] + np.arange(length)].astype(np.int64)

@@ -6,8 +6,13 @@ tokens shows all there is to see: with the projection the keys lie on a circle o
 
 from __future__ import annotations
 
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import stats
+
 from experiments import majority_task
 from experiments.majority_task import LAYERNORM, PUBLISHED, RMS
+from experiments.record import Verdict
 
 PAPER = "BRODY, arXiv 2305.02582, Fig. 1a and 1b: keys and queries of the majority task, d = 3"
 

@@ -112,7 +112,7 @@ def draw(data) -> Figure:
     figure = Figure(figsize=(11.5, 3.8), layout="constrained")
     panels = figure.subplots(1, 3)
     curves = [data["loss"], data["accuracy"], data["angle"].mean(axis=-1)]
-    labels = ["test loss (nats)", "test accuracy", "angle of queries to the line of 1 (degrees)"]
+    labels = ["test loss (nats)", "test accuracy", "angle of queries to line of 1 (°)"]
     for axes, values, label in zip(panels, curves, labels, strict=True):
         for name, of_variant, style in zip(VARIANTS, values, plots.STYLES, strict=False):
             mean, sd = of_variant.mean(axis=1), of_variant.std(axis=1, ddof=1)
@@ -123,7 +123,7 @@ def draw(data) -> Figure:
         axes.set(xlabel="training steps", ylabel=label)
         axes.grid(True, color="0.92", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set(yscale="log")
+    panels[0].set(ylim=(0, None))
     panels[2].set(ylim=(0, 90))
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)

@@ -33,14 +33,14 @@ class Ensemble:
         """All members at once on inputs (members, ...), in the same few large products."""
         return torch.vmap(self._call)(self.parameters, inputs)
 
-    def one_by_one(self, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
+    def one_by_one(self, inputs: torch.Tensor, **options) -> Iterator[torch.Tensor]:
         """Each member on its own inputs: for models whose products are large already."""
         for m in range(self.size):
             parameters = {name: value[m] for name, value in self.parameters.items()}
-            yield self._call(parameters, inputs[m])
+            yield self._call(parameters, inputs[m], **options)
 
-    def _call(self, parameters, inputs):
-        return functional_call(self._model, parameters, (inputs,))
+    def _call(self, parameters, inputs, **options):
+        return functional_call(self._model, parameters, (inputs,), options)
 
     def members(self) -> Iterator[nn.Module]:
         """A copy of each member, as a module of its own."""

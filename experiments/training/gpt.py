@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from experiments.training.norms import layer_norm
+from experiments.training.ensembles import Ensemble, Training, train
+from experiments.training.text import VOCABULARY, excerpts, standard_library
 
-__all__ = ["GPT", "losses"]
+__all__ = ["GPT", "learn", "losses"]
 
 Norm = Callable[[int], nn.Module]
 
@@ -44,7 +46,7 @@ class GPT(nn.Module):
 
     def __init__(
         self, vocabulary: int, positions: int, d: int, layers: int, heads: int,
-        attention_norm: Norm = layer_norm, norm: Norm = layer_norm,
+        attention_norm: Norm, norm: Norm,
     ):  # fmt: skip
         super().__init__()
         self.characters = nn.Embedding(vocabulary, d)
@@ -71,3 +73,41 @@ class GPT(nn.Module):
 def losses(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of each next character, in nats: (B, N, vocabulary), (B, N) -> ()."""
     return functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+
+
+def learn(
+    attention_norm: Norm, norm: Norm, settings: dict, seed: int, checkpoint, progress, measure=None
+) -> tuple[Ensemble, dict]:
+    """Train an ensemble on the standard library; it, and the held-out loss on the way.
+
+    Excerpts of `context` characters stand at a random one of the `positions`, so that a model
+    learns all positions from shorter texts. `measure(model) -> {name: array}` adds more to what is
+    observed. Texts depend on the seed alone: all variants learn from the same.
+    """
+    context, members, batch = settings["context"], settings["members"], settings["batch"]
+    positions, d, heads = settings["positions"], settings["dim"], settings["heads"]
+    shape = (len(VOCABULARY), positions, d, settings["layers"], heads)
+    ensemble = Ensemble(lambda: GPT(*shape, attention_norm, norm), members, seed)
+    text, held_out = standard_library()
+    rng = np.random.default_rng([seed, 0])
+    test = torch.from_numpy(excerpts(held_out, settings["tests"], context, rng))
+
+    def batch_losses(step):
+        rng = np.random.default_rng([seed, 1, step])
+        first = int(rng.integers(positions - context + 1))
+        ids = torch.from_numpy(excerpts(text, members * batch, context, rng))
+        ids = ids.unflatten(0, (members, batch))
+        outputs = ensemble.one_by_one(ids, first=first)
+        return torch.stack(
+            [losses(logits, seen) for logits, seen in zip(outputs, ids, strict=True)]
+        )
+
+    def observe():
+        rows = []
+        for model in ensemble.members():
+            row = {"loss": losses(model(test), test).numpy()}
+            rows.append(row | (measure(model) if measure else {}))
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    plan = Training(settings["steps"], settings["rate"], settings["every"])
+    return ensemble, train(ensemble, batch_losses, observe, plan, checkpoint, progress)

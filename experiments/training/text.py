@@ -7,11 +7,12 @@ others. Which text it is depends on the version of Python.
 from __future__ import annotations
 
 import sysconfig
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["VOCABULARY", "encode", "excerpts", "standard_library"]
+__all__ = ["VOCABULARY", "decode", "encode", "excerpts", "standard_library"]
 
 _OTHER = "\N{REPLACEMENT CHARACTER}"
 #: Every character that a model knows; its number is its place.
@@ -25,10 +26,22 @@ def encode(text: str) -> np.ndarray:
     >>> encode("a b")
     array([66,  1, 67], dtype=uint8)
     """
-    table = dict(zip(VOCABULARY, range(len(VOCABULARY)), strict=True))
-    return np.array([table.get(c, table[_OTHER]) for c in text], np.uint8)
+    table = np.full(128, VOCABULARY.index(_OTHER), np.uint8)
+    table[[ord(c) for c in VOCABULARY[:-1]]] = np.arange(len(VOCABULARY) - 1)
+    codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
+    return table[np.minimum(codes, 127)]  # 127, delete, is among the others
 
 
+def decode(ids: np.ndarray) -> str:
+    """The text of these characters.
+
+    >>> decode(encode("for i in (1, 2):"))
+    'for i in (1, 2):'
+    """
+    return "".join(VOCABULARY[i] for i in ids)
+
+
+@cache
 def standard_library() -> tuple[np.ndarray, np.ndarray]:
     """(training text, held-out text), encoded: the library's top-level modules and LICENSE.txt.
 

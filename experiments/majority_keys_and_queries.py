@@ -55,15 +55,17 @@ def draw(data) -> Figure:
         axes.plot(*[[-end, end]] * 3, color="0.4", linestyle=(0, (2, 2)), label="line of 1")
         for query in queries:
             axes.plot(*zip(np.zeros(3), query, strict=True), color="#D55E00", linewidth=0.8)
-        axes.scatter(*queries.T, color="#D55E00", marker="^", s=22, label="queries", alpha=1)
-        axes.scatter(*keys.T, color="#0072B2", marker="o", s=18, label="keys", alpha=1)
+        axes.scatter(
+            *queries.T, color="#D55E00", marker="^", s=22, label="queries", depthshade=False
+        )
+        axes.scatter(*keys.T, color="#0072B2", marker="o", s=18, label="keys", depthshade=False)
         axes.set(
-            title=f"{name}\nmean angle of queries to the line {angle[v]:.0f}°",
+            title=f"{name}\nqueries to the line of 1: {angle[v]:.0f}°",
             xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1),
             xticks=(-1, 0, 1), yticks=(-1, 0, 1), zticks=(-1, 0, 1),
         )  # fmt: skip
         axes.set_box_aspect((1, 1, 1))
-        axes.view_init(elev=18, azim=-20)
+        axes.view_init(elev=15, azim=-70)
     handles, names = axes.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
     return figure

@@ -26,9 +26,9 @@ SETTINGS = {
     "smoke": {"samples": 100, "length": 20, "classes": 8, "lead": 3, "dim": 8, "members": 2,
               "batch": 20, "steps": 20, "rate": 0.03, "every": 5},
     "default": {"samples": 10_000, "length": 50, "classes": 20, "lead": 6, "dim": 8, "members": 8,
-                "batch": 250, "steps": 5000, "rate": 1e-3, "every": 100},
+                "batch": 150, "steps": 5000, "rate": 1e-3, "every": 100},
     "paper": {"samples": 100_000, "length": 50, "classes": 20, "lead": 6, "dim": 8, "members": 10,
-              "batch": 6000, "steps": 14_000, "rate": 1e-3, "every": 100},
+              "batch": 6000, "steps": 5000, "rate": 1e-3, "every": 100},
 }  # fmt: skip
 
 #: Name: (projection, length of a token as a power of d; None: unscaled).

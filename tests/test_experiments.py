@@ -46,6 +46,34 @@ def test_an_experiment_has_its_parts(name):
     assert "arXiv" in experiment.PAPER
 
 
+def test_an_interrupted_experiment_goes_on_from_its_checkpoints(tmp_path, monkeypatch, capsys):
+    from experiments.training.checkpoints import Checkpoint
+
+    name = "majority_keys_and_queries"
+    command = ["run", name, "--settings", "smoke", "--out"]
+    status = main([*command, str(tmp_path / "whole")])
+    save, saved = Checkpoint.save, []
+
+    def save_seven(self, tensors):
+        if len(saved) == 7:
+            raise KeyboardInterrupt
+        saved.append(self.path)
+        save(self, tensors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", save_seven)
+        assert main([*command, str(tmp_path / "parts")]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert not (tmp_path / "parts" / f"{name}.json").exists()
+    assert main([*command, str(tmp_path / "parts")]) == status
+    whole, parts = (arrays_of(tmp_path / run / f"{name}.npz") for run in ("whole", "parts"))
+    assert all(np.array_equal(whole[key], parts[key]) for key in whole)
+    sidecars = [
+        json.loads((tmp_path / run / f"{name}.json").read_text()) for run in ("whole", "parts")
+    ]
+    assert [sidecar["resumed"] for sidecar in sidecars] == [False, True]
+
+
 def test_claims_can_fail():
     from experiments import masks_and_layernorm as experiment
 

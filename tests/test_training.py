@@ -213,7 +213,7 @@ def test_the_model_is_gpt2(rng):
 
     def linear(conv, module):  # transformers keeps x W + b as W
         conv.weight.copy_(module.weight.T)
-        conv.bias.copy_(module.bias)
+        conv.bias.zero_() if module.bias is None else conv.bias.copy_(module.bias)
 
     def norm(theirs, module):
         theirs.weight.copy_(module.gain)

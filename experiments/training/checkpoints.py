@@ -27,17 +27,17 @@ class Checkpoint:
         here = Path(__file__).parent
         code = b"".join(source.read_bytes() for source in sorted(here.glob("*.py")))
         told = json.dumps(facts | {"torch": torch.__version__}, sort_keys=True).encode()
-        self._mark = {"made_by": hashlib.sha256(told + code).hexdigest()}
+        self.mark = {"made_by": hashlib.sha256(told + code).hexdigest()}
 
     def load(self) -> dict[str, torch.Tensor] | None:
         """The tensors by name; None where there is nothing to go on from."""
         if not self.path.exists():
             return None
         with safe_open(self.path, "pt") as file:
-            if file.metadata() != self._mark:
+            if file.metadata() != self.mark:
                 return None
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
     def save(self, tensors: dict[str, torch.Tensor]) -> None:
         with written_whole(self.path) as temporary:
-            save_file(tensors, temporary, metadata=self._mark)
+            save_file(tensors, temporary, metadata=self.mark)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -26,26 +27,27 @@ class Ensemble:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(np.random.SeedSequence([seed, m]).generate_state(1)[0]))
                 models.append(build())
-        self._model = models[0]
+        self.model = models[0]
         self.parameters, _ = stack_module_state(models)
 
     def together(self, inputs: torch.Tensor) -> torch.Tensor:
         """All members at once on inputs (members, ...), in the same few large products."""
-        return torch.vmap(self._call)(self.parameters, inputs)
+        return torch.vmap(self.call)(self.parameters, inputs)
 
     def one_by_one(self, inputs: torch.Tensor, **options) -> Iterator[torch.Tensor]:
         """Each member on its own inputs: for models whose products are large already."""
         for m in range(self.size):
             parameters = {name: value[m] for name, value in self.parameters.items()}
-            yield self._call(parameters, inputs[m], **options)
+            yield self.call(parameters, inputs[m], **options)
 
-    def _call(self, parameters, inputs, **options):
-        return functional_call(self._model, parameters, (inputs,), options)
+    def call(self, parameters: dict, inputs: torch.Tensor, **options) -> torch.Tensor:
+        """The model with these parameters, of one member, on its inputs."""
+        return functional_call(self.model, parameters, (inputs,), options)
 
     def members(self) -> Iterator[nn.Module]:
         """A copy of each member, as a module of its own."""
         for m in range(self.size):
-            model = deepcopy(self._model)
+            model = deepcopy(self.model)
             model.load_state_dict({k: v[m].detach() for k, v in self.parameters.items()})
             yield model.requires_grad_(False)
 
@@ -85,11 +87,12 @@ def train(
         if step == training.steps:
             return {name: np.stack(values) for name, values in seen.items()}
         current = losses(step)
-        if not torch.isfinite(current).all():
-            member = int(torch.argmin(torch.isfinite(current).int()))
+        if not current.isfinite().all():
+            found = current.tolist()
+            member = next(m for m, loss in enumerate(found) if not isfinite(loss))
             raise FloatingPointError(
-                f"the loss of member {member} is {float(current[member])} at step {step}; "
-                f"lower the rate {training.rate}"
+                f"the loss of member {member} is {found[member]} at step {step}; lower the rate "
+                f"{training.rate}"
             )
         optimizer.zero_grad()
         current.sum().backward()  # no member's parameters enter another's loss

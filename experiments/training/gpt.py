@@ -18,13 +18,16 @@ Norm = Callable[[int], nn.Module]
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then + mlp(norm(x)): causal, biases everywhere, GELU, width 4 d."""
+    """x + attention(norm(x)), then + mlp(norm(x)): causal, GELU, width 4 d.
+
+    Queries, keys and values have no bias, as in BRODY, arXiv 2305.02582; all else has.
+    """
 
     def __init__(self, d: int, heads: int, attention_norm: Norm, norm: Norm):
         super().__init__()
         self.heads = heads
         self.attention_norm = attention_norm(d)
-        self.queries_keys_values = nn.Linear(d, 3 * d)
+        self.queries_keys_values = nn.Linear(d, 3 * d, bias=False)
         self.output = nn.Linear(d, d)
         self.mlp_norm = norm(d)
         self.mlp = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU("tanh"), nn.Linear(4 * d, d))
@@ -56,7 +59,7 @@ class GPT(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear):
+            if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         for block in self.blocks:
             for last in (block.output, block.mlp[2]):

@@ -23,7 +23,7 @@ SETTINGS = {
     "smoke": {"dim": 8, "layers": 2, "heads": 4, "positions": 40, "context": 16, "members": 1,
               "batch": 2, "steps": 4, "rate": 3e-3, "every": 2, "tests": 2, "texts": 1},
     "default": {"dim": 8, "layers": 4, "heads": 4, "positions": 1024, "context": 256, "members": 2,
-                "batch": 8, "steps": 1200, "rate": 3e-3, "every": 50, "tests": 16, "texts": 8},
+                "batch": 8, "steps": 1200, "rate": 3e-3, "every": 50, "tests": 16, "texts": 16},
     "paper": {"dim": 8, "layers": 4, "heads": 4, "positions": 1024, "context": 1024, "members": 1,
               "batch": 16, "steps": 50_000, "rate": 5e-5, "every": 500, "tests": 16, "texts": 1000},
 }  # fmt: skip

@@ -23,7 +23,7 @@ SETTINGS = {
     "smoke": {"dim": 8, "layers": 2, "heads": 4, "positions": 40, "context": 16, "members": 1,
               "batch": 2, "steps": 4, "rate": 3e-3, "every": 2, "tests": 2, "texts": 1},
     "default": {"dim": 8, "layers": 4, "heads": 4, "positions": 1024, "context": 256, "members": 2,
-                "batch": 8, "steps": 1200, "rate": 3e-3, "every": 50, "tests": 16, "texts": 16},
+                "batch": 8, "steps": 1200, "rate": 5e-3, "every": 50, "tests": 16, "texts": 16},
     "paper": {"dim": 8, "layers": 4, "heads": 4, "positions": 1024, "context": 1024, "members": 1,
               "batch": 16, "steps": 50_000, "rate": 5e-5, "every": 500, "tests": 16, "texts": 1000},
 }  # fmt: skip
@@ -47,7 +47,7 @@ def compute(settings: dict, seed: int, progress, checkpoints) -> dict[str, np.nd
     rng = np.random.default_rng([seed, 2])
     texts = excerpts(standard_library()[1], settings["texts"], settings["positions"], rng)
     found, shares = [], []
-    for v, (name, (project, scale)) in enumerate(VARIANTS.items()):
+    for v, (project, scale) in enumerate(VARIANTS.values()):
 
         def norm(d, project=project, scale=scale):
             return FactoredNorm(d, project, d**0.5 if scale else None, affine=False)
@@ -56,7 +56,7 @@ def compute(settings: dict, seed: int, progress, checkpoints) -> dict[str, np.nd
             progress((v + 0.9 * share) / len(VARIANTS))
 
         path = checkpoints / f"{v}.safetensors"
-        checkpoint = Checkpoint(path, variant=name, settings=settings, seed=seed)
+        checkpoint = Checkpoint(path, variant=[project, scale], settings=settings, seed=seed)
         ensemble, seen = gpt.learn(norm, layer_norm, settings, seed, checkpoint, report)
         found.append(seen["loss"])
         shares.append(

@@ -1,5 +1,6 @@
 """The training library against torch's own layers, transformers' GPT-2, and plain enumeration."""
 
+import doctest
 import subprocess
 import sys
 
@@ -249,6 +250,10 @@ def test_the_text_is_real_and_held_out():
     shares = [np.mean(part == len(text.VOCABULARY) - 1) for part in (training, held_out)]
     assert max(shares) < 0.01  # almost nothing is another sign
     assert text.decode(text.encode("é\tx\x7f~\n")) == "��x�~\n"
+
+
+def test_the_examples_in_docstrings():
+    assert doctest.testmod(text) == (0, 2)
 
 
 def test_excerpts_come_from_everywhere(rng):

@@ -77,15 +77,16 @@ def train(
     Raises FloatingPointError when a loss is not finite.
     """
     optimizer = torch.optim.Adam(ensemble.parameters.values(), lr=training.rate)
-    step, seen = _resume(ensemble, optimizer, checkpoint)
-    while True:
-        if step not in seen["step"] and (step % training.every == 0 or step == training.steps):
+    begun, seen = _resume(ensemble, optimizer, checkpoint)
+    for step in range(begun, training.steps + 1):
+        due = step % training.every == 0 or step == training.steps
+        if due and step not in seen["step"]:
             for name, value in {"step": np.array(step), **observe()}.items():
                 seen.setdefault(name, []).append(value)
             _save(ensemble, optimizer, checkpoint, seen)
             progress(step / training.steps)
         if step == training.steps:
-            return {name: np.stack(values) for name, values in seen.items()}
+            break
         current = losses(step)
         if not current.isfinite().all():
             found = current.tolist()
@@ -97,7 +98,7 @@ def train(
         optimizer.zero_grad()
         current.sum().backward()  # no member's parameters enter another's loss
         optimizer.step()
-        step += 1
+    return {name: np.stack(values) for name, values in seen.items()}
 
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -122,7 +123,6 @@ def _resume(ensemble, optimizer, checkpoint) -> tuple[int, dict[str, list]]:
         parameter.data.copy_(tensors[f"parameter {name}"])
         if f"step {name}" in tensors:
             optimizer.state[parameter] = {m: tensors[f"{m} {name}"] for m in _MOMENTS}
-    seen = {
-        k.removeprefix("seen "): list(v.numpy()) for k, v in tensors.items() if k[:5] == "seen "
-    }
+    names = [name for name in tensors if name.startswith("seen ")]
+    seen = {name.removeprefix("seen "): list(tensors[name].numpy()) for name in names}
     return int(seen["step"][-1]), seen

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from dynsim import plots
+from dynsim import minilm, plots
 from experiments.record import Verdict
 
 PAPER = (
@@ -97,7 +97,7 @@ def draw(data) -> Figure:
     angle.set(ylabel="angle to 1 (°), mean ± sd", title="after training")
     rotation.set(ylabel="rotation by the norm (°)")
     length.set(ylabel="mean length before (pale: after)", yscale="log")
-    real.set(ylabel="degrees", title="all-MiniLM-L6-v2, d = 384")
+    real.set(ylabel="degrees", title=f"all-MiniLM-L6-v2, d = {minilm.DIM}")
     for axes in (angle, rotation, length, real):
         axes.set_xlabel("norm, in the order of the depth")
     for axes in (course, angle, real):
@@ -117,12 +117,12 @@ def claim(data) -> Verdict:
     """
     off = np.abs(data["angle"][:, -1].mean(axis=1) - 90.0)  # twin, norm
     off_real = np.abs(data["minilm_angle"] - 90.0)
-    typical = np.degrees(data["dim"] ** -0.5), np.degrees(384**-0.5)
+    typical = np.degrees(data["dim"] ** -0.5), np.degrees(minilm.DIM**-0.5)
     near = bool((off < typical[0]).all() and (off_real < typical[1]).all())
     last = data["loss"][:, -1].astype(float)
 
-    def table(measures, which):
-        return {m: np.round(measures(m), 2).tolist() for m in which}
+    def table(values):
+        return {name: np.round(values(name), 2).tolist() for name in MEASURES}
 
     return Verdict(
         statement="before every norm hidden vectors are orthogonal to 1 on average: in a model "
@@ -132,11 +132,11 @@ def claim(data) -> Verdict:
             **{
                 name: {
                     "last loss, by seed": last[k].round(4).tolist(),
-                    **table(lambda m, k=k: data[m][k, -1].mean(axis=0), MEASURES),
+                    **table(lambda name, k=k: data[name][k, -1].mean(axis=0)),
                 }
                 for k, name in enumerate(TWINS)
             },
-            "MiniLM": table(lambda m: data[f"minilm_{m}"], MEASURES),
+            "MiniLM": table(lambda name: data[f"minilm_{name}"]),
             "largest distance from 90, twins and MiniLM": [
                 *off.max(axis=1).round(2).tolist(), round(float(off_real.max()), 2)
             ],

@@ -78,8 +78,8 @@ def angle_to_ones(a: np.ndarray) -> np.ndarray:
 def geometry(seen: dict[str, Passage]) -> dict[str, np.ndarray]:
     """Per norm, over all tokens: mean and sd of the angle to **1**, mean lengths, mean rotation.
 
-    (norms,) each. GUPTA, arXiv 2409.12951, sections 4 and 5; the rotation is the angle between
-    what enters the norm and what leaves it.
+    (norms,) each. What GUPTA, arXiv 2409.12951, tells of models layer by layer; the rotation is
+    the angle between what enters the norm and what leaves it.
     """
     rows = []
     for before, after in seen.values():

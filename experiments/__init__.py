@@ -4,7 +4,8 @@ An experiment is a module of this package with
 
     PAPER       the paper and item it reproduces or extends
     SETTINGS    {"smoke": ..., "default": ..., "paper": ...}: seconds, minutes, as published
-    compute(settings, seed, progress) -> {name: array}
+    compute(settings, seed, progress) -> {name: array}; long ones take `checkpoints` too, a folder
+                  for what they need to go on after an interruption
     draw(data) -> matplotlib Figure
     claim(data) -> Verdict
 

@@ -44,8 +44,12 @@ def main(argv: list[str] | None = None) -> int:
     names = list(known) if options.command == "all" else [options.name]
     try:
         verdicts = [_run(name, known[name], options) for name in names]
+    except ModuleNotFoundError as error:
+        print(f"experiments: {error.name} is missing; pip install 'dynsim[all]'", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("experiments: interrupted; the experiment under way left no files", file=sys.stderr)
+        print("experiments: interrupted; the experiment under way wrote no results",
+              file=sys.stderr)  # fmt: skip
         return 130
     return 0 if all(verdict.reproduced for verdict in verdicts) else 1
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+import sys
 import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +19,9 @@ from dynsim import plots
 from dynsim.files import written_whole
 
 __all__ = ["Verdict", "carry_out", "commit_of_code"]
+
+#: Whose versions are written down, where they are loaded.
+PACKAGES = ("dynsim", "numpy", "numba", "matplotlib", "torch")
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,10 @@ def carry_out(
     """Compute, judge and draw; write NAME.png, NAME.npz and NAME.json, each whole or not at all."""
     commit = commit_of_code()  # of the code that runs, before the figures change the tree
     begun = time.perf_counter()
-    data = experiment.compute(experiment.SETTINGS[settings], seed, progress)
+    checkpoints = folder / "checkpoints" / f"{name}-{settings}-{seed}"
+    resumed = checkpoints.exists()
+    kept = {"checkpoints": checkpoints} if _is_resumable(experiment) else {}
+    data = experiment.compute(experiment.SETTINGS[settings], seed, progress, **kept)
     runtime = time.perf_counter() - begun
     verdict = experiment.claim(data)
     plots.save(experiment.draw(data), folder / f"{name}.png")
@@ -49,13 +57,19 @@ def carry_out(
         "seed": seed,
         "verdict": asdict(verdict),
         "runtime_s": round(runtime, 1),
-        "versions": {p: version(p) for p in ("dynsim", "numpy", "numba", "matplotlib")}
+        "resumed": resumed,
+        "versions": {p: version(p) for p in PACKAGES if p in sys.modules}
         | {"python": platform.python_version()},
         "commit": commit,
     }
     with written_whole(folder / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(sidecar, indent=2) + "\n")
     return verdict
+
+
+def _is_resumable(experiment: ModuleType) -> bool:
+    """It takes a folder for what it needs to go on after an interruption."""
+    return "checkpoints" in signature(experiment.compute).parameters
 
 
 def commit_of_code() -> str | None:

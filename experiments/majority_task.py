@@ -1,0 +1,158 @@
+"""The majority task learnt with LayerNorm, without its projection, and without its scaling.
+
+Attending equally to all tokens is what the task needs; with the projection a query parallel to
+**1** does that. The authors' public code has, in place of LayerNorm without projection, tokens of
+length 1/sqrt(d), where LayerNorm gives them length sqrt(d). Both are trained here: RMSNorm is
+LayerNorm without projection and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import stats
+
+from dynsim import plots
+from experiments.record import Verdict
+
+PAPER = (
+    "BRODY, arXiv 2305.02582, section 4.1, Fig. 2 and 3: majority task, angle of the queries to "
+    "the line of 1, loss and accuracy with and without LayerNorm's projection"
+)
+
+SETTINGS = {
+    "smoke": {"samples": 100, "length": 20, "classes": 8, "lead": 3, "dim": 8, "members": 2,
+              "batch": 20, "steps": 20, "rate": 0.03, "every": 5},
+    "default": {"samples": 10_000, "length": 50, "classes": 20, "lead": 6, "dim": 8, "members": 8,
+                "batch": 150, "steps": 5000, "rate": 1e-3, "every": 100},
+    "paper": {"samples": 100_000, "length": 50, "classes": 20, "lead": 6, "dim": 8, "members": 10,
+              "batch": 6000, "steps": 5000, "rate": 1e-3, "every": 100},
+}  # fmt: skip
+
+#: Name: (projection, length of a token as a power of d; None: unscaled).
+VARIANTS = {
+    "LayerNorm": (True, 0.5),
+    "no projection (RMSNorm)": (False, 0.5),
+    "no projection, length 1/√d": (False, -0.5),
+    "no scaling": (True, None),
+}
+LAYERNORM, RMS, PUBLISHED, _ = VARIANTS
+
+
+def compute(settings: dict, seed: int, progress, checkpoints) -> dict[str, np.ndarray]:
+    """Test loss and accuracy (variant, time, seed), angles (variant, time, seed, class), steps."""
+    found = [seen for _, seen in learnt(VARIANTS, settings, seed, progress, checkpoints)]
+    curves = {name: np.stack([f[name] for f in found]) for name in ("loss", "accuracy", "angle")}
+    return {"step": found[0]["step"], **curves}
+
+
+def learnt(names, settings: dict, seed: int, progress, checkpoints) -> Iterator[tuple]:
+    """The trained ensemble of each variant named, and what was observed on the way."""
+    from experiments.training import majority
+    from experiments.training.checkpoints import Checkpoint
+    from experiments.training.norms import FactoredNorm
+
+    for k, name in enumerate(names):
+        project, power = VARIANTS[name]
+
+        def norm(d, project=project, power=power):
+            length = None if power is None else d**power
+            return FactoredNorm(d, project, length, affine=False, eps=0.0)
+
+        def report(share, k=k):
+            progress((k + share) / len(names))
+
+        path = checkpoints / f"{k}.safetensors"
+        checkpoint = Checkpoint(path, variant=VARIANTS[name], settings=settings, seed=seed)
+        yield majority.learn(norm, settings, seed, checkpoint, report)
+
+
+def steps_to(loss: np.ndarray, step: np.ndarray, target: float) -> np.ndarray:
+    """When each seed's loss (time, seed) first meets the target, between observations linearly.
+
+    At least 1; the last step where it never does, which makes slow variants look faster.
+    """
+    met = []
+    for curve in loss.T:
+        below = np.flatnonzero(curve <= target)
+        if len(below) == 0:
+            met.append(step[-1])
+            continue
+        around = [max(below[0] - 1, 0), below[0]]
+        met.append(np.interp(-target, -curve[around], step[around]))
+    return np.maximum(met, 1.0)
+
+
+def speed_up(data, slow: str) -> dict:
+    """How many times fewer steps LayerNorm takes to the mean loss at which the slower one ends.
+
+    Geometric mean over seeds with its 95% interval (t, on logarithms, seeds paired).
+    """
+    pair = [data["loss"][list(VARIANTS).index(name)] for name in (LAYERNORM, slow)]
+    target = max(curve[-1].mean() for curve in pair)
+    fast, slower = (steps_to(curve, data["step"], target) for curve in pair)
+    logs = np.log(slower / fast)
+    interval = np.exp(stats.ttest_1samp(logs, 0.0).confidence_interval(0.95))
+    return {"factor": float(np.exp(logs.mean())), "interval": interval.tolist()}
+
+
+def turned(data, name: str) -> tuple[float, float]:
+    """95% interval (t, over seeds) of the change of the mean angle from first to last step."""
+    angle = data["angle"][list(VARIANTS).index(name)].mean(axis=-1)
+    interval = stats.ttest_1samp(angle[-1] - angle[0], 0.0).confidence_interval(0.95)
+    return float(interval.low), float(interval.high)
+
+
+def draw(data) -> Figure:
+    """Loss, accuracy and angle against steps, mean and standard deviation over seeds."""
+    figure = Figure(figsize=(11.5, 3.8), layout="constrained")
+    panels = figure.subplots(1, 3)
+    curves = [data["loss"], data["accuracy"], data["angle"].mean(axis=-1)]
+    labels = ["test loss (nats)", "test accuracy", "angle of queries to line of 1 (°)"]
+    for axes, values, label in zip(panels, curves, labels, strict=True):
+        for name, of_variant, style in zip(VARIANTS, values, plots.STYLES, strict=False):
+            mean, sd = of_variant.mean(axis=1), of_variant.std(axis=1, ddof=1)
+            axes.plot(data["step"], mean, label=name, markevery=0.12, markersize=4, **style)
+            axes.fill_between(
+                data["step"], mean - sd, mean + sd, color=style["color"], alpha=0.2, linewidth=0
+            )
+        axes.set(xlabel="training steps", ylabel=label)
+        axes.grid(True, color="0.92", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set(ylim=(0, None))
+    panels[2].set(ylim=(0, 90))
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def claim(data) -> Verdict:
+    """With projection the queries turn to **1** and the loss falls in fewer steps."""
+    angle, accuracy = data["angle"].mean(axis=(-2, -1)), data["accuracy"].mean(axis=-1)
+    gains = {slow: speed_up(data, slow) for slow in list(VARIANTS)[1:]}
+    turns = turned(data, LAYERNORM)[1] < 0 and turned(data, PUBLISHED)[1] > 0
+    return Verdict(
+        statement="with LayerNorm's projection the queries turn towards 1, without it they do "
+        "not; the loss falls in fewer steps than in the published code's variant without "
+        "projection, whose tokens have length 1/√d (at equal length: the factor for RMSNorm)",
+        paper="angle from about 70 to 11 degrees with projection, to 83 without; 3 times fewer "
+        "steps; accuracy at 5000 steps .93 against .85",
+        measured={
+            "angle, first and last": {
+                name: [round(float(angle[v, k]), 1) for k in (0, -1)]
+                for v, name in enumerate(VARIANTS)
+            },
+            "accuracy, last": {
+                name: round(float(accuracy[v, -1]), 4) for v, name in enumerate(VARIANTS)
+            },
+            "steps, times fewer with LayerNorm than with": {
+                name: f"{g['factor']:.3g} ({g['interval'][0]:.3g} to {g['interval'][1]:.3g})"
+                for name, g in gains.items()
+            },
+        },
+        tolerance="95% intervals over seeds: the angle falls with projection and does not fall "
+        "without; the factor is above 1",
+        reproduced=bool(turns and gains[PUBLISHED]["interval"][0] > 1),
+    )

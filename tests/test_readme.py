@@ -13,7 +13,11 @@ README = (ROOT / "README.md").read_text()
 
 
 #: Options that keep each command short.
-SHORTER = {"run": ["--samples", "2", "--depth", "20"], "equilibria": ["--starts", "50"]}
+SHORTER = {
+    "run": ["--samples", "2", "--depth", "20"],
+    "equilibria": ["--starts", "50"],
+    "geometry": [],
+}
 
 
 def blocks(language):

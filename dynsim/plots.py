@@ -243,7 +243,7 @@ def equilibria(search, title: str = "") -> Figure:
         bottom = bottom + height
         mine = [e for e in search.equilibria if e.kind == kind]
         radii.scatter(
-            [e.rank + 0.1 * (e.sign < 0) for e in mine], [e.spectral_radius for e in mine],
+            [e.rank + 0.1 * (e.type != "fixed") for e in mine], [e.spectral_radius for e in mine],
             c=colour, edgecolors="0.3", s=30, label=kind,
         )  # fmt: skip
     for rank, total in zip(ranks, bottom, strict=True):
@@ -251,7 +251,7 @@ def equilibria(search, title: str = "") -> Figure:
     counts.set(xlabel="rank", ylabel="equilibria found")
     counts.legend(frameon=False, fontsize=8)
     radii.axhline(1, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
-    radii.set(xlabel="rank (sign flips a little right)", ylabel="spectral radius")
+    radii.set(xlabel="rank (sign flips and rotating ones a little right)", ylabel="spectral radius")
     for axes in (counts, radii):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)

@@ -29,6 +29,8 @@ FLOORS = [
     ["trajectory"],
     ["simulation"],
     ["equilibria.construct", "equilibria.newton", "equilibria.affine", "equilibria.stability"],
+    ["equilibria.equilibrium", "equilibria.equation", "equilibria.rounds"],
+    ["equilibria.rotating"],
     ["equilibria.search", "equilibria.design", "equilibria.certify"],
     ["equilibria"],
     ["basins", "continuation", "lyapunov"],

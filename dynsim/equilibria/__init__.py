@@ -10,7 +10,9 @@ from dynsim.equilibria.construct import (
     jordan_family,
 )
 from dynsim.equilibria.design import Design, Stabilised, design_value_matrix, stabilise
-from dynsim.equilibria.search import Equilibrium, Search, find_equilibria, symmetries
+from dynsim.equilibria.equilibrium import Equilibrium, Search
+from dynsim.equilibria.rotating import RotatingEquilibrium
+from dynsim.equilibria.search import find_equilibria, symmetries
 from dynsim.equilibria.stability import (
     KINDS,
     Stability,
@@ -26,6 +28,7 @@ __all__ = [
     "KINDS",
     "Design",
     "Equilibrium",
+    "RotatingEquilibrium",
     "Search",
     "Stabilised",
     "Stability",

@@ -8,19 +8,24 @@ goes along the tangent, and Newton's method returns to the curve in the plane ac
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
+from dynsim.equilibria.equilibrium import RANK_TOLERANCE
 from dynsim.equilibria.stability import check_equilibria_possible
 from dynsim.jacobian import image, linearise, tangent_jacobian
+from dynsim.measures import singular_values
+from dynsim.weights import Fixed, Jordan, Weights
 
-__all__ = ["Branch", "continue_equilibrium"]
+__all__ = ["FAMILIES", "Branch", "continue_equilibrium"]
 
 #: Newton steps of the corrector, and the residual at which it is content.
 _CORRECTIONS, _TOLERANCE = 12, 1e-11
 _LARGEST_STEP, _SMALLEST_STEP = 0.05, 1e-7
+#: The end of the range is reached to this length.
+_LAST_STEP = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +50,43 @@ class Branch:
     def spectral_radius(self) -> np.ndarray:
         """(points,)."""
         return np.abs(self.multipliers).max(axis=1)
+
+    @property
+    def rank(self) -> np.ndarray:
+        """(points,)."""
+        sigma = singular_values(self.tokens)
+        return np.sum(sigma > RANK_TOLERANCE * sigma[:, :1], axis=1)
+
+
+def _beta(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamics:
+    layer = dynamics.weights.layer(0, d)
+    if layer.query_bias.any() or layer.output_bias.any():
+        raise ValueError("beta scales the scores of weights without biases; these have some")
+    return replace(dynamics, weights=Fixed(value * layer.M, layer.W_V))
+
+
+def _skip(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamics:
+    return replace(dynamics, skip=value)
+
+
+def _gain(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamics:
+    if not hasattr(dynamics.norm, "gain"):
+        raise ValueError(f"{type(dynamics.norm).__name__} has no gain; use --norm rms or layernorm")
+    norm = replace(dynamics.norm, gain=value * dynamics.norm.gain)
+    return replace(dynamics, norm=norm, mlp_norm=norm)
+
+
+def _w(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamics:
+    weights = dynamics.weights
+    if not (isinstance(weights, Weights) and isinstance(weights.value, Jordan)):
+        raise ValueError("w is the parameter of Jordan value matrices; use --value jordan:W")
+    return replace(dynamics, weights=replace(weights, value=Jordan(value)))
+
+
+#: Parameters by name: callable(dynamics, dimension, value) -> dynamics. beta: factor of the scores
+#: (1 / temperature); skip: weight of the skip connection; gain: factor of the norm's gain; w: of
+#: `dynsim.weights.Jordan`.
+FAMILIES = {"beta": _beta, "skip": _skip, "gain": _gain, "w": _w}
 
 
 def continue_equilibrium(
@@ -96,6 +138,9 @@ def continue_equilibrium(
                 break
             continue
         if not 0 <= after[-1] <= 1:
+            if size > _LAST_STEP:
+                size /= 2
+                continue
             ended = "end of the range"
             break
         z, direction = after, turned

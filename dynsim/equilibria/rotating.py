@@ -152,8 +152,8 @@ def quotient_jacobian(dynamics, x, turn, along) -> np.ndarray:
 
 def find_rotating(
     dynamics: AttentionDynamics, rotations: Rotations, d: int, starts: int, seed: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Where starts ended: states x (N, d) and turns R with x' = x R, other than x and -x.
+) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """Starts that converged: [(number, x, R)] with x' = x R, which is neither x nor -x.
 
     Newton's method for x' = x exp(sum_j c_j B_j) in x and c at once. The phase conditions
     <x, x_0 B_j> = 0 choose one of all the x that rotations relate, x_0 being the start.
@@ -195,4 +195,4 @@ def find_rotating(
     off = np.abs(image(dynamics, x) - x @ turn).max(axis=(1, 2))
     turns = [np.abs(x @ turn - sign * x).max(axis=(1, 2)) > SAME for sign in (1, -1)]
     kept = (off <= TOLERANCE) & turns[0] & turns[1]
-    return list(zip(x[kept], turn[kept], strict=True))
+    return [(int(k), x[k], turn[k]) for k in np.flatnonzero(kept)]

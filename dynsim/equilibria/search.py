@@ -127,7 +127,7 @@ def find_equilibria(
             memory.put(name, found)
         result.add(sign, found)
     if problem.rotations:
-        result.add_rotating(find_rotating(dynamics, problem.rotations, d, starts, seed))
+        result.add_rotating(starts, find_rotating(dynamics, problem.rotations, d, starts, seed))
     return result.search(wanted, basin_samples)
 
 
@@ -308,9 +308,11 @@ class _Result:
         self.used, self.hits = self.used + used, self.hits + hits
         self.dropped = max(self.dropped, dropped)
 
-    def add_rotating(self, states) -> None:
-        for x, turn in states:
-            self._take(0, _Entry(x, turn, 1, 0.0, None))
+    def add_rotating(self, starts: int, states) -> None:
+        for start, x, turn in states:
+            if self._take(0, _Entry(x, turn, 1, 0.0, None)):
+                self.last_new = self.used + start + 1
+        self.used, self.hits = self.used + starts, self.hits + len(states)
 
     def _take(self, sign: int, entry: _Entry) -> bool:
         """Keep an entry if it is new, else count it with the one it repeats; True if new."""

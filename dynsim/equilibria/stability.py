@@ -223,8 +223,9 @@ def basin_radius(
     """The largest radius on a grid, 10^(-8, -7.75, ..., 0.5), from which all samples return to x.
 
     Measured, not proved: from every smaller radius of the grid all returned as well. Returning
-    means to end, after `depth` layers, closer to x than 1e-3 of the radius and than 1e-6. 0 when
-    they do not even return from 10^-8. A sign-flip state x' = -x is followed through its flips.
+    means to end, after `depth` layers, closer to x than 1e-3 of the radius and than 1e-6; or, where
+    rounding does not allow that, than ten times where x itself ends. 0 when they do not even return
+    from 10^-8. A sign-flip state x' = -x is followed through its flips.
 
     Parameters
     ----------
@@ -241,9 +242,10 @@ def basin_radius(
         sign = 1 if np.sum(dynamics.step(x) * x) > 0 else -1
         distance = _distance_to(sign**depth * x)
     radii = 10.0 ** np.arange(-8, 0.51, 0.25)
-    starts = np.concatenate([perturbed(dynamics, x, r, samples, seed) for r in radii])
-    away = distance(_later(dynamics, starts, depth)).reshape(len(radii), samples)
-    returned = np.all(away < np.minimum(1e-6, 1e-3 * radii)[:, None], axis=1)
+    starts = [perturbed(dynamics, x, r, samples, seed) for r in radii]
+    own, *away = distance(_later(dynamics, np.concatenate([x[None], *starts]), depth))
+    near = np.minimum(1e-6, np.maximum(1e-3 * radii, 10 * own))
+    returned = np.all(np.reshape(away, (len(radii), samples)) < near[:, None], axis=1)
     reached = len(radii) if returned.all() else int(np.argmin(returned))
     return float(radii[reached - 1]) if reached else 0.0
 

@@ -101,8 +101,7 @@ def continue_equilibrium(
     """Follow the equilibrium, or sign-flip state, x of `family(start)` towards `stop`.
 
     It ends where the parameter leaves the range between start and stop, on either side, so a
-    branch that turns at a fold comes back. Bifurcations are placed by linear interpolation between
-    points; the step is made smaller near them.
+    branch that turns at a fold comes back. Bifurcations are placed by interpolation between points.
 
     Parameters
     ----------
@@ -204,15 +203,17 @@ class _Curve:
         multipliers = np.array(multipliers)
         bifurcations = []
         for k in range(1, len(found)):
-            pair = [(multipliers[i], directions[i][-1], parameter[i]) for i in (k - 1, k)]
-            bifurcations += _bifurcations(*pair)
+            pair = [
+                (multipliers[i], self.range * directions[i][-1], parameter[i]) for i in (k - 1, k)
+            ]
+            bifurcations += _bifurcations(*pair, np.linalg.norm(found[k] - found[k - 1]))
         return Branch(
             np.array(parameter), np.array(tokens), multipliers, bifurcations, ended
         )  # fmt: skip
 
 
-def _bifurcations(before, after) -> list[tuple[str, float]]:
-    """What happens between two neighbouring points (multipliers, dp/ds, p)."""
+def _bifurcations(before, after, length: float) -> list[tuple[str, float]]:
+    """What happens between two neighbouring points (multipliers, dp/ds, p), `length` apart."""
     (old, speed, p), (new, speed_after, p_after) = before, after
     found = []
 
@@ -221,7 +222,8 @@ def _bifurcations(before, after) -> list[tuple[str, float]]:
 
     real = [np.sort(v[np.abs(v.imag) < 1e-9].real) for v in (old, new)]
     if speed * speed_after < 0:
-        found.append(("fold", float(max(p, p_after) if speed > 0 else min(p, p_after))))
+        along = length * speed / (speed - speed_after)  # where dp/ds = 0, as it is nearly linear
+        found.append(("fold", float(p + speed * along / 2)))
     elif sum(real[0] > 1) != sum(real[1] > 1) and len(real[0]) == len(real[1]):
         nearest = [v[np.argmin(np.abs(v - 1))] - 1 for v in real]
         add("branch point", *nearest)

@@ -31,7 +31,7 @@ FLOORS = [
     ["equilibria.construct", "equilibria.newton", "equilibria.affine", "equilibria.stability"],
     ["equilibria.equilibrium", "equilibria.equation", "equilibria.rounds"],
     ["equilibria.rotating"],
-    ["equilibria.search", "equilibria.design", "equilibria.certify"],
+    ["equilibria.search", "equilibria.design", "equilibria.descent", "equilibria.certify"],
     ["equilibria"],
     ["basins", "continuation", "lyapunov"],
     ["certificates", "predictions", "rates"],

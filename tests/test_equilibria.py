@@ -354,7 +354,7 @@ def test_stable_equilibria_of_the_complete_mask(n, d, rank):
 def test_the_jacobian_in_torch_is_the_jacobian(rng):
     import torch
 
-    from dynsim.equilibria.design import _jacobian
+    from dynsim.equilibria.descent import _jacobian
     from dynsim.jacobian import jacobian
 
     X = norms.Unit().apply(rng.standard_normal((3, 4)))

@@ -1,4 +1,4 @@
-"""Equilibria x' = x and sign flips x' = -x: construct, search, design, judge."""
+"""Equilibria x' = x, sign flips x' = -x, rotating ones x' = x R: construct, find, design, judge."""
 
 from dynsim.equilibria.certify import certify, check, load_certificate, save_certificate
 from dynsim.equilibria.construct import (
@@ -9,7 +9,8 @@ from dynsim.equilibria.construct import (
     jordan_dynamics,
     jordan_family,
 )
-from dynsim.equilibria.design import Design, Stabilised, design_value_matrix, stabilise
+from dynsim.equilibria.descent import Stabilised, stabilise
+from dynsim.equilibria.design import Design, design_value_matrix
 from dynsim.equilibria.equilibrium import Equilibrium, Search
 from dynsim.equilibria.rotating import RotatingEquilibrium
 from dynsim.equilibria.search import find_equilibria, symmetries

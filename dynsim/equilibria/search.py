@@ -108,6 +108,7 @@ def find_equilibria(
     """
     check_equilibria_possible(dynamics)
     starts = whole("number of starts", starts, least=2)
+    basin_samples = whole("number of basin samples", basin_samples, least=0)
     d = _dimension(dynamics, dim)
     wanted = _ranks(ranks, min(dynamics.n_tokens, d))
     problem = _Problem(dynamics, d)

@@ -448,6 +448,8 @@ def test_rotations_of_space_leave_a_circle_of_fixed_points_as_one():
         masks.complete(2), Fixed(np.eye(2), np.diag([2.0, 1.0])), norms.Unit()
     )
     assert not Rotations(plain, 2)
+    line = AttentionDynamics(masks.complete(2), Fixed(np.eye(1), np.eye(1)), norms.Unit())
+    assert not Rotations(line, 1)
 
 
 # --- what is beside every verdict, and going on -------------------------------------------------

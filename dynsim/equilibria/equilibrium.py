@@ -79,15 +79,19 @@ class Equilibrium:
             "marginal_dimension": self.stability.marginal_dimension,
             "multipliers": [[float(z.real), float(z.imag)] for z in multipliers],
             "multiplier_errors": self.stability.errors.tolist(),
-            "growth": self.transient and self.transient.growth,
-            "kreiss": self.transient and self.transient.kreiss,
+            "growth": self.transient and _finite(self.transient.growth),
+            "kreiss": self.transient and _finite(self.transient.kreiss),
             "basin_radius": self.basin_radius,
             "singular_values": self.singular_values.tolist(),
-            "gap": self.gap if np.isfinite(self.gap) else None,
+            "gap": _finite(self.gap),
             "found": self.found,
             "orbit": len(self.orbit),
             "tokens": self.tokens.tolist(),
         }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 @dataclass(frozen=True)

@@ -65,13 +65,11 @@ class Rotations:
         basis = np.zeros((len(i), d, d))
         basis[np.arange(len(i)), i, j], basis[np.arange(len(i)), j, i] = 1.0, -1.0
         n = dynamics.n_tokens
-        x = stream(0, TOKENS, d).standard_normal((d // n + 2, n, d))
-        out, slope = linearise(dynamics, dynamics.norm.apply(x))
-        moved = np.einsum(
-            "siajb,sjc,kcb->ksia", slope, dynamics.norm.apply(x), basis, optimize=True
-        )
+        x = dynamics.norm.apply(stream(0, TOKENS, d).standard_normal((d // n + 2, n, d)))
+        out, slope = linearise(dynamics, x)
+        moved = np.einsum("siajb,sjc,kcb->ksia", slope, x, basis, optimize=True)
         turned = np.einsum("sic,kca->ksia", out, basis, optimize=True)
-        self.generators = _null((moved - turned).reshape(len(basis), -1).T, basis)
+        self.generators = _null((moved - turned).reshape(len(basis), x.size).T, basis)
 
     def __bool__(self) -> bool:
         return len(self.generators) > 0
@@ -106,9 +104,8 @@ class Rotations:
         """
         k, d, _ = self.generators.shape
         block = np.zeros((len(c), k, 2 * d, 2 * d))
-        block[..., :d, :d] = block[..., d:, d:] = np.einsum("sk,kab->sab", c, self.generators)[
-            :, None
-        ]
+        B = np.einsum("sk,kab->sab", c, self.generators)[:, None]
+        block[..., :d, :d] = block[..., d:, d:] = B
         block[..., :d, d:] = self.generators
         block = linalg.expm(block)
         return block[:, 0, :d, :d], block[..., :d, d:]

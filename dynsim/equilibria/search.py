@@ -202,8 +202,7 @@ class _Tree:
     """One round of a search, for one sign."""
 
     def __init__(self, problem: _Problem, starts: int, sign: int, rng):
-        self.problem, self.starts, self.sign = problem, starts, sign
-        self.rng = rng
+        self.problem, self.starts, self.sign, self.rng = problem, starts, sign, rng
         self.used = self.hits = self.dropped = 0
 
     def grown(self, progress: Callable[[float], None]) -> Round:
@@ -296,7 +295,8 @@ class _Result:
     def __init__(self, problem: _Problem):
         self.problem = problem
         self.entries = {1: [], -1: [], 0: []}  # by sign, 0 for those that rotate
-        self.known = {sign: [] for sign in self.entries}  # (features, number of the entry)
+        self.features = {1: None, -1: None, 0: None}  # of all states of all orbits
+        self.owners = {1: [], -1: [], 0: []}  # the entries that these belong to
         self.used = self.hits = self.last_new = self.dropped = 0
 
     def add(self, sign: int, found: Round) -> None:
@@ -317,15 +317,16 @@ class _Result:
 
     def _take(self, sign: int, entry: _Entry) -> bool:
         """Keep an entry if it is new, else count it with the one it repeats; True if new."""
-        entries, known = self.entries[sign], self.known[sign]
-        feature = self.problem.rotations.features(entry.tokens)
-        k, away = _nearest(feature, np.array([features for features, _ in known]))
-        if away < SAME:
-            entries[known[k][1]].found += entry.found
-            return False
+        known, owners = self.features[sign], self.owners[sign]
+        if known is not None:
+            k, away = _nearest(self.problem.rotations.features(entry.tokens), known)
+            if away < max(SAME, entry.blur, owners[k].blur):
+                owners[k].found += entry.found
+                return False
         entry.orbit, features = self.problem.orbit(entry.tokens)
-        known += [(row, len(entries)) for row in features]
-        entries.append(entry)
+        self.features[sign] = features if known is None else np.concatenate([known, features])
+        owners += [entry] * len(features)
+        self.entries[sign].append(entry)
         return True
 
     def search(self, ranks: set[int], basin_samples: int) -> Search:

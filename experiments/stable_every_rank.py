@@ -29,9 +29,9 @@ COLUMNS = ("found", "stable", "spectral_radius", "growth", "basin_radius", "shar
 
 
 def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
-    """(N, rank, column) tables, NaN where there is none; weights, tokens and certificates."""
+    """(N, rank, column) tables, -1 where there is none; weights, tokens and certificates."""
     sizes = settings["tokens"]
-    table = np.full((max(sizes) + 1, max(sizes) + 1, len(COLUMNS)), np.nan)
+    table = np.full((max(sizes) + 1, max(sizes) + 1, len(COLUMNS)), -1.0)
     saved = {}
     for k, n in enumerate(sizes):
         layer = equilibria.stabilise(
@@ -70,7 +70,7 @@ def draw(data) -> Figure:
     figure = Figure(figsize=(11.5, 3.6), layout="constrained")
     panels = figure.subplots(1, 3)
     for n, style in zip(_sizes(data), plots.STYLES, strict=False):
-        rows = data["table"][n, 1 : n + 1]
+        rows = np.where(data["table"] < 0, np.nan, data["table"])[n, 1 : n + 1]
         for axes, column in zip(panels, (2, 3, 4), strict=True):
             axes.plot(np.arange(1, n + 1), rows[:, column], label=f"N = {n}", **style)
     speed, growth, basin = panels
@@ -93,7 +93,7 @@ def claim(data) -> Verdict:
     """A certified stable equilibrium of every rank for every N."""
     measured = {
         f"N = {n}, rank {rank}": {
-            name: None if np.isnan(value) else float(f"{value:.4g}")
+            name: None if value < 0 else float(f"{value:.4g}")
             for name, value in zip(COLUMNS, data["table"][n, rank], strict=True)
         }
         | {"certified": bool(data.get(f"certificate_{n}_{rank}", ""))}

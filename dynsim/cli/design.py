@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _carry_out(options) -> int:
-    from dynsim.equilibria import basin_radius, stability
+    from dynsim.equilibria import stability
 
     if options.seed < 0:
         raise ValueError(f"--seed is at least 0; got {options.seed}")
@@ -87,7 +87,7 @@ def _carry_out(options) -> int:
         "rank": int(np.linalg.matrix_rank(x, tol=1e-6)),
         "stability": judged.kind,
         "spectral_radius": judged.spectral_radius,
-        "basin_radius": basin_radius(dynamics, x) if judged.kind == "stable" else 0.0,
+        "basin_radius": _basin_radius(dynamics, x, judged.kind),
         "tokens": x.tolist(),
         "M": layer.M[0].tolist(),
         "W_V": layer.W_V[0].tolist(),
@@ -102,10 +102,19 @@ def _carry_out(options) -> int:
     for name, value in made.items():
         print(f"{name:<16}{value:.3g}")
     for name in ("rank", "residual", "stability", "spectral_radius", "basin_radius"):
-        value = found[name] if isinstance(found[name], (int, str)) else f"{found[name]:.4g}"
-        print(f"{name.replace('_', ' '):<16}{value}")
+        value = f"{found[name]:.4g}" if isinstance(found[name], float) else found[name]
+        print(f"{name.replace('_', ' '):<16}{'not measured' if value is None else value}")
     output.print_files(files)
     return 0
+
+
+def _basin_radius(dynamics, x, kind: str) -> float | None:
+    """Measured; 0 where a multiplier leads away, None where none is told apart from 1."""
+    from dynsim.equilibria import basin_radius
+
+    if kind == "stable":
+        return basin_radius(dynamics, x)
+    return None if kind == "marginal" else 0.0
 
 
 def _from_tokens(options):

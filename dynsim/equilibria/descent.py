@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import networkx as nx
 import numpy as np
@@ -73,7 +74,11 @@ def stabilise(
     ------
     ValueError
         When the rank is impossible, or when no try ends at an equilibrium of this rank.
+    ImportError
+        Without torch.
     """
+    if find_spec("torch") is None:
+        raise ImportError("descent needs the extra 'torch'; pip install \"dynsim[torch]\"")
     n = compile_layout(mask).n_tokens
     dim, rank = whole("dimension", dim, least=1), whole("rank", rank, least=1)
     if rank > min(n, dim):

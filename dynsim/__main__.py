@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     if name in ("-h", "--help"):
         print("usage: dynsim COMMAND [options]   (each command has --help)\n")
         for command, summary in COMMANDS.items():
-            print(f"  {command:<12}{summary}")
+            print(f"  {command:<14}{summary}")
         return 0
     if name == "--version":
         print(f"dynsim {dynsim.__version__}")

@@ -8,19 +8,24 @@ goes along the tangent, and Newton's method returns to the curve in the plane ac
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
+from dynsim.equilibria.equilibrium import RANK_TOLERANCE
 from dynsim.equilibria.stability import check_equilibria_possible
 from dynsim.jacobian import image, linearise, tangent_jacobian
+from dynsim.measures import singular_values
+from dynsim.weights import Fixed, Jordan, Weights
 
-__all__ = ["Branch", "continue_equilibrium"]
+__all__ = ["FAMILIES", "Branch", "continue_equilibrium"]
 
 #: Newton steps of the corrector, and the residual at which it is content.
 _CORRECTIONS, _TOLERANCE = 12, 1e-11
 _LARGEST_STEP, _SMALLEST_STEP = 0.05, 1e-7
+#: The end of the range is reached to this length.
+_LAST_STEP = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +51,43 @@ class Branch:
         """(points,)."""
         return np.abs(self.multipliers).max(axis=1)
 
+    @property
+    def rank(self) -> np.ndarray:
+        """(points,)."""
+        sigma = singular_values(self.tokens)
+        return np.sum(sigma > RANK_TOLERANCE * sigma[:, :1], axis=1)
+
+
+def _beta(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamics:
+    layer = dynamics.weights.layer(0, d)
+    if layer.query_bias.any() or layer.output_bias.any():
+        raise ValueError("beta scales the scores of weights without biases; these have some")
+    return replace(dynamics, weights=Fixed(value * layer.M, layer.W_V))
+
+
+def _skip(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamics:
+    return replace(dynamics, skip=value)
+
+
+def _gain(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamics:
+    if not hasattr(dynamics.norm, "gain"):
+        raise ValueError(f"{type(dynamics.norm).__name__} has no gain; use --norm rms or layernorm")
+    norm = replace(dynamics.norm, gain=value * dynamics.norm.gain)
+    return replace(dynamics, norm=norm, mlp_norm=norm)
+
+
+def _w(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamics:
+    weights = dynamics.weights
+    if not (isinstance(weights, Weights) and isinstance(weights.value, Jordan)):
+        raise ValueError("w is the parameter of Jordan value matrices; use --value jordan:W")
+    return replace(dynamics, weights=replace(weights, value=Jordan(value)))
+
+
+#: Parameters by name: callable(dynamics, dimension, value) -> dynamics. beta: factor of the scores
+#: (1 / temperature); skip: weight of the skip connection; gain: factor of the norm's gain; w: of
+#: `dynsim.weights.Jordan`.
+FAMILIES = {"beta": _beta, "skip": _skip, "gain": _gain, "w": _w}
+
 
 def continue_equilibrium(
     family: Callable[[float], AttentionDynamics],
@@ -59,8 +101,7 @@ def continue_equilibrium(
     """Follow the equilibrium, or sign-flip state, x of `family(start)` towards `stop`.
 
     It ends where the parameter leaves the range between start and stop, on either side, so a
-    branch that turns at a fold comes back. Bifurcations are placed by linear interpolation between
-    points; the step is made smaller near them.
+    branch that turns at a fold comes back. Bifurcations are placed by interpolation between points.
 
     Parameters
     ----------
@@ -96,6 +137,9 @@ def continue_equilibrium(
                 break
             continue
         if not 0 <= after[-1] <= 1:
+            if size > _LAST_STEP:
+                size /= 2
+                continue
             ended = "end of the range"
             break
         z, direction = after, turned
@@ -159,15 +203,17 @@ class _Curve:
         multipliers = np.array(multipliers)
         bifurcations = []
         for k in range(1, len(found)):
-            pair = [(multipliers[i], directions[i][-1], parameter[i]) for i in (k - 1, k)]
-            bifurcations += _bifurcations(*pair)
+            pair = [
+                (multipliers[i], self.range * directions[i][-1], parameter[i]) for i in (k - 1, k)
+            ]
+            bifurcations += _bifurcations(*pair, np.linalg.norm(found[k] - found[k - 1]))
         return Branch(
             np.array(parameter), np.array(tokens), multipliers, bifurcations, ended
         )  # fmt: skip
 
 
-def _bifurcations(before, after) -> list[tuple[str, float]]:
-    """What happens between two neighbouring points (multipliers, dp/ds, p)."""
+def _bifurcations(before, after, length: float) -> list[tuple[str, float]]:
+    """What happens between two neighbouring points (multipliers, dp/ds, p), `length` apart."""
     (old, speed, p), (new, speed_after, p_after) = before, after
     found = []
 
@@ -176,7 +222,8 @@ def _bifurcations(before, after) -> list[tuple[str, float]]:
 
     real = [np.sort(v[np.abs(v.imag) < 1e-9].real) for v in (old, new)]
     if speed * speed_after < 0:
-        found.append(("fold", float(max(p, p_after) if speed > 0 else min(p, p_after))))
+        along = length * speed / (speed - speed_after)  # where dp/ds = 0, as it is nearly linear
+        found.append(("fold", float(p + speed * along / 2)))
     elif sum(real[0] > 1) != sum(real[1] > 1) and len(real[0]) == len(real[1]):
         nearest = [v[np.argmin(np.abs(v - 1))] - 1 for v in real]
         add("branch point", *nearest)

@@ -17,9 +17,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dynsim.files import written_whole
+from dynsim.measures import mu
 from dynsim.trajectory import Trajectory
 
-__all__ = ["STYLES", "basins", "equilibria", "geometry", "lyapunov", "rank_trajectory", "save"]
+__all__ = [
+    "STYLES",
+    "add_branches",
+    "basins",
+    "branches",
+    "equilibria",
+    "geometry",
+    "lyapunov",
+    "rank_trajectory",
+    "save",
+]
 
 #: Colour, dash and marker of the first, second, ... run: dark and light alternate.
 STYLES = [
@@ -244,7 +255,7 @@ def equilibria(search, title: str = "") -> Figure:
         bottom = bottom + height
         mine = [e for e in search.equilibria if e.kind == kind]
         radii.scatter(
-            [e.rank + 0.1 * (e.sign < 0) for e in mine], [e.spectral_radius for e in mine],
+            [e.rank + 0.1 * (e.type != "fixed") for e in mine], [e.spectral_radius for e in mine],
             c=colour, edgecolors="0.3", s=30, label=kind,
         )  # fmt: skip
     for rank, total in zip(ranks, bottom, strict=True):
@@ -252,7 +263,7 @@ def equilibria(search, title: str = "") -> Figure:
     counts.set(xlabel="rank", ylabel="equilibria found")
     counts.legend(frameon=False, fontsize=8)
     radii.axhline(1, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
-    radii.set(xlabel="rank (sign flips a little right)", ylabel="spectral radius")
+    radii.set(xlabel="rank (sign flips and rotating ones a little right)", ylabel="spectral radius")
     for axes in (counts, radii):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
@@ -288,6 +299,50 @@ def basins(found, title: str = "") -> Figure:
     if title:
         figure.suptitle("\n".join(wrap(title, 110)), fontsize=10)
     return figure
+
+
+#: Ranks 1, 2, ...; higher ones begin again.
+_RANK_COLOURS = ("#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+_BIFURCATION_MARKERS = {"fold": "o", "branch point": "s", "flip": "v", "Neimark-Sacker": "*"}
+
+
+def branches(found, parameter: str, title: str = "") -> Figure:
+    """Distance to consensus along branches: solid where stable, dashed where not, by rank.
+
+    found : list of `dynsim.continuation.Branch`
+    """
+    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    add_branches(axes, found)
+    axes.set(xlabel=parameter, ylabel="distance to consensus")
+    axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        figure.suptitle("\n".join(wrap(title, 90)), fontsize=10)
+    return figure
+
+
+def add_branches(axes, found) -> None:
+    """The lines of `branches`, with a legend, on given axes."""
+    labelled = {}
+    for branch in found:
+        height, stable = mu(branch.tokens), branch.spectral_radius < 1
+        for rank in np.unique(branch.rank):
+            colour = _RANK_COLOURS[max(rank - 1, 0) % len(_RANK_COLOURS)]
+            for mine, style in ((stable, "-"), (~stable, "--")):
+                shown = np.where(mine & (branch.rank == rank), height, np.nan)
+                width = 2.0 if style == "-" else 1.0
+                (line,) = axes.plot(branch.parameter, shown, style, color=colour, linewidth=width)
+                if np.any(np.isfinite(shown)):
+                    words = "stable" if style == "-" else "not stable"
+                    labelled.setdefault(f"rank {rank}, {words}", line)
+        for name, value in branch.bifurcations:
+            k = np.argmin(np.abs(branch.parameter - value))
+            (mark,) = axes.plot(
+                value, height[k], _BIFURCATION_MARKERS[name], color="0.2", markersize=5
+            )
+            labelled.setdefault(name, mark)
+    axes.legend(labelled.values(), labelled.keys(), frameon=False, fontsize=8)
 
 
 def lyapunov(found, title: str = "") -> Figure:

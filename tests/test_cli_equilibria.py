@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dynsim import AttentionDynamics, masks, norms
 from dynsim import __main__ as entry
+from dynsim.weights import Fixed
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +38,7 @@ def test_the_table_of_the_jordan_family(capsys):
     assert ["1", "2", "0", "2", "0", "0"] in words
     assert ["3", "8", "0", "2", "6", "0"] in words
     assert "verdict   20 found, none stable" in out
+    assert "growth" in out
     assert {p.suffix for p in Path("results").iterdir()} == {".json", ".npz", ".png"}
 
 
@@ -48,10 +51,79 @@ def test_equilibria_as_json(capsys):
     assert [row["rank"] for row in found["table"]] == [3]
     assert len(found["equilibria"]) == 8
     for entry_ in found["equilibria"]:
-        assert {"rank", "residual", "stability", "spectral_radius"} <= set(entry_)
+        assert {"rank", "residual", "stability", "spectral_radius", "growth"} <= set(entry_)
+        assert entry_["basin_radius"] == {"marginal": None, "saddle": 0.0}[entry_["stability"]]
         assert entry_["residual"] < 1e-13
-    (path,) = [p for p in found["files"] if p.endswith(".npz")]
+    (path,) = (p for p in found["files"] if p.endswith(".npz"))
     assert np.load(path)["tokens"].shape == (8, 3, 3)
+
+
+def test_rotating_equilibria_are_listed(capsys):
+    np.save("turn.npy", [[0.6, 0.8], [-0.8, 0.6]])
+    found = run_json(
+        "equilibria", "--value", "turn.npy", "--tokens", 2, "--starts", 8, capsys=capsys
+    )
+    (consensus,) = [e for e in found["equilibria"] if e["stability"] == "stable"]
+    assert consensus["type"] == "rotating"
+    assert np.allclose(consensus["angles"], np.arctan2(0.8, 0.6))
+    assert consensus["basin_radius"] > 0.1
+
+
+def test_a_search_goes_on_after_ctrl_c(capsys, monkeypatch):
+    from dynsim.equilibria import rounds
+
+    words = ("equilibria", *JORDAN, "--starts", 80, "--no-figure")
+    put = rounds.Memory.put
+
+    def interrupted(memory, name, found):
+        put(memory, name, found)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rounds.Memory, "put", interrupted)
+        status, out, err = run(*words, capsys=capsys)
+    assert (status, out) == (130, "")
+    assert err.count("\n") == 1
+    assert "the same command goes on from there" in err
+    kept = sorted(p.name for p in Path("results").iterdir())
+    assert [name.partition("_")[0] for name in kept] == ["search"]
+    again = run_json(*words, capsys=capsys)
+    whole = run_json(*words, "--out", "other", capsys=capsys)
+    assert {**again, "files": 0} == {**whole, "files": 0}
+
+
+def test_design_and_continuation(capsys):
+    found = run_json("design", "--tokens", 2, "--tries", 4, "--name", "two", capsys=capsys)
+    assert (found["rank"], found["stability"]) == (2, "stable")
+    assert found["basin_radius"] > 0
+    layer = ("--value", "results/two.npz", "--scores", "results/two.npz")
+    words = ("continuation", *layer, "--x0", "results/two.npz", "--vary", "beta=1:1.05")
+    followed = run_json(*words, "--points", 30, capsys=capsys)
+    (branch,) = followed["branches"]
+    assert branch["parameter"][0] == 1.0
+    assert np.isclose(branch["spectral_radius"][0], found["spectral_radius"], rtol=1e-6)
+    assert {Path(p).suffix for p in followed["files"]} == {".npz", ".json", ".png"}
+
+
+def test_design_for_given_tokens(capsys):
+    x = np.array([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0]])
+    np.save("x.npy", x)
+    words = ("design", "--mask", "causal", "--x0", "x.npy", "--scores", "gaussian", "--name", "d")
+    status, out, err = run(*words, capsys=capsys)
+    assert (status, err) == (0, "")
+    assert "residual" in out
+    made = np.load("results/d.npz")
+    dynamics = AttentionDynamics(masks.causal(2), Fixed(made["M"], made["W_V"]), norms.Unit())
+    assert np.abs(dynamics.step(x) - x).max() < 1e-13
+
+
+def test_every_branch_of_a_search_is_followed(capsys):
+    """One token, W_V = diag(2, 1) + s: (1, 0) and (0, 1) stay, multipliers 1 + s over 2 + s."""
+    words = ("--tokens", 1, "--value", "diagonal:2,1", "--vary", "skip=0:1", "--starts", 8)
+    found = run_json("continuation", *words, capsys=capsys)
+    ends = sorted(branch["spectral_radius"][-1] for branch in found["branches"])
+    assert np.allclose(ends, [2 / 3, 3 / 2], atol=1e-3)
+    assert [branch["bifurcations"] for branch in found["branches"]] == [[], []]
 
 
 def test_certificates_are_written_and_verified(capsys):
@@ -92,6 +164,17 @@ def test_lyapunov(capsys):
         (["equilibria", "--ln", "off"], "end in a norm"),
         (["equilibria", "--tokens", "0"], "--tokens is at least 1"),
         (["equilibria", "--starts", "1"], "number of starts"),
+        (["equilibria", "--basin-samples", "-1"], "at least 0"),
+        (["design", "--x0", "nothing.npy"], "no file"),
+        (["design", "--tokens", "0"], "--tokens is at least 1"),
+        (["design", "--rank", "9"], "at most min"),
+        (["design", "--scores", "zero"], "go with given tokens"),
+        (["continuation", "--vary", "b=1:2"], "knows beta, skip, gain, w"),
+        (["continuation", "--vary", "beta=1"], "two numbers"),
+        (["continuation", "--vary", "beta=1:1"], "from one finite number to another"),
+        (["continuation", "--vary", "w=1:2"], "--value jordan:W"),
+        (["continuation", "--vary", "gain=1:2"], "has no gain"),
+        (["continuation", "--vary", "skip=0:1", "--points", "1"], "at least 2"),
         (["basins", "--starts", "0"], "at least 1"),
         (["basins", "--depth", "3"], "at least 64"),
         (["lyapunov", "--count", "99"], "there are 6 exponents"),

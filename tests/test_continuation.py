@@ -24,7 +24,7 @@ def test_a_branch_turns_at_its_fold_and_comes_back():
     )
     (fold,) = branch.bifurcations
     assert fold[0] == "fold"
-    assert np.isclose(fold[1], np.sqrt(1 - (1 - a) ** 2), atol=1e-3)
+    assert np.isclose(fold[1], np.sqrt(1 - (1 - a) ** 2), atol=1e-4)
     assert branch.ended == "end of the range"
     for c, x in zip(branch.parameter, branch.tokens, strict=True):
         exact = hyperbolic_pair(a, c) if c**2 + (1 - a) ** 2 > 1 + 1e-12 else x[None]

@@ -242,7 +242,7 @@ def test_symmetries_relate_equilibria_of_the_complete_mask():
     search = find_equilibria(dynamics, starts=128)
     (full,) = [
         e for e in search.equilibria
-        if e.rank == 2 and e.sign > 0 and np.abs(e.orbit - x).max(axis=(1, 2)).min() < 1e-9
+        if e.rank == 2 and e.type == "fixed" and np.abs(e.orbit - x).max(axis=(1, 2)).min() < 1e-9
     ]  # fmt: skip
     assert len(full.orbit) == 4
     for state in full.orbit:
@@ -255,13 +255,13 @@ def test_sign_flips_are_found():
         masks.complete(2), Fixed(np.zeros((2, 2)), np.diag([-2.0, 1.0])), norms.Unit()
     )
     search = find_equilibria(dynamics, starts=16)
-    flips = [e for e in search.equilibria if e.sign < 0]
+    flips = [e for e in search.equilibria if e.type == "sign flip"]
     assert any(np.allclose(np.abs(e.tokens), [[1, 0], [1, 0]]) for e in flips)
     for e in flips:
         assert np.abs(dynamics.step(e.tokens) + e.tokens).max() < 1e-12
         assert e.type == "sign flip"
     assert not [e for e in find_equilibria(dynamics, starts=16, flips=False).equilibria if
-                e.sign < 0]  # fmt: skip
+                e.type == "sign flip"]  # fmt: skip
 
 
 def test_the_search_repeats_bit_for_bit():
@@ -354,7 +354,7 @@ def test_stable_equilibria_of_the_complete_mask(n, d, rank):
 def test_the_jacobian_in_torch_is_the_jacobian(rng):
     import torch
 
-    from dynsim.equilibria.design import _jacobian
+    from dynsim.equilibria.descent import _jacobian
     from dynsim.jacobian import jacobian
 
     X = norms.Unit().apply(rng.standard_normal((3, 4)))
@@ -367,3 +367,139 @@ def test_the_jacobian_in_torch_is_the_jacobian(rng):
 def test_weights_that_leave_the_dimension_open_take_it():
     dynamics = AttentionDynamics(masks.causal(2), weights.Jordan(2.0), norms.Unit())
     assert len(find_equilibria(dynamics, dim=2, starts=4).equilibria) == 3
+
+
+# --- rotating equilibria ------------------------------------------------------------------------
+
+
+def turned(angle):
+    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+
+
+def polygon(n):
+    angle = 2 * np.pi * np.arange(n) / n
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+
+def rotor(n, M, angle):
+    """The complete mask with W_V a scaled rotation of the plane: rotations commute with it."""
+    return AttentionDynamics(masks.complete(n), Fixed(M, 1.7 * turned(angle)), norms.Unit())
+
+
+@pytest.mark.parametrize("twist", [0.0, 0.5])
+def test_rotating_equilibria_against_the_regular_triangle(twist):
+    """By symmetry A x of a regular polygon is z x_i, x_i read as a complex number, with
+    z = sum_j a_j w^j, w = e^(2 pi i / N), and a_j the softmax of the scores of token 0."""
+    n, angle, M = 3, 0.9, 2 * turned(twist)
+    dynamics, x = rotor(n, M, angle), polygon(n)
+    scores = np.exp(x[0] @ M @ x.T)
+    z = np.sum(scores / scores.sum() * np.exp(2j * np.pi * np.arange(n) / n))
+    wanted = angle + np.angle(z)
+    assert np.allclose(dynamics.step(x), x @ turned(wanted), atol=1e-15)
+    search = find_equilibria(dynamics, starts=64)
+    assert {e.type for e in search.equilibria} == {"rotating"}
+    consensus, *_ = search.equilibria
+    assert (consensus.rank, consensus.kind, consensus.angles) == (1, "stable", [0.9])
+    assert consensus.spectral_radius < 1e-12  # lambda_2 of the complete mask is 0
+    (triangle,) = [
+        e for e in search.equilibria
+        if e.rank == 2 and np.allclose(e.tokens @ e.tokens.T, x @ x.T, atol=1e-9)
+    ]  # fmt: skip
+    assert np.allclose(triangle.angles, [wanted], atol=1e-11)
+    assert len(triangle.orbit) == 2  # its mirror image, another order of the tokens
+    for e in search.equilibria:
+        once, thrice = e.tokens, e.tokens
+        for _ in range(3):
+            thrice = dynamics.step(thrice)
+        for _ in range(3):
+            once = once @ e.turn
+        assert np.allclose(thrice, once, atol=1e-11)
+
+
+def test_multipliers_across_the_rotations():
+    """Those of the whole Jacobian of x -> F(x) R^-1, less the 1 along the circle."""
+    from dynsim.jacobian import jacobian
+
+    dynamics = rotor(3, 2 * turned(0.5), 0.9)
+    for e in find_equilibria(dynamics, starts=64).equilibria:
+        slope = np.einsum("iajb,ca->icjb", jacobian(dynamics, e.tokens), e.turn).reshape(6, 6)
+        whole = np.sort_complex(np.linalg.eigvals(slope))
+        # three radial zeros and the neutral 1 beside them
+        across = np.sort_complex(np.concatenate([e.stability.multipliers, [0, 0, 0, 1]]))
+        assert np.allclose(whole, across, atol=1e-7)
+
+
+def test_rotations_of_space_leave_a_circle_of_fixed_points_as_one():
+    """W_V = 1 + a rotation axis: the generators are those of the plane across it."""
+    from dynsim.equilibria.rotating import Rotations
+
+    W_V = np.diag([2.0, 1.0, 1.0])
+    dynamics = AttentionDynamics(masks.complete(2), Fixed(np.eye(3), W_V), norms.Unit())
+    (generator,) = Rotations(dynamics, 3).generators
+    assert np.allclose(np.abs(generator[1:, 1:]), np.abs(generator[1, 2]) * (1 - np.eye(2)))
+    assert np.allclose(generator[0], 0, atol=1e-12)
+    circle = [
+        e for e in find_equilibria(dynamics, starts=32).equilibria
+        if e.rank == 1 and abs(e.tokens[0, 0]) < 1e-9 and np.allclose(*e.tokens)
+    ]  # fmt: skip
+    assert len(circle) == 1
+    assert circle[0].kind != "marginal"
+    plain = AttentionDynamics(
+        masks.complete(2), Fixed(np.eye(2), np.diag([2.0, 1.0])), norms.Unit()
+    )
+    assert not Rotations(plain, 2)
+    line = AttentionDynamics(masks.complete(2), Fixed(np.eye(1), np.eye(1)), norms.Unit())
+    assert not Rotations(line, 1)
+
+
+# --- what is beside every verdict, and going on -------------------------------------------------
+
+
+def test_basins_and_growth_stand_beside_the_verdicts():
+    found = find_equilibria(hyperbolic_dynamics(0.3, 2.0), flips=False).equilibria
+    for e in found:
+        if e.kind == "stable":
+            assert e.basin_radius >= 0.01
+            assert e.transient == transient(hyperbolic_dynamics(0.3, 2.0), e.tokens)
+        else:
+            assert (e.basin_radius, e.transient) == (0.0, None)
+    assert {e.kind for e in found} > {"stable"}
+    marginal = find_equilibria(jordan_dynamics(2, 2.0), flips=False).equilibria[0]
+    assert (marginal.kind, marginal.basin_radius) == ("marginal", None)
+
+
+def test_the_basin_radius_of_a_token_is_known():
+    """One token under W_V = diag(1, 1/2) returns to (1, 0) from the whole half circle, of chords
+    up to sqrt 2 from it; displaced by r along the tangent and scaled, it always stays there."""
+    one = AttentionDynamics(
+        masks.complete(1), Fixed(np.zeros((2, 2)), np.diag([1.0, 0.5])), norms.Unit()
+    )
+    assert basin_radius(one, np.array([[1.0, 0.0]])) == 10**0.5
+    assert basin_radius(one, np.array([[0.0, 1.0]])) == 0.0
+
+
+def test_an_interrupted_search_goes_on_to_the_same_result(tmp_path):
+    dynamics = AttentionDynamics(masks.complete(3), Weights(shared=True, seed=1), norms.Unit())
+    options = {"dim": 3, "starts": 150, "seed": 2}
+
+    def stop(share):
+        if share > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find_equilibria(dynamics, **options, folder=tmp_path, progress=stop)
+    assert len(list(tmp_path.iterdir())) == 1
+    shares = []
+    again = find_equilibria(dynamics, **options, folder=tmp_path, progress=shares.append)
+    assert shares[0] > 0.5
+    whole = find_equilibria(dynamics, **options)
+    assert (again.starts, again.converged, again.since_new, again.unseen) == (
+        whole.starts, whole.converged, whole.since_new, whole.unseen,
+    )  # fmt: skip
+    for a, b in zip(again.equilibria, whole.equilibria, strict=True):
+        assert np.array_equal(a.tokens, b.tokens)
+        assert a.to_dict() == b.to_dict()
+    more = find_equilibria(dynamics, **options | {"starts": 192}, folder=tmp_path)
+    assert more.starts == 2 * 192
+    find_equilibria(dynamics, **options | {"seed": 3}, folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2

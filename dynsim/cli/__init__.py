@@ -4,6 +4,8 @@
 COMMANDS = {
     "run": "simulate, draw the rank trajectory and judge it (the main job)",
     "equilibria": "find the equilibria of every rank and tell which are stable",
+    "design": "weights that make tokens an equilibrium, or that have a stable one",
+    "continuation": "follow equilibria while a parameter changes: folds, flips, stability",
     "basins": "where random starts end, and in what shares",
     "lyapunov": "Lyapunov exponents: order, rotation or chaos",
     "geometry": "LayerNorm's ellipsoid, and what it does to tokens",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -57,9 +56,8 @@ def _carry_out(options) -> int:
     found = {"dynamics": describe(dynamics), "starts": options.starts, "seed": options.seed,
              "depth": options.depth, "basins": result.rows}  # fmt: skip
     stem = output.stem("basins", dynamics.mask.name, found, options)
-    files = output.write_found(
-        stem, found, options, "basins", result, f"{dynamics.mask.name}, dimension {d}"
-    )
+    title = f"{dynamics.mask.name}, dimension {d}"
+    files = output.write_found(stem, found, options, lambda plots: plots.basins(result, title))
     if options.json:
         print(json.dumps({**found, "files": files}, allow_nan=False))
         return 0
@@ -68,6 +66,5 @@ def _carry_out(options) -> int:
         interval = f"{row['low']:.5f} to {row['high']:.5f}"
         print(f"{row['rank']:>4}  {row['type']:<10}{row['share']:>10.5f}  {interval:<20}"
               f"{row['median_depth']:>10.0f}")  # fmt: skip
-    for path in files:
-        print(f"wrote     {os.path.relpath(path)}")
+    output.print_files(files)
     return 0

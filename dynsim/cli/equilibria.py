@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ __all__ = ["main"]
 
 EPILOG = """Unless said otherwise tokens are scaled to unit norm (--ln on), attention is uniform
 (--scores zero), weights are the same in all layers, and the dimension is the number of tokens.
+After Ctrl-C the same command goes on: what was found is kept in the folder --out.
 
 examples:
   python -m dynsim.equilibria --mask causal --value jordan:6 --tokens 5
@@ -34,7 +34,8 @@ examples:
 def parser() -> argparse.ArgumentParser:
     parser = shared.OneLineParser(
         prog="dynsim equilibria",
-        description="Find the equilibria x' = x and sign flips x' = -x, and tell which are stable.",
+        description="Find equilibria x' = x, sign flips x' = -x and rotating equilibria x' = x R; "
+        "tell which are stable, and how far from them tokens may be to return.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -45,7 +46,11 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--starts", type=int, default=64, metavar="S", help="for each branch and component (64)"
     )
-    group.add_argument("--no-flips", action="store_true", help="fixed points only")
+    group.add_argument("--no-flips", action="store_true", help="no sign flips")
+    group.add_argument(
+        "--basin-samples", type=int, default=16, metavar="S",
+        help="runs that measure the basin of each stable one, for each radius; 0 for none (16)",
+    )  # fmt: skip
     group = parser.add_argument_group("output")
     group.add_argument(
         "--all", action="store_true", help="list what symmetries relate one by one, not once"
@@ -63,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad input, 130 interrupted."""
     command = parser()
     options = command.parse_args(sys.argv[1:] if argv is None else argv)
-    return guarded(command.prog, lambda: _carry_out(options))
+    kept = f"what was found so far is in {options.out}; the same command goes on from there"
+    return guarded(command.prog, lambda: _carry_out(options), interrupted=kept)
 
 
 def _carry_out(options) -> int:
@@ -75,7 +81,8 @@ def _carry_out(options) -> int:
     with output.share_done("searching, %") as progress:
         search = find_equilibria(
             dynamics, _ranks(options.ranks), dim=d, starts=options.starts,
-            flips=not options.no_flips, seed=options.seed, progress=progress,
+            flips=not options.no_flips, basin_samples=options.basin_samples, seed=options.seed,
+            folder=options.out, progress=progress,
         )  # fmt: skip
     found = {
         "mask": facts(dynamics.mask).to_dict(),
@@ -91,7 +98,12 @@ def _carry_out(options) -> int:
             "seed": options.seed,
         },
     }
-    files = _write(found, search, dynamics, options)
+    stem = output.stem("equilibria", dynamics.mask.name, found, options)
+    title = f"{dynamics.mask.name}, {type(dynamics.norm).__name__}: {_sentence(search)}"
+    files = output.write_found(stem, found, options, lambda plots: plots.equilibria(search, title))
+    files.append(_write_tokens(search, f"{stem}.npz"))
+    if options.certify:
+        files += _certificates(search, dynamics, stem)
     if options.json:
         print(json.dumps({**found, "files": files}, allow_nan=False))
     else:
@@ -115,28 +127,17 @@ def _entries(equilibrium, every: bool) -> list[dict]:
     return [{**entry, "tokens": tokens.tolist()} for tokens in equilibrium.orbit]
 
 
-def _write(found, search, dynamics, options) -> list[str]:
-    stem = output.stem("equilibria", dynamics.mask.name, found, options)
-    files = [f"{stem}.json", f"{stem}.npz"]
-    with written_whole(files[0]) as temporary:
-        temporary.write_text(json.dumps(found, allow_nan=False) + "\n")
-    with written_whole(files[1]) as temporary:
-        states = [e.orbit for e in search.equilibria]
-        shape = (0, *np.shape(states[0])[1:]) if states else (0, 0, 0)
+def _write_tokens(search, path: str) -> str:
+    """All of them one by one, with the number of the equilibrium that each belongs to."""
+    states = [e.orbit for e in search.equilibria]
+    shape = (0, *np.shape(states[0])[1:]) if states else (0, 0, 0)
+    with written_whole(path) as temporary:
         np.savez_compressed(
             temporary,
             tokens=np.concatenate([np.empty(shape), *states]),
             equilibrium=np.repeat(np.arange(len(states)), [len(s) for s in states]),
         )
-    if options.certify:
-        files += _certificates(search, dynamics, stem)
-    if not options.no_figure:
-        from dynsim import plots
-
-        files.append(f"{stem}.{options.format}")
-        title = f"{dynamics.mask.name}, {type(dynamics.norm).__name__}: {_sentence(search)}"
-        plots.save(plots.equilibria(search, title), files[-1])
-    return files
+    return path
 
 
 def _certificates(search, dynamics, stem) -> list[str]:
@@ -171,13 +172,20 @@ def _print(search, dynamics, options, files) -> None:
     for row in search.table():
         print("  ".join(f"{row[name]:>8}" for name in columns))
     listed = [(e, k) for e in search.equilibria for k in range(len(e.orbit) if options.all else 1)]
-    print(f"\n{'type':<10}{'rank':>4}{'orbit':>6}{'found':>6}  {'stability':<10}"
-          f"{'spectral radius':>16}{'out':>5}{'residual':>10}")  # fmt: skip
+    print(f"\n{'type':<10}{'rank':>4}{'orbit':>6}{'found':>6}  {'stability':<10}{'radius':>10}"
+          f"{'out':>5}{'growth':>9}{'basin':>9}{'residual':>10}")  # fmt: skip
     for e, _ in listed:
+        growth = f"{e.transient.growth:.3g}" if e.transient else "-"
+        basin = "-" if e.basin_radius is None else f"{e.basin_radius:.2g}"
         print(
             f"{e.type:<10}{e.rank:>4}{len(e.orbit):>6}{e.found:>6}  {e.kind:<10}"
-            f"{e.spectral_radius:>16.6g}{e.stability.unstable_dimension:>5}{e.residual:>10.1e}"
+            f"{e.spectral_radius:>10.6g}{e.stability.unstable_dimension:>5}{growth:>9}{basin:>9}"
+            f"{e.residual:>10.1e}"
         )
+    print(
+        "radius    of the spectrum; out: multipliers beyond 1; growth: max ||J^k||; basin: the "
+        "distance from\n          which all of some samples returned (measured)"
+    )
     print(
         f"\nsearch    {search.converged} of {search.starts} starts converged, the last "
         f"{search.since_new} brought nothing new; another would with probability about "
@@ -186,5 +194,4 @@ def _print(search, dynamics, options, files) -> None:
     if search.dropped:
         print(f"          {search.dropped} branches were not followed: too many")
     print(f"verdict   {_sentence(search)}\n")
-    for path in files:
-        print(f"wrote     {os.path.relpath(path)}")
+    output.print_files(files)

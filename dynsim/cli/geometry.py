@@ -79,7 +79,7 @@ def _carry_out(options) -> int:
     subject = options.model or Path(options.gain).stem
     stem = output.stem("geometry", subject, found, options)
     title = f"LayerNorms of {subject}" if options.model else f"LayerNorm of {subject}"
-    files = output.write_found(stem, found, options, "geometry", surveys, title)
+    files = output.write_found(stem, found, options, lambda plots: plots.geometry(surveys, title))
     if options.json:
         print(json.dumps({**found, "files": files}, allow_nan=False))
         return 0

@@ -11,8 +11,13 @@ from contextlib import contextmanager
 __all__ = ["guarded", "one_line"]
 
 
-def guarded(prog: str, work: Callable[[], int]) -> int:
-    """work()'s exit status, or 2 for bad input, 130 when interrupted, with one line said."""
+def guarded(
+    prog: str, work: Callable[[], int], interrupted: str = "nothing was left half written"
+) -> int:
+    """work()'s exit status, or 2 for bad input, 130 when interrupted, with one line said.
+
+    interrupted : what is said after Ctrl-C.
+    """
     with _terminate_as_interrupt():
         try:
             return work()
@@ -27,7 +32,7 @@ def guarded(prog: str, work: Callable[[], int]) -> int:
             print(f"{prog}: error: {one_line(error)}; {advice}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
-            print(f"{prog}: interrupted; nothing was left half written", file=sys.stderr)
+            print(f"{prog}: interrupted; {interrupted}", file=sys.stderr)
             return 130
 
 

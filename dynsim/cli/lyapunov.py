@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -61,14 +60,12 @@ def _carry_out(options) -> int:
     found = {"dynamics": describe(dynamics), "seed": options.seed, "layers": options.layers,
              "exponents": values, "drift": result.drift}  # fmt: skip
     stem = output.stem("lyapunov", dynamics.mask.name, found, options)
-    files = output.write_found(
-        stem, found, options, "lyapunov", result, f"{dynamics.mask.name}, dimension {d}"
-    )
+    title = f"{dynamics.mask.name}, dimension {d}"
+    files = output.write_found(stem, found, options, lambda plots: plots.lyapunov(result, title))
     if options.json:
         print(json.dumps({**found, "files": files}, allow_nan=False))
         return 0
     print(f"exponents {', '.join(f'{v:.6g}' for v in result.exponents)} (nats per layer)")
     print(f"settled   to {result.drift:.1e} over the second half")
-    for path in files:
-        print(f"wrote     {os.path.relpath(path)}")
+    output.print_files(files)
     return 0

@@ -22,6 +22,7 @@ __all__ = [
     "add_mask_options",
     "add_token_options",
     "make_dynamics",
+    "make_family",
     "make_iterated",
     "make_mask",
     "make_tokens",
@@ -248,8 +249,8 @@ def make_weights(options):
                 f"minilm:{minilm.N_LAYERS - 1}"
             )
         return minilm.attention(int(number))
-    scores = _family("scores", options.scores or "gaussian", "M")
-    value = _family("value", options.value or "gaussian", "W_V")
+    scores = make_family("scores", options.scores or "gaussian", "M")
+    value = make_family("value", options.value or "gaussian", "W_V")
     return Weights(
         scores=scores,
         value=value,
@@ -261,7 +262,8 @@ def make_weights(options):
     )
 
 
-def _family(kind: str, text: str, name: str):
+def make_family(kind: str, text: str, name: str):
+    """The matrices that NAME[:PARAM] or FILE stands for; of several in a file the one `name`."""
     if specs.is_file(text):
         return FromArray(read_arrays(text, prefer=name))
     return specs.build(f"{kind} family", WEIGHTS, text)

@@ -92,17 +92,16 @@ def stem(command: str, subject: str, found: dict, options) -> Path:
     return Path(options.out) / (options.name or file_name(command, subject, digest))
 
 
-def write_found(stem: Path, found: dict, options, plot: str, result, title: str) -> list[str]:
-    """`found` as one JSON object and, unless refused, the figure that `dynsim.plots` has of the
-    result; the paths."""
+def write_found(stem: Path, found: dict, options, draw=None) -> list[str]:
+    """`found` as one JSON object and, unless refused, the figure draw(dynsim.plots); the paths."""
     files = [f"{stem}.json"]
     with written_whole(files[0]) as temporary:
         temporary.write_text(json.dumps(found, allow_nan=False) + "\n")
-    if not options.no_figure:
+    if draw is not None and not options.no_figure:
         from dynsim import plots
 
         files.append(f"{stem}.{options.format}")
-        plots.save(getattr(plots, plot)(result, title), files[-1])
+        plots.save(draw(plots), files[-1])
     return files
 
 

@@ -1,4 +1,4 @@
-"""Equilibria x' = x and sign flips x' = -x: construct, search, design, judge."""
+"""Equilibria x' = x, sign flips x' = -x, rotating ones x' = x R: construct, find, design, judge."""
 
 from dynsim.equilibria.certify import certify, check, load_certificate, save_certificate
 from dynsim.equilibria.construct import (
@@ -9,8 +9,11 @@ from dynsim.equilibria.construct import (
     jordan_dynamics,
     jordan_family,
 )
-from dynsim.equilibria.design import Design, Stabilised, design_value_matrix, stabilise
-from dynsim.equilibria.search import Equilibrium, Search, find_equilibria, symmetries
+from dynsim.equilibria.descent import Stabilised, stabilise
+from dynsim.equilibria.design import Design, design_value_matrix
+from dynsim.equilibria.equilibrium import Equilibrium, Search
+from dynsim.equilibria.rotating import RotatingEquilibrium
+from dynsim.equilibria.search import find_equilibria, symmetries
 from dynsim.equilibria.stability import (
     KINDS,
     Stability,
@@ -26,6 +29,7 @@ __all__ = [
     "KINDS",
     "Design",
     "Equilibrium",
+    "RotatingEquilibrium",
     "Search",
     "Stabilised",
     "Stability",

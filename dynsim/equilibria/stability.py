@@ -14,6 +14,7 @@ apart from modulus 1 makes an equilibrium marginal.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from scipy import linalg
 from dynsim.dynamics import AttentionDynamics
 from dynsim.jacobian import is_spherical, tangent_basis, tangent_jacobian
 from dynsim.layout import strong_components
+from dynsim.nonnormal import kreiss_constant, transient_growth
 from dynsim.norms import NoNorm
 from dynsim.seeds import TOKENS, stream
 from dynsim.simulation import Record, simulate
@@ -33,11 +35,14 @@ __all__ = [
     "Transient",
     "approach",
     "basin_radius",
+    "bounded_eigenvalues",
     "check_equilibria_possible",
     "components_in_order",
+    "layers_to_return",
     "perturbed",
     "stability",
     "transient",
+    "transient_of",
 ]
 
 #: All multipliers inside the unit circle; none outside but some not told apart from it; some
@@ -45,6 +50,8 @@ __all__ = [
 KINDS = ("stable", "marginal", "saddle", "unstable")
 #: Powers of J that `transient` looks at, at most.
 _POWERS = 20_000
+#: Layers of runs that measure a basin, at most.
+_LONGEST = 20_000
 
 
 def check_equilibria_possible(dynamics: AttentionDynamics) -> None:
@@ -126,7 +133,7 @@ def stability(dynamics: AttentionDynamics, x: np.ndarray, blur: float = 0.0) -> 
     found = []
     for tokens in components_in_order(dynamics):
         rows = (tokens[:, None] * width + np.arange(width)).ravel()
-        multipliers, errors = _eigenvalues(J[np.ix_(rows, rows)])
+        multipliers, errors = bounded_eigenvalues(J[np.ix_(rows, rows)])
         errors = errors + blur * linalg.norm(J, 2)
         found += zip(multipliers, errors, [int(tokens[0])] * len(rows), strict=True)
     found.sort(key=lambda entry: (-round(abs(entry[0]), 12), entry[2], entry[0].imag))
@@ -134,7 +141,7 @@ def stability(dynamics: AttentionDynamics, x: np.ndarray, blur: float = 0.0) -> 
     return Stability(np.array(columns[0], complex), np.array(columns[1]), np.array(columns[2], int))
 
 
-def _eigenvalues(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def bounded_eigenvalues(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues of a block and bounds of their errors.
 
     To first order an eigenvalue moves by its condition number times ||E||, E being the rounding in
@@ -174,42 +181,22 @@ class Transient:
 
 
 def transient(dynamics: AttentionDynamics, x: np.ndarray) -> Transient:
-    """Transient growth at the equilibrium x: (N, d).
-
-    The Kreiss constant K bounds it, K <= max_k ||J^k|| <= e (N m) K (Kreiss matrix theorem; see
-    Trefethen and Embree, Spectra and Pseudospectra, section 18). Infinite unless x is stable.
-    """
+    """Transient growth at the equilibrium x: (N, d). Infinite unless x is stable."""
     if stability(dynamics, x).kind != "stable":
         return Transient(np.inf, 0, np.inf)
-    J = tangent_jacobian(dynamics, x)
-    power, growth, reached = np.eye(len(J)), 1.0, 0
-    for k in range(1, _POWERS + 1):
-        power = power @ J
-        size = linalg.norm(power, 2)
-        if size > growth:
-            growth, reached = float(size), k
-        if linalg.norm(power) < 0.5:  # from here on J^(k + j) < J^j / 2 <= growth / 2
-            return Transient(growth, reached, _kreiss(J))
-    return Transient(np.inf, _POWERS, np.inf)
+    return transient_of(tangent_jacobian(dynamics, x))
 
 
-def _kreiss(J: np.ndarray) -> float:
-    """The Kreiss constant from a grid around the unit circle, refined where it is largest."""
-    from scipy.optimize import minimize
+def transient_of(J: np.ndarray) -> Transient:
+    """Transient growth of the powers of a matrix with spectral radius below 1.
 
-    triangular, _ = linalg.schur(J, output="complex")
-    identity = np.eye(len(J))
-
-    def negative(at):
-        log_excess, angle = at
-        z = (1.0 + np.exp(log_excess)) * np.exp(1j * angle)
-        smallest = np.linalg.svd(z * identity - triangular, compute_uv=False)[-1]
-        return -np.exp(log_excess) / smallest
-
-    grid = [(s, a) for s in np.linspace(-9, 2, 23) for a in np.linspace(0, np.pi, 33)]
-    best = min(grid, key=negative)
-    refined = minimize(negative, best, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9})
-    return max(1.0, float(-min(refined.fun, negative(best))))
+    The Kreiss constant K bounds it, K <= max_k ||J^k|| <= e n K (Kreiss matrix theorem; see
+    `dynsim.nonnormal`). Infinite when 20,000 powers do not see the decay.
+    """
+    growth = transient_growth(J, _POWERS)
+    if not growth.complete:
+        return Transient(np.inf, _POWERS, np.inf)
+    return Transient(growth.factor, growth.power, kreiss_constant(J))
 
 
 # --- runs from perturbed states -----------------------------------------------------------------
@@ -224,35 +211,58 @@ def perturbed(dynamics: AttentionDynamics, x: np.ndarray, radius: float, samples
     return dynamics.norm.apply(moved) if is_spherical(dynamics) else moved
 
 
-def _distances(dynamics, x, starts, depth, sign=1) -> np.ndarray:
-    ends = simulate(dynamics, starts, depth, record=Record(measures=())).final
-    return np.linalg.norm(ends - sign**depth * x, axis=(1, 2))
-
-
 def basin_radius(
     dynamics: AttentionDynamics,
     x: np.ndarray,
     *,
     samples: int = 64,
-    depth: int = 2000,
+    depth: int | None = None,
     seed: int = 0,
+    distance: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> float:
     """The largest radius on a grid, 10^(-8, -7.75, ..., 0.5), from which all samples return to x.
 
     Measured, not proved: from every smaller radius of the grid all returned as well. Returning
-    means to end, after `depth` layers, closer to x than 1e-3 of the radius and than 1e-6. 0 when
-    they do not even return from 10^-8. A sign-flip state x' = -x is followed through its flips.
+    means to end, after `depth` layers, closer to x than 1e-3 of the radius and than 1e-6; or, where
+    rounding does not allow that, than ten times where x itself ends. 0 when they do not even return
+    from 10^-8. A sign-flip state x' = -x is followed through its flips.
+
+    Parameters
+    ----------
+    depth : int, optional
+        As many layers as the spectral radius asks for, at most 20,000, when not given.
+    distance : callable, optional
+        States (samples, N, d) to their distances from what x stands for; to x itself, as it is
+        after `depth` layers, when not given.
     """
     x = np.asarray(x, np.float64)
-    sign = 1 if np.sum(dynamics.step(x) * x) > 0 else -1
-    reached = 0.0
-    for radius in 10.0 ** np.arange(-8, 0.51, 0.25):
-        starts = perturbed(dynamics, x, radius, samples, seed)
-        away = _distances(dynamics, x, starts, depth, sign)
-        if not np.all(away < np.minimum(1e-6, 1e-3 * radius)):
-            break
-        reached = float(radius)
-    return reached
+    if depth is None:
+        depth = layers_to_return(stability(dynamics, x).spectral_radius)
+    if distance is None:
+        sign = 1 if np.sum(dynamics.step(x) * x) > 0 else -1
+        distance = _distance_to(sign**depth * x)
+    radii = 10.0 ** np.arange(-8, 0.51, 0.25)
+    starts = [perturbed(dynamics, x, r, samples, seed) for r in radii]
+    own, *away = distance(_later(dynamics, np.concatenate([x[None], *starts]), depth))
+    near = np.minimum(1e-6, np.maximum(1e-3 * radii, 10 * own))
+    returned = np.all(np.reshape(away, (len(radii), samples)) < near[:, None], axis=1)
+    reached = len(radii) if returned.all() else int(np.argmin(returned))
+    return float(radii[reached - 1]) if reached else 0.0
+
+
+def layers_to_return(spectral_radius: float) -> int:
+    """Layers that shrink a distance 1e-9 times, and 100 for the way to where it shrinks so."""
+    if spectral_radius >= 1:
+        return _LONGEST
+    return int(min(_LONGEST, 100 - 20.8 / np.log(max(spectral_radius, 1e-9))))
+
+
+def _later(dynamics, starts, depth) -> np.ndarray:
+    return simulate(dynamics, starts, depth, record=Record(measures=())).final
+
+
+def _distance_to(x) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda states: np.linalg.norm(states - x, axis=(1, 2))
 
 
 @dataclass(frozen=True)
@@ -283,9 +293,9 @@ def approach(
     """
     x = np.asarray(x, np.float64)
     starts = perturbed(dynamics, x, radius, samples, seed)
-    middle = simulate(dynamics, starts, depth // 4, record=Record(measures=())).final
-    before = np.linalg.norm(middle - x, axis=(1, 2))
-    after = _distances(dynamics, x, middle, depth - depth // 4)
+    middle = _later(dynamics, starts, depth // 4)
+    before = _distance_to(x)(middle)
+    after = _distance_to(x)(_later(dynamics, middle, depth - depth // 4))
     back = (after < 0.9 * before) & (before < 10 * radius)
     if not back.any():
         return Approach(0.0, np.nan)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dynsim import masks, minilm, norms
+from dynsim.geometry import angle_to_ones
 
 torch = pytest.importorskip("torch")
 
@@ -297,24 +298,24 @@ def test_layernorm_turns_by_what_is_missing_to_a_right_angle(seed, d):
     """Standardising a turns it by |90 - angle to 1| (GUPTA: it removes the part along 1)."""
     a = np.random.default_rng(seed).standard_normal((6, d))
     turned = hidden.angles(a, norms.LayerNorm(eps=0.0).apply(a))
-    assert np.allclose(turned, np.abs(90.0 - hidden.angle_to_ones(a)), atol=1e-5)
+    assert np.allclose(turned, np.abs(90.0 - angle_to_ones(a)), atol=1e-5)
     passage = hidden.Passage(a, norms.LayerNorm(eps=0.0).apply(a))
     found = hidden.geometry({"one": passage, "two": passage})
     assert np.allclose(found["rotation"], turned.mean())
     assert np.allclose(found["length_after"], d**0.5)
     assert np.allclose(found["length_before"], np.linalg.norm(a, axis=1).mean())
-    assert np.allclose(found["angle_sd"], hidden.angle_to_ones(a).std())
+    assert np.allclose(found["angle_sd"], angle_to_ones(a).std())
 
 
 def test_minilms_norms_end_where_its_layers_end():
     excerpt = text.decode(text.standard_library()[1][:2000])
     seen = hidden.of_minilm(excerpt, n_tokens=16, samples=2)
-    assert len(seen) == 2 * minilm.N_LAYERS
+    assert len(seen) == 1 + 2 * minilm.N_LAYERS
     x = minilm.embed(excerpt, 16, 2)
     for k in range(minilm.N_LAYERS):
         layer = minilm.layer(k, masks.complete(16))
         x = np.stack([layer.step(sample) for sample in x])
-        passage = seen[f"blocks.{k}.mlp_norm"]
+        passage = seen[f"layer {k} MLP"]
         assert np.allclose(passage.after, x, rtol=1e-9, atol=1e-10)
         assert np.allclose(layer.mlp_norm.apply(passage.before), passage.after)
 

@@ -11,6 +11,8 @@ import numpy as np
 __all__ = ["Load", "TooSlow", "in_turns", "sized", "slope", "spread"]
 
 
+#: Layers of one timing at least, unless they take so many seconds.
+_LEAST, _LONG = 12, 3.0
 #: Seconds between two turns: threads that the last variant left spinning go to sleep.
 PAUSE = 0.1
 
@@ -42,7 +44,8 @@ def sized(
     patience: float = np.inf,
     first: int = 1,
 ) -> Load:
-    """Layers, up to `most`, and calls that make one timing of `run` last about `seconds`.
+    """Layers, up to `most`, and calls that make one timing of `run` last about `seconds`, or longer
+    for layers that are long: a trajectory has many, and what it costs to begin is not theirs.
 
     `run` has been called with `first` layers before; a run of any other length comes before the
     one that is timed, for what compiles by length.
@@ -54,10 +57,12 @@ def sized(
         whole = load.layer_seconds * layers
         if load.layer_seconds > patience:
             raise TooSlow(f"a layer takes {load.layer_seconds:.3g} s, longer than {patience:g} s")
-        if whole > 2 * seconds and layers > 1:
-            layers = max(1, int(seconds / load.layer_seconds))
-            run(layers)
-            return Load(layers, 1, load.layer_seconds)
+        if whole >= seconds / 2:
+            least = min(_LEAST, most, int(_LONG / load.layer_seconds))
+            fitting = max(1, least, int(seconds / load.layer_seconds))
+            if layers < least or (whole > 2 * seconds and layers > fitting):
+                run(fitting)
+                return Load(fitting, 1, load.layer_seconds)
         if layers == most or whole >= seconds / 2:
             return Load(layers, max(1, round(seconds / whole)), load.layer_seconds)
         layers = min(most, max(layers + 1, int(layers * min(seconds / whole, 32))))

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from dynsim import masks, minilm
-from dynsim.mlp import NoMLP
-from dynsim.norms import NoNorm
+from dynsim import minilm
+from dynsim.geometry import angle_to_ones
 from experiments.training.norms import FactoredNorm
 
-__all__ = ["Passage", "angle_to_ones", "angles", "geometry", "of_minilm", "passages"]
+__all__ = ["Passage", "angles", "geometry", "of_minilm", "passages"]
 
 
 class Passage(NamedTuple):
@@ -49,30 +47,15 @@ def passages(model: nn.Module, ids: np.ndarray) -> dict[str, Passage]:
 
 
 def of_minilm(text: str, n_tokens: int, samples: int) -> dict[str, Passage]:
-    """The 12 norms in all-MiniLM-L6-v2's six layers, on excerpts of a text, in float64."""
-    x = minilm.embed(text, n_tokens, samples)
-    seen = {}
-    for k in range(minilm.N_LAYERS):
-        layer = minilm.layer(k, masks.complete(n_tokens))
-        bare = replace(layer, norm=NoNorm(), mlp=NoMLP())
-        before = np.stack([bare.step(sample) for sample in x])
-        x = layer.norm.apply(before)
-        seen[f"blocks.{k}.attention_norm"] = Passage(before, x)
-        before = replace(layer, mlp_norm=NoNorm()).feed_forward(x, 0)
-        x = layer.mlp_norm.apply(before)
-        seen[f"blocks.{k}.mlp_norm"] = Passage(before, x)
-    return seen
+    """The 13 norms of all-MiniLM-L6-v2, on excerpts of a text, in float64."""
+    norms, inputs = minilm.layer_norms(), minilm.layer_norm_inputs(text, n_tokens, samples)
+    return {name: Passage(x, norms[name].apply(x)) for name, x in inputs.items()}
 
 
 def angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Degrees between vectors, 0 to 180: (..., d), (..., d) -> (...)."""
     cosine = np.sum(a * b, axis=-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))
     return np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
-
-
-def angle_to_ones(a: np.ndarray) -> np.ndarray:
-    """Degrees between vectors and **1** = (1, ..., 1), 0 to 180: (..., d) -> (...)."""
-    return angles(a, np.ones(a.shape[-1]))
 
 
 def geometry(seen: dict[str, Passage]) -> dict[str, np.ndarray]:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from dynsim.geometry import angle_to_ones
 from experiments.training.ensembles import Ensemble, Training, train
-from experiments.training.hidden import angle_to_ones
 
 __all__ = ["MajorityModel", "accuracies", "learn", "losses", "query_angles", "sequences"]
 

@@ -121,7 +121,9 @@ def continue_equilibrium(
         raise ValueError(f"start and stop differ; both are {start}")
     curve = _Curve(family, np.array(x, np.float64), start, stop)
     if np.abs(curve.value(curve.z0)).max() > 1e-8:
-        raise ValueError(f"the tokens are no equilibrium at parameter {start}; improve them first")
+        raise ValueError(
+            f"the tokens are no equilibrium at parameter {start}; begin the range where they are"
+        )
     z = curve.corrected(curve.z0, np.append(np.zeros(x.size), 1.0))
     if z is None or np.linalg.cond(curve.slope(z)[:, :-1]) > 1e10:
         raise ValueError(f"a multiplier is 1 at parameter {start}; start elsewhere")

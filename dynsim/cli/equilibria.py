@@ -143,14 +143,17 @@ def _write_tokens(search, path: str) -> str:
 def _certificates(search, dynamics, stem) -> list[str]:
     from dynsim.equilibria import certify, save_certificate
 
-    files = []
+    files, refused = [], {}
     for k, equilibrium in enumerate(search.equilibria):
         try:
             certificate = certify(dynamics, equilibrium.tokens)
         except ValueError as error:
-            print(f"dynsim equilibria: equilibrium {k}: {error}", file=sys.stderr)
+            refused.setdefault(str(error), []).append(k)
             continue
         files.append(str(save_certificate(certificate, f"{stem}.certificate-{k}.json")))
+    for reason, numbers in refused.items():
+        which = f"{len(numbers)} equilibria, {numbers[0]} first" if numbers[1:] else numbers[0]
+        print(f"dynsim equilibria: not certified ({which}): {reason}", file=sys.stderr)
     return files
 
 

@@ -57,9 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad input, 130 interrupted."""
-    command = parser()
-    options = command.parse_args(sys.argv[1:] if argv is None else argv)
-    return guarded(command.prog, lambda: _carry_out(options))
+    return guarded(parser(), argv, _carry_out)
 
 
 def _carry_out(options) -> int:

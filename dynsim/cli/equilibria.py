@@ -66,10 +66,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad input, 130 interrupted."""
-    command = parser()
-    options = command.parse_args(sys.argv[1:] if argv is None else argv)
-    kept = f"what was found so far is in {options.out}; the same command goes on from there"
-    return guarded(command.prog, lambda: _carry_out(options), interrupted=kept)
+    kept = "what was found so far is in {out}; the same command goes on from there"
+    return guarded(parser(), argv, _carry_out, interrupted=kept)
 
 
 def _carry_out(options) -> int:

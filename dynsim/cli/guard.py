@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -12,15 +13,20 @@ __all__ = ["guarded", "one_line"]
 
 
 def guarded(
-    prog: str, work: Callable[[], int], interrupted: str = "nothing was left half written"
+    parser: argparse.ArgumentParser,
+    argv: list[str] | None,
+    work: Callable[[argparse.Namespace], int],
+    interrupted: str = "nothing was left half written",
 ) -> int:
-    """work()'s exit status, or 2 for bad input, 130 when interrupted, with one line said.
+    """work(options)'s exit status, or 2 for bad input, 130 when interrupted, with one line said.
 
-    interrupted : what is said after Ctrl-C.
+    argv : arguments; by default those of the process.
+    interrupted : what is said after Ctrl-C, with options in braces.
     """
+    options, prog = parser.parse_args(argv), parser.prog
     with _terminate_as_interrupt():
         try:
-            return work()
+            return work(options)
         except BrokenPipeError:  # the reader of our output went away, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
@@ -32,7 +38,7 @@ def guarded(
             print(f"{prog}: error: {one_line(error)}; {advice}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
-            print(f"{prog}: interrupted; {interrupted}", file=sys.stderr)
+            print(f"{prog}: interrupted; {interrupted.format(**vars(options))}", file=sys.stderr)
             return 130
 
 

@@ -97,14 +97,13 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 tokens stopped being finite, 2 bad input, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else argv
     command = parser()
-    options = command.parse_args(argv)
 
-    def work() -> int:
+    def work(options) -> int:
         jobs = prepare(command, options, argv)
         exports = output.check(options, jobs)
         return _carry_out(jobs, options, exports)
 
-    return guarded(command.prog, work)
+    return guarded(command, argv, work)
 
 
 def _carry_out(jobs: list[Job], options, exports: list[str]) -> int:

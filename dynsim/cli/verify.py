@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 from dynsim.cli.guard import guarded
 from dynsim.cli.options import OneLineParser
@@ -23,8 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument(
         "--json", action="store_true", help="print one JSON object on standard output, nothing else"
     )
-    options = command.parse_args(sys.argv[1:] if argv is None else argv)
-    return guarded(command.prog, lambda: _carry_out(options))
+    return guarded(command, argv, _carry_out)
 
 
 def _carry_out(options) -> int:

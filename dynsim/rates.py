@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import stdtrit
 
 from dynsim.trajectory import Trajectory
 
@@ -238,6 +237,8 @@ def _late(y: np.ndarray, start: float) -> tuple[np.ndarray, np.ndarray]:
 
 def _described(kind, windows, errors, alone, left_out) -> Rate:
     """The winning model fitted to the late windows of all samples."""
+    from scipy.special import stdtrit  # an eighth of a short command's time
+
     model = MODELS[kind]
     coefficients = np.array([model.fit(t, y)[0] for t, y in windows])
     centre, count = float(coefficients.mean()), len(coefficients)

@@ -8,7 +8,7 @@ import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.packing import Scratch, aligned, norm_numbers, padded
-from dynsim.kernels.library import Fixed, Kernel
+from dynsim.kernels.library import Fixed, Kernel, Prepared
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.shapes import PAD, lane_memory
 from dynsim.weights import LayerWeights
@@ -17,6 +17,8 @@ __all__ = ["Lanes"]
 
 _advance = Kernel("lanes", "advance")
 
+#: Edges of a mask up to which it may become part of the code.
+_FEW_EDGES = 4096
 #: Numbers observed in one call: they stay in a core's cache until they are copied.
 _OBSERVED = 65_536
 
@@ -36,7 +38,8 @@ class Lanes:
         has = packed.key.size > 0, packed.value.size > 0
         p_wide, v_wide = packed.query.shape[-1], packed.value.shape[-1] or self.columns
         edges = dynamics.layout.to_rows()
-        self._problem = (*packed, Fixed(edges.indptr), Fixed(edges.indices), given)
+        kept = Fixed if len(edges.indices) <= _FEW_EDGES else Prepared
+        self._problem = (*packed, kept(edges.indptr), kept(edges.indices), given)
         norm = norm_numbers(dynamics, d, self.columns, self.dtype)
         self._sizes = (
             self.rows, self.columns, self.heads, n, d, p, p_wide, weights.output.shape[2], v_wide,

@@ -51,7 +51,7 @@ class Fixed(Prepared):
 
     def __init__(self, value: int | np.ndarray):
         super().__init__(value)
-        self.key = _hash(value.tolist()) if isinstance(value, np.ndarray) else int(value)
+        self.key = _hash(value.tobytes()) if isinstance(value, np.ndarray) else int(value)
 
 
 def _hash(value) -> str:
@@ -68,7 +68,8 @@ class Kernel:
     def __init__(self, module: str, name: str):
         self.module, self.name = module, name
         self._functions = {}  # by kinds of all arguments and keys of the fixed
-        self._seconds = {}  # of those whose fixed arguments have no code of their own
+        self._general = set()  # those whose fixed arguments have no code of their own
+        self._seconds = {}  # what they have taken
 
     def __call__(self, *args) -> None:
         kinds, passed = zip(*map(_argument, args), strict=True)
@@ -84,9 +85,10 @@ class Kernel:
         status = function(ctypes.byref(out), ctypes.byref(error), *passed)
         if status not in (0, -2):  # Numba's codes for a result and for None
             raise SystemError(f"the kernel {self.name} ended with status {status}")
-        if what in self._seconds:
-            self._seconds[what] += time.perf_counter() - begun
-            if self._seconds[what] > _WORTH_IT:
+        if what in self._general:
+            spent = self._seconds.get(what, 0.0) + time.perf_counter() - begun
+            self._seconds[what] = spent
+            if spent > _WORTH_IT:
                 self._specialise(what, {k: a.value for k, a in fixed.items()})
 
     def _function(self, what):
@@ -95,7 +97,7 @@ class Kernel:
         place = self._place(what)
         code = _read(place)
         if code is None and fixed:
-            self._seconds[what] = 0.0
+            self._general.add(what)
             general = kinds, ()
             if general not in self._functions:
                 self._functions[general] = self._function(general)
@@ -109,7 +111,7 @@ class Kernel:
     def _specialise(self, what, fixed: dict) -> None:
         """Have code for these fixed arguments from now on."""
         with _lock:
-            if self._seconds.pop(what, None) is None:  # another thread was first
+            if what not in self._general:  # another thread was first
                 return
             kinds, _ = what
             general, place = self._place((kinds, ())), self._place(what)
@@ -119,6 +121,7 @@ class Kernel:
             code = special(source, kinds, fixed, _machine(), name=f"special_{_hash(what)}")
             _write(place, code)
             self._functions[what] = _loaded(code)
+            self._general.discard(what)
 
     def _place(self, what) -> Path | None:
         folder = _folder()

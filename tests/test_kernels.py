@@ -191,7 +191,7 @@ def test_a_sample_that_is_not_finite_spoils_no_other(carrier, rng):
 @pytest.mark.parametrize(("n", "d"), [(64, 64), (37, 5), (32, 16)])
 def test_layers_may_be_handed_over_in_pieces(monkeypatch, limit, n, d, rng):
     """Also where a state fills its padded memory exactly."""
-    monkeypatch.setattr(compiled, "_LANES_UP_TO", limit)
+    monkeypatch.setattr(compiled, "LANES_UP_TO", limit)
     layer = random_layer(rng, d, 1, 3, 3, False)
     dynamics = AttentionDynamics(masks.causal(n), Layers((layer,)), norms.Unit())
     x = rng.standard_normal((3, n, d))
@@ -211,7 +211,7 @@ def test_layers_may_be_handed_over_in_pieces(monkeypatch, limit, n, d, rng):
 @pytest.mark.parametrize("limit", [0, 10**6], ids=["rows", "lanes"])
 @pytest.mark.parametrize("mask", [masks.local(37, 2), masks.star(37)], ids=["ranges", "lists"])
 def test_an_engine_does_not_remember_what_was_lost(monkeypatch, limit, mask, rng):
-    monkeypatch.setattr(compiled, "_LANES_UP_TO", limit)
+    monkeypatch.setattr(compiled, "LANES_UP_TO", limit)
     layer = random_layer(rng, 5, 2, 3, 3, True)
     for placement in ("post", "pre"):
         dynamics = AttentionDynamics(mask, Layers((layer,)), norms.LayerNorm(), placement, 1.0)
@@ -249,7 +249,7 @@ def test_the_carrier_depends_on_the_size_of_a_state_alone(monkeypatch, rng):
     x = rng.standard_normal((2, n, d))
     found = []
     for limit in (0, 10**6):
-        monkeypatch.setattr(compiled, "_LANES_UP_TO", limit)
+        monkeypatch.setattr(compiled, "LANES_UP_TO", limit)
         found.append(compiled.CompiledEngine(dynamics, 1).advance(x, 0, 3)[0])
     assert np.allclose(*found, rtol=1e-12)
 

@@ -51,7 +51,7 @@ CHEAP = Record(measures=())
 def carrier(request):
     """Each kernel of deviations in turn."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logscale, "_LANES_UP_TO", request.param)
+        patch.setattr(logscale, "LANES_UP_TO", request.param)
         yield
 
 

@@ -9,16 +9,13 @@ import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.base import TokenEngine
-from dynsim.engines.lanes import Lanes
+from dynsim.engines.lanes import LANES_UP_TO, Lanes
 from dynsim.engines.packing import Scratch, stacked
 from dynsim.engines.rows import Rows
 from dynsim.measures import observe
 
 __all__ = ["CompiledEngine"]
 
-#: Numbers in a state up to which samples share vectors. By size alone, so that the bits of a sample
-#: do not depend on how many there are.
-_LANES_UP_TO = 2048
 #: Multiply-adds in a call below which another thread costs more than it brings.
 _THREAD_WORK = 4_000_000
 
@@ -48,7 +45,7 @@ class CompiledEngine(TokenEngine):
     def _attention(self, x, start, stop, entropy):
         """Attention's part of the layers, as `advance`."""
         _, n, d = x.shape
-        kind = Lanes if n * d <= _LANES_UP_TO else Rows
+        kind = Lanes if n * d <= LANES_UP_TO else Rows
         workers, seen, entropies = self.workers(x.shape, stop - start), [], []
         for carrier, layers in self.carried(kind, x, start, stop):
             wanted = entropy and not seen

@@ -6,7 +6,7 @@ import numpy as np
 
 from dynsim.deviation import Deviation
 from dynsim.dynamics import AttentionDynamics
-from dynsim.engines.lanes import Lanes
+from dynsim.engines.lanes import Lanes, from_lanes, parts
 from dynsim.engines.packing import Scratch, aligned
 from dynsim.engines.rows import Rows
 from dynsim.kernels.library import Kernel
@@ -43,9 +43,9 @@ class DeviationLanes(Lanes):
         blocks = -(-samples // w)
         z = aligned((blocks, self.rows, self.columns, w), self.dtype)
         center = aligned((blocks, self.columns, w), self.dtype)
-        z[:, : self.n, : self.d] = self._in_lanes(state.shape)
-        center[:, : self.d] = self._in_lanes(state.center)
-        log_size = np.ascontiguousarray(self._in_lanes(state.log_size))
+        z[:, : self.n, : self.d] = self.in_lanes(state.shape)
+        center[:, : self.d] = self.in_lanes(state.center)
+        log_size = np.ascontiguousarray(self.in_lanes(state.log_size))
         observed = np.empty((layers, 6, blocks, w))
 
         def work(part):
@@ -58,28 +58,14 @@ class DeviationLanes(Lanes):
             )  # fmt: skip
             observed[:, :, part] = seen
 
-        workers = min(workers, blocks)
-        edges = [blocks * k // workers for k in range(workers + 1)]
-        every(work, list(map(slice, edges[:-1], edges[1:])))
+        every(work, parts(blocks, workers))
         after = Deviation(
-            _from_lanes(center[:, : self.d], samples),
-            _from_lanes(z[:, : self.n, : self.d], samples),
-            _from_lanes(log_size, samples),
+            from_lanes(center[:, : self.d], samples),
+            from_lanes(z[:, : self.n, : self.d], samples),
+            from_lanes(log_size, samples),
         )
         observed = observed.reshape(layers, 6, blocks * w)[:, :, :samples]
         return after, observed.transpose(1, 2, 0)
-
-    def _in_lanes(self, array: np.ndarray) -> np.ndarray:
-        """(samples, ...) as (blocks, ..., lanes), filled up with the last sample."""
-        lacking = -len(array) % self.width
-        whole = np.concatenate([array, np.repeat(array[-1:], lacking, axis=0)])
-        return np.moveaxis(whole.reshape(-1, self.width, *array.shape[1:]), 1, -1)
-
-
-def _from_lanes(array: np.ndarray, samples: int) -> np.ndarray:
-    """(blocks, ..., lanes) as (samples, ...)."""
-    whole = np.moveaxis(array, -1, 1)
-    return np.ascontiguousarray(whole.reshape(-1, *whole.shape[2:])[:samples])
 
 
 class DeviationRows(Rows):
@@ -105,11 +91,9 @@ class DeviationRows(Rows):
         center[:, : self.d] = state.center
         log_size = state.log_size.copy()
         observed = np.empty((samples, layers, 6))
-        workers = min(workers, samples)
 
-        def work(job):
-            part = slice(samples * job // workers, samples * (job + 1) // workers)
-            memory = self.scratch(("deviations", job), self._memory, self.dtype)
+        def work(part):
+            memory = self.scratch(("deviations", part.start), self._memory, self.dtype)
             *arrays, given = self._problem
             _advance_rows(
                 z[part], center[part], log_size[part], *arrays, self._order, self._alike,
@@ -117,7 +101,7 @@ class DeviationRows(Rows):
                 self._scores_apart, observed[part],
             )  # fmt: skip
 
-        every(work, range(workers))
+        every(work, parts(samples, workers))
         shape = np.ascontiguousarray(z[:, : self.n, : self.d])
         after = Deviation(center[:, : self.d].copy(), shape, log_size)
         return after, observed.transpose(2, 0, 1)

@@ -13,10 +13,13 @@ from dynsim.kernels.processor import vector_width
 from dynsim.kernels.shapes import PAD, lane_memory
 from dynsim.weights import LayerWeights
 
-__all__ = ["Lanes"]
+__all__ = ["LANES_UP_TO", "Lanes", "from_lanes", "parts"]
 
 _advance = Kernel("lanes", "advance")
 
+#: Numbers in a state up to which samples share vectors. By size alone, so that the bits of a sample
+#: do not depend on how many there are.
+LANES_UP_TO = 2048
 #: Edges of a mask up to which it may become part of the code.
 _FEW_EDGES = 4096
 #: Numbers observed in one call: they stay in a core's cache until they are copied.
@@ -60,9 +63,7 @@ class Lanes:
         samples, w = len(x), self.width
         blocks = -(-samples // w)
         state = aligned((blocks, self.rows, self.columns, w), self.dtype)
-        whole = np.concatenate([x, np.repeat(x[-1:], blocks * w - samples, axis=0)])
-        whole = whole.reshape(blocks, w, self.n, self.d)
-        state[:, : self.n, : self.d] = np.moveaxis(whole, 1, -1)
+        state[:, : self.n, : self.d] = self.in_lanes(x)
         observed = np.empty((layers, 5, blocks, w))
         entropies = np.zeros((blocks, w))
 
@@ -81,11 +82,27 @@ class Lanes:
                 )  # fmt: skip
                 observed[start : start + some, :, part] = seen
 
-        workers = min(workers, blocks)
-        edges = [blocks * k // workers for k in range(workers + 1)]
-        every(work, list(map(slice, edges[:-1], edges[1:])))
-        out = np.moveaxis(state[:, : self.n, : self.d], -1, 1)
-        out = np.ascontiguousarray(out.reshape(blocks * w, self.n, self.d)[:samples])
+        every(work, parts(blocks, workers))
+        out = from_lanes(state[:, : self.n, : self.d], samples)
         observed = observed.reshape(layers, 5, blocks * w)[:, :, :samples]
         mean = entropies.reshape(-1)[:samples] / (self.n * self.heads) if entropy else None
         return out, observed.transpose(1, 2, 0), mean
+
+    def in_lanes(self, array: np.ndarray) -> np.ndarray:
+        """(samples, ...) as (blocks, ..., lanes), filled up with the last sample."""
+        lacking = -len(array) % self.width
+        whole = np.concatenate([array, np.repeat(array[-1:], lacking, axis=0)])
+        return np.moveaxis(whole.reshape(-1, self.width, *array.shape[1:]), 1, -1)
+
+
+def from_lanes(array: np.ndarray, samples: int) -> np.ndarray:
+    """(blocks, ..., lanes) as (samples, ...)."""
+    whole = np.moveaxis(array, -1, 1)
+    return np.ascontiguousarray(whole.reshape(-1, *whole.shape[2:])[:samples])
+
+
+def parts(blocks: int, workers: int) -> list[slice]:
+    """All blocks, shared between so many workers or fewer."""
+    workers = min(workers, blocks)
+    edges = [blocks * k // workers for k in range(workers + 1)]
+    return list(map(slice, edges[:-1], edges[1:]))

@@ -23,6 +23,7 @@ from dynsim.deviation import Deviation
 from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.compiled import CompiledEngine
 from dynsim.engines.deviations import DeviationLanes, DeviationRows
+from dynsim.engines.lanes import LANES_UP_TO
 from dynsim.layout import has_common_key
 from dynsim.measures import CHEAP, deviations, observe
 
@@ -30,8 +31,6 @@ __all__ = ["LogScaleEngine", "reason_against"]
 
 #: Samples below this share mu / ||X||_F are followed as deviations, above the other as tokens.
 NEAR, FAR = 0.05, 0.1
-#: Numbers in a state up to which samples share vectors.
-_LANES_UP_TO = 2048
 _MU, _FROBENIUS = CHEAP.index("mu"), CHEAP.index("frobenius_norm")
 
 
@@ -131,7 +130,7 @@ class LogScaleEngine:
         """As `_stretch`, for samples near consensus."""
         plain, seen = self._plain, []
         _, n, d = state.shape.shape
-        kind = DeviationLanes if n * d <= _LANES_UP_TO else DeviationRows
+        kind = DeviationLanes if n * d <= LANES_UP_TO else DeviationRows
         workers = plain.workers(state.shape.shape, stop - start)
         for carrier, layers in plain.carried(kind, state.shape, start, stop):
             state, observed = carrier.advance(state, layers, workers, plain.every)

@@ -21,9 +21,10 @@ from dynsim.engines import compiled
 from dynsim.engines.lanes import Lanes
 from dynsim.engines.packing import Scratch, aligned, in_panels, padded, stacked
 from dynsim.engines.rows import Rows
-from dynsim.kernels import library, processor, simd
+from dynsim.kernels import library, processor, ready, simd
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
+from dynsim.kernels.ready import __main__ as make_ready
 from dynsim.layout import compile_layout
 from dynsim.weights import Layers, LayerWeights
 
@@ -289,6 +290,68 @@ def test_code_for_fixed_arguments_gives_the_same_bits(monkeypatch, tmp_path, mas
         assert sum(bool(fixed) for _, fixed in used._functions) == 1
 
 
+# --- made beforehand ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", ready.WIDTHS)
+def test_sources_made_beforehand_are_of_the_python_here(monkeypatch, width):
+    monkeypatch.setattr(ready, "REGISTER_BYTES", width)
+    ready._kept.cache_clear()
+    made_of, sources = ready._kept()
+    ready._kept.cache_clear()
+    assert made_of == ready.made_of(), "run python -m dynsim.kernels.ready"
+    wanted = {
+        ready.title(module, name, make_ready.kinds_of(short))
+        for (module, name), variants in make_ready.KERNELS.items()
+        for short in variants
+    }
+    assert set(sources) == wanted
+
+
+def test_sources_made_of_other_python_are_not_used(monkeypatch):
+    kernel = "graphs", "distances_from", make_ready.kinds_of("l i I 2l")
+    assert ready.source(*kernel) is not None
+    assert ready.source("graphs", "distances_from", ["f"]) is None
+    monkeypatch.setattr(ready, "made_of", lambda: "changed")
+    assert ready.source(*kernel) is None
+
+
+class Kept(Kernel):
+    """The lane kernel, kept nowhere."""
+
+    def __init__(self):
+        super().__init__("lanes", "advance")
+        self._place = lambda what: None
+
+
+def test_sources_made_beforehand_give_the_bits_that_numba_gives(monkeypatch, rng):
+    n, d = 6, 4
+    layer = random_layer(rng, d, 2, 3, 4, True)
+    dynamics = AttentionDynamics(masks.causal(n), Layers((layer,)), norms.LayerNorm())
+    x = rng.standard_normal((9, n, d))
+
+    def advanced():
+        monkeypatch.setattr("dynsim.engines.lanes._advance", Kept())
+        lanes = Lanes(dynamics, stacked([layer]), n, d, Scratch())
+        return lanes.advance(x, 6, 1, one_after_another, entropy=True)
+
+    with monkeypatch.context() as without_numba:
+        without_numba.setattr(Kernel, "_compile", None)
+        found = advanced()
+    monkeypatch.setattr(ready, "source", lambda *kernel: None)
+    for made, compiled_here in zip(found, advanced(), strict=True):
+        assert np.array_equal(made, compiled_here)
+
+
+def test_a_source_that_llvm_cannot_read_is_compiled(monkeypatch):
+    distance, order = np.full(3, -1), np.empty(3, np.int64)
+    kernel = Kernel("graphs", "distances_from")
+    kernel._place = lambda what: None
+    monkeypatch.setattr(ready, "source", lambda *kernel: b"symbol\0of a later LLVM")
+    kernel(np.array([0, 1, 2, 3]), np.array([1, 2, 0], np.int32), 0, distance, order)
+    assert distance.tolist() == [0, 1, 2]
+
+
 # --- vectors --------------------------------------------------------------------------------------
 
 
@@ -378,6 +441,8 @@ def test_distances_match_relaxation(n, seed):
 
 PROGRAM = """
 import sys, warnings
+from dynsim.kernels import ready
+ready.source = lambda *kernel: None  # nothing is made beforehand
 {before}
 from dynsim import masks, connectivity
 warnings.simplefilter("always")

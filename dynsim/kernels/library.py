@@ -27,7 +27,7 @@ from threading import Lock
 import llvmlite.binding as llvm
 import numpy as np
 
-from dynsim.kernels import processor
+from dynsim.kernels import processor, ready
 from dynsim.kernels.special import special
 
 __all__ = ["Fixed", "Kernel", "Prepared"]
@@ -103,7 +103,7 @@ class Kernel:
                 self._functions[general] = self._function(general)
             return self._functions[general]
         if code is None:
-            code, source = self._compile(kinds)
+            code, source = self._made(kinds)
             _write(place, code)
             _write(place and place.with_suffix(".source"), source)
         return _loaded(code)
@@ -117,7 +117,7 @@ class Kernel:
             general, place = self._place((kinds, ())), self._place(what)
             source = _read(general and general.with_suffix(".source"))
             if source is None:
-                _, source = self._compile(kinds)
+                _, source = self._made(kinds)
             code = special(source, kinds, fixed, _machine(), name=f"special_{_hash(what)}")
             _write(place, code)
             self._functions[what] = _loaded(code)
@@ -131,8 +131,20 @@ class Kernel:
     def _source(self):
         return getattr(import_module(f"dynsim.kernels.{self.module}"), self.name)
 
-    def _compile(self, kinds) -> tuple[bytes, bytes]:
+    def _made(self, kinds) -> tuple[bytes, bytes]:
         """The symbol of the function, a zero byte, and its machine code, or LLVM's source."""
+        source = ready.source(self.module, self.name, kinds)
+        if source is not None:
+            try:
+                source = _targeted(source)
+                return _machine_code(source), source
+            except RuntimeError:  # written for a newer LLVM than the one here
+                pass
+        source = self._compile(kinds)
+        return _machine_code(source), source
+
+    def _compile(self, kinds) -> bytes:
+        """LLVM's source after its symbol and a zero byte, as Numba makes it."""
         from dynsim.kernels.compiler import compiled
 
         function = self._source()
@@ -143,9 +155,7 @@ class Kernel:
         finally:
             if collecting:
                 gc.enable()
-        module = llvm.parse_assembly(source)
-        start = symbol.encode() + b"\0"
-        return start + _machine().emit_object(module), start + source.encode()
+        return f"{symbol}\0{source}".encode()
 
 
 def _argument(value) -> tuple[str, object]:
@@ -177,6 +187,20 @@ def _machine():
         cpu=processor.NAME, features=processor.FEATURES, opt=3,
         reloc="static" if x86 else "default", codemodel="jitdefault", jit=True,
     )  # fmt: skip
+
+
+def _machine_code(source: bytes) -> bytes:
+    """What `_loaded` takes, from LLVM's source after its symbol and a zero byte."""
+    symbol, _, source = source.partition(b"\0")
+    return symbol + b"\0" + _machine().emit_object(llvm.parse_assembly(source.decode()))
+
+
+def _targeted(source: bytes) -> bytes:
+    """LLVM's source, after its symbol and a zero byte, with the system here as its target."""
+    symbol, _, source = source.partition(b"\0")
+    layout, triple = _machine().target_data, llvm.get_process_triple()
+    head = f'target datalayout = "{layout}"\ntarget triple = "{triple}"\n'
+    return b"\0".join([symbol, head.encode() + source])
 
 
 @lru_cache

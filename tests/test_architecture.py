@@ -25,7 +25,7 @@ FLOORS = [
     ["minilm", "deviation"],
     ["engines.base", "engines.packing", "engines.tiles"],
     ["engines.lanes", "engines.rows"],
-    ["engines.deviations"],
+    ["engines.deviations", "engines.single"],
     ["engines.reference", "engines.compiled", "engines.torch"],
     ["engines.logscale"],
     ["engines"],

@@ -21,6 +21,7 @@ from dynsim.engines import compiled
 from dynsim.engines.lanes import Lanes
 from dynsim.engines.packing import Scratch, aligned, in_panels, padded, stacked
 from dynsim.engines.rows import Rows
+from dynsim.engines.single import Single, is_single
 from dynsim.kernels import library, processor, ready, simd
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
@@ -128,6 +129,46 @@ def test_entropy_is_that_of_the_attention_rows(carrier, mask, rng):
     for s in range(11):
         rows = dynamics.attention(x[s]).reshape(-1, n)
         assert np.isclose(entropy[s], np.mean([naive.entropy(row) for row in rows]), atol=1e-12)
+
+
+@pytest.mark.parametrize("mask", [masks.complete, masks.causal], ids=["complete", "causal"])
+@given(
+    n=st.integers(1, vector_width(64)), d=st.integers(1, 9), heads=st.integers(1, 3),
+    factored=st.booleans(), norm=st.sampled_from(list(NORMS)),
+    placement=st.sampled_from(["post", "pre", "peri"]), skip=st.sampled_from([0.0, 0.6]),
+    size=st.sampled_from([1.0, 1.0, 0.0, 1e-200, 1e200]), entropy=st.booleans(),
+    seed=st.integers(0, 2**16),
+)  # fmt: skip
+def test_single_samples_have_the_bits_of_lanes(
+    mask, n, d, heads, factored, norm, placement, skip, size, entropy, seed
+):
+    rng = np.random.default_rng(seed)
+    layers = [random_layer(rng, d, heads, 2, 3, factored) for _ in range(2)]
+    dynamics = AttentionDynamics(mask(n), Layers(tuple(layers)), NORMS[norm][0], placement, skip)
+    x = size * rng.standard_normal((2, n, d))
+    found, expected = (
+        kind(dynamics, stacked(layers), n, d, Scratch()).advance(
+            x, 3, 1, one_after_another, entropy
+        )
+        for kind in (Single, Lanes)
+    )
+    for one, other in zip(found, expected, strict=True):
+        assert np.array_equal(one, other, equal_nan=one is not None)
+
+
+def test_the_carrier_depends_on_nothing_that_shows(rng):
+    """One sample and many of the same: other kernels, the same bits."""
+    n, d = vector_width(64), 3
+    layer = random_layer(rng, d, 1, 2, 2, True)
+    dynamics = AttentionDynamics(masks.causal(n), Layers((layer,)), norms.Unit())
+    x = rng.standard_normal((9, n, d))
+    together = compiled.CompiledEngine(dynamics, 1).advance(x, 0, 50)
+    alone = compiled.CompiledEngine(dynamics, 1).advance(x[4:5], 0, 50)
+    assert np.array_equal(alone[0][0], together[0][4])
+    assert np.array_equal(alone[1][:, 0], together[1][:, 4])
+    assert not is_single(1, 5, compile_layout(masks.local(5, 1)), np.float64)
+    assert not is_single(1, n + 1, compile_layout(masks.complete(n + 1)), np.float64)
+    assert not is_single(1, n, compile_layout(masks.complete(n)), np.float32)
 
 
 @pytest.mark.parametrize("mask", [masks.causal(150), masks.local(150, 9), masks.star(150)])

@@ -12,6 +12,7 @@ from dynsim.engines.base import TokenEngine
 from dynsim.engines.lanes import LANES_UP_TO, Lanes
 from dynsim.engines.packing import Scratch, stacked
 from dynsim.engines.rows import Rows
+from dynsim.engines.single import Single, is_single
 from dynsim.measures import observe
 
 __all__ = ["CompiledEngine"]
@@ -46,6 +47,8 @@ class CompiledEngine(TokenEngine):
         """Attention's part of the layers, as `advance`."""
         _, n, d = x.shape
         kind = Lanes if n * d <= LANES_UP_TO else Rows
+        if kind is Lanes and is_single(len(x), n, self.dynamics.layout, x.dtype):
+            kind = Single
         workers, seen, entropies = self.workers(x.shape, stop - start), [], []
         for carrier, layers in self.carried(kind, x, start, stop):
             wanted = entropy and not seen

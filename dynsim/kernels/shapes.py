@@ -14,6 +14,7 @@ __all__ = [
     "panel_columns",
     "private_memory",
     "shared_memory",
+    "single_memory",
 ]
 
 #: Lanes: rows of a tile, and what tokens and dimensions are padded to, the columns of a tile.
@@ -30,6 +31,15 @@ def lane_memory(w, rows, columns, heads, p, v, d, has_keys, has_values) -> list[
     return [
         state, state, state, has_keys * heads * rows * p * w, has_values * heads * rows * v * w,
         tile * p, tile * rows, tile * rows, tile * v, 2 * tile * columns, tile, 2 * d * w,
+    ]  # fmt: skip
+
+
+def single_memory(w, n, d, p, v) -> list[int]:
+    """Sizes of the memory of `single.advance`, in the order of its arguments."""
+    token, all_ = d * w, n * d * w
+    return [
+        token, token, p * w, v * w, p * w, n * w, n * w, v * w, token, 2 * w, all_, all_,
+        2 * token, 5 * w,
     ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ KERNELS = {
     ("graphs", "distances_from"): ["l i I 2l"],
     ("hull", "nearest"): ["3d 7I N I d l 7d l 3d"],
     ("lanes", "advance"): ["7d l i 16I N 4I 2N 15d I d"],
+    ("single", "advance"): ["8d 15I N 4I 2N 17d"],
     ("deviation_lanes", "advance"): ["9d l i 16I N 4I 2N 18d"],
     ("rows", "advance"): [f"7d 2l {indices} 14I N 4I 2N 18d I l 2I d I d" for indices in "i0"],
     ("deviations", "advance"): [

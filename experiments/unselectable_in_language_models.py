@@ -2,7 +2,7 @@
 
 Models of GPT-2's shape learn characters of real text. The norm before attention is taken apart:
 all four ways to have projection and scaling, as published without gain and bias. On a sphere every
-key can win.
+key can win. Beside them a real model, MiniLM: its hidden states, and the keys of its heads.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from dynsim import plots
+from dynsim import minilm, plots
 from experiments.record import Verdict
 
 PAPER = (
@@ -23,7 +23,7 @@ SETTINGS = {
     "smoke": {"dim": 8, "layers": 2, "heads": 4, "positions": 40, "context": 16, "members": 1,
               "batch": 2, "steps": 4, "rate": 3e-3, "every": 2, "tests": 2, "texts": 1},
     "default": {"dim": 8, "layers": 4, "heads": 4, "positions": 1024, "context": 256, "members": 2,
-                "batch": 8, "steps": 1200, "rate": 5e-3, "every": 50, "tests": 16, "texts": 16},
+                "batch": 8, "steps": 1200, "rate": 1e-3, "every": 50, "tests": 16, "texts": 16},
     "paper": {"dim": 8, "layers": 4, "heads": 4, "positions": 1024, "context": 1024, "members": 1,
               "batch": 16, "steps": 50_000, "rate": 5e-5, "every": 500, "tests": 16, "texts": 1000},
 }  # fmt: skip
@@ -38,7 +38,10 @@ VARIANTS = {
 
 
 def compute(settings: dict, seed: int, progress, checkpoints) -> dict[str, np.ndarray]:
-    """Held-out loss (variant, time, seed); shares (variant, seed, text, layer, before or after)."""
+    """Held-out loss (variant, time, seed); shares (variant, seed, text, layer, before or after).
+
+    And MiniLM's shares (text, layer, before, after or per head).
+    """
     from experiments.training import gpt
     from experiments.training.checkpoints import Checkpoint
     from experiments.training.norms import FactoredNorm, layer_norm
@@ -63,7 +66,12 @@ def compute(settings: dict, seed: int, progress, checkpoints) -> dict[str, np.nd
             [[unselectable(model, text) for text in texts] for model in ensemble.members()]
         )
         progress((v + 1) / len(VARIANTS))
-    return {"step": seen["step"], "loss": np.stack(found), "unselectable": np.array(shares)}
+    return {
+        "step": seen["step"],
+        "loss": np.stack(found),
+        "unselectable": np.array(shares),
+        "minilm": unselectable_in_minilm(settings),
+    }
 
 
 def unselectable(model, text: np.ndarray) -> np.ndarray:
@@ -78,6 +86,24 @@ def unselectable(model, text: np.ndarray) -> np.ndarray:
             if name.endswith("attention_norm")
         ]
     )
+
+
+def unselectable_in_minilm(settings: dict) -> np.ndarray:
+    """Shares (text, layer, place): before the norm, after it, and of the heads' 32-dim. keys."""
+    from dynsim.selectability import unselectable_fraction
+    from experiments.training import hidden, text
+
+    count, length = settings["tests"], settings["context"]
+    excerpt = text.decode(text.standard_library()[1][: 8 * count * length])
+    seen = hidden.of_minilm(excerpt, length, count)
+    shares = []
+    for k in range(minilm.N_LAYERS):
+        x = seen["embeddings" if k == 0 else f"layer {k - 1} MLP"]
+        heads = minilm.attention(k).layer(0, minilm.DIM).key  # (H, d, p)
+        keys = np.einsum("snd,hdp->shnp", x.after, heads)
+        each = [unselectable_fraction(x.before), unselectable_fraction(x.after)]
+        shares.append([*each, unselectable_fraction(keys).mean(axis=1)])
+    return np.array(shares).transpose(2, 0, 1)
 
 
 def draw(data) -> Figure:
@@ -130,6 +156,13 @@ def claim(data) -> Verdict:
                 "last loss, by seed": last[v].round(4).tolist(),
             }
             for v, name in enumerate(VARIANTS)
+        }
+        | {
+            "MiniLM: % before the norm, after it, of the heads' keys, by layer": (
+                100 * data["minilm"].mean(axis=0)
+            )
+            .round(1)
+            .tolist()
         },
         tolerance="none: 0 keys, more than 0 keys, lower for every seed",
         reproduced=none and some and lower,

@@ -22,6 +22,7 @@ from dynsim.kernels.simd import (
     largest,
     load,
     maximum,
+    prefetch,
     put,
     safe,
     splat,
@@ -46,7 +47,7 @@ __all__ = [
     "publish_keys",
 ]
 
-_GATHERED = 4
+_GATHERED = 8
 
 _numbers_by_lanes = tile(TILE_ROWS, TILE_COLUMNS, a_lanes=False, b_lanes=True)
 _gather_many, _gather_one = gather(_GATHERED), gather(1)
@@ -269,6 +270,11 @@ def attend_list(q, p_wide, keys, values, v_wide, begin, end, indices, tall, s, u
     w = width(q)
     for r in range(tall):
         own, count = at(indices, element(begin, r)), element(end, r) - element(begin, r)
+        if r + 1 < tall:  # the keys of the next row, while there is work on this one
+            for e in range(element(begin, r + 1), element(end, r + 1)):
+                row = element(indices, e) * p_wide
+                for k in range(0, p_wide, w):
+                    prefetch(keys, row + k)
         for j in range(0, count, w):
             found = dots(at(q, r * p_wide), keys, p_wide, at(own, j), count - j, p_wide // w)
             store(s, j, within(found, j, 0, count, -math.inf))
@@ -326,6 +332,7 @@ def advance(
     head_keys, head_values = rows * p_wide * has_keys, v_wide // panel * step * has_values
     if indices is not None:
         step, down, head_values = panel, v_wide, rows * v_wide * has_values
+    keys_are_values = indices is not None and not has_keys and not has_values
     z = x
     if before:
         z = seen
@@ -350,6 +357,8 @@ def advance(
                                     e = r * p_wide + k
                                     store(q, e, load(q, e) + load(query_bias, here * p_wide + k))
                         side, other = at(keys, h * head_keys), at(values, h * head_values)
+                        if keys_are_values:  # fetched once
+                            other = side
                         mine = at(entropy, i)
                         if indices is None:
                             attend_range(
@@ -405,7 +414,7 @@ def advance(
                     if has_values:
                         project(side, down, step, own, columns, at(value, here * d * v_wide),
                                  d * panel, block, v_wide, d)  # fmt: skip
-                    else:
+                    elif not keys_are_values:
                         for r in range(block):
                             for k in range(0, v_wide, w):
                                 to = at(side, k // panel * step + k % panel)

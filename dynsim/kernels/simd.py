@@ -11,6 +11,7 @@ import operator
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
@@ -32,6 +33,7 @@ __all__ = [
     "load",
     "maximum",
     "minimum",
+    "prefetch",
     "put",
     "safe",
     "splat",
@@ -219,6 +221,21 @@ def at(typing, pointer, offset):
     return pointer(pointer, types.intp), lambda context, builder, sig, args: builder.gep(
         *emit.gep(args)
     )
+
+
+@intrinsic
+def prefetch(typing, pointer, offset):
+    """Have memory brought into the cache."""
+
+    def code(context, builder, sig, args):
+        number = ir.IntType(32)
+        bytes_ = builder.bitcast(builder.gep(*emit.gep(args)), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [bytes_.type, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [bytes_, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp), code
 
 
 @intrinsic

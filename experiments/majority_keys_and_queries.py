@@ -2,6 +2,8 @@
 
 Each class has one key LN(x) and one query LN(x) W_Q W_K^T / sqrt(d), so a picture of 3-dimensional
 tokens shows all there is to see: with the projection the keys lie on a circle orthogonal to **1**.
+Three dimensions are few for 20 classes, two fewer still: with the projection the accuracy stays at
+a third, without at a half.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ PAPER = "BRODY, arXiv 2305.02582, Fig. 1a and 1b: keys and queries of the majori
 
 SETTINGS = {
     "smoke": majority_task.SETTINGS["smoke"] | {"dim": 3},
-    "default": majority_task.SETTINGS["default"] | {"dim": 3, "members": 4},
+    # batches are small: at the published rate queries have hardly begun to turn by the last step
+    "default": majority_task.SETTINGS["default"] | {"dim": 3, "rate": 1e-2},
     "paper": majority_task.SETTINGS["paper"] | {"dim": 3},
 }
 VARIANTS = (LAYERNORM, RMS, PUBLISHED)

@@ -365,7 +365,7 @@ def test_the_table_of_unselectable_keys_can_disagree():
     share = np.full((4, 2, 1, 4, 2), 0.3)
     share[[0, 2], ..., 1] = 0.0
     loss = np.array([[2.0, 2.1], [2.2, 2.3], [2.0, 2.1], [2.2, 2.3]])[:, None]
-    data = {"unselectable": share, "loss": loss}
+    data = {"unselectable": share, "loss": loss, "minilm": np.zeros((2, 6, 3))}
     claim = unselectable_in_language_models.claim
     assert claim(data).reproduced
     assert not claim(data | {"loss": loss[[1, 0, 2, 3]]}).reproduced

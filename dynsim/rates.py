@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from dynsim.trajectory import Trajectory
 
-__all__ = ["MODELS", "Model", "Rate", "collapse_rate"]
+__all__ = ["MODELS", "Model", "Rate", "collapse_rate", "doubly_exponential"]
 
 #: mu counts from this many times its floor on, where rounding is at most a per cent of it.
 _ABOVE_FLOOR = 100.0
@@ -159,6 +160,35 @@ def collapse_rate(trajectory: Trajectory, relative: bool = False) -> Rate:
     >>> rate.kind, round(rate.value, 3)
     ('exponential', 0.5)
     """
+    fits, too_few = _fits(trajectory, relative)
+    return too_few or _described(*fits)
+
+
+def doubly_exponential(trajectory: Trajectory) -> float | None:
+    """The factor by which log mu, relative to the mean token, grows per layer, if it falls so.
+
+    What `collapse_rate` finds, without its interval: that needs a quantile from scipy.special,
+    whose import is an eighth of a short command's time.
+    """
+    fits, _ = _fits(trajectory, relative=True)
+    if fits is None or fits.kind != "doubly exponential":
+        return None
+    model = MODELS[fits.kind]
+    return float(model.shown(_coefficients(model, fits.windows).mean()))
+
+
+class _Fits(NamedTuple):
+    """The law that won, its late windows, all errors, what samples alone choose, how many cannot."""
+
+    kind: str
+    windows: list
+    errors: dict[str, float]
+    alone: list[str]
+    left_out: int
+
+
+def _fits(trajectory: Trajectory, relative: bool) -> tuple[_Fits | None, Rate | None]:
+    """What is known of the law; or, of too few layers, that nothing is."""
     usable = _usable(trajectory, relative)
     fitted = [y for y in usable if len(y) >= _LEAST_LAYERS]
     left_out = len(usable) - len(fitted)
@@ -173,7 +203,7 @@ def collapse_rate(trajectory: Trajectory, relative: bool = False) -> Rate:
                 f"only {layers} layers above the floor, {_LEAST_LAYERS} are needed; use the "
                 f"log-scale engine"
             )
-        return Rate("none", f"no rate: {reason}", left_out=left_out)
+        return None, Rate("none", f"no rate: {reason}", left_out=left_out)
     errors = np.array([[_errors(y, start) for start in _STARTS] for y in fitted])  # (S, 5, models)
     pooled = np.median(errors, axis=0)
     rounding = _ROUNDING * float(np.median([np.abs(y).max() for y in fitted]))
@@ -186,7 +216,7 @@ def collapse_rate(trajectory: Trajectory, relative: bool = False) -> Rate:
     ]
     windows = [_late(y, start) for y in fitted if len(y) - int(start * len(y)) >= _LEAST_LATE]
     left_out += len(fitted) - len(windows)
-    return _described(kind, windows, best, alone, left_out)
+    return _Fits(kind, windows, best, alone, left_out), None
 
 
 def _usable(trajectory: Trajectory, relative: bool) -> list[np.ndarray]:
@@ -235,12 +265,16 @@ def _late(y: np.ndarray, start: float) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(first + 1.0, len(y) + 1), y[first:]
 
 
+def _coefficients(model: Model, windows) -> np.ndarray:
+    return np.array([model.fit(t, y)[0] for t, y in windows])
+
+
 def _described(kind, windows, errors, alone, left_out) -> Rate:
     """The winning model fitted to the late windows of all samples."""
-    from scipy.special import stdtrit  # an eighth of a short command's time
+    from scipy.special import stdtrit
 
     model = MODELS[kind]
-    coefficients = np.array([model.fit(t, y)[0] for t, y in windows])
+    coefficients = _coefficients(model, windows)
     centre, count = float(coefficients.mean()), len(coefficients)
     error = float(coefficients.std(ddof=1) / count**0.5) if count > 1 else 0.0
     moved = max(abs(other - centre) for other in _variations(model, windows))

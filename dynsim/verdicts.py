@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 
 from dynsim.measures import floor
-from dynsim.rates import collapse_rate
+from dynsim.rates import doubly_exponential
 from dynsim.trajectory import Trajectory
 
 __all__ = ["Verdict", "from_log", "verdict"]
@@ -169,9 +169,9 @@ def _collapsed(trajectory: Trajectory) -> Verdict:
         return Verdict("collapsed", f"near consensus from the start: mu is {now} of ||X||")
     fit = _Fit(trajectory.depths, share, _log_mu_floor(trajectory), against_mean=True)
     falling = f", falling {fit.words}" if fit.known else ""
-    rate = collapse_rate(trajectory, relative=True)
-    if trajectory.follows_mu and rate.kind == "doubly exponential":
-        falling = f", falling so that log mu grows by a factor {rate.value:.4g} per layer"
+    factor = doubly_exponential(trajectory) if trajectory.follows_mu else None
+    if factor is not None:
+        falling = f", falling so that log mu grows by a factor {factor:.4g} per layer"
     return Verdict("collapsed", f"collapsed: mu is {now} of ||X||{falling}", **fit.numbers)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import dynsim
 from dynsim import masks, norms, simulate, tokens
 from dynsim.deviation import Deviation
-from dynsim.rates import MODELS, collapse_rate
+from dynsim.rates import MODELS, collapse_rate, doubly_exponential
 from dynsim.trajectory import Trajectory
 from dynsim.weights import Diagonal, Identity, Weights, Zero
 
@@ -140,6 +140,15 @@ def test_relative_to_the_mean_token():
     run = simulate(dynamics, tokens.gaussian(4, 8, 3), 36)
     assert collapse_rate(run).value == pytest.approx(0.45, abs=1e-3)
     assert collapse_rate(run, relative=True).value == pytest.approx(0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("q", [0.7, 3.0])
+def test_the_factor_alone_is_that_of_the_rate(q):
+    run = made(-(q ** np.arange(12)) if q > 1 else np.arange(12) * np.log(q), exact=True)
+    rate = collapse_rate(run, relative=True)
+    assert doubly_exponential(run) == (rate.value if q > 1 else None)
+    assert (rate.kind == "doubly exponential") == (q > 1)
+    assert doubly_exponential(made(np.zeros(3))) is None
 
 
 def test_a_pre_norm_network_with_skip_collapses_algebraically():

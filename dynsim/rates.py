@@ -178,7 +178,7 @@ def doubly_exponential(trajectory: Trajectory) -> float | None:
 
 
 class _Fits(NamedTuple):
-    """The law that won, its late windows, all errors, what samples alone choose, how many cannot."""
+    """The law that won and what it was chosen by."""
 
     kind: str
     windows: list

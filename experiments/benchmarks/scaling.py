@@ -15,7 +15,7 @@ from experiments.benchmarks import rivals
 from experiments.benchmarks.cases import CASES, Case
 from experiments.benchmarks.compare import Effort
 from experiments.benchmarks.rivals import Setting
-from experiments.benchmarks.timing import in_turns, sized, slope, spread
+from experiments.benchmarks.timing import Load, in_turns, sized, slope, spread
 
 __all__ = ["ROOT", "measured_scaling"]
 
@@ -41,7 +41,7 @@ def measured_scaling(setting: Setting, effort: Effort, quick: bool, say=print) -
         cases = cases[1 : 4 if quick else None]
         say(f"scaling: {name}")
         sizes = [case.samples if "samples" in name else case.n for case in cases]
-        seconds = _medians(dict.fromkeys(cases, setting), effort)
+        seconds = _medians(dict.fromkeys(cases, setting), effort, whole="samples" in name)
         found["series"][name] = {
             "sizes": sizes,
             "seconds": [seconds[case]["seconds"] for case in cases],
@@ -68,13 +68,15 @@ def measured_scaling(setting: Setting, effort: Effort, quick: bool, say=print) -
     return found
 
 
-def _medians(settings: dict[Case, Setting], effort: Effort) -> dict[Case, dict]:
-    """Seconds a layer of all samples, for each case under its setting."""
+def _medians(settings: dict[Case, Setting], effort: Effort, whole: bool = False) -> dict:
+    """Seconds a layer of all samples, for each case under its setting; over `whole` trajectories,
+    or as many layers as make a timing: then what it costs to begin counts where samples are many.
+    """
     timers = {}
     for case, setting in settings.items():
         run = rivals.ours(case.build(), setting)
         run(1)
-        load = sized(run, case.layers, effort.seconds / 2)
+        load = Load(case.layers, 1, 0.0) if whole else sized(run, case.layers, effort.seconds / 2)
         timers[case] = lambda run=run, load=load: load.timed(run)
     seconds = in_turns(timers, effort.rounds)
     return {

@@ -7,7 +7,7 @@ import math
 
 from dynsim.kernels.compiler import inner
 from dynsim.kernels.deviations import relative_exp
-from dynsim.kernels.lanes import exponentials, measure, multiply, normalise, project
+from dynsim.kernels.lanes import exponentials, measure, multiply, normalise, project, span
 from dynsim.kernels.limits import DIRECT, LARGE, NOTHING, SHORT
 from dynsim.kernels.shapes import LANE_ROWS, PAD
 from dynsim.kernels.simd import (
@@ -200,13 +200,7 @@ def _attend(
     row, q_row, s_row, v_row = columns * w, p_wide * w, rows * w, v_wide * w
     for i in range(0, n, LANE_ROWS):
         tall = LANE_ROWS if i + LANE_ROWS <= n else n - i
-        first, last = rows, 0
-        for r in range(i, i + tall):
-            low = element(indices, element(indptr, r))
-            high = element(indices, element(indptr, r + 1) - 1)
-            first = low if low < first else first
-            last = high + 1 if high >= last else last
-        first = first // PAD * PAD
+        first, last = span(indptr, indices, i, i + tall)
         for h in range(heads):
             here = turn * heads + h
             project(q, q_row, at(source, i * row), row, at(query, here * d * p_wide), p_wide,

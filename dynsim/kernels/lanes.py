@@ -32,7 +32,7 @@ from dynsim.kernels.simd import (
 )
 from dynsim.kernels.sums import tile
 
-__all__ = ["advance", "exponentials", "measure", "multiply", "normalise", "project"]
+__all__ = ["advance", "exponentials", "measure", "multiply", "normalise", "project", "span"]
 
 _lanes_by_numbers = tile(LANE_ROWS, PAD, a_lanes=True, b_lanes=False)
 _lanes_by_lanes = tile(LANE_ROWS, PAD, a_lanes=True, b_lanes=True)
@@ -159,6 +159,19 @@ def measure(x, n, d, row, spare, work, out, step):
 
 
 @inner
+def span(indptr, indices, begin, end):
+    """(first, last): all keys of the tokens from begin to end lie in first .. last - 1; first is a
+    multiple of PAD."""
+    first, last = element(indices, element(indptr, begin)), 0
+    for r in range(begin, end):
+        low = element(indices, element(indptr, r))
+        high = element(indices, element(indptr, r + 1) - 1)
+        first = low if low < first else first
+        last = high + 1 if high >= last else last
+    return first // PAD * PAD, last
+
+
+@inner
 def exponentials(s, p, indices, begin, end, first, last, wanted, entropy):
     """p = e^(s - max s) over the tokens indices[begin:end] and 0 elsewhere in first .. last.
 
@@ -253,13 +266,7 @@ def advance(
                     project(at(values, h * rows * v_row), v_row, z, row, matrix, v_wide, rows, d)
             for i in range(0, n, LANE_ROWS):
                 tall = LANE_ROWS if i + LANE_ROWS <= n else n - i
-                first, last = rows, 0
-                for r in range(i, i + tall):
-                    low = element(indices, element(indptr, r))
-                    high = element(indices, element(indptr, r + 1) - 1)
-                    first = low if low < first else first
-                    last = high + 1 if high >= last else last
-                first = first // PAD * PAD
+                first, last = span(indptr, indices, i, i + tall)
                 for h in range(heads):
                     matrix = at(query, (turn * heads + h) * d * p_wide)
                     project(q, q_row, at(z, i * row), row, matrix, p_wide, tall, d)

@@ -45,14 +45,15 @@ SEARCH_BUDGET = 1_000_000_000
 def _source_components(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     """Labels, and the components that attend to nothing outside themselves."""
     labels, count = strong_components(layout)
-    if isinstance(layout, Ranges):
-        starts, ends = layout.lo, layout.hi - 1
-        if is_interval_mask(layout):  # components are runs: looking at both ends is enough
-            leaves = (labels[starts] != labels) | (labels[ends] != labels)
-            return labels, np.setdiff1d(np.arange(count), labels[leaves])
-    rows = layout.to_rows()
-    leaves = labels[rows.row_of_edge] != labels[rows.indices]
-    return labels, np.setdiff1d(np.arange(count), labels[rows.row_of_edge[leaves]])
+    if isinstance(layout, Ranges) and is_interval_mask(layout):
+        # components are runs: looking at both ends is enough
+        leaves = (labels[layout.lo] != labels) | (labels[layout.hi - 1] != labels)
+    else:
+        rows = layout.to_rows()
+        leaves = rows.row_of_edge[labels[rows.row_of_edge] != labels[rows.indices]]
+    is_source = np.ones(count, bool)
+    is_source[labels[leaves]] = False
+    return labels, np.flatnonzero(is_source)
 
 
 def center_nodes(graph: nx.DiGraph) -> np.ndarray:

@@ -3,12 +3,16 @@
 Models of GPT-2's shape learn characters of real text. The norm before attention is taken apart:
 all four ways to have projection and scaling, as published without gain and bias. On a sphere every
 key can win. Beside them a real model, MiniLM: its hidden states, and the keys of its heads.
+
+That scaling lowers the loss shows at low rates. At 5e-3 the four are equal after 1200 steps; the
+published rate is 5e-5.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy import stats
 
 from dynsim import minilm, plots
 from experiments.record import Verdict
@@ -106,10 +110,16 @@ def unselectable_in_minilm(settings: dict) -> np.ndarray:
     return np.array(shares).transpose(2, 0, 1)
 
 
+def cost_of_no_scaling(data) -> np.ndarray:
+    """Loss without scaling less loss with it, (time, pair, seed): with and without projection."""
+    loss = data["loss"].astype(float)
+    return np.stack([loss[1] - loss[0], loss[3] - loss[2]], axis=1)
+
+
 def draw(data) -> Figure:
-    """Loss curves; the share of unselectable keys by layer, before and after the norm."""
-    figure = Figure(figsize=(11.5, 3.8), layout="constrained")
-    losses, before, after = figure.subplots(1, 3)
+    """Loss curves, what scaling is worth; unselectable keys by layer, before and after the norm."""
+    figure = Figure(figsize=(13.5, 3.6), layout="constrained")
+    losses, costs, before, after = figure.subplots(1, 4)
     for name, loss, style in zip(VARIANTS, data["loss"], plots.STYLES, strict=False):
         losses.plot(
             data["step"], loss.mean(axis=1), label=name, markevery=0.12, markersize=4, **style
@@ -117,6 +127,14 @@ def draw(data) -> Figure:
         low, high = loss.min(axis=1), loss.max(axis=1)
         losses.fill_between(data["step"], low, high, color=style["color"], alpha=0.2, linewidth=0)
     losses.set(xlabel="training steps", ylabel="held-out loss (nats per character)")
+    pairs = ((1, "with projection"), (3, "without projection"))
+    for of_pair, (v, label) in zip(cost_of_no_scaling(data).transpose(1, 2, 0), pairs, strict=True):
+        for seed, cost in enumerate(of_pair):
+            style = {**plots.STYLES[v], "label": label if seed == 0 else None}
+            costs.plot(data["step"], cost, markevery=0.12, markersize=4, **style)
+    costs.axhline(0, color="0.5", linewidth=0.8)
+    costs.set(xlabel="training steps", ylabel="loss without scaling − loss with it, by seed")
+    costs.legend(frameon=False, fontsize=8)
     percent = 100 * data["unselectable"].mean(axis=(1, 2))  # variant, layer, place
     layers = 1 + np.arange(percent.shape[1])
     width = 0.8 / len(VARIANTS)
@@ -126,7 +144,7 @@ def draw(data) -> Figure:
             axes.bar(at, of_variant[:, place], width, color=style["color"])
         axes.set(xlabel="layer", ylabel="unselectable keys (%)", title=title, xticks=layers)
         axes.set_ylim(0, max(5.0, 1.05 * percent.max()))
-    for axes in (losses, before, after):
+    for axes in (losses, costs, before, after):
         axes.grid(True, color="0.92", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
@@ -136,16 +154,21 @@ def draw(data) -> Figure:
 
 
 def claim(data) -> Verdict:
-    """No unselectable keys after scaling, some without; a lower loss with scaling."""
+    """No unselectable keys after scaling, some without; a lower loss with scaling.
+
+    Losses are means over the last quarter of the observations: a single one is noisy.
+    """
     percent = 100 * data["unselectable"].mean(axis=(1, 2))  # variant, layer, place
     last = data["loss"][:, -1].astype(float)
     scaled = [scale for _, scale in VARIANTS.values()]
     none = all((percent[v, :, 1] == 0).all() for v in range(len(scaled)) if scaled[v])
     some = all((percent[v, :, 1] > 0).all() for v in range(len(scaled)) if not scaled[v])
-    lower = bool((last[0] < last[1]).all() and (last[2] < last[3]).all())
+    costs = cost_of_no_scaling(data)
+    late = costs[-max(1, len(costs) // 4) :].mean(axis=0).ravel()  # pairs and seeds
+    low, high = stats.ttest_1samp(late, 0.0).confidence_interval(0.95)
     return Verdict(
         statement="with scaling no key is unselectable before attention, without it some are in "
-        "every layer; the loss with scaling is lower, for every seed",
+        "every layer; the loss with scaling is lower",
         paper="before attention, layers 1-4: without scaling 51.0, 32.2, 34.7, 36.8%, with scaling "
         "0; in the model with scaling before LN 44.8, 28.5, 22.3, 26.1%, after it 0; Fig. 4: the "
         "loss with scaling is lower",
@@ -158,12 +181,15 @@ def claim(data) -> Verdict:
             for v, name in enumerate(VARIANTS)
         }
         | {
+            "late loss without scaling, less that with it": f"{late.mean():.4f} ({low:.4f} to "
+            f"{high:.4f}); by seed {late.round(4).tolist()}",
             "MiniLM: % before the norm, after it, of the heads' keys, by layer": (
                 100 * data["minilm"].mean(axis=0)
             )
             .round(1)
-            .tolist()
+            .tolist(),
         },
-        tolerance="none: 0 keys, more than 0 keys, lower for every seed",
-        reproduced=none and some and lower,
+        tolerance="0 keys, more than 0 keys; 95% interval (t, over seeds and both pairs) of the "
+        "difference of losses above 0",
+        reproduced=none and some and bool(low > 0),
     )

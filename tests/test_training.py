@@ -364,7 +364,7 @@ def test_the_picture_in_three_dimensions_can_disagree(rng):
 def test_the_table_of_unselectable_keys_can_disagree():
     share = np.full((4, 2, 1, 4, 2), 0.3)
     share[[0, 2], ..., 1] = 0.0
-    loss = np.array([[2.0, 2.1], [2.2, 2.3], [2.0, 2.1], [2.2, 2.3]])[:, None]
+    loss = np.array([[2.0, 2.1], [2.2, 2.31], [2.0, 2.1], [2.21, 2.3]])[:, None]
     data = {"unselectable": share, "loss": loss, "minilm": np.zeros((2, 6, 3))}
     claim = unselectable_in_language_models.claim
     assert claim(data).reproduced

@@ -133,7 +133,7 @@ def draw(data) -> Figure:
             style = {**plots.STYLES[v], "label": label if seed == 0 else None}
             costs.plot(data["step"], cost, markevery=0.12, markersize=4, **style)
     costs.axhline(0, color="0.5", linewidth=0.8)
-    costs.set(xlabel="training steps", ylabel="loss without scaling − loss with it, by seed")
+    costs.set(xlabel="training steps", ylabel="loss without − with scaling, by seed")
     costs.legend(frameon=False, fontsize=8)
     percent = 100 * data["unselectable"].mean(axis=(1, 2))  # variant, layer, place
     layers = 1 + np.arange(percent.shape[1])

@@ -186,6 +186,21 @@ def test_a_team_gives_the_same_bits(mask, dtype, rng):
         assert np.array_equal(together[1], alone[1])
 
 
+@pytest.mark.parametrize("mask", [masks.causal(150), masks.local(150, 9), masks.complete(150)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_blocks_of_many_rows_give_the_same_bits(monkeypatch, mask, dtype, rng):
+    layer = random_layer(rng, 20, 2, 7, 6, True, scale=0.3).astype(dtype)
+    dynamics = AttentionDynamics(mask, Layers((layer,)), norms.LayerNorm(), "pre", 1.0)
+    x = rng.standard_normal((2, 150, 20)).astype(dtype)
+    found = []
+    for many in (10**9, 0):
+        monkeypatch.setattr("dynsim.kernels.shapes._MANY", many)
+        ready = Rows(dynamics, stacked([layer]), 150, 20, Scratch())
+        found.append(ready.advance(x, 5, 2, at_once, entropy=True))
+    for few_rows, many_rows in zip(*found, strict=True):
+        assert np.array_equal(few_rows, many_rows)
+
+
 @pytest.mark.parametrize("carrier", CARRIERS)
 @pytest.mark.parametrize("mask", MASKS)
 def test_softmax_is_safe_for_scores_of_ten_thousand(carrier, mask):

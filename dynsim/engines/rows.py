@@ -40,8 +40,7 @@ class Rows:
         self.scratch = scratch
         self.n, self.d, self.dtype = n, d, weights.query.dtype
         w = vector_width(8 * self.dtype.itemsize)
-        panel, block = panel_columns(w), block_rows(w)
-        self.rows = -(-n // max(panel, block)) * max(panel, block)
+        panel = panel_columns(w)
         self.columns = -(-d // panel) * panel
         given, self.heads, _, p = weights.query.shape
         key, value = in_panels(weights.key, panel), in_panels(weights.value, panel)
@@ -49,12 +48,14 @@ class Rows:
         p_wide, v_wide = -(-p // panel) * panel, value.shape[2] * panel or self.columns
         if isinstance(layout, Ranges):
             begin, end, indices = layout.lo, layout.hi, None
+            block = block_rows(w, int((end - begin).max()) * (p_wide + v_wide))
             starts = np.arange(0, n, block)
             first = np.minimum.reduceat(begin, starts) // panel * panel
             widest = int((np.maximum.reduceat(end, starts) - first).max())
         else:
             begin, end = layout.indptr[:-1].copy(), layout.indptr[1:].copy()
-            indices, widest = layout.indices, int(layout.degrees.max())
+            indices, widest, block = layout.indices, int(layout.degrees.max()), block_rows(w, 0)
+        self.rows = -(-n // max(panel, block)) * max(panel, block)
         widest = -(-widest // panel) * panel
         norm = norm_numbers(dynamics, d, self.columns, self.dtype)
         self._problem = (
@@ -67,10 +68,10 @@ class Rows:
             bool(weights.query_bias.any()), *has, float(dynamics.skip), *norm,
         )  # fmt: skip
         sizes = (w, self.rows, self.columns, self.heads, p_wide, v_wide, norm.before, *has)
-        self._sizes = (*sizes, widest)
+        self._sizes = (*sizes, block, widest)
         self._shared = shared_memory(*sizes)
-        self._private = private_memory(w, self.columns, p_wide, v_wide, widest)
-        self._scores_apart = widest + w
+        self._private = private_memory(w, block, self.columns, p_wide, v_wide, widest)
+        self._scores_apart, self._block = widest + w, block
 
     def advance(self, x: np.ndarray, layers: int, workers: int, every, entropy: bool = False):
         """(x after the layers, measures (5, samples, layers), entropy (samples,) or None)."""
@@ -97,7 +98,7 @@ class Rows:
             private = self.scratch(("member", job), self._private, self.dtype)
             common = (
                 *self._problem, layers, *self._settings, *shared[team], *private,
-                self._scores_apart, meetings[team], member, members,
+                self._scores_apart, self._block, meetings[team], member, members,
             )  # fmt: skip
             common = [Prepared(argument) for argument in common]
             for sample in range(team, samples, teams):

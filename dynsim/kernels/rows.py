@@ -312,7 +312,7 @@ def advance(
     given, layers, rows, columns, heads, n, d, p, p_wide, v, v_wide,
     biased, has_keys, has_values, skip, before, branch, after, centre, scale, shift, gain, bias,
     seen, keys, other_keys, values, other_values, sums, other_sums, scalars, other_scalars,
-    q, s, u, o, spare, mean, shares, s_down, team, member, members, observed, wanted,
+    q, s, u, o, spare, mean, shares, s_down, block, team, member, members, observed, wanted,
     entropy,
 ):  # fmt: skip
     """Layers of attention on x (rows, columns), in place: what one member of a team does of them.
@@ -320,14 +320,13 @@ def advance(
     Arguments are as for `lanes.advance`, but matrices lie in panels of COLUMNS columns, query
     (T, H, p_wide / COLUMNS, d, COLUMNS) and so on. Token i attends to begin[i] .. end[i] - 1, or to
     indices[begin[i]:end[i]] unless indices is None. seen .. other_scalars is memory of all members
-    (`shapes.shared_memory`, scalars (strips, 8)), q .. shares of each (`shapes.private_memory`).
-    observed (layers, 5) and entropy (n) are one for all; entropy gains those of each row in the
-    first layer, in nats, if wanted.
+    (`shapes.shared_memory`, scalars (strips, 8)), q .. shares of each (`shapes.private_memory`),
+    who takes `block` rows at a time. observed (layers, 5) and entropy (n) are one for all; entropy
+    gains those of each row in the first layer, in nats, if wanted.
     """
     compact()
     w = width(x)
     panel, gap = TILE_COLUMNS * w, 3 * w
-    block = TILE_ROWS if w < TILE_ROWS else w
     step, down = rows * panel + gap, panel  # of values
     head_keys, head_values = rows * p_wide * has_keys, v_wide // panel * step * has_values
     if indices is not None:

@@ -21,6 +21,8 @@ __all__ = [
 LANE_ROWS, PAD = TILE_ROWS // 2, 4
 #: Rows: how many are measured together, and given to a thread together.
 STRIP = 32
+#: Keys and values, in numbers, with which blocks of many rows are faster.
+_MANY = 80_000
 #: int64 numbers by which the members of a team meet.
 TEAM = 24
 
@@ -48,9 +50,11 @@ def panel_columns(w: int) -> int:
     return TILE_COLUMNS * w
 
 
-def block_rows(w: int) -> int:
-    """Rows of a block: whole tiles, and whole squares to transpose."""
-    return max(TILE_ROWS, w)
+def block_rows(w: int, met: int) -> int:
+    """Rows of a block that meets so many numbers of keys and values: whole tiles, and whole squares
+    to transpose; many where these numbers hardly fit a core's own cache, to read them less often.
+    """
+    return STRIP if met > _MANY else max(TILE_ROWS, w)
 
 
 def shared_memory(w, rows, columns, heads, p, v, before, has_keys, has_values) -> list[int]:
@@ -62,16 +66,15 @@ def shared_memory(w, rows, columns, heads, p, v, before, has_keys, has_values) -
     return [before * rows * columns, keys, keys, values, values, sums, sums]
 
 
-def private_memory(w, columns, p, v, widest) -> list[int]:
+def private_memory(w, block, columns, p, v, widest) -> list[int]:
     """Sizes of the memory of each member; `widest` is the most scores of a row at once."""
-    block = block_rows(w)
     return [
         block * p, block * (widest + w), block * max(v, p), block * columns, STRIP * columns,
         2 * columns, block,
     ]  # fmt: skip
 
 
-def deviation_memory(w, rows, columns, heads, p, v, before, has_keys, has_values, widest):
+def deviation_memory(w, rows, columns, heads, p, v, before, has_keys, has_values, block, widest):
     """Sizes of the scratch memory of `deviations.advance`, in the order of its arguments."""
     _, keys, _, values, _, sums, _ = shared_memory(
         w, rows, columns, heads, p, v, before, has_keys, has_values
@@ -79,7 +82,7 @@ def deviation_memory(w, rows, columns, heads, p, v, before, has_keys, has_values
     state = rows * columns
     return [
         before * state, state, state, keys, values, sums, -(-rows // STRIP) * 8,
-        *private_memory(w, columns, p, v, widest), 4 * columns, heads * p, widest + v,
+        *private_memory(w, block, columns, p, v, widest), 4 * columns, heads * p, widest + v,
     ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ KERNELS = {
     ("lanes", "advance"): ["7d l i 16I N 4I 2N 15d I d"],
     ("single", "advance"): ["8d 15I N 4I 2N 17d"],
     ("deviation_lanes", "advance"): ["9d l i 16I N 4I 2N 18d"],
-    ("rows", "advance"): [f"7d 2l {indices} 14I N 4I 2N 18d I l 2I d I d" for indices in "i0"],
+    ("rows", "advance"): [f"7d 2l {indices} 14I N 4I 2N 18d 2I l 2I d I d" for indices in "i0"],
     ("deviations", "advance"): [
         f"9d 2l {layout} 16I N 4I 2N 19d I d" for layout in ("i 0", "0 l", "20")
     ],

@@ -1,5 +1,6 @@
 """Make the sources anew: one process for each width of vectors, about two minutes in all."""
 
+import argparse
 import json
 import lzma
 import os
@@ -74,7 +75,11 @@ def _make_all() -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--here"]:
+    command = argparse.ArgumentParser(prog="python -m dynsim.kernels.ready", description=__doc__)
+    command.add_argument(
+        "--here", action="store_true", help="only for the processor that NUMBA_CPU_NAME names"
+    )
+    if command.parse_args().here:
         _make()
     else:
         sys.exit(_make_all())

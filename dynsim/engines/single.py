@@ -49,7 +49,7 @@ class Single(Lanes):
         super().__init__(dynamics, weights, n, d, scratch)
         p, v = self._sizes[5], self._sizes[7]
         allowed = np.arange(n) < _counts(dynamics.layout)[:, None]
-        keys = Prepared(self._tokens_in_lanes(allowed).astype(float))
+        keys = Prepared(np.ascontiguousarray(self.in_lanes(allowed)[0], float))
         *arrays, _, _, given = self._problem
         self._arrays = (*arrays, keys, Fixed(bool(allowed.all())), given)
         self._numbers = self._settings[1:]
@@ -64,17 +64,10 @@ class Single(Lanes):
         out = np.empty_like(x)
         memory = self.scratch("single", self._own_memory, self.dtype)
         for sample, tokens in enumerate(x):
-            state = self._tokens_in_lanes(tokens)
+            state = np.ascontiguousarray(self.in_lanes(tokens)[0])  # tokens, not samples
             for start in range(done, layers, _LAYERS):
                 seen = np.empty((min(_LAYERS, layers - start), 5))
-                _advance(
-                    state, *self._arrays, start, len(seen), *self._numbers, *memory, seen
-                )  # fmt: skip
+                _advance(state, *self._arrays, start, len(seen), *self._numbers, *memory, seen)
                 observed[:, sample, start : start + len(seen)] = seen.T
             out[sample] = state[:, : self.n].T
         return out, observed, entropies
-
-    def _tokens_in_lanes(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of tokens (n, ...) as (..., lanes), filled up with the last."""
-        lacking = np.repeat(rows[-1:], self.width - len(rows), axis=0)
-        return np.ascontiguousarray(np.concatenate([rows, lacking]).T)

@@ -1,14 +1,17 @@
-"""``python -m experiments list | run NAME | all``"""
+"""``python -m experiments list | run NAME | all | soundness``"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from experiments import experiments
-from experiments.record import carry_out
+from experiments.record import carry_out, write_report
 
 FIGURES = Path(__file__).parent.parent / "figures"
 
@@ -28,7 +31,23 @@ def main(argv: list[str] | None = None) -> int:
         )  # fmt: skip
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--out", type=Path, default=FIGURES, metavar="DIR")
+    storm = commands.add_parser(
+        "soundness", help="try every proof, bound and exact claim against independent referees"
+    )
+    storm.add_argument("names", nargs="*", metavar="STORM", help="some of them (default: all)")
+    storm.add_argument(
+        "--share", type=float, default=1.0, metavar="F",
+        help="share of the systems to try, above 0; 1 takes a quarter of an hour (default: 1)",
+    )  # fmt: skip
+    storm.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    storm.add_argument("--workers", type=int, help="processes (default: the number of cores)")
+    storm.add_argument(
+        "--out", type=Path, default=FIGURES, metavar="DIR",
+        help="where soundness.json goes (default: figures)",
+    )  # fmt: skip
     options = parser.parse_args(argv)
+    if options.command == "soundness":
+        return _soundness(options)
     known = experiments()
     if options.command == "list":
         for name, experiment in known.items():
@@ -65,6 +84,39 @@ def _run(name, experiment, options):
     for suffix in ("png", "npz", "json"):
         print(f"    wrote {options.out / name}.{suffix}")
     return verdict
+
+
+def _soundness(options) -> int:
+    """Exit status: 0 nothing violated, 1 something, 2 bad input, 130 interrupted."""
+    from experiments.soundness import storm
+
+    known = storm.storms()
+    workers = options.workers if options.workers is not None else os.cpu_count() or 1
+    problem = None
+    if unknown := set(options.names) - set(known):
+        problem = f"unknown storm {min(unknown)!r}; known are {', '.join(known)}"
+    elif not (np.isfinite(options.share) and options.share > 0):
+        problem = f"--share is a number above 0; got {options.share}"
+    elif workers < 1 or options.seed < 0:
+        problem = "--workers is at least 1, --seed at least 0"
+    elif options.out.exists() and not options.out.is_dir():
+        problem = f"--out {options.out} is a file; name a folder"
+    if problem:
+        print(f"experiments: {problem}", file=sys.stderr)
+        return 2
+    reports = []
+    try:
+        for name in options.names or known:
+            systems = max(1, round(options.share * known[name].SYSTEMS))
+            with _progress(name) as progress:
+                reports.append(storm.run(name, systems, options.seed, workers, progress))
+            print(reports[-1], flush=True)
+    except KeyboardInterrupt:
+        print("experiments: interrupted; the storms that ended are above", file=sys.stderr)
+        return 130
+    write_report(reports, options.out)
+    print(f"wrote {options.out / 'soundness.json'}")
+    return 1 if any(report.violations for report in reports) else 0
 
 
 @contextmanager

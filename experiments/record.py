@@ -18,10 +18,10 @@ import numpy as np
 from dynsim import plots
 from dynsim.files import written_whole
 
-__all__ = ["Verdict", "carry_out", "commit_of_code"]
+__all__ = ["Verdict", "carry_out", "commit_of_code", "write_report"]
 
 #: Whose versions are written down, where they are loaded.
-PACKAGES = ("dynsim", "numpy", "numba", "matplotlib", "torch")
+PACKAGES = ("dynsim", "numpy", "scipy", "numba", "matplotlib", "torch", "mpmath")
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,30 @@ def carry_out(
         "verdict": asdict(verdict),
         "runtime_s": round(runtime, 1),
         "resumed": resumed,
-        "versions": {p: version(p) for p in PACKAGES if p in sys.modules}
-        | {"python": platform.python_version()},
+        "versions": _versions(),
         "commit": commit,
     }
     with written_whole(folder / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(sidecar, indent=2) + "\n")
     return verdict
+
+
+def write_report(reports, folder: Path) -> None:
+    """Write soundness.json: what each storm tried and found."""
+    found = {
+        "storms": {report.name: report.to_dict() for report in reports},
+        "versions": _versions(),
+        "commit": commit_of_code(),
+    }
+    with written_whole(folder / "soundness.json") as temporary:
+        temporary.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def _versions() -> dict[str, str]:
+    loaded = {name: version(name) for name in PACKAGES if name in sys.modules}
+    if "flint" in sys.modules:
+        loaded["python-flint"] = version("python-flint")
+    return loaded | {"python": platform.python_version()}
 
 
 def _is_resumable(experiment: ModuleType) -> bool:

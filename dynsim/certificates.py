@@ -1,10 +1,13 @@
 """Certificates: proved bounds on mu by depth, with all constants, that check their own hypotheses.
 
 All rest on one fact. A row-stochastic P brings points together: the diameter, the largest
-||x_i - x_j||, of P X is at most tau(P) times that of X, tau Dobrushin's coefficient of ergodicity,
-and mu^2 = sum_ij ||x_i - x_j||^2 / (2 N) <= (N - 1) / 2 * diameter^2. In logarithms throughout, so
-that nothing under- or overflows. What is computed from attention matrices allows for their
-rounding. Dense: O(N^2) memory and O(N^3) work per layer and sample.
+||x_i - x_j||, of P X W is at most tau(P) ||W||_2 times that of X, tau Dobrushin's coefficient of
+ergodicity, and mu^2 = sum_ij ||x_i - x_j||^2 / (2 N) <= (N - 1) / 2 * diameter^2.
+
+What is bounded is the run of exact arithmetic from the tokens and matrices given. Attention and
+tokens are enclosed (`dynsim.enclosures`: in balls and, near consensus, by a bound on the scores),
+what is computed from them is rounded outwards, and all is in logarithms, so that nothing under- or
+overflows. Dense: O(N^2) memory and O(N^3) work per layer and sample.
 """
 
 from __future__ import annotations
@@ -16,18 +19,17 @@ from functools import cached_property
 import numpy as np
 
 from dynsim.connectivity import diameter, is_quasi_strongly_connected, is_strongly_connected, radius
+from dynsim.contraction import Contraction, contraction, dobrushin_coefficient
 from dynsim.dynamics import AttentionDynamics
 from dynsim.norms import NoNorm, Unit
+from dynsim.threads import blas_alone
 from dynsim.values import whole
 
 __all__ = ["CERTIFICATES", "Certificate", "Certificates", "certificates", "dobrushin"]
 
-#: Rounding of a sum of absolute differences of rows, per layer of a product and per token.
-_ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
+_EPS = float(np.finfo(np.float64).eps)
 #: Rows of attention that are given sum to 1 as nearly as this.
 _STOCHASTIC = 1e-6
-#: A product of attention matrices is long enough when it brings points together by this factor.
-_CONTRACTED = 1e-9
 #: A matrix is orthogonal, up to a factor, when W^T W is as near to a multiple of I as this.
 _ORTHOGONAL = 1e-10
 
@@ -35,7 +37,7 @@ _ORTHOGONAL = 1e-10
 def dobrushin(P) -> np.ndarray:
     """Dobrushin's coefficient max_ik (1/2) sum_j |P_ij - P_kj| of row-stochastic P (..., N, N).
 
-    Raises ValueError unless entries are at least 0 and rows sum to 1, to 1e-6.
+    To rounding. Raises ValueError unless entries are at least 0 and rows sum to 1, to 1e-6.
 
     >>> float(dobrushin([[0.5, 0.5], [0.25, 0.75]]))
     0.25
@@ -50,13 +52,7 @@ def dobrushin(P) -> np.ndarray:
             f"{P.min():.4g} and sums from {sums.min():.4g} to {sums.max():.4g}; divide each row by "
             f"its sum"
         )
-    return _dobrushin(P)
-
-
-def _dobrushin(P: np.ndarray) -> np.ndarray:
-    rows = range(P.shape[-2])  # one at a time: no (N, N, N) array
-    apart = [np.abs(P[..., i:, :] - P[..., i : i + 1, :]).sum(axis=-1).max(axis=-1) for i in rows]
-    return np.max(apart, axis=0) / 2.0
+    return dobrushin_coefficient(P)
 
 
 # --- the results ----------------------------------------------------------------------------------
@@ -104,61 +100,81 @@ class Certificate:
 
 
 class Certificates(dict):
-    """Every certificate by name; prints one a line."""
+    """Every certificate by name; prints one a line.
+
+    `log10_mu`, (2, samples, T+1), is what log10 mu of the exact run is proved to lie between, as
+    far as the certificates had to know it; else -inf and inf.
+    """
+
+    def __init__(self, made: dict[str, Certificate], log10_mu: np.ndarray):
+        super().__init__(made)
+        self.log10_mu = log10_mu
 
     def __str__(self) -> str:
         return "\n".join(str(certificate) for certificate in self.values())
 
 
 def certificates(
-    dynamics: AttentionDynamics, states, start: int = 0, window: int | None = None
+    dynamics: AttentionDynamics,
+    x0,
+    depth: int,
+    start: int = 0,
+    window: int | None = None,
+    patience: float = 20.0,
 ) -> Certificates:
-    """All bounds on mu for a run of which every state is known.
+    """All bounds on mu at depths 0..depth of the run from tokens x0, (samples, N, d) or (N, d).
 
-    `states` are tokens at depths 0..T, (samples, T+1, N, d) or (T+1, N, d), as a trajectory
-    recorded with ``Record(states=1)`` has them; `start` is the number of the first layer. `window`
-    is how many layers the products of attention matrices span: the radius of the mask for WU's form
-    of the bound, by default as many as it takes to bring points together by 1e-9 (the longer, the
-    sharper). What a bound says is about exact arithmetic: measured mu may exceed it by its
-    floating-point floor.
+    `start` is the number of the first layer. `window` is how many layers the products of attention
+    matrices span: the radius of the mask for WU's form of the bound, by default as many as it takes
+    to bring points together by 1e-9 (the longer, the sharper). Where enclosures need more digits,
+    a sample takes up to about `patience` seconds; a bound that runs out of them stays where it is.
+
+    A bound holds for exact arithmetic. Where tokens are chaotic, a run in floating point parts from
+    the exact one, and its mu may exceed what is proved of the other.
+
+    Raises ValueError for tokens that cannot be, and for one token; ImportError without
+    python-flint, where there is a bound to compute.
 
     >>> import dynsim
     >>> pure = AttentionDynamics(dynsim.masks.causal(4), dynsim.weights.Identity())
     >>> x0 = dynsim.tokens.gaussian(samples=1, n=4, d=2)
-    >>> run = dynsim.simulate(pure, x0, depth=8, record=dynsim.Record(states=1))
-    >>> print(certificates(pure, run.states)["Dobrushin"])
+    >>> print(certificates(pure, x0, depth=8)["Dobrushin"])
     Dobrushin: mu <= 10^-1.483 at depth 8
     """
-    states = np.asarray(states, np.float64)
-    if states.ndim not in (3, 4) or states.shape[-2] != dynamics.n_tokens:
-        raise ValueError(
-            f"states are (samples, depths, N, d) with N = {dynamics.n_tokens}; got shape "
-            f"{states.shape}; record them with Record(states=1)"
-        )
+    x0 = np.asarray(x0, np.float64)
+    depth = whole("depth", depth, least=1)
     if window is not None:
         whole("window", window, least=1)
-    if not np.isfinite(states).all():
-        raise FloatingPointError("the states are not finite; certify the layers before")
+    dynamics.check_tokens(x0)
     if dynamics.n_tokens == 1:
         raise ValueError("one token is always at consensus; give two or more")
-    dynamics.check_tokens(states)
-    run = _Run(dynamics, states if states.ndim == 4 else states[None], start, window)
-    return Certificates({name: _certify(run, name) for name in CERTIFICATES})
+    run = _Run(dynamics, x0.reshape(-1, *x0.shape[-2:]), depth, start, window, patience)
+    made = {name: _certify(run, name) for name in CERTIFICATES}
+    return Certificates(made, log10_mu=run.log_mu / np.log(10.0))
 
 
 def _certify(run: _Run, name: str) -> Certificate:
-    source, bound = CERTIFICATES[name]
+    source, hypotheses, bound = CERTIFICATES[name]
+    logs = np.full((len(run.x0), run.depth + 1), np.nan)
     try:
-        logs, constants, reasons = bound(run)
+        constants = hypotheses(run)
     except _DoesNotApply as fails:
-        logs = np.full((run.n_samples, run.depth + 1), np.nan)
-        constants, reasons = {}, dict.fromkeys(range(run.n_samples), str(fails))
-    logs[list(reasons)] = np.nan
-    return Certificate(name, source, logs / np.log(10.0), constants, reasons)
+        return Certificate(name, source, logs, {}, dict.fromkeys(range(len(logs)), str(fails)))
+    rows, reasons = [], {}
+    for sample, proved in enumerate(run.proved):
+        try:
+            logs[sample], found = bound(run, proved, sample, **constants)
+            rows.append(found)
+        except _DoesNotApply as fails:
+            reasons[sample] = str(fails)
+            rows.append({})
+    names = dict.fromkeys(name for row in rows for name in row)
+    by_sample = {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
+    return Certificate(name, source, logs / np.log(10.0), by_sample | constants, reasons)
 
 
 class _DoesNotApply(Exception):
-    """A hypothesis fails for all samples; the message says which."""
+    """A hypothesis fails; the message says which."""
 
 
 # --- what certificates are computed from ----------------------------------------------------------
@@ -167,67 +183,26 @@ class _DoesNotApply(Exception):
 class _Run:
     """A run and what several certificates need of it, computed once."""
 
-    def __init__(self, dynamics, states, start, window):
-        self.dynamics, self.states, self.start = dynamics, states, start
-        self.n_samples, self.depth = states.shape[0], states.shape[1] - 1
-        self.n_tokens, self.dim = states.shape[2:]
+    def __init__(self, dynamics, x0, depth, start, window, patience):
+        self.dynamics, self.x0, self.depth, self.start = dynamics, x0, depth, start
+        self.window, self.patience = window, patience
+        self.n_tokens, self.dim = x0.shape[1:]
         self.radius = radius(dynamics.mask)
-        self.window = window
-
-    def attention(self, t: int) -> np.ndarray:
-        """Of every sample in layer t: (samples, N, N)."""
-        return self.dynamics.attention(self.states[:, t, None], self.start + t)[:, 0]
-
-    def W_V(self, t: int) -> np.ndarray:
-        return self.dynamics.weights.layer(self.start + t, self.dim).W_V[0]
 
     @cached_property
-    def log_eps(self) -> np.ndarray:
-        """log of the smallest attention on an edge in layers 0..t-1: (samples, T+1)."""
-        allowed = self.dynamics.allowed()
-        out = np.zeros((self.n_samples, self.depth + 1))
-        for t in range(self.depth):
-            with np.errstate(divide="ignore"):  # attention that underflows certifies nothing
-                out[:, t + 1] = np.log(self.attention(t)[:, allowed].min(axis=1))
-        return np.minimum.accumulate(out, axis=1)
+    def proved(self) -> list[Contraction]:
+        """By sample."""
+        dynamics, options = self.dynamics, (self.depth, self.start, self.window, self.patience)
+        with blas_alone():
+            return [contraction(dynamics, x, *options) for x in self.x0]
 
-    @cached_property
-    def log_size(self) -> np.ndarray:
-        """log ||X||_F, which mu never exceeds: (samples, T+1)."""
-        return np.log(np.linalg.norm(self.states, axis=(-2, -1)))
-
-    @cached_property
-    def on_sphere(self) -> np.ndarray:
-        """Where all tokens have norm 1, as after every layer: (samples, T+1)."""
-        return np.all(np.abs(np.linalg.norm(self.states, axis=-1) - 1.0) <= 1e-12, axis=-1)
-
-    @cached_property
-    def hemisphere(self) -> _Hemisphere:
-        return _Hemisphere(self)
-
-    @cached_property
-    def cosines(self) -> np.ndarray:
-        """The smallest cosine of two tokens at every depth: (samples, T+1)."""
-        return _cosines(self.states).min(axis=(-2, -1))
-
-    def log_products(self, matrices) -> np.ndarray:
-        """log of the product of Dobrushin coefficients of windows of layers: (samples, T+1).
-
-        matrices(t) are row-stochastic, (samples, N, N). The windows follow one another; the last
-        one ends at each depth in turn. The coefficient of a product is at most the product of
-        coefficients, so windows are as long as rounding lets them be.
-        """
-        out = np.zeros((self.n_samples, self.depth + 1))
-        whole = np.tile(np.eye(self.n_tokens), (self.n_samples, 1, 1))
-        layers, before = np.zeros(self.n_samples), np.zeros(self.n_samples)
-        for t in range(self.depth):
-            whole, layers = matrices(t) @ whole, layers + 1
-            rounding = _ROUNDING * self.n_tokens * layers
-            contraction = np.minimum(_dobrushin(whole) + rounding, 1.0)
-            out[:, t + 1] = before + np.log(contraction)
-            full = layers == self.window if self.window else contraction < _CONTRACTED
-            whole[full], layers[full], before[full] = np.eye(self.n_tokens), 0, out[full, t + 1]
-        return out
+    @property
+    def log_mu(self) -> np.ndarray:
+        """Between what mu lies, (2, samples, T+1); without limits where nothing is computed."""
+        if "proved" not in vars(self):
+            shape = (len(self.x0), self.depth + 1)
+            return np.stack([np.full(shape, -np.inf), np.full(shape, np.inf)])
+        return np.stack([proved.log_mu for proved in self.proved], axis=1)
 
     # hypotheses
 
@@ -254,223 +229,199 @@ class _Run:
     def require_isometry(self) -> None:
         """Value matrices orthogonal up to a factor, no bias."""
         for t in range(1 if self.dynamics.weights.is_constant else self.depth):
-            gram = self.W_V(t).T @ self.W_V(t)
+            layer = self.dynamics.weights.layer(self.start + t, self.dim)
+            gram = layer.W_V[0].T @ layer.W_V[0]
             size = np.trace(gram) / self.dim
             off = np.abs(gram - size * np.eye(self.dim)).max()
             self.require(
                 size > 0 and off <= _ORTHOGONAL * size,
                 f"W_V of layer {self.start + t} is not orthogonal",
             )
-            bias = self.dynamics.weights.layer(self.start + t, self.dim).output_bias
-            self.require(not bias.any(), "attention has an output bias")
+            self.require(not layer.output_bias.any(), "attention has an output bias")
 
-    # blocks of r layers
+    # bounds
 
-    def log_blocks(self, log_gain, r: int, first=0) -> np.ndarray:
+    def log_mu_of(self, log_diameter: np.ndarray) -> np.ndarray:
+        """>= log of sqrt((N - 1) / 2) diameter."""
+        return log_diameter + 0.5 * np.log((self.n_tokens - 1) / 2.0)
+
+    def log_blocks(self, log_gain: np.ndarray, r: int, first: int = 0) -> np.ndarray:
         """floor((t - first) / r) log(1 - gain), where gain is given by its logarithm."""
         t = np.arange(self.depth + 1)
-        blocks = np.maximum(t - np.asarray(first)[..., None], 0) // r
+        blocks = np.maximum(t - first, 0) // r
         with np.errstate(divide="ignore"):
             log_left = np.log1p(-np.exp(np.minimum(log_gain, 0.0)))
         return np.where(blocks > 0, blocks * np.where(blocks > 0, log_left, 0.0), 0.0)
 
+    def from_depth(self, first: int, logs: np.ndarray, proved: Contraction) -> np.ndarray:
+        """`logs` after the depth `first`; there and before, what balls tell of mu itself."""
+        largest = self.log_largest(proved)
+        after = np.arange(self.depth + 1) > first
+        return np.minimum(np.where(after, logs, proved.log_mu[1]), largest)
 
-def _cosines(x: np.ndarray) -> np.ndarray:
-    """Of all pairs of tokens x, (..., N, d): (..., N, N)."""
-    directions = x / np.linalg.norm(x, axis=-1, keepdims=True)
-    return directions @ directions.swapaxes(-1, -2)
+    def log_largest(self, proved: Contraction) -> np.ndarray:
+        """>= log mu of tokens of length 1, and of the input."""
+        largest = np.full(self.depth + 1, 0.5 * np.log(self.n_tokens) + _EPS)
+        largest[0] = self.log_mu_of(proved.log_diameter)
+        return largest
 
 
-def _log_mu_from_diameter(x: np.ndarray) -> np.ndarray:
-    """log of sqrt((N - 1) / 2) times the largest distance of two tokens: (samples, 1)."""
-    from scipy.spatial.distance import pdist
-
-    diameters = np.array([pdist(tokens).max() for tokens in x])
-    with np.errstate(divide="ignore"):  # equal tokens
-        return np.log(diameters * np.sqrt((x.shape[1] - 1) / 2.0))[:, None]
+def _outwards(*terms: np.ndarray) -> np.ndarray:
+    """Their sum and a little more: every term may hold a rounding per layer."""
+    terms = np.broadcast_arrays(*terms)
+    sizes = sum(np.where(np.isfinite(term), np.abs(term), 0.0) for term in terms)
+    return sum(terms) + 4 * _EPS * (len(terms[0]) + 8) * (1.0 + sizes)
 
 
 # --- without norm ---------------------------------------------------------------------------------
 
 
-def _log_value_norms(run: _Run) -> np.ndarray:
-    """log ||W_V^(0) ... W_V^(t-1)||_2, (T+1,)."""
-    out = np.zeros(run.depth + 1)
-    product, scale = np.eye(run.dim), 0.0
-    for t in range(run.depth):
-        product = product @ run.W_V(t)
-        size = np.linalg.norm(product, 2)
-        if size == 0:
-            out[t + 1 :] = -np.inf
-            break
-        product, scale = product / size, scale + np.log(size)
-        out[t + 1] = scale
-    return out
-
-
-def _wu_theorem_1(run: _Run):
+def _theorem_1_hypotheses(run: _Run) -> dict:
     run.require_plain_attention(NoNorm, "no norm")
     run.require_radius()
-    r = int(run.radius)
-    blocks = run.log_blocks(r * run.log_eps, r)
-    logs = _log_mu_from_diameter(run.states[:, 0]) + blocks + _log_value_norms(run)
-    return logs, _eps(run) | {"r": r}, {}
+    return {"r": int(run.radius)}
 
 
-def _dobrushin_products(run: _Run):
+def _theorem_1(run: _Run, proved: Contraction, sample: int, r: int):
+    start = run.log_mu_of(proved.log_diameter)
+    blocks = run.log_blocks(r * proved.log_least, r)
+    return _outwards(start, blocks, proved.log_value), _eps(proved)
+
+
+def _products_hypotheses(run: _Run) -> dict:
     run.require_plain_attention(NoNorm, "no norm")
-    start = _log_mu_from_diameter(run.states[:, 0])
-    logs = start + run.log_products(run.attention) + _log_value_norms(run)
-    return logs, _window(run), {}
-
-
-def _window(run: _Run) -> dict:
     return {"window": run.window} if run.window else {}
 
 
-def _eps(run: _Run) -> dict:
-    return {"eps": np.exp(run.log_eps[:, -1])}
+def _products(run: _Run, proved: Contraction, sample: int, window: int | None = None):
+    start = run.log_mu_of(proved.log_diameter)
+    return _outwards(start, proved.log_tau, proved.log_value), {}
+
+
+def _eps(proved: Contraction) -> dict:
+    return {"eps": np.exp(proved.log_least[-1])}
 
 
 # --- with unit norm and orthogonal W_V ------------------------------------------------------------
 
 
-def _require_sphere(run: _Run) -> None:
+def _sphere_hypotheses(run: _Run) -> None:
     run.require_plain_attention(Unit, "unit norm")
     run.require_radius()
     run.require_isometry()
 
 
-def _by_cosines(run: _Run, r: int, centers: int):
+def _theorem_2_hypotheses(run: _Run) -> dict:
+    _sphere_hypotheses(run)
+    run.require(is_strongly_connected(run.dynamics.mask), "the mask is not strongly connected")
+    run.require(run.n_tokens <= run.dim, f"it needs N <= d; N = {run.n_tokens}, d = {run.dim}")
+    return {"r": int(diameter(run.dynamics.mask))}
+
+
+def _theorem_2(run: _Run, proved: Contraction, sample: int, r: int):
+    rank = np.linalg.matrix_rank(run.x0[sample])
+    run.require(rank == run.n_tokens, f"the tokens have rank {rank} at the start")
+    return _by_cosines(run, proved, sample, r, run.n_tokens)
+
+
+def _corollary_1_hypotheses(run: _Run) -> dict:
+    _sphere_hypotheses(run)
+    return {"r": int(run.radius)}
+
+
+def _corollary_1(run: _Run, proved: Contraction, sample: int, r: int):
+    return _by_cosines(run, proved, sample, r, 1)
+
+
+def _by_cosines(run: _Run, proved: Contraction, sample: int, r: int, centers: int):
     """1 - phi shrinks by 1 - centers eps^2r in r layers, once all cosines are >= 0.
 
     From <x_i', x_k'> >= sum_jl P_ij P_kl <x_j, x_l> for the product P of r attention matrices, with
-    P_ij >= eps^r for every center j. mu^2 = sum_ij (1 - cosine) / N <= (N - 1) (1 - phi).
+    P_ij >= eps^r for every center j. mu^2 = sum_ij (1 - cosine) / N <= (N - 1) (1 - phi). Tokens of
+    the input may have other lengths than 1: x_j = ||x_j|| u_j turns A_ij into A_ij ||x_j|| / sum_k
+    A_ik ||x_k||. A layer whose W_V is an isometry up to e adds 2 e to 1 - phi.
     """
-    fine = run.on_sphere & (run.cosines >= 0)
-    first = np.argmax(fine, axis=1)
-    reasons = {int(s): _negative_pair(run.states[s, -1]) for s in np.flatnonzero(~fine.any(axis=1))}
-    apart = 1.0 - np.take_along_axis(run.cosines, first[:, None], axis=1) + _ROUNDING * run.dim
-    log_gain = np.log(centers) + 2 * r * run.log_eps
-    logs = 0.5 * (np.log((run.n_tokens - 1) * apart) + run.log_blocks(log_gain, r, first))
-    return _from(first, logs, run), _eps(run) | {"r": r, "first layer": first}, reasons
+    acute = proved.acute
+    cosine, i, j = proved.widest
+    run.require(
+        acute is not None, f"tokens {i} and {j} have negative cosine, {cosine:.3g}, to the end"
+    )
+    log_least = proved.log_least - (proved.log_lengths if acute.depth == 0 else 0.0)
+    log_gain = np.log(centers) + 2 * r * log_least
+    logs = acute.log_size + run.log_blocks(log_gain, r, acute.depth)
+    drift = 2.0 * (proved.isometry - proved.isometry[acute.depth])
+    with np.errstate(divide="ignore"):
+        logs = np.logaddexp(logs, np.log(np.maximum(drift, 0.0)))
+    logs = _outwards(0.5 * (np.log(run.n_tokens - 1) + logs))
+    constants = _eps(proved) | {"first layer": acute.depth}
+    return run.from_depth(acute.depth, logs, proved), constants
 
 
-def _from(first: np.ndarray, logs: np.ndarray, run: _Run) -> np.ndarray:
-    """`logs` from the first layer at which the hypotheses hold, and log ||X||_F before."""
-    return np.where(np.arange(run.depth + 1) < first[:, None], run.log_size, logs)
+def _hemisphere_hypotheses(run: _Run) -> dict:
+    _sphere_hypotheses(run)
+    return {"r": int(run.radius)}
 
 
-def _negative_pair(x: np.ndarray) -> str:
-    cosines = _cosines(x)
-    i, j = sorted(int(k) for k in np.unravel_index(np.argmin(cosines), cosines.shape))
-    return f"tokens {i} and {j} have negative cosine, {cosines[i, j]:.3g}, to the end"
+def _hemisphere(run: _Run, proved: Contraction, sample: int, r: int):
+    """p_i = x_i / <v, x_i> moves by A_ij h_j / sum_k A_ik h_k >= eps min h / max h, times W_V, as
+    v moves to W_V^-1 v; and ||x_i - x_j|| <= ||v|| ||p_i - p_j||, for ||p_i|| >= 1 / ||v||."""
+    chart, condition = _chart(run, proved)
+    log_gain = r * (proved.log_least + chart.log_gain - condition[-1])
+    blocks = run.log_blocks(log_gain, r, chart.depth)
+    logs = _outwards(run.log_mu_of(chart.log_size), blocks, condition)
+    constants = _eps(proved) | {"h": np.exp(chart.log_gain), "first layer": chart.depth}
+    return run.from_depth(chart.depth, logs, proved), constants
 
 
-def _wu_theorem_2(run: _Run):
-    _require_sphere(run)
-    run.require(is_strongly_connected(run.dynamics.mask), "the mask is not strongly connected")
-    run.require(run.n_tokens <= run.dim, f"it needs N <= d; N = {run.n_tokens}, d = {run.dim}")
-    r = int(diameter(run.dynamics.mask))
-    logs, constants, reasons = _by_cosines(run, r, run.n_tokens)
-    for sample, rank in enumerate(np.linalg.matrix_rank(run.states[:, 0])):
-        if rank < run.n_tokens:
-            reasons[sample] = f"the tokens have rank {rank} at the start"
-    return logs, constants, reasons
+def _hemisphere_products_hypotheses(run: _Run) -> dict:
+    _sphere_hypotheses(run)
+    return {"window": run.window} if run.window else {}
 
 
-def _wu_corollary_1(run: _Run):
-    _require_sphere(run)
-    return _by_cosines(run, int(run.radius), 1)
+def _hemisphere_products(run: _Run, proved: Contraction, sample: int, window: int | None = None):
+    chart, condition = _chart(run, proved)
+    logs = _outwards(run.log_mu_of(chart.log_size), proved.log_tau, condition)
+    return run.from_depth(chart.depth, logs, proved), {"first layer": chart.depth}
 
 
-class _Hemisphere:
-    """v with h_i = <v, x_i> > 0 for all tokens: the chart p_i = x_i / h_i, per sample.
-
-    One layer takes v to v W_V and p to the convex combinations A~ p W_V, with the row-stochastic
-    A~_ij = A_ij h_j / sum_k A_ik h_k; the smallest h never falls, and ||x_i - x_j|| <=
-    ||p_i - p_j||. v is the direction of the point of the tokens' convex hull nearest to 0, which
-    makes the smallest h largest, at the `first` layer at which there is one.
-    """
-
-    def __init__(self, run: _Run):
-        _require_sphere(run)
-        self.run, self.reasons = run, {}
-        self.first = np.zeros(run.n_samples, int)
-        self.heights = np.ones((run.n_samples, run.depth + 1, run.n_tokens))
-        for sample, states in enumerate(run.states):
-            self._follow(sample, states)
-        at = (np.arange(run.n_samples), self.first)
-        self.lowest = self.heights[at].min(axis=1)
-        chart = run.states[at] / self.heights[at][..., None]
-        self.log_start = _log_mu_from_diameter(chart)
-
-    def _follow(self, sample: int, states: np.ndarray) -> None:
-        for first in np.flatnonzero(self.run.on_sphere[sample]):
-            pole = _pole(states[first])
-            if pole is not None:
-                break
-        else:
-            self.reasons[sample] = "the tokens lie in no hemisphere, to the end"
-            return
-        self.first[sample] = first
-        for t in range(first, self.run.depth + 1):
-            self.heights[sample, t] = states[t] @ pole
-            if t < self.run.depth:
-                pole = pole @ self.run.W_V(t)
-                pole = pole / np.linalg.norm(pole)
-
-    def attention(self, t: int) -> np.ndarray:
-        """A~ of layer t; the identity before the first layer."""
-        weighted = self.run.attention(t) * self.heights[:, t, None, :]
-        before = (t < self.first)[:, None, None]
-        return np.where(
-            before, np.eye(self.run.n_tokens), weighted / weighted.sum(axis=-1, keepdims=True)
-        )
+def _chart(run: _Run, proved: Contraction):
+    """The start, and the log of the condition numbers of W_V since."""
+    chart = proved.hemisphere
+    run.require(chart is not None, "the tokens lie in no hemisphere that is proved, to the end")
+    return chart, np.maximum(proved.log_value - proved.log_value[chart.depth], 0.0)
 
 
-def _pole(x: np.ndarray) -> np.ndarray | None:
-    """The unit vector with the largest smallest <v, x_i>, x (N, d); None if it is not positive."""
-    from scipy.optimize import nnls
-
-    target = np.append(np.zeros(x.shape[1]), 1.0)
-    weights = nnls(np.vstack([x.T, np.ones(len(x))]), target)[0]
-    nearest = weights @ x  # in the direction of the point of the hull nearest to 0
-    size = np.linalg.norm(nearest)
-    if size == 0 or (x @ nearest).min() <= _ROUNDING * len(x) * size:
-        return None
-    return nearest / size
-
-
-def _hemisphere(run: _Run):
-    found = run.hemisphere
-    r = int(run.radius)
-    log_gain = r * (run.log_eps + np.log(found.lowest)[:, None])
-    logs = found.log_start + run.log_blocks(log_gain, r, found.first)
-    constants = {"h": found.lowest, "first layer": found.first}
-    return _from(found.first, logs, run), _eps(run) | {"r": r} | constants, found.reasons
-
-
-def _hemisphere_products(run: _Run):
-    found = run.hemisphere
-    logs = found.log_start + run.log_products(found.attention)
-    constants = _window(run) | {"first layer": found.first}
-    return _from(found.first, logs, run), constants, found.reasons
-
-
-#: Every certificate by name: its source, and a function of a run that gives log of the bound
-#: (samples, T+1), its constants, and reasons why it does not apply by sample.
-CERTIFICATES: dict[str, tuple[str, Callable]] = {
-    "WU theorem 1": ("WU, arXiv 2405.18781, Theorem 1, with constants", _wu_theorem_1),
-    "Dobrushin": ("as WU's Theorem 1, with the attention matrices met", _dobrushin_products),
+#: Every certificate by name: its source, its hypotheses of a run (which give constants), and a
+#: function of what is proved of a sample that gives log of the bound, (T+1,), and constants.
+CERTIFICATES: dict[str, tuple[str, Callable, Callable]] = {
+    "WU theorem 1": (
+        "WU, arXiv 2405.18781, Theorem 1, with constants",
+        _theorem_1_hypotheses,
+        _theorem_1,
+    ),
+    "Dobrushin": (
+        "as WU's Theorem 1, with the run's attention matrices",
+        _products_hypotheses,
+        _products,
+    ),
     "WU theorem 2": (
         "WU, arXiv 2405.18781, Theorem 2, from the first layer with all cosines >= 0",
-        _wu_theorem_2,
+        _theorem_2_hypotheses,
+        _theorem_2,
     ),
     "WU corollary 1": (
         "WU, arXiv 2405.18781, Corollary 1, from the first layer with all cosines >= 0",
-        _wu_corollary_1,
+        _corollary_1_hypotheses,
+        _corollary_1,
     ),
-    "hemisphere": ("gnomonic chart of a hemisphere that holds all tokens", _hemisphere),
-    "hemisphere Dobrushin": ("the same, with the attention matrices met", _hemisphere_products),
+    "hemisphere": (
+        "gnomonic chart of a hemisphere that holds all tokens",
+        _hemisphere_hypotheses,
+        _hemisphere,
+    ),
+    "hemisphere Dobrushin": (
+        "the same, with the run's attention matrices",
+        _hemisphere_products_hypotheses,
+        _hemisphere_products,
+    ),
 }

@@ -7,19 +7,21 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from dynsim.certificates import Certificate, Certificates, certificates
+from dynsim.contraction import seconds
 from dynsim.dynamics import AttentionDynamics
 from dynsim.measures import mu
 from dynsim.predictions import Prediction, predict
 from dynsim.rates import Rate, collapse_rate
-from dynsim.simulation import Overflow, Record, simulate
 from dynsim.trajectory import Trajectory
 
 __all__ = ["MOST_TOKENS", "Expectation", "expect"]
 
 #: Tokens up to which bounds are computed: attention as dense matrices, N^3 work a layer.
 MOST_TOKENS = 1024
-#: Work for bounds, in operations on numbers, and numbers in the states they are computed from.
-_WORK, _NUMBERS = 1e10, 5e7
+#: About how many seconds bounds take: at first, and where they need more digits.
+_SECONDS, _PATIENCE = 5.0, 15.0
+#: Error of measured log10 mu, relative to 1 + |log10 mu|, by the tokens' type.
+_ERRORS = {"float64": 1e-6, "float32": 1e-2}
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,10 @@ class Expectation:
     """The fitted rate, the predicted one and certified bounds; prints as lines.
 
     `prediction` is None where there is none, for the reason in `unpredicted`. The bounds are those
-    of the first samples, as many as are affordable; `measured` is their log10 mu, as deep.
+    of the first samples, as many as are affordable; `measured` is their log10 mu, as deep, NaN
+    where it is rounding. `certificates` is empty where they cannot be computed, for the reason in
+    `uncertified`. `departed` is the depth from which on the run, in floating point, is not the
+    exact one any more, by sample; -1 where that is not known.
     """
 
     rate: Rate
@@ -35,6 +40,8 @@ class Expectation:
     unpredicted: str
     certificates: Certificates
     measured: np.ndarray
+    uncertified: str = ""
+    departed: tuple[int, ...] = ()
 
     @property
     def sharpest(self) -> Certificate | None:
@@ -54,8 +61,12 @@ class Expectation:
         if best is None:
             return np.nan
         measured, bound = self.measured[best.applies, -1], best.log10_bound[best.applies, -1]
+        followed = ~np.isnan(measured)
+        if not followed.any():
+            return np.nan
         with np.errstate(invalid="ignore"):  # equal tokens under a bound of 0
-            return float(np.median(np.where(np.isneginf(measured), np.inf, bound - measured)))
+            excess = np.where(np.isneginf(measured), np.inf, bound - measured)
+        return float(np.median(excess[followed]))
 
     def lines(self) -> list[tuple[str, str]]:
         """(name, what it says)."""
@@ -65,12 +76,28 @@ class Expectation:
         those = sorted(self.certificates.values(), key=lambda one: not one.applies.any())
         named = ["certified", *[""] * len(those)]
         certified = [(name, str(one)) for name, one in zip(named, those, strict=False)]
+        if self.uncertified:
+            certified = [("certified", self.uncertified)]
+        if self._parted:
+            certified.append(("", self._parted))
         return [
             ("fitted", str(self.rate)),
             ("predicted", predicted + self._agreement()),
             *transient,
             *certified,
         ]
+
+    @property
+    def _parted(self) -> str:
+        """What is to be said of samples that left the exact run."""
+        those = [depth for depth in self.departed if depth >= 0]
+        if not those:
+            return ""
+        return (
+            f"note: by depth {min(those)} rounding has led {len(those)} of {len(self.departed)} "
+            f"samples away from the exact run, which the bounds are for; their measured mu is that "
+            f"of another start nearby"
+        )
 
     def _agreement(self) -> str:
         if self.prediction is None or not self.prediction.rate or self.rate.kind != "exponential":
@@ -83,8 +110,14 @@ class Expectation:
         """How far the sharpest bound is from the truth, in words."""
         best = self.sharpest
         if best is None:
-            return "no certificate applies"
+            return self.uncertified or "no certificate applies"
         depth, end = best.log10_bound.shape[1] - 1, np.median(self.measured[best.applies, -1])
+        if np.isnan(self.log10_excess):
+            bound = np.median(best.log10_bound[best.applies, -1])
+            return (
+                f"at depth {depth} the sharpest bound ({best.name}) is 10^{bound:.4g}, and what is "
+                f"measured of mu is rounding"
+            )
         if np.isneginf(end):
             return f"at depth {depth} mu is zero, which no bound reaches"
         return (
@@ -140,7 +173,9 @@ class Expectation:
                 }
                 for name, one in self.certificates.items()
             },
+            "uncertified": self.uncertified,
             "certified_samples": len(self.measured),
+            "departed": list(self.departed),
             "log10_excess": _plain(self.log10_excess),
         }
 
@@ -163,13 +198,11 @@ def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectati
     """Lay theory beside a trajectory of `dynamics` that starts from the tokens `x0` at layer 0.
 
     The rate is fitted to the trajectory (`collapse_rate`), predicted by the linearisation across
-    consensus (`predict`), and bounded (`certificates`) for as many of the first samples as the
-    bounds, which need every state and dense attention, can be afforded; these are simulated again.
-
-    The bounds go as deep as one sample can be afforded (beyond some 10^10 operations they end).
+    consensus (`predict`), and bounded (`certificates`, for the exact run from `x0`) for as many of
+    the first samples, as deep, as some seconds allow.
 
     Raises ValueError for one token, above 1024 tokens, and when the trajectory does not start from
-    `x0`.
+    `x0`; RuntimeError when a bound lies below mu, which would be an error of dynsim.
 
     >>> import dynsim
     >>> pure = AttentionDynamics(dynsim.masks.causal(6), dynsim.weights.Identity())
@@ -180,29 +213,65 @@ def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectati
     """
     x0 = np.asarray(x0)
     x0 = x0.reshape(-1, *x0.shape[-2:])
-    n, d = x0.shape[1:]
+    n = x0.shape[1]
     if not 2 <= n <= MOST_TOKENS:
         raise ValueError(f"theory is for 2 to {MOST_TOKENS} tokens; got {n}")
     sizes = trajectory["mu"][:, 0]
     if sizes.shape != (len(x0),) or not np.allclose(mu(x0), sizes, rtol=1e-6, atol=1e-300):
         raise ValueError("the trajectory does not start from x0; give the tokens it was made from")
-    layers = int(min(_WORK / n**3, _NUMBERS / (n * d)))  # that can be afforded, of all samples
-    depth = max(1, min(trajectory.depth, layers))
-    samples = max(1, min(len(x0), layers // depth))
-    record = Record(measures=(), states=1)
-    try:
-        states = simulate(dynamics, x0[:samples], depth, record=record, engine="numba").states
-    except Overflow as ended:
-        states = ended.trajectory.states
-        depth = states.shape[1] - 1
     try:
         prediction, unpredicted = predict(dynamics, x0), ""
     except (ValueError, FloatingPointError) as reason:
         prediction, unpredicted = None, f"no prediction: {reason}"
+    bounds, uncertified = _affordable(dynamics, x0, trajectory.depth)
+    samples, depths = bounds.log10_mu.shape[1:]
+    measured = np.where(
+        _is_followed(trajectory), trajectory["log10_mu"], np.nan
+    )[:samples, :depths]  # fmt: skip
+    departed = _compare(bounds, measured, _ERRORS[str(trajectory.final.dtype)])
     return Expectation(
-        collapse_rate(trajectory),
-        prediction,
-        unpredicted,
-        certificates(dynamics, states),
-        trajectory["log10_mu"][:samples, : depth + 1],
+        collapse_rate(trajectory), prediction, unpredicted, bounds, measured, uncertified, departed
     )
+
+
+def _affordable(dynamics: AttentionDynamics, x0, depth: int) -> tuple[Certificates, str]:
+    """The bounds of as many of the first samples, as deep, as some seconds allow; or why none."""
+    n, d = x0.shape[1:]
+    edges = len(dynamics.layout.to_rows().indices)
+    layers = int(_SECONDS / seconds(n, d, edges, 1))
+    depth = max(1, min(depth, layers))
+    samples = max(1, min(len(x0), layers // depth))
+    try:
+        return certificates(dynamics, x0[:samples], depth, patience=_PATIENCE / samples), ""
+    except ImportError as missing:
+        return Certificates({}, np.zeros((2, samples, depth + 1))), str(missing)
+
+
+def _is_followed(trajectory: Trajectory) -> np.ndarray:
+    """Where measured mu is more than rounding, (samples, T+1)."""
+    if trajectory.follows_mu:
+        return np.full(trajectory["mu"].shape, True)
+    return trajectory["mu"] > 100.0 * trajectory.floor
+
+
+def _compare(bounds: Certificates, measured: np.ndarray, error: float) -> tuple[int, ...]:
+    """From which depth on a sample is not the exact run any more; -1 for never, or not known.
+
+    Raises RuntimeError when a bound lies below what it bounds: that is our error.
+    """
+    low, high = bounds.log10_mu
+    error = error * (1.0 + np.abs(np.nan_to_num(measured, posinf=0.0, neginf=0.0)))
+    with np.errstate(invalid="ignore"):
+        parted = (measured > high + error) | (measured < low - error)
+        parted = np.logical_or.accumulate(parted, axis=1)
+        for name, one in bounds.items():
+            false = (one.log10_bound < low) | (one.log10_bound < measured - error) & ~parted
+            if false.any():
+                sample, depth = (int(k) for k in np.argwhere(false)[0])
+                bound = one.log10_bound[sample, depth]
+                truth = max(measured[sample, depth], low[sample, depth])
+                raise RuntimeError(
+                    f"internal error: the bound {name!r} at depth {depth} of sample {sample} is "
+                    f"10^{bound:.6g}, below mu = 10^{truth:.6g}; please report this"
+                )
+    return tuple(int(np.argmax(row)) if row.any() else -1 for row in parted)

@@ -37,6 +37,8 @@ FLOORS = [
     ["equilibria.search", "equilibria.design", "equilibria.descent", "equilibria.certify"],
     ["equilibria"],
     ["basins", "continuation", "lyapunov"],
+    ["enclosures"],
+    ["contraction"],
     ["certificates", "predictions", "rates"],
     ["expectations"],
     ["verdicts"],

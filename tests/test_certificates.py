@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import dynsim
 from dynsim import masks, norms, tokens
 from dynsim.certificates import certificates, dobrushin
-from dynsim.weights import Diagonal, Gaussian, Identity, Orthogonal, Weights, Zero
+from dynsim.weights import Diagonal, Fixed, Gaussian, Identity, Orthogonal, Weights, Zero
 
 MASKS = {
     "complete": masks.complete,
@@ -25,10 +25,12 @@ MASKS = {
 }
 
 
+CHEAP = dynsim.Record(measures=(), states=1)
+
+
 def followed(dynamics, x0, depth):
-    record = dynsim.Record(measures=(), states=1)
-    run = dynsim.simulate(dynamics, x0, depth, record=record)
-    return run, certificates(dynamics, run.states)
+    run = dynsim.simulate(dynamics, x0, depth, record=CHEAP)
+    return run, certificates(dynamics, x0, depth, patience=0.1)
 
 
 def spherical(samples, n, d, seed, positive=False):
@@ -38,9 +40,10 @@ def spherical(samples, n, d, seed, positive=False):
 
 @pytest.mark.parametrize("name", MASKS)
 def test_measured_mu_never_exceeds_a_certificate(name):
-    """Thousands of random systems: masks, norms, value families, shared or fresh, 30 starts each.
+    """Random systems: masks, norms, value families, shared or fresh, 4 starts each.
 
-    What lies under the floating-point floor of mu is rounding, not mu.
+    What lies under the floating-point floor of mu is rounding, not mu. (The storm of bounds has many
+    digits instead.)
     """
     met = dict.fromkeys(dynsim.certificates.CERTIFICATES, 0)
     cases = product((norms.NoNorm(), norms.Unit()), (Orthogonal(), Gaussian()), (True, False),
@@ -49,16 +52,16 @@ def test_measured_mu_never_exceeds_a_certificate(name):
         network = Weights(Gaussian(heat), value, shared=shared, seed=seed)
         dynamics = dynsim.AttentionDynamics(MASKS[name](6), network, norm)
         if isinstance(norm, norms.Unit):
-            x0 = spherical(30, 6, d, seed, positive=seed % 2 == 0)
+            x0 = spherical(4, 6, d, seed, positive=seed % 2 == 0)
         else:
-            x0 = tokens.gaussian(30, 6, d, seed)
+            x0 = tokens.gaussian(4, 6, d, seed)
         run, found = followed(dynamics, x0, 12)
         for key, certificate in found.items():
             applies = certificate.applies
             bound = 10.0 ** certificate.log10_bound[applies] * (1 + 1e-9)
             assert np.all(run["mu"][applies] <= bound + run.floor[applies]), (key, seed)
             met[key] += int(applies.sum())
-    assert min(count for key, count in met.items() if key != "WU theorem 2") >= 100
+    assert min(count for key, count in met.items() if key != "WU theorem 2") >= 10
     strongly = dynsim.connectivity.is_strongly_connected(MASKS[name](6))
     assert (met["WU theorem 2"] > 0) == strongly
 
@@ -81,16 +84,17 @@ def test_two_tokens_under_the_causal_mask_meet_the_bound_with_equality():
     network = Weights(Zero(), Diagonal(0.9), shared=True)
     dynamics = dynsim.AttentionDynamics(masks.causal(2), network)
     run, _ = followed(dynamics, tokens.gaussian(3, 2, 4), 20)
-    found = certificates(dynamics, run.states, window=1)
+    found = certificates(dynamics, tokens.gaussian(3, 2, 4), 20, window=1)
     for name in ("WU theorem 1", "Dobrushin"):
         assert np.allclose(found[name].log10_bound, np.log10(run["mu"]), rtol=0, atol=1e-9)
 
 
 def test_longer_windows_are_sharper():
     dynamics = dynsim.AttentionDynamics(masks.local(8), Weights(Gaussian(), Identity(), seed=1))
-    run, longest = followed(dynamics, tokens.gaussian(2, 8, 3), 40)
+    x0 = tokens.gaussian(2, 8, 3)
+    run, longest = followed(dynamics, x0, 40)
     ends = [
-        certificates(dynamics, run.states, window=w)["Dobrushin"].log10_bound[:, -1]
+        certificates(dynamics, x0, 40, window=w)["Dobrushin"].log10_bound[:, -1]
         for w in (1, 4, 20)
     ]
     ends.append(longest["Dobrushin"].log10_bound[:, -1])
@@ -110,7 +114,7 @@ def test_the_bound_on_cosines_from_its_formula():
     ]
     phi, n = min(naive.cosines(x0[0])), 5
     for name, r, centers in (("WU theorem 2", 4, n), ("WU corollary 1", 2, 1)):
-        for t in range(13):
+        for t in range(1, 13):
             eps = min(smallest[:t], default=1.0)
             share = (1 - centers * eps ** (2 * r)) ** (t // r)
             expected = math.sqrt((n - 1) * share * (1 - phi))
@@ -142,11 +146,11 @@ def test_what_is_not_row_stochastic_has_no_coefficient(P, rule):
 
 
 def test_a_token_of_size_zero_cannot_be_certified_under_unit_norm():
-    states = np.ones((2, 3, 4, 2))
-    states[1, 0, 2] = 0.0
+    x0 = np.ones((2, 4, 2))
+    x0[1, 2] = 0.0
     dynamics = dynsim.AttentionDynamics(masks.causal(4), Identity(), norms.Unit())
     with pytest.raises(ValueError, match=r"Unit divides .* token 2 of sample 1 has none"):
-        certificates(dynamics, states)
+        certificates(dynamics, x0, 3)
 
 
 @given(st.integers(2, 7), st.integers(2, 4), st.integers(0, 2**16))
@@ -154,7 +158,7 @@ def test_the_pole_has_the_largest_margin(n, d, seed):
     """Against many directions, and against the test of Gordan's alternative: 0 in the hull."""
     from scipy.optimize import linprog
 
-    from dynsim.certificates import _pole
+    from dynsim.contraction import pole as _pole
 
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, d)) + 0.5
@@ -169,28 +173,77 @@ def test_the_pole_has_the_largest_margin(n, d, seed):
         assert (x @ pole).min() >= best - 1e-12
 
 
-def test_the_chart_moves_by_convex_combinations():
-    """p' = A~ p W_V, and the smallest <v, x> never falls: the two facts behind the hemisphere."""
-    network = Weights(Gaussian(2.0), Orthogonal(), seed=5)
-    dynamics = dynsim.AttentionDynamics(masks.sinks(6), network, norms.Unit())
-    from dynsim.certificates import _Hemisphere, _Run
+@pytest.mark.parametrize("unit", [True, False])
+def test_balls_hold_the_layer_the_chart_and_the_norms(unit, rng):
+    """Attention, tokens, p' = A~ p W_V and spectral norms, against numpy."""
+    from dynsim import enclosures
 
-    run, _ = followed(dynamics, spherical(2, 6, 4, 5, positive=True), 10)
-    chart = _Hemisphere(_Run(dynamics, run.states, 0, None))
-    assert not chart.reasons
-    assert np.all(np.diff(chart.heights.min(axis=2), axis=1) >= -1e-14)
-    p = run.states / chart.heights[..., None]
-    for t in range(10):
-        assert np.allclose(chart.attention(t).sum(axis=-1), 1.0)
-        after = chart.attention(t) @ p[:, t] @ network.layer(t, 4).W_V[0]
-        assert np.allclose(after, p[:, t + 1], atol=1e-12)
+    flint = enclosures.ball_arithmetic()
+    network = Weights(Gaussian(2.0), Orthogonal() if unit else Gaussian(), seed=5)
+    norm = norms.Unit() if unit else norms.NoNorm()
+    dynamics = dynsim.AttentionDynamics(masks.sinks(6), network, norm)
+    x = spherical(1, 6, 4, 5, positive=True)[0]
+    layer = enclosures.LayerBalls(network.layer(0, 4), flint)
+    W_V = network.layer(0, 4).W_V[0]
+    assert layer.log_value == pytest.approx(np.log(np.linalg.norm(W_V, 2)), abs=1e-12)
+    assert layer.log_value >= np.log(np.linalg.norm(W_V, 2)) - 1e-15
+    neighbours = [np.flatnonzero(row) for row in dynamics.allowed()]
+    balls = enclosures.Balls(x, neighbours, unit, flint)
+    v = rng.random(4)
+    balls.pole = flint.arb_mat(v[:, None].tolist())
+    rows, least = balls.attention(layer)
+    A = dynamics.attention(x)[0]
+    assert np.allclose(enclosures.Attention.from_balls(rows, neighbours, least).matrix, A)
+    assert least == pytest.approx(np.log(A[dynamics.allowed()].min()))
+    chart = enclosures.Attention.from_balls(balls.reweighted(rows), neighbours, 0.0).matrix
+    p = x / (x @ v)[:, None]
+    balls.advance(rows, layer)
+    assert np.allclose(balls.midpoints(), dynamics.step(x), atol=1e-14)
+    height = np.array([float(h.mid()) for h in balls.heights()])[:, None]
+    assert np.allclose(balls.midpoints() / height, chart @ p @ W_V, atol=1e-12)
+
+
+@given(st.integers(2, 5), st.integers(0, 2**16), st.floats(-6, 0))
+def test_attention_near_consensus_lies_within_its_bound(n, seed, log10_delta):
+    from dynsim import enclosures
+
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(3) + 10**log10_delta * rng.standard_normal((n, 3))
+    dynamics = dynsim.AttentionDynamics(masks.causal(n), Weights(Gaussian(), seed=seed))
+    layer = enclosures.LayerBalls(dynamics.weights.layer(0, 3), enclosures.ball_arithmetic())
+    size = np.log(np.linalg.norm(x, axis=1).max())
+    delta = max(np.linalg.norm(a - b) for a in x for b in x)
+    sigma = layer.score_range(size, np.log(delta))
+    A = dynamics.attention(x)[0]
+    near = enclosures.Attention.near_uniform(dynamics.allowed(), sigma)
+    assert np.abs(A - near.matrix).sum(axis=1).max() <= near.error
+    assert np.log(A[dynamics.allowed()].min()) >= near.log_least - 1e-12
+
+
+def test_bounds_of_growing_tokens_come_from_the_exact_run():
+    """Once mu is under 1e-16 of ||X||, scores of plain floating-point states are rounding."""
+    network = Weights(Gaussian(0.3), Gaussian(1.3), shared=True, seed=5)
+    dynamics = dynsim.AttentionDynamics(masks.star(6), network)
+    x0 = tokens.gaussian(1, 6, 4, seed=5)
+    found = certificates(dynamics, x0, 80)
+    run = dynsim.simulate(dynamics, x0, 80, engine="logscale")
+    assert np.allclose(run["log10_mu"], found.log10_mu, rtol=0, atol=1e-9)
+    assert np.all(found["Dobrushin"].log10_bound >= run["log10_mu"])
+    assert found["Dobrushin"].log10_bound[0, -1] < -13
+
+
+def test_without_digits_a_bound_stays_where_it_is():
+    network = Weights(Gaussian(30.0), Gaussian(4.0), seed=2)
+    dynamics = dynsim.AttentionDynamics(masks.local(5), network)
+    x0 = tokens.gaussian(1, 5, 3, seed=2)
+    poor, rich = (certificates(dynamics, x0, 60, patience=p)["Dobrushin"] for p in (0, 10))
+    assert poor.log10_bound[0, -1] >= rich.log10_bound[0, -1]
 
 
 def test_logarithms_neither_underflow_nor_overflow():
     network = Weights(Zero(), Diagonal(1e-5), shared=True)
     dynamics = dynsim.AttentionDynamics(masks.causal_local(48), network)
-    states = np.repeat(tokens.gaussian(1, 48, 2)[:, None], 101, axis=1)
-    found = certificates(dynamics, states)["WU theorem 1"]
+    found = certificates(dynamics, tokens.gaussian(1, 48, 2), 100)["WU theorem 1"]
     assert np.isfinite(found.log10_bound).all()
     assert found.log10_bound[0, -1] == pytest.approx(found.log10_bound[0, 0] - 500, abs=1e-9)
 
@@ -223,12 +276,12 @@ def test_a_certificate_says_why_it_does_not_apply(reason):
 def test_negative_cosines_are_named():
     x0 = np.eye(4)[None].copy()
     x0[0, 3] = -x0[0, 1]
-    dynamics = dynsim.AttentionDynamics(
-        masks.from_adjacency(np.eye(4) + np.eye(4)[0][:, None]), Weights(Zero(), Identity()),
-        norms.Unit(),
-    )  # fmt: skip
-    found = certificates(dynamics, x0[:, None])
+    to_itself = Fixed(40.0 * np.eye(4), np.eye(4))  # each token attends to itself, all but
+    dynamics = dynsim.AttentionDynamics(masks.complete(4), to_itself, norms.Unit())
+    found = certificates(dynamics, x0, 1, patience=0)
     assert "does not apply: tokens 1 and 3 have negative cosine, -1" in str(found)
+    x0[0, 2] = -x0[0, 0]
+    found = certificates(dynamics, x0, 1, patience=0)
     assert "hemisphere: does not apply: the tokens lie in no hemisphere" in str(found)
 
 
@@ -236,21 +289,22 @@ def test_samples_are_judged_one_by_one():
     dynamics = dynsim.AttentionDynamics(masks.local(4), Weights(Zero(), Identity()), norms.Unit())
     x0 = spherical(2, 4, 4, 1, positive=True)
     x0[1] = np.array([[1, 0, 0, 0], [-1, 0, 0, 0], [1, 0, 0, 0], [-1, 0, 0, 0]])
-    found = certificates(dynamics, x0[:, None])["WU corollary 1"]
+    found = certificates(dynamics, x0, 1, patience=0)["WU corollary 1"]
     assert list(found.applies) == [True, False]
     assert "does not apply to 1 of 2 samples (sample 1: tokens" in str(found)
 
 
 @pytest.mark.parametrize(
-    ("states", "window", "rule"),
+    ("x0", "options", "rule"),
     [
-        (np.ones((2, 3, 2)), None, "states are"),
-        (np.ones((1, 2, 4, 2)), 0, "window is a whole number"),
+        (np.ones((2, 3, 2)), {}, "the mask is for 4 tokens"),
+        (np.ones((4, 2)), {"window": 0}, "window is a whole number"),
+        (np.ones((4, 2)), {"depth": 0}, "depth is a whole number"),
     ],
 )
-def test_bad_input_is_refused(states, window, rule):
+def test_bad_input_is_refused(x0, options, rule):
     dynamics = dynsim.AttentionDynamics(masks.causal(4), Identity())
     with pytest.raises(ValueError, match=rule):
-        certificates(dynamics, states, window=window)
+        certificates(dynamics, x0, **{"depth": 2} | options)
     with pytest.raises(ValueError, match="one token"):
-        certificates(dynsim.AttentionDynamics(masks.causal(1), Identity()), np.ones((1, 2, 1, 2)))
+        certificates(dynsim.AttentionDynamics(masks.causal(1), Identity()), np.ones((1, 1, 2)), 2)

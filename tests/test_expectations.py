@@ -21,6 +21,7 @@ def test_fit_prediction_and_bounds_of_a_causal_mask():
     assert found.rate.value == pytest.approx(found.prediction.rate, rel=1e-4)
     assert found.sharpest.name == "Dobrushin"
     excess = found.sharpest.log10_bound[:, -1] - run["log10_mu"][:, -1]
+    assert found.departed == (-1, -1, -1)
     assert found.log10_excess == pytest.approx(np.median(excess))
     assert excess.min() > 0
     curves = found.curves()

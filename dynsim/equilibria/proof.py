@@ -50,8 +50,8 @@ except ImportError:  # an extra; the form of a certificate is checked without it
 __all__ = ["FORMAT", "check", "load_certificate"]
 
 FORMAT = "dynsim equilibrium certificate 1"
-#: Sizes up to which a check takes minutes at most: N d, number of heads, bytes of a file.
-LARGEST_SIZE, MOST_HEADS, LARGEST_FILE = 256, 16, 2**26
+#: What N d and heads times d may be at most, and a file's bytes, so that a check takes minutes.
+LARGEST_SIZE, LARGEST_FILE = 256, 2**24
 #: Bits of the balls' midpoints; times a box is narrowed; powers of J tried, as powers of two.
 _BITS, _NARROWINGS, _SQUARINGS = 256, 3, 16
 
@@ -140,10 +140,11 @@ def _check_form(certificate) -> None:
     for i, row in enumerate(allowed):
         if not any(row):
             raise ValueError(f"every token attends to something; row {i} of allowed is all 0")
-    heads = [_length(name, certificate[name]) for name in ("M", "W_V")]
-    if heads[0] != heads[1] or heads[0] > MOST_HEADS:
-        raise ValueError(f"M and W_V have one matrix a head, of 1 to {MOST_HEADS} heads each; "
-                         f"got {heads[0]} and {heads[1]}")  # fmt: skip
+    heads, values = (_length(name, certificate[name]) for name in ("M", "W_V"))
+    if heads != values:
+        raise ValueError(f"M and W_V have one matrix a head; got {heads} and {values}")
+    if heads * d > LARGEST_SIZE:
+        raise ValueError(f"heads x d is at most {LARGEST_SIZE} in a certificate; got {heads} x {d}")
     for name in ("M", "W_V"):
         for head, matrix in enumerate(certificate[name]):
             _check_matrix(f"{name}[{head}]", matrix, d, d, _is_number, "finite numbers")

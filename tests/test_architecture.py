@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 #: Rooms from the ground up: a room may import those on floors below its own.
 FLOORS = [
     ["kernels", "cli.process"],
-    ["values", "files", "netcdf", "seeds"],
+    ["values", "files", "netcdf", "seeds", "equilibria.proof"],
     ["layout", "threads"],
     ["masks", "walk"],
     ["nonnormal"],
@@ -106,6 +106,11 @@ def test_kernels_import_nothing_of_dynsim():
 def test_theory_never_imports_dynsim():
     for path in (ROOT / "theory").rglob("*.py"):
         assert not any(name.split(".")[0] == "dynsim" for name in imported(path)), path
+
+
+def test_the_checker_of_certificates_knows_nothing_of_how_they_are_made():
+    names = imported(ROOT / "dynsim" / "equilibria" / "proof.py")
+    assert {name.split(".")[0] for name in names} <= {*sys.stdlib_module_names, "flint"}
 
 
 def test_experiments_use_public_names_only():

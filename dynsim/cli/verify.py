@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     command = OneLineParser(
         prog="dynsim verify",
         description="Prove the claims of certificates again, in ball arithmetic, from their "
-        "numbers alone (needs dynsim[certify]).",
+        "numbers alone (needs dynsim[certify]). All files are read before any is checked.",
         allow_abbrev=False,
     )
     command.add_argument("files", nargs="+", metavar="FILE", help="from equilibria --certify")
@@ -28,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
 def _carry_out(options) -> int:
     from dynsim.equilibria import check, load_certificate
 
-    found = {path: check(load_certificate(path)) for path in options.files}
+    certificates = {path: load_certificate(path) for path in options.files}
+    found = {path: check(certificate) for path, certificate in certificates.items()}
     if options.json:
         print(json.dumps(found))
     else:

@@ -1,6 +1,6 @@
 """Equilibria x' = x, sign flips x' = -x, rotating ones x' = x R: construct, find, design, judge."""
 
-from dynsim.equilibria.certify import certify, check, load_certificate, save_certificate
+from dynsim.equilibria.certify import certify, save_certificate
 from dynsim.equilibria.construct import (
     complete_pair,
     complete_pair_dynamics,
@@ -12,6 +12,7 @@ from dynsim.equilibria.construct import (
 from dynsim.equilibria.descent import Stabilised, stabilise
 from dynsim.equilibria.design import Design, design_value_matrix
 from dynsim.equilibria.equilibrium import Equilibrium, Search
+from dynsim.equilibria.proof import check, load_certificate
 from dynsim.equilibria.rotating import RotatingEquilibrium
 from dynsim.equilibria.search import find_equilibria, symmetries
 from dynsim.equilibria.stability import (

@@ -175,7 +175,9 @@ def margins(keys: np.ndarray, *, tolerance: float | None = None) -> np.ndarray:
     max over ||q|| = 1 of min over j != i of q . (k_i - k_j). For a selectable key that is its
     distance to the hull of the others, and a query of norm B wins by at most B times that. For an
     unselectable key it is minus the least distance by which the key must move to become selectable,
-    its depth below the facets of the hull; these are enumerated, in up to 8 dimensions.
+    its depth below the facets of the hull; these are enumerated, in up to 8 dimensions. The error
+    is at most twice the tolerance times s (head of this module), but margins below 1e-8 s are lower
+    bounds: in a hull as thin as that another query may win by more.
 
     Raises ValueError for unselectable keys of higher dimension.
 
@@ -219,8 +221,8 @@ class Certificate:
     query : (d,) or None
         A query of norm 1 for which the key wins.
     weights : (n,) or None
-        Convex weights of the other keys, at most d + 1 of them, that reproduce the key to the
-        tolerance (`undecided` says whether it lies in their hull in exact arithmetic).
+        Convex weights of the other keys, at most d + 1 of them, that reproduce the key: to the
+        tolerance, unless it is `undecided`.
     """
 
     key: int
@@ -315,10 +317,14 @@ class _System(NamedTuple):
         )  # fmt: skip
         margin = self._margin(rows, query)
         lost = np.argwhere(margin <= self.tolerance)
-        far = self._distance(rows, lost, support, weights) > self.tolerance
-        for s, i in lost[far]:
-            self._ask_highs(rows[s], i, query[s], support[s], weights[s])
-            margin[s, i] = self._margin(rows[s : s + 1], query[s : s + 1])[0, i]
+        distance = self._distance(rows, lost, support, weights)
+        for (s, i), before in zip(lost, distance, strict=True):
+            if before > self.tolerance:
+                nearest = support[s, i].copy(), weights[s, i].copy()
+                self._ask_highs(rows[s], i, query[s], support[s], weights[s])
+                margin[s, i] = self._margin(rows[s : s + 1], query[s : s + 1])[0, i]
+                if not self._distance(rows, np.array([[s, i]]), support, weights)[0] <= before:
+                    support[s, i], weights[s, i] = nearest
         return margin, query, support, weights
 
     def _margin(self, rows, query):
@@ -427,7 +433,7 @@ def _system(keys, biases=None, gap=0.0, bound=None, tolerance=None) -> _System:
     if not 1e-13 <= tolerance < 1:
         raise ValueError(f"the tolerance is a number in [1e-13, 1); got {tolerance}")
     if given.dtype.kind in "iu" and max(-int(given.min()), int(given.max())) > 2**53:
-        raise ValueError("keys are float64, which holds integers up to 2^53; got larger; divide them")
+        raise ValueError("integer keys are up to 2^53 in size, as float64 holds; divide them")
     points, unit = _scaled(given.astype(np.float64).reshape(-1, *given.shape[-2:]))
     directions, step = np.zeros((len(points), 0, given.shape[-1])), np.zeros(given.shape[-1])
     if biases is not None or gap != 0.0 or bound is not None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     ["kernels", "cli.process"],
     ["values", "files", "netcdf", "rational", "seeds"],
-    ["layout", "threads"],
+    ["layout", "spectra", "threads"],
     ["masks", "walk"],
     ["nonnormal"],
     ["connectivity", "tokens", "weights", "norms", "mlp"],

@@ -29,7 +29,7 @@ import numpy as np
 
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
-from dynsim.rational import combine_to_zero
+from dynsim.rational import zero_combination
 from dynsim.threads import blas_alone, threads
 from dynsim.values import whole
 
@@ -47,6 +47,8 @@ _nearest = Kernel("hull", "nearest")
 _AT_ONCE = 2**18
 _VECTOR = vector_width(64)
 _EPS = float(np.finfo(np.float64).eps)
+#: Margins from here on are known from both sides, in the points' unit.
+_THIN = 1e-7
 #: Numbers in the table of the exact method, at most.
 _EXACT = 10_000
 
@@ -98,7 +100,7 @@ def unselectable_fraction(hidden_states: np.ndarray, **options) -> np.ndarray:
 
     BRODY's tables take the hidden states of a layer, before or after its LayerNorm, as keys: the
     linear map to keys (if it is invertible) does not change what is selectable. `options` are those
-    of `selectable`.
+    of `selectable`; keys that are `undecided` count as unselectable.
 
     >>> float(unselectable_fraction([[0.0], [1.0], [2.0], [3.0]]))
     0.5
@@ -138,25 +140,28 @@ def undecided(
         points = np.asarray(keys, np.float64).reshape(len(doubtful), system.n, -1)
         lift = None if biases is None else np.asarray(biases, np.float64).reshape(points.shape[:2])
         for s, i in np.argwhere(doubtful):
-            near = found.support[s, i, found.weights[s, i] > 0]
-            vectors = _vectors_of(points[s], None if lift is None else lift[s], gap, bound, i, near)
-            doubtful[s, i] = combine_to_zero(vectors) == (margin[s, i] > system.tolerance)
+            first = found.support[s, i, found.weights[s, i] > 0]
+            b = None if lift is None else lift[s]
+            _, vectors = _vectors_of(points[s], i, first, b, gap, bound)
+            wins = zero_combination(vectors) is None
+            doubtful[s, i] = wins != (margin[s, i] > system.tolerance)
     return doubtful.reshape(found.margin.shape)
 
 
-def _vectors_of(points, biases, gap, bound, i, near) -> list[list[Fraction]]:
-    """What a query must have positive products with for key i to win, exactly; nearest keys first.
+def _vectors_of(points, i, first, biases=None, gap=0.0, bound=None):
+    """What a query must have positive products with for key i to win, exactly; and the other keys
+    in the order in which they are taken: those numbered `first` come first.
 
     Without biases, gap and bound these are k_i - k_j; else (k_i - k_j, b_i - b_j - gap), (0, 1) and
     (+-e_c, bound), for the query (u, v), v > 0.
     """
     exact = [[Fraction(x) for x in point] for point in points.tolist()]
     n, d = points.shape
-    others = [*(j for j in near.tolist() if j < n), *range(n)]
+    others = [*(j for j in first.tolist() if j < n), *range(n)]
     others = [j for j in dict.fromkeys(others) if j != i]
     vectors = [[a - b for a, b in zip(exact[i], exact[j], strict=True)] for j in others]
     if biases is None and gap == 0.0 and bound is None:
-        return vectors
+        return others, vectors
     b = [Fraction(x) for x in np.zeros(n).tolist()] if biases is None else biases.tolist()
     for j, vector in zip(others, vectors, strict=True):
         vector.append(Fraction(b[i]) - Fraction(b[j]) - Fraction(float(gap)))
@@ -166,7 +171,7 @@ def _vectors_of(points, biases, gap, bound, i, near) -> list[list[Fraction]]:
             for sign in (1, -1):
                 wall = [Fraction(sign * (k == c)) for k in range(d)]
                 vectors.append([*wall, Fraction(float(bound))])
-    return vectors
+    return others, vectors
 
 
 def margins(keys: np.ndarray, *, tolerance: float | None = None) -> np.ndarray:
@@ -176,16 +181,19 @@ def margins(keys: np.ndarray, *, tolerance: float | None = None) -> np.ndarray:
     distance to the hull of the others, and a query of norm B wins by at most B times that. For an
     unselectable key it is minus the least distance by which the key must move to become selectable,
     its depth below the facets of the hull; these are enumerated, in up to 8 dimensions. The error
-    is at most twice the tolerance times s (head of this module), but margins below 1e-8 s are lower
-    bounds: in a hull as thin as that another query may win by more.
+    is at most the tolerance times s (head of this module), for a query and weights bound each
+    distance from both sides; but margins below 1e-7 s may be lower bounds, where the hull is thin.
 
-    Raises ValueError for unselectable keys of higher dimension.
+    Raises ValueError for unselectable keys of higher dimension, and for keys whose distances are
+    above the largest float; FloatingPointError where rounding leaves a margin above 1e-7 s unknown.
 
     >>> margins([[0.0], [1.0], [5.0]])
     array([ 1., -1.,  4.])
     """
     system = _system(keys, tolerance=tolerance)
-    found = system.decide(early=False).margin
+    found = system.sharpened(system.decide(early=False))
+    if not np.isfinite(system.unit).all():
+        raise ValueError("margins of keys this large overflow; divide the keys by 4")
     lost = found <= system.tolerance
     shape, d = np.shape(keys)[:-1], system.d
     if lost.any() and d > _FACETS_UP_TO:
@@ -254,8 +262,14 @@ def certificate(keys: np.ndarray, key: int, *, tolerance: float | None = None) -
     if found.margin[key] > system.tolerance:
         query = found.query[0, key]
         return Certificate(key, query / np.linalg.norm(query), None)
-    weights = np.zeros(system.n)
-    np.add.at(weights, found.support[0, key], found.weights[0, key])
+    weights, support = np.zeros(system.n), found.support[0, key]
+    np.add.at(weights, support, found.weights[0, key])
+    off = system.distance(system.rows, np.array([[0, key]]), found.support, found.weights)
+    if off > system.tolerance and system.n * (system.d + 1) <= _EXACT:
+        others, vectors = _vectors_of(np.asarray(keys, np.float64), key, support)
+        if exact := zero_combination(vectors):
+            weights[:] = 0.0
+            weights[others] = [float(w) for w in exact]
     return Certificate(key, None, weights)
 
 
@@ -317,14 +331,15 @@ class _System(NamedTuple):
         )  # fmt: skip
         margin = self._margin(rows, query)
         lost = np.argwhere(margin <= self.tolerance)
-        distance = self._distance(rows, lost, support, weights)
-        for (s, i), before in zip(lost, distance, strict=True):
-            if before > self.tolerance:
-                nearest = support[s, i].copy(), weights[s, i].copy()
-                self._ask_highs(rows[s], i, query[s], support[s], weights[s])
-                margin[s, i] = self._margin(rows[s : s + 1], query[s : s + 1])[0, i]
-                if not self._distance(rows, np.array([[s, i]]), support, weights)[0] <= before:
-                    support[s, i], weights[s, i] = nearest
+        far = self.distance(rows, lost, support, weights) > self.tolerance
+        for key in lost[far]:
+            s, i = key
+            kernels = support[s, i].copy(), weights[s, i].copy()
+            before = self.distance(rows, key[None], support, weights)
+            self._ask_highs(rows[s], i, query[s], support[s], weights[s])
+            margin[s, i] = self._margin(rows[s : s + 1], query[s : s + 1])[0, i]
+            if self.distance(rows, key[None], support, weights) > before:
+                support[s, i], weights[s, i] = kernels
         return margin, query, support, weights
 
     def _margin(self, rows, query):
@@ -340,7 +355,7 @@ class _System(NamedTuple):
         size = np.linalg.norm(query, axis=-1)
         return margin.min(axis=-1) / np.where(size > 0, size, 1.0)
 
-    def _distance(self, rows, lost, support, weights):
+    def distance(self, rows, lost, support, weights):
         """How far from 0 the convex combination of each key in `lost` is; inf if it is none."""
         s, i = lost.T
         places, shares = support[s, i], weights[s, i]
@@ -351,6 +366,31 @@ class _System(NamedTuple):
         convex = (np.abs(shares.sum(axis=1) - 1) < 1e-12) & np.all(shares >= 0, axis=1)
         return np.where(convex & ~np.any((places == i[:, None]) & (shares > 0), axis=1),
                         distance, np.inf)  # fmt: skip
+
+    def sharpened(self, found: _Decision) -> np.ndarray:
+        """The margins of `found`, improved where the distance of the weights' point is larger by
+        more than the tolerance, as happens in thin hulls: by the method of Lawson and Hanson.
+
+        Raises FloatingPointError where that leaves the margin unknown above _THIN."""
+        from scipy.optimize import nnls
+
+        margin = found.margin.reshape(len(self.rows), self.n)
+        everyone = np.argwhere(np.isfinite(margin))
+        distance = self.distance(self.rows, everyone, found.support, found.weights)
+        loose = distance > np.maximum(margin[tuple(everyone.T)], 0.0) + self.tolerance
+        for (s, i), far in zip(everyone[loose], distance[loose], strict=True):
+            apart = np.delete(self.rows[s, : self.n, : self.d] - self.rows[s, i, : self.d], i, 0)
+            target = np.append(np.zeros(self.d), 1.0)
+            weights = nnls(np.vstack([apart.T, np.ones(len(apart))]), target)[0]
+            nearest = weights @ apart  # in the direction of the point of the hull nearest to 0
+            size = np.linalg.norm(nearest)
+            margin[s, i] = max(margin[s, i], np.min(apart @ nearest) / size if size > 0 else 0.0)
+            far = min(far, size / weights.sum()) if size > 0 else far
+            if far > max(margin[s, i] + self.tolerance, _THIN):
+                raise FloatingPointError(
+                    f"the margin of key {i} is lost in rounding; scale the axes"
+                )
+        return found.margin
 
     def surely_inside(self, lost, support, weights) -> np.ndarray:
         """For each (set, key) of `lost`: are its weights positive whatever the rounding? (lost,)

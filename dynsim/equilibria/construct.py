@@ -103,7 +103,7 @@ def hyperbolic_pair(a: float, c: float) -> np.ndarray:
     Raises ValueError unless c^2 + (1 - a)^2 > 1: else the line misses the circle.
     """
     hyperbolic_dynamics(a, c)
-    squared = Fraction(c) ** 2 + (1 - Fraction(a)) ** 2  # exactly, for the 1 is subtracted from it
+    squared = Fraction(float(c)) ** 2 + (1 - Fraction(float(a))) ** 2  # exact: 1 is subtracted
     if squared <= 1:
         raise ValueError(
             f"full-rank equilibria need c^2 + (1 - a)^2 > 1; got {float(squared):.6g}; use a "

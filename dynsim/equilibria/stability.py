@@ -148,9 +148,9 @@ def stability(dynamics: AttentionDynamics, x: np.ndarray, blur: float = 0.0) -> 
 class Transient:
     """How much perturbations grow before they decay.
 
-    growth : max_k ||J^k||_2 over k >= 0, infinite without decay
+    growth : max_k ||J^k||_2 over k >= 0, infinite where no decay is seen
     power : the k at which it is reached
-    kreiss : sup over |z| > 1 of (|z| - 1) ||(z - J)^-1||_2, which is at most `growth`
+    kreiss : sup over |z| > 1 of (|z| - 1) ||(z - J)^-1||_2, from below: at most `growth`
     """
 
     growth: float
@@ -169,7 +169,8 @@ def transient_of(J: np.ndarray) -> Transient:
     """Transient growth of the powers of a matrix with spectral radius below 1.
 
     The Kreiss constant K bounds it, K <= max_k ||J^k|| <= e n K (Kreiss matrix theorem; see
-    `dynsim.nonnormal`). Infinite when 20,000 powers do not see the decay.
+    `dynsim.nonnormal`). Infinite when 20,000 powers do not see the decay, or growth above 1e7 or
+    so leaves none to be seen above rounding.
     """
     growth = transient_growth(J, _POWERS)
     if not growth.complete:

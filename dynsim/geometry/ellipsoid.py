@@ -80,8 +80,9 @@ class Ellipsoid:
         """Euclidean distance, in the plane, to the nearest point of the surface: (..., d) -> (...).
 
         That point is z = s^2 p / (s^2 + t), coordinate by coordinate, with the largest t that puts
-        it on the surface, found by halving. For y in the plane the error is rounding of the longest
-        semi-axis, of y and of the center.
+        it on the surface, found by halving. Together with `off_plane` (the hypotenuse of both) this
+        gives the distance in space, with an error of rounding of the longest semi-axis, of y and of
+        the center.
         """
         p = self.coordinates(y)
         if not len(self.semi_axes):

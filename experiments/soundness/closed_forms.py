@@ -119,7 +119,7 @@ def _complete(rng):
     detail = f"m {m!r}, v {v!r}"
     said = _call(construct.complete_pair, m, v)
     squared = mpmath.atanh(1 / mpf(v)) / mpf(m)
-    left = 1 - squared
+    left = 1 - squared if m > 0 else mpf(-1)
     if left <= mpf(10) ** -14 and (left <= 0 or said is None):  # refused also within rounding
         return said, None, None, None, detail
     c1, c2 = mpmath.sqrt(left), mpmath.sqrt(squared)

@@ -166,9 +166,11 @@ def _points(rng, said, centre, axes, semi, across, size):
     surface = _distance(p[:k], semi[:k])
     largest = max(float(np.abs(point).max()), float(max(map(abs, centre))), float(size))
     rounding = 8 * d * 2.3e-16 * largest
-    error = abs(mpf(float(said.distance_to_surface(point))) - surface)
-    if thin + away <= rounding and error > 4 * rounding + _ROUNDING * size:
-        return f"the distance of {point} is {said.distance_to_surface(point)}, not {surface}", None
+    parts = (mpf(float(f(point))) for f in (said.distance_to_surface, said.off_plane))
+    in_space, true = mpmath.hypot(*parts), mpmath.hypot(mpmath.hypot(away, thin), surface)
+    error = abs(in_space - true)
+    if error > 4 * rounding + _ROUNDING * size:
+        return f"the distance of {point} is {in_space}, not {true}", None
     inside = sum((a / s) ** 2 for a, s in zip(p[:k], semi[:k], strict=True)) <= 1
     distance = max(mpf(0) if inside and not said.hollow else surface, mpmath.hypot(away, thin))
     member = bool(said.contains(point, _TOLERANCE))
@@ -176,7 +178,7 @@ def _points(rng, said, centre, axes, semi, across, size):
         return f"{point} is called a member, {mpmath.nstr(distance / size, 5)} away", None
     if not member and distance < 0.99 * _TOLERANCE * size:
         return f"{point} is called no member, {mpmath.nstr(distance / size, 5)} away", None
-    return None, float(error / largest) if thin + away <= rounding else None
+    return None, float(error / largest)
 
 
 def _distance(p, s):

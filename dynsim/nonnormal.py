@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
+from dynsim.spectra import eigenvalues_with_errors
 from dynsim.walk import uniform_walk
 
 __all__ = ["Growth", "deviation_walk", "kreiss_constant", "transient_growth"]
@@ -20,8 +21,7 @@ __all__ = ["Growth", "deviation_walk", "kreiss_constant", "transient_growth"]
 _ANGLES = np.linspace(0.0, np.pi, 9)
 _DISTANCES = np.logspace(-4, 1, 11)
 _EIGENVALUES = 4
-#: An eigenvalue counts as outside the unit circle when it is beyond it by this much.
-_OUTSIDE = 1e-9
+_EPS = float(np.finfo(np.float64).eps)
 #: Tokens up to which the walk is treated as a dense matrix.
 _DENSE_LIMIT = 2000
 
@@ -55,6 +55,9 @@ def transient_growth(matrix, limit: int = 1000) -> Growth:
     """max_k ||B^k||_2 of B (N, N), from all powers up to the first with norm below 1: no later one
     is larger. Stops at B^limit where there is none.
 
+    Rounding moves the k-th power by at most k N eps ||B||_F max_j ||B^j||^2, to first order: a norm
+    counts as below 1 when it is by more than that, and the search stops where that is 1.
+
     Raises ValueError unless B is a square matrix of finite numbers.
 
     >>> print(transient_growth([[0.5, 4.0], [0.0, 0.5]]))
@@ -62,13 +65,20 @@ def transient_growth(matrix, limit: int = 1000) -> Growth:
     """
     matrix = _square(matrix)
     power, best, at = np.eye(len(matrix)), 1.0, 0
-    for k in range(1, limit + 1):
-        power = power @ matrix
-        norm = float(np.linalg.norm(power, 2))
-        if norm > best:
-            best, at = norm, k
-        if norm < 1.0:
-            return Growth(best, at, True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        unit = len(matrix) * _EPS * np.linalg.norm(matrix)
+        for k in range(1, limit + 1):
+            power = power @ matrix
+            if not np.isfinite(power).all():
+                break
+            norm = float(np.linalg.norm(power, 2))
+            if norm > best:
+                best, at = norm, k
+            rounding = k * unit * best**2
+            if norm + rounding < 1.0:
+                return Growth(best, at, True)
+            if rounding >= 1.0:
+                break
     return Growth(best, at, False)
 
 
@@ -76,12 +86,14 @@ def kreiss_constant(matrix) -> float:
     """K(B) = sup over |z| > 1 of (|z| - 1) ||(z - B)^-1||_2, for a real matrix B (N, N).
 
     At least 1, which is the limit of z to infinity; inf where an eigenvalue lies outside the unit
-    circle. Equal to sup over epsilon > 0 of (rho_epsilon(B) - 1) / epsilon with the pseudospectral
-    radius rho_epsilon, and by the Kreiss matrix theorem K(B) <= max_k ||B^k||_2 <= e N K(B)
-    (Trefethen and Embree, Spectra and Pseudospectra, section 18).
+    circle by more than its error (`dynsim.spectra`). Equal to sup over epsilon > 0 of
+    (rho_epsilon(B) - 1) / epsilon with the pseudospectral radius rho_epsilon, and by the Kreiss
+    matrix theorem K(B) <= max_k ||B^k||_2 <= e N K(B) (Trefethen and Embree, Spectra and
+    Pseudospectra, section 18).
 
-    The best of a grid of z in the upper half plane, improved by a local search: a lower bound, in
-    practice to six digits. O(N^3) for each of some 200 z.
+    The best of a grid of z in the upper half plane, improved by a local search: a lower bound,
+    rounding of the singular value included, and mostly right to six digits. O(N^3) for each of some
+    200 z.
 
     Raises ValueError unless B is a square matrix of finite numbers.
 
@@ -91,15 +103,17 @@ def kreiss_constant(matrix) -> float:
     from scipy.optimize import minimize
 
     matrix = _square(matrix)
-    identity, eigenvalues = np.eye(len(matrix)), np.linalg.eigvals(matrix)
-    eigenvalues = eigenvalues[np.argsort(-np.abs(eigenvalues))]
-    if abs(eigenvalues[0]) > 1.0 + _OUTSIDE:
+    identity, (eigenvalues, errors) = np.eye(len(matrix)), eigenvalues_with_errors(matrix)
+    if np.any(np.abs(eigenvalues) - errors > 1.0):
         return np.inf
+    eigenvalues = eigenvalues[np.argsort(-np.abs(eigenvalues), kind="stable")]
+    size = np.linalg.norm(matrix)
 
     def negative(point):
         distance = np.exp(point[0])
         z = (1.0 + distance) * np.exp(1j * point[1])
-        return -distance / np.linalg.norm(z * identity - matrix, -2)
+        rounding = len(matrix) * _EPS * (abs(z) + size)
+        return -distance / (np.linalg.norm(z * identity - matrix, -2) + rounding)
 
     angles = {*_ANGLES, *np.abs(np.angle(eigenvalues[:_EIGENVALUES]))}
     grid = [(np.log(distance), angle) for distance in _DISTANCES for angle in sorted(angles)]

@@ -11,27 +11,46 @@ when convex weights of the others reproduce it to `tolerance` times s: the toler
 float32 keys 1e-6. Every claim of the kernel is checked by numpy; what it leaves open, HiGHS (scipy)
 decides, and a key that nothing is found to select, within rounding of the tolerance, is
 unselectable. Equal keys are unselectable, because neither wins alone.
+
+So "selectable" is proved: in up to 1000 dimensions the tolerance is above all rounding.
+"Unselectable" is not, where a key lies outside the hull by less than the tolerance; `undecided`
+says of which keys. It proves the others to lie in the hull, by weights that stay positive under all
+rounding, or by weights in exact arithmetic.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
+from dynsim.rational import zero_combination
 from dynsim.threads import blas_alone, threads
 from dynsim.values import whole
 
-__all__ = ["Certificate", "certificate", "margins", "selectable", "unselectable_fraction"]
+__all__ = [
+    "Certificate",
+    "certificate",
+    "margins",
+    "selectable",
+    "undecided",
+    "unselectable_fraction",
+]
 
 _nearest = Kernel("hull", "nearest")
 #: Numbers in the table of margins of the sets that are decided together.
 _AT_ONCE = 2**18
 _VECTOR = vector_width(64)
+_EPS = float(np.finfo(np.float64).eps)
+#: Margins from here on are known from both sides, in the points' unit.
+_THIN = 1e-7
+#: Numbers in the table of the exact method, at most.
+_EXACT = 10_000
 
 
 def selectable(
@@ -81,12 +100,78 @@ def unselectable_fraction(hidden_states: np.ndarray, **options) -> np.ndarray:
 
     BRODY's tables take the hidden states of a layer, before or after its LayerNorm, as keys: the
     linear map to keys (if it is invertible) does not change what is selectable. `options` are those
-    of `selectable`.
+    of `selectable`; keys that are `undecided` count as unselectable.
 
     >>> float(unselectable_fraction([[0.0], [1.0], [2.0], [3.0]]))
     0.5
     """
     return 1.0 - selectable(hidden_states, **options).mean(axis=-1)
+
+
+def undecided(
+    keys: np.ndarray,
+    biases: np.ndarray | None = None,
+    *,
+    gap: float = 0.0,
+    bound: float | None = None,
+    tolerance: float | None = None,
+) -> np.ndarray:
+    """True for each key whose answer by `selectable`, asked the same, is not proved: (..., n).
+
+    All other answers are true in exact arithmetic of these very numbers. A key is undecided when
+    rounding, or the tolerance, decides: mostly because it lies outside the hull of the others by
+    less than the tolerance. Keys for which rounding cannot tell are decided in integers as long as
+    n (d + 1) is at most 10^4, and are undecided beyond that.
+
+    Slower than `selectable`: a (d + 1) x (d + 1) system a key, milliseconds where integers decide.
+
+    >>> keys = [[0.0], [1.0], [1.0 + 2**-50]]
+    >>> selectable(keys), undecided(keys)  # the last key wins, but by less than the tolerance
+    (array([ True, False, False]), array([False, False,  True]))
+    """
+    system = _system(keys, biases, gap, bound, tolerance)
+    found = system.decide(early=True)
+    margin = found.margin.reshape(len(system.rows), system.n)
+    doubtful = margin <= _rounding(system.d)
+    lost = np.argwhere(margin <= system.tolerance)
+    proved = system.surely_inside(lost, found.support, found.weights)
+    doubtful[tuple(lost.T)] = ~proved
+    if system.n * (system.d + 1) <= _EXACT:
+        points = np.asarray(keys, np.float64).reshape(len(doubtful), system.n, -1)
+        lift = None if biases is None else np.asarray(biases, np.float64).reshape(points.shape[:2])
+        for s, i in np.argwhere(doubtful):
+            first = found.support[s, i, found.weights[s, i] > 0]
+            b = None if lift is None else lift[s]
+            _, vectors = _vectors_of(points[s], i, first, b, gap, bound)
+            wins = zero_combination(vectors) is None
+            doubtful[s, i] = wins != (margin[s, i] > system.tolerance)
+    return doubtful.reshape(found.margin.shape)
+
+
+def _vectors_of(points, i, first, biases=None, gap=0.0, bound=None):
+    """What a query must have positive products with for key i to win, exactly; and the other keys
+    in the order in which they are taken: those numbered `first` come first.
+
+    Without biases, gap and bound these are k_i - k_j; else (k_i - k_j, b_i - b_j - gap), (0, 1) and
+    (+-e_c, bound), for the query (u, v), v > 0.
+    """
+    exact = [[Fraction(x) for x in point] for point in points.tolist()]
+    n, d = points.shape
+    others = [*(j for j in first.tolist() if j < n), *range(n)]
+    others = [j for j in dict.fromkeys(others) if j != i]
+    vectors = [[a - b for a, b in zip(exact[i], exact[j], strict=True)] for j in others]
+    if biases is None and gap == 0.0 and bound is None:
+        return others, vectors
+    b = [Fraction(x) for x in np.zeros(n).tolist()] if biases is None else biases.tolist()
+    for j, vector in zip(others, vectors, strict=True):
+        vector.append(Fraction(b[i]) - Fraction(b[j]) - Fraction(float(gap)))
+    vectors.append([Fraction(0)] * d + [Fraction(1)])
+    if bound is not None:
+        for c in range(d):
+            for sign in (1, -1):
+                wall = [Fraction(sign * (k == c)) for k in range(d)]
+                vectors.append([*wall, Fraction(float(bound))])
+    return others, vectors
 
 
 def margins(keys: np.ndarray, *, tolerance: float | None = None) -> np.ndarray:
@@ -95,36 +180,41 @@ def margins(keys: np.ndarray, *, tolerance: float | None = None) -> np.ndarray:
     max over ||q|| = 1 of min over j != i of q . (k_i - k_j). For a selectable key that is its
     distance to the hull of the others, and a query of norm B wins by at most B times that. For an
     unselectable key it is minus the least distance by which the key must move to become selectable,
-    its depth below the facets of the hull; these are enumerated, in up to 8 dimensions.
+    its depth below the facets of the hull; these are enumerated, in up to 8 dimensions. The error
+    is at most the tolerance times s (head of this module), for a query and weights bound each
+    distance from both sides; but margins below 1e-7 s may be lower bounds, where the hull is thin.
 
-    Raises ValueError for unselectable keys of higher dimension.
+    Raises ValueError for unselectable keys of higher dimension, and for keys whose distances are
+    above the largest float; FloatingPointError where rounding leaves a margin above 1e-7 s unknown.
 
     >>> margins([[0.0], [1.0], [5.0]])
     array([ 1., -1.,  4.])
     """
     system = _system(keys, tolerance=tolerance)
-    found = system.decide(early=False).margin
+    found = system.sharpened(system.decide(early=False))
+    if not np.isfinite(system.unit).all():
+        raise ValueError("margins of keys this large overflow; divide the keys by 4")
     lost = found <= system.tolerance
-    shape, d = np.shape(keys)[:-1], np.shape(keys)[-1]
+    shape, d = np.shape(keys)[:-1], system.d
     if lost.any() and d > _FACETS_UP_TO:
         raise ValueError(
             f"how deep unselectable keys lie is found in up to {_FACETS_UP_TO} dimensions; got "
             f"{d}; use selectable, or project the keys"
         )
-    sets = np.asarray(keys, np.float64).reshape(-1, *np.shape(keys)[-2:])
-    flat = found.reshape(len(sets), -1) * system.unit.reshape(-1, 1)
+    sets = system.rows[:, : system.n, :d]
+    flat = found.reshape(len(sets), -1)
     for points, margin, inside in zip(sets, flat, lost.reshape(flat.shape), strict=True):
         if inside.any():
-            margin[inside] = -_depths(points, points[inside])
-    return flat.reshape(shape)
+            margin[inside] = -_depths(points, points[inside], system.tolerance)
+    return (flat * system.unit[:, None]).reshape(shape)
 
 
-def _depths(points: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _depths(points: np.ndarray, inside: np.ndarray, tolerance: float) -> np.ndarray:
     """Distances of points in the hull of `points` to its surface; 0 if the hull is flat."""
     from scipy.spatial import ConvexHull
 
     d = points.shape[1]
-    if np.linalg.matrix_rank(points - points.mean(axis=0)) < d:
+    if np.linalg.matrix_rank(points - points.mean(axis=0), tol=tolerance) < d:
         return np.zeros(len(inside))
     if d == 1:
         return np.minimum(inside - points.min(), points.max() - inside)[:, 0]
@@ -139,7 +229,8 @@ class Certificate:
     query : (d,) or None
         A query of norm 1 for which the key wins.
     weights : (n,) or None
-        Convex weights of the other keys, at most d + 1 of them, that reproduce the key.
+        Convex weights of the other keys, at most d + 1 of them, that reproduce the key: to the
+        tolerance, unless it is `undecided`.
     """
 
     key: int
@@ -171,8 +262,14 @@ def certificate(keys: np.ndarray, key: int, *, tolerance: float | None = None) -
     if found.margin[key] > system.tolerance:
         query = found.query[0, key]
         return Certificate(key, query / np.linalg.norm(query), None)
-    weights = np.zeros(system.n)
-    np.add.at(weights, found.support[0, key], found.weights[0, key])
+    weights, support = np.zeros(system.n), found.support[0, key]
+    np.add.at(weights, support, found.weights[0, key])
+    off = system.distance(system.rows, np.array([[0, key]]), found.support, found.weights)
+    if off > system.tolerance and system.n * (system.d + 1) <= _EXACT:
+        others, vectors = _vectors_of(np.asarray(keys, np.float64), key, support)
+        if exact := zero_combination(vectors):
+            weights[:] = 0.0
+            weights[others] = [float(w) for w in exact]
     return Certificate(key, None, weights)
 
 
@@ -234,10 +331,15 @@ class _System(NamedTuple):
         )  # fmt: skip
         margin = self._margin(rows, query)
         lost = np.argwhere(margin <= self.tolerance)
-        far = self._distance(rows, lost, support, weights) > self.tolerance
-        for s, i in lost[far]:
+        far = self.distance(rows, lost, support, weights) > self.tolerance
+        for key in lost[far]:
+            s, i = key
+            kernels = support[s, i].copy(), weights[s, i].copy()
+            before = self.distance(rows, key[None], support, weights)
             self._ask_highs(rows[s], i, query[s], support[s], weights[s])
             margin[s, i] = self._margin(rows[s : s + 1], query[s : s + 1])[0, i]
+            if self.distance(rows, key[None], support, weights) > before:
+                support[s, i], weights[s, i] = kernels
         return margin, query, support, weights
 
     def _margin(self, rows, query):
@@ -253,7 +355,7 @@ class _System(NamedTuple):
         size = np.linalg.norm(query, axis=-1)
         return margin.min(axis=-1) / np.where(size > 0, size, 1.0)
 
-    def _distance(self, rows, lost, support, weights):
+    def distance(self, rows, lost, support, weights):
         """How far from 0 the convex combination of each key in `lost` is; inf if it is none."""
         s, i = lost.T
         places, shares = support[s, i], weights[s, i]
@@ -264,6 +366,68 @@ class _System(NamedTuple):
         convex = (np.abs(shares.sum(axis=1) - 1) < 1e-12) & np.all(shares >= 0, axis=1)
         return np.where(convex & ~np.any((places == i[:, None]) & (shares > 0), axis=1),
                         distance, np.inf)  # fmt: skip
+
+    def sharpened(self, found: _Decision) -> np.ndarray:
+        """The margins of `found`, improved where the distance of the weights' point is larger by
+        more than the tolerance, as happens in thin hulls: by the method of Lawson and Hanson.
+
+        Raises FloatingPointError where that leaves the margin unknown above _THIN."""
+        from scipy.optimize import nnls
+
+        margin = found.margin.reshape(len(self.rows), self.n)
+        everyone = np.argwhere(np.isfinite(margin))
+        distance = self.distance(self.rows, everyone, found.support, found.weights)
+        loose = distance > np.maximum(margin[tuple(everyone.T)], 0.0) + self.tolerance
+        for (s, i), far in zip(everyone[loose], distance[loose], strict=True):
+            apart = np.delete(self.rows[s, : self.n, : self.d] - self.rows[s, i, : self.d], i, 0)
+            target = np.append(np.zeros(self.d), 1.0)
+            weights = nnls(np.vstack([apart.T, np.ones(len(apart))]), target)[0]
+            nearest = weights @ apart  # in the direction of the point of the hull nearest to 0
+            size = np.linalg.norm(nearest)
+            margin[s, i] = max(margin[s, i], np.min(apart @ nearest) / size if size > 0 else 0.0)
+            far = min(far, size / weights.sum()) if size > 0 else far
+            if far > max(margin[s, i] + self.tolerance, _THIN):
+                raise FloatingPointError(
+                    f"the margin of key {i} is lost in rounding; scale the axes"
+                )
+        return found.margin
+
+    def surely_inside(self, lost, support, weights) -> np.ndarray:
+        """For each (set, key) of `lost`: are its weights positive whatever the rounding? (lost,)
+
+        With A the matrix of columns (a_j, 1), A w = e = (0, ..., 0, 1). Where X is nearly its
+        inverse, r = ||1 - X A|| < 1, exact weights differ from w by ||X|| ||e - A w|| / (1 - r) at
+        most. Rounding in A counts to r and to e - A w; norms are largest row sums.
+        """
+        size = self.d + 1
+        step = max(1, _AT_ONCE // size**2)
+        parts = [self._surely(lost[s : s + step], support, weights)
+                 for s in range(0, len(lost), step)]  # fmt: skip
+        return np.concatenate([np.zeros(0, bool), *parts])
+
+    def _surely(self, lost, support, weights):
+        s, i = lost.T
+        places, w = support[s, i], weights[s, i]
+        full = np.all(w > 0, axis=1)
+        s, i, places, w = s[full], i[full], places[full], w[full]
+        size = self.d + 1
+        A = np.ones((len(s), size, size))  # rows are the columns (a_j, 1)
+        own = (self.rows[s, i] - self.step)[:, None, : self.d]
+        rows = self.rows[s[:, None], places, : self.d]
+        A[..., : self.d] = rows - np.where(places[..., None] < self.n, own, 0.0)
+        A = A.swapaxes(1, 2)
+        blur = size * _rounding(self.d)  # of A, its largest row sum
+        regular = np.linalg.cond(A) < 1e13
+        A[~regular] = np.eye(size)
+        X = np.linalg.inv(A)
+        norm = np.abs(X).sum(axis=2).max(axis=1)
+        r = np.abs(np.eye(size) - X @ A).sum(axis=2).max(axis=1) + norm * blur
+        off = np.eye(size)[-1] - np.einsum("mkl,ml->mk", A, w)
+        error = norm * (np.abs(off).max(axis=1) + blur * w.max(axis=1))
+        sure = regular & (r < 0.5) & (w.min(axis=1) > 2 * error)
+        proved = np.zeros(len(full), bool)
+        proved[full] = sure
+        return proved
 
     def _ask_highs(self, rows, i, query, support, weights) -> None:
         """The query of largest margin with |entries| <= 1 and its dual weights, by HiGHS."""
@@ -287,6 +451,11 @@ class _System(NamedTuple):
         weights[i, : len(chosen)], weights[i, len(chosen) :] = shares[chosen], 0.0
 
 
+def _rounding(d: int) -> float:
+    """What rounding may add to a margin, in the points' unit: of the points, and of products."""
+    return 4 * (d + 8) * _EPS
+
+
 def _system(keys, biases=None, gap=0.0, bound=None, tolerance=None) -> _System:
     """What `selectable` asks of its keys, checked and scaled.
 
@@ -303,6 +472,8 @@ def _system(keys, biases=None, gap=0.0, bound=None, tolerance=None) -> _System:
         tolerance = 1e-6 if given.dtype in (np.float16, np.float32) else 1e-12
     if not 1e-13 <= tolerance < 1:
         raise ValueError(f"the tolerance is a number in [1e-13, 1); got {tolerance}")
+    if given.dtype.kind in "iu" and max(-int(given.min()), int(given.max())) > 2**53:
+        raise ValueError("integer keys are up to 2^53 in size, as float64 holds; divide them")
     points, unit = _scaled(given.astype(np.float64).reshape(-1, *given.shape[-2:]))
     directions, step = np.zeros((len(points), 0, given.shape[-1])), np.zeros(given.shape[-1])
     if biases is not None or gap != 0.0 or bound is not None:
@@ -324,14 +495,24 @@ def _vectors(size: int) -> int:
 
 
 def _scaled(points):
-    """Points less their mean, in units of the largest; and the unit, 1 for equal points."""
-    largest = np.abs(points).max(axis=(1, 2))
-    largest = np.where(largest > 0, largest, 1.0)  # so that sums and squares stay finite
-    points = points / largest[:, None, None]
-    points -= points.mean(axis=1, keepdims=True)
+    """Points less their mean, in units of the largest; and the unit, 1 for equal points.
+
+    Errors are relative to that unit, however far away the points lie: powers of two scale exactly,
+    and a difference is rounded in its own last digit.
+    """
+    points, first = _near_one(points)
+    points = points - points.mean(axis=1, keepdims=True)
+    points, second = _near_one(points)
     unit = np.linalg.norm(points, axis=-1).max(axis=1)
     unit = np.where(unit > 0, unit, 1.0)
-    return points / unit[:, None, None], unit * largest
+    with np.errstate(over="ignore"):
+        return points / unit[:, None, None], np.ldexp(unit, first + second)
+
+
+def _near_one(points):
+    """Points of each set over a power of two, so that sums and squares stay finite; and which."""
+    power = np.frexp(np.abs(points).max(axis=(1, 2)))[1]
+    return np.ldexp(points, -power[:, None, None]), power
 
 
 def _lifted(points, unit, shape, biases, gap, bound):
@@ -342,15 +523,20 @@ def _lifted(points, unit, shape, biases, gap, bound):
     if not np.isfinite(gap) or (bound is not None and not (np.isfinite(bound) and bound > 0)):
         raise ValueError(f"gap is a number and bound a positive one; got {gap} and {bound}")
     sets, n, d = points.shape
-    b = (b - b.mean(axis=-1, keepdims=True)).reshape(sets, n, 1)
-    size = max(np.abs(b).max(), abs(gap)) or 1.0
-    step = np.append(np.zeros(d), gap / size)
+    b, power = _near_one(b.reshape(sets, n, 1))
+    if gap != 0.0:  # one unit for all sets, for they share the step
+        b, power = np.ldexp(b, (power - power.max())[:, None, None]), np.full(sets, power.max())
+        shrink = max(0, int(np.frexp(gap)[1]) - int(power[0]))
+        b, power = np.ldexp(b, -shrink), power + shrink
+    b = b - b.mean(axis=1, keepdims=True)
+    step = np.append(np.zeros(d), np.ldexp(float(gap), -power[0]))
     directions = np.zeros((sets, 1, d + 1))
     directions[..., d] = -1.0
-    if bound is not None:  # u is in units of 1 / unit, v of 1 / size
+    if bound is not None:  # u is in units of 1 / unit, v of 2^-power: |u_c| < reach v
+        with np.errstate(over="ignore", under="ignore"):
+            reach = (bound * np.ldexp(unit, -power))[:, None]
         walls = np.zeros((sets, 2 * d, d + 1))
-        walls[:, :, :d] = np.concatenate([np.eye(d), -np.eye(d)])
-        walls[:, :, d] = -bound * unit[:, None] / size
-        walls /= np.linalg.norm(walls, axis=-1, keepdims=True)
+        walls[:, :, :d] = np.concatenate([np.eye(d), -np.eye(d)]) / np.hypot(1.0, reach)[..., None]
+        walls[:, :, d] = -1.0 / np.hypot(1.0, 1.0 / np.maximum(reach, 1e-300))
         directions = np.concatenate([directions, walls], axis=1)
-    return np.concatenate([points, b / size], axis=-1), directions, step
+    return np.concatenate([points, b], axis=-1), directions, step

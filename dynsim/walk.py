@@ -5,12 +5,13 @@ Near consensus the deviations follow the uniform walk, so lambda_2 is the late r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 import numpy as np
 
 from dynsim.layout import Layout, Ranges, Rows, compile_layout, strong_components
+from dynsim.spectra import eigenvalues_with_errors
 
 __all__ = ["SecondEigenvalue", "lambda_2", "transversal_eigenvalues", "uniform_walk"]
 
@@ -38,9 +39,10 @@ def uniform_walk(graph: nx.DiGraph):
 class SecondEigenvalue:
     """lambda_2 of the uniform walk and how it was found.
 
-    `method` "exact" means a closed form. `error` estimates what rounding and the solver's
-    tolerance may have moved the value by, eigenvalue condition included (inf: defective to
-    working precision). With "not converged" the solver ran out of its budget and `value` is NaN.
+    `method` "exact" means a closed form, right to rounding in its last digit. `error` is what
+    rounding, or the solver's tolerance, may have moved the value by. For dense methods it covers
+    all eigenvalues that may be the second (`dynsim.spectra`); for the others it is an estimate.
+    With "not converged" the solver ran out of its budget and `value` is NaN.
     """
 
     value: float
@@ -53,7 +55,7 @@ def lambda_2(graph: nx.DiGraph) -> SecondEigenvalue:
 
     The walk is block triangular over strongly connected components, so its eigenvalues are those
     of the diagonal blocks. Single tokens (all of a causal mask, defective or not) and blocks of
-    equal rows (the complete mask) are exact; symmetric blocks use D^-1/2 mask D^-1/2, by
+    equal rows (the complete mask) have closed forms; symmetric blocks use D^-1/2 mask D^-1/2, by
     shift and invert where the graph is thin; other blocks use a dense or Arnoldi solver and
     estimate the error from the eigenvalue's condition number.
 
@@ -141,8 +143,11 @@ def _dense_moduli(rows: Rows, degrees: np.ndarray) -> list[SecondEigenvalue]:
     if np.array_equal(pattern, pattern.T):
         root = 1.0 / np.sqrt(degrees)
         moduli = np.sort(np.abs(np.linalg.eigvalsh(root[:, None] * pattern * root)))[::-1]
-        return [SecondEigenvalue(float(m), "dense symmetric", EPS) for m in moduli[:2]]
-    return _dense_moduli_and_errors(pattern / degrees[:, None])
+        error = (4 + len(degrees)) * EPS  # of a symmetric matrix of norm 1
+        return [SecondEigenvalue(float(m), "dense symmetric", error) for m in moduli[:2]]
+    values, errors = eigenvalues_with_errors(pattern / degrees[:, None])
+    moduli = np.abs(values).tolist()
+    return [SecondEigenvalue(m, "dense", e) for m, e in zip(moduli, errors.tolist(), strict=True)]
 
 
 def _sparse_moduli(block: Layout, degrees: np.ndarray) -> list[SecondEigenvalue]:
@@ -277,18 +282,6 @@ def _thin_top(walk) -> list[SecondEigenvalue]:
     return [SecondEigenvalue(v, "shift-invert", e) for v, e in found]
 
 
-def _dense_moduli_and_errors(walk: np.ndarray) -> list[SecondEigenvalue]:
-    from scipy.linalg import eig
-
-    values, left, right = eig(walk, left=True, right=True)
-    overlaps = np.abs(np.sum(left.conj() * right, axis=0))
-    order = np.argsort(-np.abs(values), kind="stable")[:2]
-    scale = EPS * np.linalg.norm(walk)
-    return [
-        SecondEigenvalue(float(abs(values[k])), "dense", _divide(scale, overlaps[k])) for k in order
-    ]
-
-
 def _arnoldi_moduli(walk) -> list[SecondEigenvalue]:
     from scipy.sparse.linalg import ArpackNoConvergence, eigs
 
@@ -320,4 +313,8 @@ def _divide(error: float, overlap: float) -> float:
 def _two_largest(found: list[SecondEigenvalue]) -> list[SecondEigenvalue]:
     if any(np.isnan(entry.value) for entry in found):
         return [SecondEigenvalue(np.nan, "not converged", np.inf)] * 2
-    return sorted(found, key=lambda entry: -entry.value)[:2]
+    first, second = sorted(found, key=lambda entry: -entry.value)[:2]
+    highest = sorted(entry.value + entry.error for entry in found)[-2]
+    lowest = sorted(entry.value - entry.error for entry in found)[-2]
+    error = max(second.error, highest - second.value, second.value - lowest)
+    return [first, replace(second, error=error)]

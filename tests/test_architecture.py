@@ -12,13 +12,14 @@ ROOT = Path(__file__).parent.parent
 #: Rooms from the ground up: a room may import those on floors below its own.
 FLOORS = [
     ["kernels", "cli.process"],
-    ["values", "files", "netcdf", "seeds", "equilibria.proof"],
-    ["layout", "threads"],
+    ["values", "files", "netcdf", "rational", "seeds", "equilibria.proof"],
+    ["layout", "spectra", "threads"],
     ["masks", "walk"],
     ["nonnormal"],
     ["connectivity", "tokens", "weights", "norms", "mlp"],
     ["dynamics", "measures"],
-    ["geometry.decomposition", "geometry.ellipsoid", "selectability", "gaussian_keys"],
+    ["geometry.decomposition", "selectability", "gaussian_keys"],
+    ["geometry.ellipsoid"],
     ["geometry.layers"],
     ["geometry"],
     ["jacobian"],

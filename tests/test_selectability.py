@@ -132,7 +132,7 @@ def test_margins_are_distances_to_the_hull(d, n, seed):
     system = selectability._system(keys)
     found = system.decide(early=False)
     everyone = np.argwhere(np.ones((1, n), bool))
-    distance = system._distance(system.rows, everyone, found.support, found.weights)
+    distance = system.distance(system.rows, everyone, found.support, found.weights)
     won = found.margin > system.tolerance
     assert np.allclose(distance[won], found.margin[won], rtol=0, atol=1e-14 * (d + 1))
     assert np.allclose(margins(keys)[won], (found.margin * system.unit[0])[won], rtol=1e-14)

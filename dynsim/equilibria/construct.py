@@ -1,4 +1,4 @@
-"""Equilibria in closed form: exact to rounding, found by no search.
+"""Equilibria in closed form: right to rounding, up to the edge of their range; found by no search.
 
 All are for unit norm after the layer. A causal mask with M = 0 averages the first i tokens for
 token i, so token i of an equilibrium solves x_i (beta I - W_V) = (x_1 + ... + x_{i-1}) W_V.
@@ -6,6 +6,7 @@ token i, so token i of an equilibrium solves x_i (beta I - W_V) = (x_1 + ... + x
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
@@ -72,10 +73,13 @@ def jordan_family(n: int, w: float, rank: int) -> np.ndarray:
     signs = np.array(list(product((1.0, -1.0), repeat=rank)))
     x = np.zeros((len(signs), n, n))
     x[:, :first, -1] = signs[:, :1]
+    size = abs(float(w))
     for sign, i in zip(signs.T[1:], range(first, n), strict=True):
         beta = first if i == first else 1.0
         x[:, i, :-1] = -beta * x[:, i - 1, 1:] / w
-        x[:, i, -1] = sign * np.sqrt(1.0 - np.sum(x[:, i, :-1] ** 2, axis=1))
+        # 1 - (the squares of the rest) for x_(i-1) of norm 1, where nothing cancels
+        left = (size - beta) / size * (1.0 + beta / size) + (beta * x[:, i - 1, 0] / size) ** 2
+        x[:, i, -1] = sign * np.sqrt(left)
     return x
 
 
@@ -99,14 +103,16 @@ def hyperbolic_pair(a: float, c: float) -> np.ndarray:
     Raises ValueError unless c^2 + (1 - a)^2 > 1: else the line misses the circle.
     """
     hyperbolic_dynamics(a, c)
-    normal = np.array([c, 1.0 - a])
-    squared = normal @ normal
+    squared = Fraction(float(c)) ** 2 + (1 - Fraction(float(a))) ** 2  # exact: 1 is subtracted
     if squared <= 1:
         raise ValueError(
-            f"full-rank equilibria need c^2 + (1 - a)^2 > 1; got {squared:.6g}; use a larger |c|"
+            f"full-rank equilibria need c^2 + (1 - a)^2 > 1; got {float(squared):.6g}; use a "
+            f"larger |c|"
         )
-    along = np.array([-normal[1], normal[0]]) * np.sqrt(squared - 1.0) / squared
-    second = np.stack([-normal / squared - along, -normal / squared + along])
+    size = np.hypot(c, 1.0 - a)
+    normal = np.array([c, 1.0 - a]) / size
+    along = np.array([-normal[1], normal[0]]) * np.sqrt(float(1 - 1 / squared))
+    second = np.stack([-normal / size - along, -normal / size + along])
     second = second[np.argsort(second[:, 1], kind="stable")]
     return np.stack([np.tile([0.0, 1.0], (2, 1)), second], axis=1)
 
@@ -126,12 +132,17 @@ def complete_pair(m: float, v: float) -> np.ndarray:
 
     Attention gives each token tanh(m c2^2) of its own second coordinate; v undoes it exactly when
     tanh(m c2^2) = 1 / v. WU, arXiv 2405.18781, App. F.4 conjecture that undirected masks have no
-    full-rank equilibrium.
+    full-rank equilibrium. Where m is near artanh(1/v), c1 is small and has an error of 1e-15 / c1.
 
-    Raises ValueError unless v > 1 and artanh(1/v) < m.
+    Raises ValueError unless v > 1 and artanh(1/v) < m, by more than rounding.
     """
-    if not (v > 1 and np.arctanh(1.0 / v) < m < np.inf):
+    if not 1 < v < np.inf or not 0 < m < np.inf:
         raise ValueError(f"the equilibrium needs v > 1 and artanh(1/v) < m; got m={m}, v={v}")
-    squared = np.arctanh(1.0 / v) / m
-    c1, c2 = np.sqrt(1.0 - squared), np.sqrt(squared)
+    artanh = 0.5 * np.log1p(2.0 / (v - 1.0))  # of 1/v, near v = 1 too
+    if not (m - artanh) / m > 8 * np.finfo(float).eps:
+        raise ValueError(
+            f"the equilibrium needs v > 1 and artanh(1/v) < m; artanh(1/v) is {artanh:.6g}; got "
+            f"m={m}; use a larger m or v"
+        )
+    c1, c2 = np.sqrt((m - artanh) / m), np.sqrt(artanh / m)
     return np.array([[c1, c2], [c1, -c2]])

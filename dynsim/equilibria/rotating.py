@@ -20,9 +20,10 @@ from dynsim.dynamics import AttentionDynamics
 from dynsim.equilibria.equation import SAME, TOLERANCE
 from dynsim.equilibria.equilibrium import Equilibrium
 from dynsim.equilibria.newton import solve
-from dynsim.equilibria.stability import Stability, bounded_eigenvalues
+from dynsim.equilibria.stability import Stability
 from dynsim.jacobian import image, is_spherical, linearise, tangent_basis
 from dynsim.seeds import TOKENS, stream
+from dynsim.spectra import eigenvalues_with_errors
 
 __all__ = ["RotatingEquilibrium", "Rotations", "find_rotating", "quotient_jacobian"]
 
@@ -117,7 +118,7 @@ class Rotations:
         `dynsim.equilibria.stability`.
         """
         J = quotient_jacobian(dynamics, x, turn, self.along(x))
-        values, errors = bounded_eigenvalues(J)
+        values, errors = eigenvalues_with_errors(J)
         order = np.argsort(-np.abs(values), kind="stable")
         errors = errors + blur * linalg.norm(J, 2)
         return Stability(values[order], errors[order], np.zeros(len(values), int))

@@ -8,8 +8,8 @@ growth before the decay), and runs from perturbed states measure it.
 Under a mask that is not strongly connected J is block triangular, one block for each strong
 component, and the multipliers are those of the blocks. Computed blockwise they are much more
 accurate. Eigenvalues of a defective block (WU's Jordan family has one) still move by about
-eps^(1/size); every multiplier therefore carries a bound of its error, and one that is not told
-apart from modulus 1 makes an equilibrium marginal.
+eps^(1/size); every multiplier therefore carries its error (`dynsim.spectra`; `certify` proves), and
+one that is not told apart from modulus 1 makes an equilibrium marginal.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from dynsim.nonnormal import kreiss_constant, transient_growth
 from dynsim.norms import NoNorm
 from dynsim.seeds import TOKENS, stream
 from dynsim.simulation import Record, simulate
+from dynsim.spectra import eigenvalues_with_errors
 
 __all__ = [
     "KINDS",
@@ -35,7 +36,6 @@ __all__ = [
     "Transient",
     "approach",
     "basin_radius",
-    "bounded_eigenvalues",
     "check_equilibria_possible",
     "components_in_order",
     "layers_to_return",
@@ -89,7 +89,7 @@ class Stability:
     """What the linearisation at an equilibrium says.
 
     multipliers : complex array, by falling modulus, component after component merged
-    errors : bound of the error of each, from rounding of J
+    errors : how far rounding of J may have moved each
     token : for each multiplier, the first token of the strong component that it belongs to
     """
 
@@ -103,7 +103,7 @@ class Stability:
 
     @property
     def unstable_dimension(self) -> int:
-        """How many multipliers lie outside the unit circle for certain."""
+        """How many multipliers lie outside the unit circle by more than their error."""
         return int(np.sum(np.abs(self.multipliers) - self.errors > 1))
 
     @property
@@ -133,34 +133,12 @@ def stability(dynamics: AttentionDynamics, x: np.ndarray, blur: float = 0.0) -> 
     found = []
     for tokens in components_in_order(dynamics):
         rows = (tokens[:, None] * width + np.arange(width)).ravel()
-        multipliers, errors = bounded_eigenvalues(J[np.ix_(rows, rows)])
+        multipliers, errors = eigenvalues_with_errors(J[np.ix_(rows, rows)])
         errors = errors + blur * linalg.norm(J, 2)
         found += zip(multipliers, errors, [int(tokens[0])] * len(rows), strict=True)
     found.sort(key=lambda entry: (-round(abs(entry[0]), 12), entry[2], entry[0].imag))
     columns = tuple(zip(*found, strict=True)) or ((), (), ())
     return Stability(np.array(columns[0], complex), np.array(columns[1]), np.array(columns[2], int))
-
-
-def bounded_eigenvalues(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues of a block and bounds of their errors.
-
-    To first order an eigenvalue moves by its condition number times ||E||, E being the rounding in
-    the block; by no more than (2 ||B||)^(1 - 1/n) ||E||^(1/n) in any case (Elsner 1985, see
-    Stewart and Sun, Matrix Perturbation Theory, theorem IV.1.3). Blocks that are triangular, up to
-    the order of coordinates, show theirs.
-    """
-    balanced, _ = linalg.matrix_balance(block)
-    if not (np.tril(balanced, -1).any() and np.triu(balanced, 1).any()):
-        values = np.diagonal(balanced).astype(complex)
-        return values, 8 * np.finfo(float).eps * np.abs(values)
-    n, size = len(block), linalg.norm(balanced, 2)
-    rounding = 4 * n * np.finfo(float).eps * size
-    values, left, right = linalg.eig(balanced, left=True)
-    overlap = np.abs(np.sum(left.conj() * right, axis=0))
-    elsner = (2 * size) ** (1 - 1 / n) * rounding ** (1 / n)
-    with np.errstate(divide="ignore"):
-        errors = np.minimum(rounding / overlap, elsner)
-    return values, errors
 
 
 # --- transient growth ---------------------------------------------------------------------------
@@ -170,9 +148,9 @@ def bounded_eigenvalues(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class Transient:
     """How much perturbations grow before they decay.
 
-    growth : max_k ||J^k||_2 over k >= 0, infinite without decay
+    growth : max_k ||J^k||_2 over k >= 0, infinite where no decay is seen
     power : the k at which it is reached
-    kreiss : sup over |z| > 1 of (|z| - 1) ||(z - J)^-1||_2, which is at most `growth`
+    kreiss : sup over |z| > 1 of (|z| - 1) ||(z - J)^-1||_2, from below: at most `growth`
     """
 
     growth: float
@@ -191,7 +169,8 @@ def transient_of(J: np.ndarray) -> Transient:
     """Transient growth of the powers of a matrix with spectral radius below 1.
 
     The Kreiss constant K bounds it, K <= max_k ||J^k|| <= e n K (Kreiss matrix theorem; see
-    `dynsim.nonnormal`). Infinite when 20,000 powers do not see the decay.
+    `dynsim.nonnormal`). Infinite when 20,000 powers do not see the decay, or growth above 1e7 or
+    so leaves none to be seen above rounding.
     """
     growth = transient_growth(J, _POWERS)
     if not growth.complete:

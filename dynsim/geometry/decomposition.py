@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Decomposition", "angle_to_ones", "decompose", "layer_norm_closed_form"]
+__all__ = ["Decomposition", "angle_to_ones", "decompose", "layer_norm_closed_form", "length"]
 
 
 class Decomposition(NamedTuple):
@@ -30,11 +30,26 @@ def decompose(x: np.ndarray) -> Decomposition:
     x = np.asarray(x, np.float64)
     if x.ndim == 0 or x.shape[-1] == 0 or not np.all(np.isfinite(x)):
         raise ValueError(f"tokens are finite, with one axis or more; got shape {x.shape}")
+    x, power = _near_one(x)
     away = x - x[..., :1]  # from the first entry, so that a constant token gives exactly 0
     away = away - away.mean(axis=-1, keepdims=True)
-    scale = np.linalg.norm(away, axis=-1)
+    scale = length(away)
     direction = away / np.where(scale > 0, scale, 1.0)[..., None]
-    return Decomposition(x.mean(axis=-1), direction, scale)
+    return Decomposition(
+        np.ldexp(x.mean(axis=-1), power[..., 0]), direction, np.ldexp(scale, power[..., 0])
+    )
+
+
+def length(x: np.ndarray) -> np.ndarray:
+    """||x|| along the last axis, at any scale: no square overflows or vanishes."""
+    x, power = _near_one(x)
+    return np.ldexp(np.linalg.norm(x, axis=-1), power[..., 0])
+
+
+def _near_one(x):
+    """x over the power of two that is next to the largest entry of its last axis; that power."""
+    power = np.frexp(np.abs(x).max(axis=-1, keepdims=True, initial=0.0))[1]
+    return np.ldexp(x, -power), power
 
 
 def angle_to_ones(x: np.ndarray) -> np.ndarray:
@@ -45,7 +60,7 @@ def angle_to_ones(x: np.ndarray) -> np.ndarray:
     >>> angle_to_ones(np.array([[1.0, 1.0], [1.0, 0.0], [1.0, -1.0]]))
     array([ 0., 45., 90.])
     """
-    parts = decompose(x)
+    parts = decompose(_near_one(np.asarray(x, np.float64))[0])
     along = parts.uniform * np.shape(x)[-1] ** 0.5
     angle = np.degrees(np.arctan2(parts.scale, along))
     return np.where((along == 0) & (parts.scale == 0), np.nan, angle)
@@ -54,8 +69,9 @@ def angle_to_ones(x: np.ndarray) -> np.ndarray:
 def layer_norm_closed_form(a: np.ndarray, gain=1.0, bias=0.0, eps: float = 1e-5) -> np.ndarray:
     """sqrt(d) diag(gain) Pi a / sqrt(||Pi a||^2 + d eps) + bias, Pi = I - 1 1^T / d (RIECHERS).
 
-    The definition by mean and variance in one expression, written out here with the matrix Pi;
-    `dynsim.norms.LayerNorm` computes the same.
+    The definition by mean and variance in one expression, written out here with the matrix Pi, for
+    comparison: `dynsim.norms.LayerNorm` computes the same, and more exactly where the mean of a is
+    much larger than Pi a. Gives NaN where eps = 0 and a is constant.
 
     >>> layer_norm_closed_form(np.array([0.0, 2.0]), eps=0.0)
     array([-1.,  1.])

@@ -23,7 +23,7 @@ FLOORS = [
     ["geometry"],
     ["jacobian"],
     ["minilm", "deviation"],
-    ["engines.base", "engines.packing", "engines.tiles"],
+    ["engines.base", "engines.packing", "engines.tiles", "engines.workers"],
     ["engines.lanes", "engines.rows"],
     ["engines.deviations", "engines.single"],
     ["engines.reference", "engines.compiled", "engines.torch"],

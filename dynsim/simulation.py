@@ -22,7 +22,7 @@ from dynsim.measures import CHEAP, EVERY_LAYER, MEASURES
 from dynsim.threads import blas_alone
 from dynsim.threads import threads as thread_count
 from dynsim.trajectory import Trajectory
-from dynsim.values import whole
+from dynsim.values import real_array, whole
 
 __all__ = ["Overflow", "Record", "Stopped", "simulate"]
 
@@ -212,15 +212,12 @@ _version = lru_cache(version)  # reading the metadata of a package takes millise
 
 
 def _as_tokens(x0) -> np.ndarray:
-    x = np.asarray(x0)
-    if x.dtype.kind not in "biuf":
-        raise ValueError(f"tokens are real numbers; got an array of {x.dtype}")
+    x = real_array("tokens", x0, single=True)
     if x.ndim not in (2, 3) or 0 in x.shape:
         raise ValueError(
             f"tokens are an array (N, d) or (samples, N, d), none of them 0; got shape {x.shape}"
         )
-    x = x.astype(np.float32 if x.dtype == np.float32 else np.float64)  # a copy
-    return np.ascontiguousarray(x[None] if x.ndim == 2 else x)
+    return np.array(x[None] if x.ndim == 2 else x, order="C")  # a copy
 
 
 class _Run:

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent
 #: Rooms from the ground up: a room may import those on floors below its own.
 FLOORS = [
     ["kernels", "cli.process"],
-    ["values", "files", "netcdf", "seeds"],
+    ["values"],
+    ["files", "netcdf", "seeds"],
     ["layout", "threads"],
     ["masks", "walk"],
     ["nonnormal"],

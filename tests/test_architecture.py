@@ -23,7 +23,7 @@ FLOORS = [
     ["geometry.layers"],
     ["geometry"],
     ["jacobian"],
-    ["minilm", "deviation"],
+    ["minilm", "deviation", "rounding"],
     ["engines.base", "engines.packing", "engines.tiles", "engines.workers"],
     ["engines.lanes", "engines.rows"],
     ["engines.deviations", "engines.single"],

@@ -130,7 +130,7 @@ class AttentionDynamics(Value):
 
     def check_tokens(self, x: np.ndarray) -> None:
         """Raise ValueError unless `x`, (..., N, d), can be a state of this dynamics."""
-        x = real_array("tokens", x, single=True)
+        x = real_array("tokens", x, own=(np.float32,))
         if x.ndim < 2 or 0 in x.shape:
             raise ValueError(
                 f"tokens are an array (N, d) or (samples, N, d), none of them 0; got shape "
@@ -171,7 +171,7 @@ class AttentionDynamics(Value):
 
     def attention_input(self, x: np.ndarray, t: int) -> tuple[np.ndarray, LayerWeights]:
         """What attention in layer t sees of tokens x, (..., N, d), and the layer's weights."""
-        x = real_array("tokens", x, single=True)
+        x = real_array("tokens", x, own=(np.float32,))
         layer = self.weights.layer(t, x.shape[-1]).astype(x.dtype)
         return self._at("before", x, self.norm), layer
 
@@ -190,7 +190,7 @@ class AttentionDynamics(Value):
 
     def compose(self, x: np.ndarray, t: int, attend: Callable) -> np.ndarray:
         """One layer on tokens (..., N, d), with attend(z, layer weights) for the attention."""
-        x = real_array("tokens", x, single=True)
+        x = real_array("tokens", x, own=(np.float32,))
         seen, layer = self.attention_input(x, t)
         return self.feed_forward(self._residual(x, attend(seen, layer), self.norm), t)
 

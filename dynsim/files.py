@@ -54,7 +54,7 @@ def read_arrays(path, prefer: str) -> np.ndarray:
             f"{path}: holds several arrays ({', '.join(arrays)}); name one of them {prefer!r}"
         )
     array = arrays.get(prefer, next(iter(arrays.values())))
-    return real_array(f"{path}", array, single=True)
+    return real_array(f"{path}", array, own=(np.float32,))
 
 
 def _read_npy(path: Path) -> dict:

@@ -109,7 +109,7 @@ class FixedMLP(Value):
     def __post_init__(self):
         _check_activation(self.activation)
         for name, array in zip(MLPWeights._fields, self.weights, strict=True):
-            if not np.all(np.isfinite(real_array(f"{name} of an MLP", array, single=True))):
+            if not np.all(np.isfinite(real_array(f"{name} of an MLP", array, own=(np.float32,)))):
                 raise ValueError(f"{name} of an MLP is finite; found NaN or infinity in it")
         W_1, b_1, W_2, b_2 = self.weights
         (d, m) = W_1.shape

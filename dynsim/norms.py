@@ -21,6 +21,10 @@ from dynsim.values import Value, real_array, real_number
 __all__ = ["NORMS", "LayerNorm", "NoNorm", "Norm", "NormSwitches", "RMSNorm", "Unit"]
 
 
+#: Tokens of these types are normalised in their own precision, others in float64.
+_TYPES = (np.float32, np.longdouble)
+
+
 class NormSwitches(NamedTuple):
     """The one formula's numbers for dimension d."""
 
@@ -55,7 +59,7 @@ class Norm(Value):
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """Normalise each token (last axis) of `x`; a token that cannot be scaled gives NaN."""
-        x = real_array("tokens", x, single=True)
+        x = real_array("tokens", x, own=_TYPES)
         norm = self.switches(x.shape[-1])
         if not norm.active:
             return x
@@ -74,7 +78,7 @@ class Norm(Value):
         With c = a - centre mean(a), r^2 = ||c||^2 + d eps and the projector Pi that centres:
         diag(gain) (scale / r) (Pi - c c^T / r^2). A token that cannot be scaled gives NaN.
         """
-        x = real_array("tokens", x, single=True)
+        x = real_array("tokens", x, own=_TYPES)
         d = x.shape[-1]
         norm = self.switches(d)
         if not norm.active:
@@ -94,7 +98,7 @@ class Norm(Value):
 
     def undefined(self, x: np.ndarray) -> np.ndarray:
         """True for each token of `x` that this norm cannot scale (it would divide by zero)."""
-        x = real_array("tokens", x, single=True)
+        x = real_array("tokens", x, own=_TYPES)
         norm = self.switches(x.shape[-1])
         if not norm.active:
             return np.zeros(x.shape[:-1], bool)

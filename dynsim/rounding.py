@@ -52,7 +52,7 @@ class Sizes(NamedTuple):
     @classmethod
     def of_tokens(cls, x) -> Sizes:
         """Of tokens (..., N, d)."""
-        x = real_array("tokens", x, single=True)
+        x = real_array("tokens", x, own=(np.float32,))
         return cls.of(*x.shape[-2:], x.dtype, frobenius_norm(x), norm_min(x), mu(x), False)
 
     @property
@@ -133,7 +133,7 @@ def _stable_rank(share):
 
     def bound(values, sizes):
         moved = 4.0 * share(sizes) * np.maximum(values, 1.0) ** 1.5
-        return np.fmin(moved, min(sizes.n, sizes.d))
+        return np.minimum(moved, min(sizes.n, sizes.d))
 
     return bound
 
@@ -141,7 +141,7 @@ def _stable_rank(share):
 def _participation(values, sizes):
     """(||sigma||_2 / ||sigma||_4)^4, with ||sigma||_4 = ||sigma||_2 / value^(1/4)."""
     moved = 8.0 * _whole(sizes) * np.maximum(values, 1.0) ** 1.25
-    return np.fmin(moved, min(sizes.n, sizes.d))
+    return np.minimum(moved, min(sizes.n, sizes.d))
 
 
 def _effective_rank(share):
@@ -152,14 +152,14 @@ def _effective_rank(share):
         m = min(sizes.n, sizes.d)
         moved = np.minimum(m**0.5 * share(sizes), 1.0)
         entropy = moved * (np.log(m) + 1.0 - np.log(moved))
-        return np.fmin(np.maximum(values, 1.0) * np.expm1(entropy), m)
+        return np.minimum(np.maximum(values, 1.0) * np.expm1(entropy), m)
 
     return bound
 
 
 def _cosine(values, sizes):
     """A direction x / ||x|| moves by 2 ||dx|| / ||x|| at most, and a cosine by two of them."""
-    return np.fmin(4.0 * _over(sizes.tokens, sizes.norm_min), 2.0)
+    return np.minimum(4.0 * _over(sizes.tokens, sizes.norm_min), 2.0)
 
 
 _LENGTH = Rounding(0.0, "8 eps ||X||_F", _length)

@@ -212,7 +212,7 @@ _version = lru_cache(version)  # reading the metadata of a package takes millise
 
 
 def _as_tokens(x0) -> np.ndarray:
-    x = real_array("tokens", x0, single=True)
+    x = real_array("tokens", x0, own=(np.float32,))
     if x.ndim not in (2, 3) or 0 in x.shape:
         raise ValueError(
             f"tokens are an array (N, d) or (samples, N, d), none of them 0; got shape {x.shape}"

@@ -103,7 +103,7 @@ class Trajectory:
     def rounding(self, name: str) -> np.ndarray | None:
         """How far rounding may have moved a measure, (samples, T+1): `dynsim.rounding`.
 
-        None for a measure without such a bound.
+        NaN where it was not recorded; None for a measure without such a bound.
         """
         if name not in ROUNDING:
             return None
@@ -114,7 +114,8 @@ class Trajectory:
             *(self[size] for size in ("frobenius_norm", "norm_min", "mu")),
             self.follows_mu,
         )
-        return ROUNDING[name].bound(self[name], sizes)
+        values = self[name]
+        return np.where(np.isnan(values), np.nan, ROUNDING[name].bound(values, sizes))
 
     def within_rounding(self, name: str) -> np.ndarray:
         """Where rounding alone may have made a measure differ from its value at collapse.

@@ -71,21 +71,23 @@ _REMEDIES = {
 }
 
 
-def real_array(name: str, value, *, single: bool = False) -> np.ndarray:
-    """`value` as an array of float64; with `single`, one of float32 stays as it is.
+def real_array(name: str, value, *, own: tuple = ()) -> np.ndarray:
+    """`value` as an array of float64; one of a floating-point type in `own` stays as it is.
 
     Raises ValueError unless it holds real numbers: integers, or floating-point numbers of at most
-    64 bits. Nothing is rounded, and no part left out, without a word.
+    64 bits or of those types. Nothing is rounded but integers above 2^53.
     """
     try:
         array = np.asarray(value)
     except ValueError:  # numpy's words for lists of different lengths
         raise ValueError(f"{name} must be an array; got lists of different lengths") from None
+    if array.dtype in own:
+        return array
     kind, size = array.dtype.kind, array.dtype.itemsize
     if kind not in "iuf" or (kind == "f" and size > 8):
         remedy = _REMEDIES.get(kind, "give integers or floating-point numbers")
         raise ValueError(f"{name} must hold real numbers; got {array.dtype}; {remedy}")
-    return array if single and array.dtype == np.float32 else array.astype(np.float64, copy=False)
+    return array.astype(np.float64, copy=False)
 
 
 def real_number(name: str, value) -> float:

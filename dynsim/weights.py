@@ -53,7 +53,7 @@ class LayerWeights(NamedTuple):
     def from_matrices(cls, M, W_V) -> LayerWeights:
         """From full matrices: M and W_V are (H, d, d)."""
         M, W_V = (
-            np.ascontiguousarray(real_array(name, array, single=True))
+            np.ascontiguousarray(real_array(name, array, own=(np.float32,)))
             for name, array in (("M", M), ("W_V", W_V))
         )
         n_heads, d = len(M), M.shape[-1]
@@ -380,7 +380,9 @@ class Layers(Value):
             raise ValueError("given layers are one or more; got none")
         for t, layer in enumerate(self.entries):
             for field, array in zip(layer._fields, layer, strict=True):
-                if not np.all(np.isfinite(real_array(f"{field} of layer {t}", array, single=True))):
+                if not np.all(
+                    np.isfinite(real_array(f"{field} of layer {t}", array, own=(np.float32,)))
+                ):
                     raise ValueError(
                         f"weights are finite; {field} of layer {t} has NaN or infinity"
                     )

@@ -195,6 +195,9 @@ def test_other_arrays_are_refused(door, bad):
     spoil, words = BAD[bad]
     if bad == "longdouble" and np.dtype(np.longdouble).itemsize == 8:
         pytest.skip("longdouble is float64 here")
+    if bad == "longdouble" and door.startswith("Norm."):
+        assert enter(spoil(array)).dtype in (np.longdouble, bool)  # nothing is rounded
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ValueError, match=f"must hold real numbers; got .*{words}"):
@@ -232,7 +235,7 @@ def test_integers_and_short_floats_become_float64_and_float32_may_stay():
     for dtype in (np.int8, np.uint16, np.int64, np.float16, np.float64):
         assert real_array("a", np.ones(2, dtype)).dtype == np.float64
     assert real_array("a", np.ones(2, np.float32)).dtype == np.float64
-    assert real_array("a", np.ones(2, np.float32), single=True).dtype == np.float32
+    assert real_array("a", np.ones(2, np.float32), own=(np.float32,)).dtype == np.float32
     assert real_number("a", np.float32(0.5)) == 0.5
     with pytest.raises(ValueError, match="a must be an array; got lists of different lengths"):
         real_array("a", [[1.0], [1.0, 2.0]])

@@ -110,6 +110,8 @@ def test_what_was_not_recorded_is_not_marked():
     run = simulate(AttentionDynamics(masks.complete(4), shared), tokens.gaussian(1, 4, 2), 9,
                    record=Record(measures=("stable_rank",), stride=3))  # fmt: skip
     assert set(np.flatnonzero(run.within_rounding("stable_rank")[0])) == {3, 4, 6, 9}
+    for name in run.measures:
+        assert np.array_equal(np.isnan(run.rounding(name)), np.isnan(run[name])), name
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -61,6 +61,7 @@ _ROOMS = (
     "plots",
     "predictions",
     "rates",
+    "rounding",
     "selectability",
     "tokens",
     "weights",

@@ -17,7 +17,7 @@ from dynsim.dynamics import AttentionDynamics
 from dynsim.jacobian import image, linearise
 from dynsim.measures import singular_values
 from dynsim.simulation import Record, simulate
-from dynsim.values import whole
+from dynsim.values import real_array, whole
 
 __all__ = ["TYPES", "Basins", "LimitSets", "basins", "circle_pairs", "limit_sets"]
 
@@ -63,7 +63,7 @@ def limit_sets(
 
     check_equilibria_possible(dynamics)
     depth = whole("depth", depth, least=_FIRST_LOOK)
-    final = np.array(x0, np.float64)
+    final = real_array("tokens", x0).copy()
     kind = np.full(len(final), -1)
     settled = np.full(len(final), depth)
     moving, at = np.arange(len(final)), 0

@@ -17,6 +17,7 @@ from dynsim.equilibria.equilibrium import RANK_TOLERANCE
 from dynsim.equilibria.stability import check_equilibria_possible
 from dynsim.jacobian import image, linearise, tangent_jacobian
 from dynsim.measures import singular_values
+from dynsim.values import real_array
 from dynsim.weights import Fixed, Jordan, Weights
 
 __all__ = ["FAMILIES", "Branch", "continue_equilibrium"]
@@ -119,7 +120,7 @@ def continue_equilibrium(
     check_equilibria_possible(dynamics)
     if start == stop:
         raise ValueError(f"start and stop differ; both are {start}")
-    curve = _Curve(family, np.array(x, np.float64), start, stop)
+    curve = _Curve(family, real_array("tokens", x).copy(), start, stop)
     if np.abs(curve.value(curve.z0)).max() > 1e-8:
         raise ValueError(
             f"the tokens are no equilibrium at parameter {start}; begin the range where they are"

@@ -16,7 +16,7 @@ import numpy as np
 from dynsim.layout import Layout, compile_layout
 from dynsim.mlp import ACTIVATIONS, FixedMLP, GaussianMLP, NoMLP
 from dynsim.norms import NoNorm, Norm
-from dynsim.values import Value, describe
+from dynsim.values import Value, describe, real_array, real_number
 from dynsim.weights import Family, Layers, LayerWeights, Weights, Zero
 
 __all__ = ["PLACEMENTS", "AttentionDynamics", "masked_softmax"]
@@ -103,7 +103,7 @@ class AttentionDynamics(Value):
             raise ValueError(
                 f"unknown placement {self.placement!r}; known are {', '.join(PLACEMENTS)}"
             )
-        if not np.isfinite(self.skip):
+        if not np.isfinite(real_number("the skip weight", self.skip)):
             raise ValueError(f"the skip weight is a finite number; got {self.skip}")
         for norm in (self.norm, self.mlp_norm):
             if not isinstance(norm, Norm):
@@ -130,6 +130,7 @@ class AttentionDynamics(Value):
 
     def check_tokens(self, x: np.ndarray) -> None:
         """Raise ValueError unless `x`, (..., N, d), can be a state of this dynamics."""
+        x = real_array("tokens", x, own=(np.float32,))
         if x.ndim < 2 or 0 in x.shape:
             raise ValueError(
                 f"tokens are an array (N, d) or (samples, N, d), none of them 0; got shape "
@@ -170,6 +171,7 @@ class AttentionDynamics(Value):
 
     def attention_input(self, x: np.ndarray, t: int) -> tuple[np.ndarray, LayerWeights]:
         """What attention in layer t sees of tokens x, (..., N, d), and the layer's weights."""
+        x = real_array("tokens", x, own=(np.float32,))
         layer = self.weights.layer(t, x.shape[-1]).astype(x.dtype)
         return self._at("before", x, self.norm), layer
 
@@ -188,6 +190,7 @@ class AttentionDynamics(Value):
 
     def compose(self, x: np.ndarray, t: int, attend: Callable) -> np.ndarray:
         """One layer on tokens (..., N, d), with attend(z, layer weights) for the attention."""
+        x = real_array("tokens", x, own=(np.float32,))
         seen, layer = self.attention_input(x, t)
         return self.feed_forward(self._residual(x, attend(seen, layer), self.norm), t)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dynsim.values import real_array
+
 __all__ = ["SUFFIXES", "read_arrays", "read_named_arrays", "written_whole"]
 
 
@@ -37,8 +39,7 @@ def read_named_arrays(path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}: holds no array")
     for name, array in arrays.items():
         label = f" {name!r}" if name else ""
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"{path}: array{label} holds {array.dtype}, not real numbers")
+        real_array(f"{path}: array{label}", array)
         if not np.all(np.isfinite(array)):
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise ValueError(f"{path}: array{label} has {array[where]} at index {where}")
@@ -53,7 +54,7 @@ def read_arrays(path, prefer: str) -> np.ndarray:
             f"{path}: holds several arrays ({', '.join(arrays)}); name one of them {prefer!r}"
         )
     array = arrays.get(prefer, next(iter(arrays.values())))
-    return array if array.dtype == np.float32 else array.astype(np.float64)
+    return real_array(f"{path}", array, own=(np.float32,))
 
 
 def _read_npy(path: Path) -> dict:

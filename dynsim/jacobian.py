@@ -16,6 +16,7 @@ import numpy as np
 from dynsim.dynamics import PLACEMENTS, AttentionDynamics, masked_softmax
 from dynsim.mlp import ACTIVATIONS, DERIVATIVES
 from dynsim.norms import Norm, Unit
+from dynsim.values import real_array
 from dynsim.weights import LayerWeights
 
 __all__ = ["image", "is_spherical", "jacobian", "linearise", "tangent_basis", "tangent_jacobian"]
@@ -27,7 +28,7 @@ def image(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarray:
     def attend(z, layer):
         return _attended(dynamics, z, layer)[0].sum(axis=-3) + layer.output_bias
 
-    return dynamics.compose(np.asarray(x, np.float64), t, attend)
+    return dynamics.compose(real_array("tokens", x), t, attend)
 
 
 def jacobian(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarray:
@@ -46,7 +47,7 @@ def jacobian(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarr
 
 def linearise(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0):
     """(x', dx'/dx) of layer t: shapes (..., N, d) and (..., N, d, N, d)."""
-    x = np.asarray(x, np.float64)
+    x = real_array("tokens", x)
     layer = dynamics.weights.layer(t, x.shape[-1])
     x, total = _sublayer(dynamics, dynamics.norm, x, lambda z: _attention(dynamics, z, layer))
     if not dynamics.mlp.active:
@@ -129,6 +130,7 @@ def tangent_basis(dynamics: AttentionDynamics, x: np.ndarray) -> np.ndarray:
     of space otherwise. From Householder reflections, so that tokens along an axis get the other
     axes, exactly: triangular Jacobians stay triangular.
     """
+    x = real_array("tokens", x)
     n, d = x.shape
     if not is_spherical(dynamics):
         return np.broadcast_to(np.eye(d), (n, d, d))

@@ -17,7 +17,7 @@ from dynsim.connectivity import lambda_2
 from dynsim.dynamics import AttentionDynamics
 from dynsim.jacobian import linearise, tangent_basis
 from dynsim.seeds import TOKENS, stream
-from dynsim.values import whole
+from dynsim.values import real_array, whole
 
 __all__ = ["Spectrum", "spectrum", "transversal"]
 
@@ -74,7 +74,7 @@ def spectrum(
     >>> bool(np.isclose(spectrum(layer, np.array([[0.6, 0.8]])).exponents[0], np.log(0.5)))
     True
     """
-    x = np.array(x0, np.float64)
+    x = real_array("tokens", x0)
     dynamics.check_tokens(x)
     layers = whole("number of layers", layers, least=1)
     discard = whole("number of layers to discard", discard, least=0)
@@ -118,6 +118,7 @@ def transversal(dynamics: AttentionDynamics, c: np.ndarray, **options) -> float:
         )
     alone = replace(dynamics, mask=masks.complete(1))
     mixing = lambda_2(dynamics.mask).value
-    largest = spectrum(alone, np.asarray(c, np.float64)[None], **({"count": 1} | options))
+    token = real_array("the consensus token", c)[None]
+    largest = spectrum(alone, token, **({"count": 1} | options))
     with np.errstate(divide="ignore"):
         return float(np.log(np.abs(mixing)) + largest.exponents[0])

@@ -13,6 +13,8 @@ from functools import wraps
 
 import numpy as np
 
+from dynsim.values import real_array
+
 __all__ = [
     "CHEAP",
     "DEFAULT",
@@ -51,7 +53,7 @@ RANK_TOLERANCE = 4096
 
 def _scaled(x) -> tuple[np.ndarray, np.ndarray]:
     """x in units of its largest entry, and that unit: squares then neither vanish nor overflow."""
-    x = np.asarray(x, np.float64)
+    x = real_array("tokens", x)
     unit = np.abs(x).max(axis=(-2, -1))
     unit = np.where(unit > 0, unit, 1.0)
     return x / unit[..., None, None], unit
@@ -115,7 +117,7 @@ def dong_residual(x):
     ||R||_1 is the largest column sum and ||R||_inf the largest row sum of |R|. DONG subtract the
     row that minimises the norm; the mean is what their code, and this, use.
     """
-    residual = np.abs(deviations(np.asarray(x, np.float64)))
+    residual = np.abs(deviations(real_array("tokens", x)))
     columns, rows = residual.sum(axis=-2).max(axis=-1), residual.sum(axis=-1).max(axis=-1)
     return np.sqrt(columns) * np.sqrt(rows)
 
@@ -138,7 +140,7 @@ def singular_values(x):
     X is multiplied by a power of two, which changes no digit: from equal tokens rounding leaves
     columns of 1, 1e-16, 1e-32, ..., and where these get below 1e-308 arithmetic is slow.
     """
-    z = np.asarray(x, np.float64)
+    z = real_array("tokens", x)
     shift = 440 - np.frexp(np.abs(z).max(axis=(-2, -1)))[1]  # LAPACK scales above 2**459 itself
     sigma = np.linalg.svd(np.ldexp(z, shift[..., None, None]), compute_uv=False)
     sigma = np.ldexp(sigma, -shift[..., None])
@@ -223,7 +225,7 @@ def _of_deviations(formula):
 
     @wraps(formula)
     def measure(x):
-        return of_tokens(deviations(np.asarray(x, np.float64)))
+        return of_tokens(deviations(real_array("tokens", x)))
 
     del measure.__wrapped__  # the signature is (x), not the formula's
     measure.formula = formula

@@ -13,7 +13,7 @@ import numpy as np
 
 from dynsim.seeds import MLPS as MLP_STREAM
 from dynsim.seeds import stream
-from dynsim.values import Value
+from dynsim.values import Value, real_array, real_number
 
 __all__ = ["ACTIVATIONS", "DERIVATIVES", "MLPS", "FixedMLP", "GaussianMLP", "MLPWeights", "NoMLP"]
 
@@ -80,7 +80,8 @@ class GaussianMLP(Value):
 
     def __post_init__(self):
         _check_activation(self.activation)
-        if self.width < 1 or not (np.isfinite(self.sigma) and self.sigma > 0):
+        sigma = real_number("sigma of an MLP", self.sigma)
+        if self.width < 1 or not (np.isfinite(sigma) and sigma > 0):
             raise ValueError(
                 f"an MLP has positive width and sigma; got width {self.width}, sigma {self.sigma}"
             )
@@ -107,6 +108,9 @@ class FixedMLP(Value):
 
     def __post_init__(self):
         _check_activation(self.activation)
+        for name, array in zip(MLPWeights._fields, self.weights, strict=True):
+            if not np.all(np.isfinite(real_array(f"{name} of an MLP", array, own=(np.float32,)))):
+                raise ValueError(f"{name} of an MLP is finite; found NaN or infinity in it")
         W_1, b_1, W_2, b_2 = self.weights
         (d, m) = W_1.shape
         if (b_1.shape, W_2.shape, b_2.shape) != ((m,), (m, d), (d,)):

@@ -12,6 +12,7 @@ import networkx as nx
 import numpy as np
 
 from dynsim.spectra import eigenvalues_with_errors
+from dynsim.values import real_array
 from dynsim.walk import uniform_walk
 
 __all__ = ["Growth", "deviation_walk", "kreiss_constant", "transient_growth"]
@@ -123,7 +124,7 @@ def kreiss_constant(matrix) -> float:
 
 
 def _square(matrix) -> np.ndarray:
-    matrix = np.asarray(matrix, np.float64)
+    matrix = real_array("the matrix", matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
         raise ValueError(f"powers are of a square matrix, (N, N); got shape {matrix.shape}")
     if not np.isfinite(matrix).all():

@@ -16,9 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dynsim.values import Value
+from dynsim.values import Value, real_array, real_number
 
 __all__ = ["NORMS", "LayerNorm", "NoNorm", "Norm", "NormSwitches", "RMSNorm", "Unit"]
+
+
+#: Tokens of these types are normalised in their own precision, others in float64.
+_TYPES = (np.float32, np.longdouble)
 
 
 class NormSwitches(NamedTuple):
@@ -41,7 +45,7 @@ class Norm(Value):
     def check(self, d: int) -> None:
         """Raise ValueError unless gain and bias fit tokens of dimension d."""
         for name in ("gain", "bias"):
-            given = np.asarray(getattr(self, name, 1.0))
+            given = real_array(f"the {name} of a norm", getattr(self, name, 1.0))
             if given.ndim > 1 or given.size not in (1, d):
                 raise ValueError(
                     f"the {name} of a norm has one entry per dimension; got shape {given.shape} "
@@ -49,12 +53,13 @@ class Norm(Value):
                 )
             if not np.all(np.isfinite(given)):
                 raise ValueError(f"the {name} of a norm is finite; found NaN or infinity in it")
-        eps = getattr(self, "eps", 0.0)
+        eps = real_number("the eps of a norm", getattr(self, "eps", 0.0))
         if not (np.isfinite(eps) and eps >= 0):
             raise ValueError(f"the eps of a norm is a number, not negative; got {eps}")
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """Normalise each token (last axis) of `x`; a token that cannot be scaled gives NaN."""
+        x = real_array("tokens", x, own=_TYPES)
         norm = self.switches(x.shape[-1])
         if not norm.active:
             return x
@@ -73,6 +78,7 @@ class Norm(Value):
         With c = a - centre mean(a), r^2 = ||c||^2 + d eps and the projector Pi that centres:
         diag(gain) (scale / r) (Pi - c c^T / r^2). A token that cannot be scaled gives NaN.
         """
+        x = real_array("tokens", x, own=_TYPES)
         d = x.shape[-1]
         norm = self.switches(d)
         if not norm.active:
@@ -92,6 +98,7 @@ class Norm(Value):
 
     def undefined(self, x: np.ndarray) -> np.ndarray:
         """True for each token of `x` that this norm cannot scale (it would divide by zero)."""
+        x = real_array("tokens", x, own=_TYPES)
         norm = self.switches(x.shape[-1])
         if not norm.active:
             return np.zeros(x.shape[:-1], bool)

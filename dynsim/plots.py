@@ -52,6 +52,9 @@ _RANGE, _DEEPEST = -330.0, -1000.0
 #: Where a legend may stand in a panel: above what `_note` writes.
 _ABOVE_NOTES = (0.0, 0.1, 1.0, 0.9)
 
+#: What a panel says of lines that are rounding.
+_THIN = "thin: within rounding"
+
 #: Raised digits as characters: mathtext would have to load and build its parser for them.
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -62,10 +65,11 @@ def rank_trajectory(
     """Distances with the floating-point floor, ranks and cosines against depth, run by run.
 
     Lines are medians over samples, bands the 16th to 84th percentile. One run shows two measures
-    in each panel; several runs share the panels, the second measure paler. What lies below the
-    floor is rounding, but for mu where a run follows it further; an exact zero is drawn at the
-    lower edge. A run that falls far below all others leaves the panel. `theory` holds log10 of
-    bounds and predictions by name, (T+1,) each, for the distances.
+    in each panel; several runs share the panels, the second measure paler. A line is thin where
+    most samples lie within rounding (`dynsim.rounding`); dashes mark the floor of mu where it is
+    not followed further. An exact zero is drawn at the lower edge. A run that falls far below all
+    others leaves the panel. `theory` holds log10 of bounds and predictions by name, (T+1,) each,
+    for the distances.
     """
     lines, theory = wrap(title, 130), theory or {}
     below = runs if len(runs) > 1 else theory
@@ -73,17 +77,21 @@ def rank_trajectory(
     figure, (distances, ranks, cosines) = _panels(len(lines), -(-len(below) // columns))
     edge = _lower_edge(runs)
     names = {"mu": "mu", "rank_one_distance": "distance to rank one"}
-    _draw_lines(distances, _in_decades(runs, edge), names, "distances")
+    rounding = _mostly_rounding(runs)
+    thin = _draw_lines(distances, _in_decades(runs, edge), rounding, names, "distances")
     distances.set(ylabel="distance (Frobenius)")
     distances.yaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=2))
     distances.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
-    _mark_floor(distances, runs, edge)
+    floor = _mark_floor(distances, runs, edge)
+    _note(distances, "; ".join(filter(None, [floor, _THIN if thin else ""])))
     bounds = _draw_theory(distances, theory)
     names = {"stable_rank": "stable rank", "effective_rank": "effective rank"}
-    _draw_lines(ranks, runs, names, "ranks")
+    if _draw_lines(ranks, runs, rounding, names, "ranks"):
+        _note(ranks, _THIN, height=0.1)  # above lines at rank one
     ranks.set(ylabel="rank", ylim=(0, None))
     names = {"mean_cosine": "mean cosine", "min_cosine": "smallest cosine"}
-    _draw_lines(cosines, runs, names, "cosines")
+    if _draw_lines(cosines, runs, rounding, names, "cosines"):
+        _note(cosines, _THIN)
     cosines.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     cosines.set(ylabel="pairwise cosine", ylim=(-1.05, 1.05), yticks=(-1, -0.5, 0, 0.5, 1))
     for axes in (distances, ranks, cosines):
@@ -125,9 +133,23 @@ def _legend_columns(names) -> int:
     return max(1, min(5, len(names), int(11 / (0.7 + 0.085 * longest))))
 
 
-def _draw_lines(axes, runs, names: Mapping[str, str], title: str) -> None:
-    """Median and band of up to two measures of every run."""
-    single = len(runs) == 1
+def _mostly_rounding(runs) -> dict[str, dict[str, np.ndarray]]:
+    """By run and measure, the depths at which most samples lie within rounding, (T+1,)."""
+    found = {
+        label: {name: run.within_rounding(name).mean(axis=0) > 0.5 for name in run.measures}
+        for label, run in runs.items()
+    }
+    for measures in found.values():
+        measures["mu"] = measures["log10_mu"]  # which is what is drawn
+    return found
+
+
+def _draw_lines(axes, runs, rounding, names: Mapping[str, str], title: str) -> bool:
+    """Median and band of up to two measures of every run, thin where that is rounding.
+
+    Returns whether it is anywhere.
+    """
+    single, any_rounding = len(runs) == 1, False
     styles = (STYLES[k % len(STYLES)] for k in range(len(runs)))
     for style, (label, run) in zip(styles, runs.items(), strict=True):
         for k, name in enumerate(name for name in names if name in run.measures):
@@ -139,6 +161,11 @@ def _draw_lines(axes, runs, names: Mapping[str, str], title: str) -> None:
             low, middle, high = np.percentile(values, [16, 50, 84], axis=0)
             band_alpha = 0.18 if single or k == 0 else 0.08
             axes.fill_between(depths, low, high, color=look["color"], alpha=band_alpha, linewidth=0)
+            within = rounding[label][name][depths]
+            if within.any():
+                any_rounding = True
+                axes.plot(depths, middle, linewidth=0.6, **look | {"marker": "", "linestyle": "-"})
+                middle = np.where(within, np.nan, middle)
             axes.plot(
                 depths, middle, label=shown, linewidth=1.5, markersize=4,
                 markevery=(0.03 + 0.06 * k, 0.12), **look,
@@ -150,6 +177,7 @@ def _draw_lines(axes, runs, names: Mapping[str, str], title: str) -> None:
             f"{text} ({tone})" for text, tone in zip(names.values(), ("dark", "pale"), strict=True)
         ]
         axes.set_title(" and ".join(tones), fontsize=9, y=1.0)
+    return any_rounding
 
 
 def _draw_theory(axes, theory: Mapping[str, np.ndarray]) -> list:
@@ -161,9 +189,11 @@ def _draw_theory(axes, theory: Mapping[str, np.ndarray]) -> list:
     return lines
 
 
-def _note(axes, text: str) -> None:
+def _note(axes, text: str, height: float = 0.03) -> None:
+    if not text:
+        return
     axes.text(
-        0.98, 0.03, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=7,
+        0.98, height, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=7,
         color="0.3", bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
     )  # fmt: skip
 
@@ -208,15 +238,14 @@ def _lower_edge(runs) -> float:
     return float(min([*staying, edge]) if staying else max([*lowest, _DEEPEST])) if lowest else edge
 
 
-def _mark_floor(axes, runs, edge: float) -> None:
-    """Shade what is rounding only, or say where the floor lies if it is far below the lines."""
+def _mark_floor(axes, runs, edge: float) -> str:
+    """Shade what of mu is rounding only, or say where the floor is."""
     floors = [(run.depths, np.median(run.floor, axis=0)) for run in runs.values()]
     dtype = next(iter(runs.values())).final.dtype
     lowest = min(np.min(run["log10_mu"]) for run in runs.values())
     highest_floor = max(values.max() for _, values in floors)
     if highest_floor > 0 and lowest > 3.0 + np.log10(highest_floor):
-        _note(axes, f"{dtype} floor: {highest_floor:.0e}, below this axis")
-        return
+        return f"{dtype} floor: {highest_floor:.0e}, below this axis"
     with np.errstate(divide="ignore"):
         floors = [(depths, np.maximum(np.log10(values), edge)) for depths, values in floors]
     for depths, values in floors:
@@ -225,11 +254,11 @@ def _mark_floor(axes, runs, edge: float) -> None:
     highest = max(np.max(values, where=np.isfinite(values), initial=edge) for values in logs)
     axes.set_ylim(edge, highest + max(1.0, 0.05 * (highest - edge)))
     if all(run.follows_mu for run in runs.values()):
-        _note(axes, f"dashes: {dtype} floor; only mu is known below")
-        return
+        return f"dashes: {dtype} floor"
     depths, values = max(floors, key=lambda pair: len(pair[0]))
     label = f"below the {dtype} floor: rounding" if len(runs) == 1 else ""
     axes.fill_between(depths, edge, values, color="0.85", linewidth=0, label=label)
+    return ""
 
 
 #: Kinds of equilibria, from dark to light.

@@ -23,7 +23,7 @@ from dynsim.connectivity import SecondEigenvalue, lambda_2
 from dynsim.dynamics import PLACEMENTS, AttentionDynamics
 from dynsim.measures import mu
 from dynsim.nonnormal import Growth, deviation_walk, kreiss_constant, transient_growth
-from dynsim.values import whole
+from dynsim.values import real_array, whole
 from dynsim.walk import transversal_eigenvalues
 from dynsim.weights import LayerWeights
 
@@ -169,7 +169,7 @@ def predict(dynamics: AttentionDynamics, x0, start: int = 0) -> Prediction:
     >>> predict(AttentionDynamics(masks.causal(6), weights.Diagonal([0.9, -0.5])), x0).rate
     0.45
     """
-    x0 = np.asarray(x0, np.float64)
+    x0 = real_array("tokens", x0)
     dynamics.check_tokens(x0)
     start, available = whole("number of the first layer", start, least=0), dynamics.weights.n_layers
     if available is not None and start >= available:
@@ -315,7 +315,7 @@ def transversal_growth(dynamics, token, layers: int, modes=None, start: int = 0)
     Without a norm the consensus token plays no part.
     """
     modes = np.array([lambda_2(dynamics.mask).value]) if modes is None else np.asarray(modes)
-    token = np.asarray(token, np.float64)
+    token = real_array("the consensus token", token)
     if not dynamics.norm.switches(len(token)).active:
         token = np.zeros_like(token)  # which cannot overflow
     z = np.tile(np.random.default_rng(0).standard_normal(len(token)), (len(modes), 1))
@@ -384,7 +384,7 @@ def cubic_step(dynamics: AttentionDynamics, z, token, t: int = 0) -> tuple[float
             "the cubic law needs a mask under which all tokens attend to the same ones, as the "
             "complete one, and no skip connection"
         )
-    z, token = np.asarray(z, np.float64), np.asarray(token, np.float64)
+    z, token = real_array("z", z), real_array("the consensus token", token)
     layer = _consensus(dynamics, token, t)
     seen = z @ layer.before
     attended = seen[allowed[0]] - seen[allowed[0]].mean(axis=0)

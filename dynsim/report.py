@@ -10,6 +10,7 @@ import numpy as np
 from dynsim.connectivity import MaskFacts
 from dynsim.expectations import Expectation
 from dynsim.measures import MEASURES
+from dynsim.rounding import ROUNDING
 from dynsim.trajectory import Trajectory
 from dynsim.verdicts import Verdict, from_log
 
@@ -49,20 +50,39 @@ class Outcome(NamedTuple):
 
 def summary(outcome: Outcome) -> dict:
     """JSON-ready: mask facts, dynamics, mean and sd of each measure by depth (null where a measure
-    on a stride was not recorded), verdict, provenance; error and theory where there are any."""
+    on a stride was not recorded), verdict, provenance; error and theory where there are any.
+
+    "rounding" is how far rounding may move the mean of a measure (null for arbitrarily far), and
+    "within_rounding" whether it lies no further than that from its value at collapse.
+    """
     facts, trajectory, verdict, error, theory = outcome
     found = {} if error is None else {"error": error}
     return found | {
         "mask": facts.to_dict(),
         "dynamics": dict(trajectory.dynamics),
-        "measures": {
-            name: dict(zip(("mean", "sd"), map(_plain, _mean_and_sd(values)), strict=True))
-            for name, values in trajectory.measures.items()
-        },
+        "measures": {name: _measure(trajectory, name) for name in trajectory.measures},
         "verdict": verdict.to_dict(),
         "provenance": dict(trajectory.provenance),
         **({} if theory is None else {"theory": theory.to_dict()}),
     }
+
+
+def _measure(trajectory: Trajectory, name: str) -> dict:
+    """A measure by depth, for JSON."""
+    mean, sd = _mean_and_sd(trajectory[name])
+    found = {"mean": _plain(mean), "sd": _plain(sd)}
+    if name in ROUNDING:
+        found["rounding"] = _plain(_mean_and_sd(trajectory.rounding(name))[0])
+        found["within_rounding"] = _means_within_rounding(trajectory, name).tolist()
+    return found
+
+
+def _means_within_rounding(trajectory: Trajectory, name: str) -> np.ndarray:
+    """Where the mean of a measure over samples lies within rounding, (T+1,)."""
+    if name not in ROUNDING:
+        return np.zeros(trajectory.depth + 1, bool)
+    means = (_mean_and_sd(values)[0] for values in (trajectory[name], trajectory.rounding(name)))
+    return ROUNDING[name].within(*means)
 
 
 def _mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -143,7 +163,10 @@ def _weights_in_words(weights) -> str:
 
 
 def measure_table(trajectory: Trajectory) -> str:
-    """First, middle and last values of the main measures, mean ± sd over samples."""
+    """First, middle and last values of the main measures, mean ± sd over samples.
+
+    A mean within rounding ends in `~`, and a line below says what that means.
+    """
     depth = trajectory.depth
     columns = sorted({0, depth // 2, depth})
     rows = [["mean ± sd over samples", *(f"depth {t}" for t in columns)]]
@@ -151,13 +174,31 @@ def measure_table(trajectory: Trajectory) -> str:
     for name in (name for name in _SHOWN if name in given):
         depths, values = trajectory.recorded(name)
         mean, sd = _mean_and_sd(values)
+        marks = _marks(_means_within_rounding(trajectory, name)[depths])
         nearest = [int(np.argmin(np.abs(depths - t))) for t in columns]
         cells = [
-            f"{mean[k]:.4g} ± {sd[k]:.2g}" + ("" if depths[k] == t else f" (at {depths[k]})")
+            f"{mean[k]:.4g} ± {sd[k]:.2g}{marks[k]}"
+            + ("" if depths[k] == t else f" (at {depths[k]})")
             for k, t in zip(nearest, columns, strict=True)
         ]
         rows.append([MEASURES[name].label, *cells])
-    return _aligned(rows, to_the_left=1)
+    return _noted(_aligned(rows, to_the_left=1), trajectory.final.dtype)
+
+
+#: Behind a number that lies within rounding.
+_MARK = " ~"
+
+
+def _marks(within: np.ndarray) -> list[str]:
+    return np.where(within, _MARK, "").tolist()
+
+
+def _noted(table: str, *dtypes) -> str:
+    """The table with a line about the mark, if it is in it."""
+    if _MARK not in table:
+        return table
+    names = " or ".join(sorted({str(dtype) for dtype in dtypes}))
+    return f"{table}\n~ within rounding ({names}): cannot be told from complete collapse"
 
 
 def comparison_table(runs: Mapping[str, Outcome]) -> str:
@@ -174,10 +215,12 @@ def comparison_table(runs: Mapping[str, Outcome]) -> str:
         rows[0] += ["fitted", "predicted", "max ||P^t||", "bound / mu"]
     for label, (facts, trajectory, _, _, theory) in runs.items():
         logs = _mean_and_sd(trajectory["log10_mu"] * np.log(10.0))[0]
-        mu = [from_log(log) for log in logs]
+        marks = _marks(_means_within_rounding(trajectory, "log10_mu"))
+        mu = [from_log(log) + mark for log, mark in zip(logs, marks, strict=True)]
         stable = "-"
         if "stable_rank" in trajectory.measures:
             stable = f"{_mean_and_sd(trajectory['stable_rank'])[0][-1]:.3g}"
+            stable += _marks(_means_within_rounding(trajectory, "stable_rank"))[-1]
         rows.append(
             [
                 label,
@@ -186,12 +229,13 @@ def comparison_table(runs: Mapping[str, Outcome]) -> str:
                 f"{facts.lambda_2.value:.6g}",
                 mu[0],
                 mu[-1],
-                *(_share(logs, t) for t in depths),
+                *(_share(logs, t) + (marks[t] if t < len(marks) else "") for t in depths),
                 stable,
                 *([] if theory is None else _rates(theory)),
             ]
         )
-    return _aligned(rows, to_the_left=2)
+    dtypes = (outcome.trajectory.final.dtype for outcome in runs.values())
+    return _noted(_aligned(rows, to_the_left=2), *dtypes)
 
 
 def _share(logs: np.ndarray, t: int) -> str:
@@ -219,10 +263,21 @@ def _rates(theory: Expectation) -> list[str]:
 
 
 def _aligned(rows: list[list[str]], to_the_left: int) -> str:
-    """Rows as lines of equal columns, the first `to_the_left` flush left and the others right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    """Rows as lines of equal columns, the first `to_the_left` flush left and the others right.
+
+    Marks stand in a column of their own.
+    """
+    columns = [_with_room(column) for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in columns]
     sides = ["<"] * to_the_left + [">"] * (len(widths) - to_the_left)
     return "\n".join(
-        "  ".join(f"{c:{side}{w}}" for c, side, w in zip(row, sides, widths, strict=True))
-        for row in rows
+        "  ".join(f"{c:{side}{w}}" for c, side, w in zip(row, sides, widths, strict=True)).rstrip()
+        for row in zip(*columns, strict=True)
     )
+
+
+def _with_room(column: tuple[str, ...]) -> list[str]:
+    """The cells of a column, filled up where others end in a mark."""
+    marked = [cell.endswith(_MARK) for cell in column]
+    room = " " * len(_MARK) if any(marked) else ""
+    return [cell if mark else cell + room for cell, mark in zip(column, marked, strict=True)]

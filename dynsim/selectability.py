@@ -31,7 +31,7 @@ from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
 from dynsim.rational import zero_combination
 from dynsim.threads import blas_alone, threads
-from dynsim.values import whole
+from dynsim.values import real_array, real_number, whole
 
 __all__ = [
     "Certificate",
@@ -462,8 +462,9 @@ def _system(keys, biases=None, gap=0.0, bound=None, tolerance=None) -> _System:
     With biases, gap or bound there is a further entry v > 0 of the query: q = u / v is asked for,
     (u, v) . (k_i - k_j, b_i - b_j - gap) > 0, and |u_c| < bound v.
     """
+    real_array("keys", keys)
     given = np.asarray(keys)
-    if given.ndim < 2 or given.size == 0 or given.dtype.kind not in "iuf":
+    if given.ndim < 2 or given.size == 0:
         raise ValueError(f"keys are numbers (..., n, d); got {given.dtype} {given.shape}")
     if not np.all(np.isfinite(given)):
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(given))[0])
@@ -517,9 +518,11 @@ def _near_one(points):
 
 def _lifted(points, unit, shape, biases, gap, bound):
     """Points (k, b), directions that keep v > 0 and |u_c| < bound v, and the step (0, gap)."""
-    b = np.zeros(shape) if biases is None else np.asarray(biases, np.float64)
+    b = np.zeros(shape) if biases is None else real_array("biases", biases)
     if b.shape != shape or not np.all(np.isfinite(b)):
         raise ValueError(f"biases are finite numbers, one for each key {shape}; got {b.shape}")
+    gap = real_number("gap", gap)
+    bound = None if bound is None else real_number("bound", bound)
     if not np.isfinite(gap) or (bound is not None and not (np.isfinite(bound) and bound > 0)):
         raise ValueError(f"gap is a number and bound a positive one; got {gap} and {bound}")
     sets, n, d = points.shape

@@ -6,6 +6,7 @@ import platform
 import time
 from bisect import bisect_right
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -21,7 +22,7 @@ from dynsim.measures import CHEAP, EVERY_LAYER, MEASURES
 from dynsim.threads import blas_alone
 from dynsim.threads import threads as thread_count
 from dynsim.trajectory import Trajectory
-from dynsim.values import whole
+from dynsim.values import real_array, whole
 
 __all__ = ["Overflow", "Record", "Stopped", "simulate"]
 
@@ -143,7 +144,9 @@ def simulate(
         (a FloatingPointError) naming layer and sample when tokens stop being finite; its
         `trajectory` holds what was computed.
     Stopped
-        (a KeyboardInterrupt) on Ctrl-C; its `trajectory` holds what was computed.
+        (a KeyboardInterrupt) on Ctrl-C; its `trajectory` holds what was computed, to the bits of a
+        run that ends there. A second Ctrl-C while the last state is being measured leaves the
+        measures on the stride unrecorded at that depth, as far as they are missing.
 
     Examples
     --------
@@ -183,35 +186,38 @@ def simulate(
             }
         )
 
+    def ended_early() -> Trajectory:
+        with suppress(KeyboardInterrupt), blas_alone():
+            run.measure_last()
+        return finished()
+
     try:
         with blas_alone():
             while run.t < depth:
                 run.advance()
                 if progress is not None:
                     progress(run.t)
+            run.measure_last()
+        return finished()
     except Overflow as overflow:
-        overflow.trajectory = finished()
+        overflow.trajectory = ended_early()
         raise
     except KeyboardInterrupt:
         stopped = Stopped(f"stopped after layer {start + run.t} of {start + depth}")
-        stopped.trajectory = finished()
+        stopped.trajectory = ended_early()
         raise stopped from None
-    return finished()
 
 
 _version = lru_cache(version)  # reading the metadata of a package takes milliseconds
 
 
 def _as_tokens(x0) -> np.ndarray:
-    x = np.asarray(x0)
-    if x.dtype.kind not in "biuf":
-        raise ValueError(f"tokens are real numbers; got an array of {x.dtype}")
+    x = real_array("tokens", x0, own=(np.float32,))
     if x.ndim not in (2, 3) or 0 in x.shape:
         raise ValueError(
             f"tokens are an array (N, d) or (samples, N, d), none of them 0; got shape {x.shape}"
         )
-    x = x.astype(np.float32 if x.dtype == np.float32 else np.float64)  # a copy
-    return np.ascontiguousarray(x[None] if x.ndim == 2 else x)
+    return np.array(x[None] if x.ndim == 2 else x, order="C")  # a copy
 
 
 class _Run:
@@ -233,7 +239,7 @@ class _Run:
         memory = np.empty((len(names), depth + 1, len(x)))
         memory[len(EVERY_LAYER) :] = np.nan
         self.measures = {name: memory[k].T for k, name in enumerate(names)}
-        self.states = {}
+        self.states, self._measured = {}, None
         self._write(slice(0, 1), engine.observe(state)[..., None])
         self._record_here()
 
@@ -327,14 +333,19 @@ class _Run:
             else:
                 values = measure.function(x)
             self.measures[name][:, self.t] = values
+        self._measured = self.t
 
-    def trajectory(self, provenance: dict) -> Trajectory:
-        if self.t not in self.costly_depths:  # ended early: the last state is measured all the same
+    def measure_last(self) -> None:
+        """The costly measures of the state now, as far as they are not recorded yet."""
+        if self._measured != self.t:
             self._record_costly()
         layer = self.start + self.t
-        if _ENTROPY in self.costly and layer != self.dynamics.weights.n_layers:
+        unknown = _ENTROPY in self.costly and np.isnan(self.measures[_ENTROPY][:, self.t]).any()
+        if unknown and layer != self.dynamics.weights.n_layers:
             entropy = self.engine.advance(self.state, layer, layer + 1, entropy=True)[2]
             self.measures[_ENTROPY][:, self.t] = entropy
+
+    def trajectory(self, provenance: dict) -> Trajectory:
         if self.state_depths:
             self.states[self.t] = self.x.copy()
         x = self.x

@@ -15,7 +15,8 @@ import numpy as np
 from dynsim import netcdf
 from dynsim.deviation import Deviation
 from dynsim.files import written_whole
-from dynsim.measures import floor
+from dynsim.measures import MEASURES, floor
+from dynsim.rounding import ROUNDING, Sizes
 
 __all__ = ["Trajectory", "joined", "load"]
 
@@ -25,6 +26,18 @@ _DEVIATION = {
     "shape": ("sample", "token", "dim"),
     "log_size": ("sample",),
 }
+
+
+def _attributes(name: str) -> dict[str, str]:
+    """What a file says of a measure."""
+    words = {"long_name": MEASURES[name].label} if name in MEASURES else {}
+    if name in ROUNDING:
+        rounding = ROUNDING[name]
+        words["comment"] = (
+            f"rounding may move it by {rounding.formula}; where it is no further than that from "
+            f"{rounding.collapsed:g}, its value at collapse, its digits mean nothing"
+        )
+    return words
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +100,33 @@ class Trajectory:
         """
         return floor(self["frobenius_norm"], self.final.dtype)
 
+    def rounding(self, name: str) -> np.ndarray | None:
+        """How far rounding may have moved a measure, (samples, T+1): `dynsim.rounding`.
+
+        NaN where it was not recorded; None for a measure without such a bound.
+        """
+        if name not in ROUNDING:
+            return None
+        sizes = Sizes.of(
+            self.dynamics["mask"]["tokens"],
+            self.final.shape[-1],
+            self.final.dtype,
+            *(self[size] for size in ("frobenius_norm", "norm_min", "mu")),
+            self.follows_mu,
+        )
+        values = self[name]
+        return np.where(np.isnan(values), np.nan, ROUNDING[name].bound(values, sizes))
+
+    def within_rounding(self, name: str) -> np.ndarray:
+        """Where rounding alone may have made a measure differ from its value at collapse.
+
+        Boolean, (samples, T+1); False where it was not recorded and for one without a bound.
+        """
+        bounds = self.rounding(name)
+        if bounds is None:
+            return np.zeros(self[name].shape, bool)
+        return ROUNDING[name].within(self[name], bounds)
+
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.measures:
             raise KeyError(f"{name!r} was not recorded; recorded are {', '.join(self.measures)}")
@@ -143,13 +183,11 @@ class Trajectory:
 
     def _labelled(self) -> netcdf.Labelled:
         """All of it as arrays with named dimensions; what is not an array as JSON."""
-        from dynsim.measures import MEASURES
-
         arrays = {
             name: (
                 ("sample", "depth"),
                 values,
-                {"long_name": MEASURES[name].label} if name in MEASURES else {},
+                _attributes(name),
             )
             for name, values in self.measures.items()
         }
@@ -210,21 +248,27 @@ class Trajectory:
         return path
 
     def to_csv(self, path) -> Path:
-        """One row per sample and depth, one column per measure; empty where not recorded."""
+        """One row per sample and depth, one column per measure; empty where not recorded.
+
+        The last column, within_rounding, names the measures of the row that lie within rounding.
+        """
         import csv
 
         with written_whole(path) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["sample", "depth", *self.measures])
+            writer.writerow(["sample", "depth", *self.measures, "within_rounding"])
+            flags = {name: self.within_rounding(name) for name in self.measures}
             for sample in range(self.n_samples):
                 for depth in self.depths:
                     row = [values[sample, depth] for values in self.measures.values()]
                     cells = ["" if np.isnan(v) else repr(float(v)) for v in row]
-                    writer.writerow([sample, depth, *cells])
+                    flagged = [name for name, there in flags.items() if there[sample, depth]]
+                    writer.writerow([sample, depth, *cells, " ".join(flagged)])
         return Path(path)
 
     def to_json(self, path) -> Path:
-        """Measures (samples x depths, null where missing or infinite), dynamics and provenance."""
+        """Measures (samples x depths, null where missing or infinite), whether they lie within
+        rounding, dynamics and provenance."""
         data = {
             "dynamics": self.dynamics,
             "provenance": self.provenance,
@@ -232,6 +276,11 @@ class Trajectory:
             "measures": {
                 name: [[v if np.isfinite(v) else None for v in row] for row in values.tolist()]
                 for name, values in self.measures.items()
+            },
+            "within_rounding": {
+                name: self.within_rounding(name).tolist()
+                for name in self.measures
+                if name in ROUNDING
             },
         }
         with written_whole(path) as temporary:

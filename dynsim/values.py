@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = ["Value", "describe", "whole"]
+__all__ = ["Value", "describe", "real_array", "real_number", "whole"]
 
 
 def describe(value):
@@ -34,7 +34,10 @@ class Value:
     """
 
     def _freeze_array(self, field: str, dtype=np.float64) -> np.ndarray:
-        array = np.array(getattr(self, field), dtype=dtype)
+        given = getattr(self, field)
+        if dtype == np.float64:
+            given = real_array(f"{field} of {type(self).__name__}", given)
+        array = np.array(given, dtype=dtype)
         array.setflags(write=False)
         object.__setattr__(self, field, array)
         return array
@@ -58,6 +61,41 @@ class Value:
 
         shown = (f"{f.name}={show(getattr(self, f.name))}" for f in dataclasses.fields(self))
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+#: What to do instead, by numpy's letter for the kind of an array.
+_REMEDIES = {
+    "c": "give the real part if that is meant",
+    "b": "write 1.0 and 0.0 if numbers are meant",
+    "f": "round to float64 with astype(numpy.float64)",
+}
+
+
+def real_array(name: str, value, *, own: tuple = ()) -> np.ndarray:
+    """`value` as an array of float64; one of a floating-point type in `own` stays as it is.
+
+    Raises ValueError unless it holds real numbers: integers, or floating-point numbers of at most
+    64 bits or of those types. Nothing is rounded but integers above 2^53.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError:  # numpy's words for lists of different lengths
+        raise ValueError(f"{name} must be an array; got lists of different lengths") from None
+    if array.dtype in own:
+        return array
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind not in "iuf" or (kind == "f" and size > 8):
+        remedy = _REMEDIES.get(kind, "give integers or floating-point numbers")
+        raise ValueError(f"{name} must hold real numbers; got {array.dtype}; {remedy}")
+    return array.astype(np.float64, copy=False)
+
+
+def real_number(name: str, value) -> float:
+    """`value` as a float. Raises ValueError unless it is one real number, as `real_array`."""
+    array = real_array(name, value)
+    if array.ndim:
+        raise ValueError(f"{name} is one number; got an array of shape {array.shape}")
+    return float(array)
 
 
 def whole(name: str, value, least: int) -> int:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dynsim.seeds import SCORES, VALUES, stream
-from dynsim.values import Value
+from dynsim.values import Value, real_array, real_number
 
 __all__ = [
     "WEIGHTS",
@@ -52,9 +52,12 @@ class LayerWeights(NamedTuple):
     @classmethod
     def from_matrices(cls, M, W_V) -> LayerWeights:
         """From full matrices: M and W_V are (H, d, d)."""
+        M, W_V = (
+            np.ascontiguousarray(real_array(name, array, own=(np.float32,)))
+            for name, array in (("M", M), ("W_V", W_V))
+        )
         n_heads, d = len(M), M.shape[-1]
         empty = np.zeros((n_heads, 0, 0))
-        M, W_V = np.ascontiguousarray(M), np.ascontiguousarray(W_V)
         return cls(M, np.zeros((n_heads, d)), empty, empty, W_V, np.zeros(d))
 
     @property
@@ -135,7 +138,8 @@ class Gaussian(Family):
     varies = True
 
     def __post_init__(self):
-        if not (np.isfinite(self.sigma) and self.sigma > 0):
+        sigma = real_number("sigma of gaussian weights", self.sigma)
+        if not (np.isfinite(sigma) and sigma > 0):
             raise ValueError(
                 f"sigma of gaussian weights is positive; got {self.sigma}; use zero for no weights"
             )
@@ -160,7 +164,7 @@ class Jordan(Family):
     w: float
 
     def __post_init__(self):
-        if not np.isfinite(self.w):
+        if not np.isfinite(real_number("w of jordan weights", self.w)):
             raise ValueError(f"w of jordan weights is a finite number; got {self.w}")
 
     def matrix(self, d, rng):
@@ -286,10 +290,12 @@ class Weights(Value):
                     f"the array holds matrices for {given.shape[-3]} heads, not for "
                     f"{self.n_heads}; give the same number"
                 )
-        if self.d_qk is not None and not (np.isfinite(self.d_qk) and self.d_qk > 0):
+        d_qk = 1.0 if self.d_qk is None else real_number("d_QK", self.d_qk)
+        if not (np.isfinite(d_qk) and d_qk > 0):
             raise ValueError(f"d_QK is a positive number; got {self.d_qk}")
         if self.mix is not None and (
-            len(self.mix) != self.n_heads or not np.all(np.isfinite(self.mix))
+            len(self.mix) != self.n_heads
+            or not np.all(np.isfinite(real_array("the output mix", self.mix)))
         ):
             raise ValueError(
                 f"the output mix has one finite weight per head; got {self.mix} for "
@@ -374,7 +380,9 @@ class Layers(Value):
             raise ValueError("given layers are one or more; got none")
         for t, layer in enumerate(self.entries):
             for field, array in zip(layer._fields, layer, strict=True):
-                if not np.all(np.isfinite(array)):
+                if not np.all(
+                    np.isfinite(real_array(f"{field} of layer {t}", array, own=(np.float32,)))
+                ):
                     raise ValueError(
                         f"weights are finite; {field} of layer {t} has NaN or infinity"
                     )
@@ -412,7 +420,7 @@ def Fixed(M, W_V) -> Layers:
     >>> Fixed(np.zeros((2, 2)), np.eye(2)).layer(0, 2).W_V.shape
     (1, 2, 2)
     """
-    M, W_V = (np.asarray(a, np.float64) for a in (M, W_V))
+    M, W_V = real_array("M", M), real_array("W_V", W_V)
     if M.ndim not in (2, 3) or M.shape[-1] != M.shape[-2] or M.shape != W_V.shape:
         raise ValueError(
             f"M and W_V are square and alike, (d, d) or (heads, d, d); got {M.shape} and "

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent
 #: Rooms from the ground up: a room may import those on floors below its own.
 FLOORS = [
     ["kernels", "cli.process"],
-    ["values", "files", "netcdf", "rational", "seeds", "equilibria.proof"],
+    ["values", "equilibria.proof"],
+    ["files", "netcdf", "rational", "seeds"],
     ["layout", "spectra", "threads"],
     ["masks", "walk"],
     ["nonnormal"],
@@ -23,8 +24,8 @@ FLOORS = [
     ["geometry.layers"],
     ["geometry"],
     ["jacobian"],
-    ["minilm", "deviation"],
-    ["engines.base", "engines.packing", "engines.tiles"],
+    ["minilm", "deviation", "rounding"],
+    ["engines.base", "engines.packing", "engines.tiles", "engines.workers"],
     ["engines.lanes", "engines.rows"],
     ["engines.deviations", "engines.single"],
     ["engines.reference", "engines.compiled", "engines.torch"],

@@ -44,7 +44,7 @@ def test_bad_files_say_what_is_wrong(array, tmp_path):
     (tmp_path / "kind.xyz").write_text("")
     cases["kind.xyz"] = "unknown kind"
     np.save(tmp_path / "words.npy", np.array([["a"]]))
-    cases["words.npy"] = "not real numbers"
+    cases["words.npy"] = "must hold real numbers"
     broken = array.copy()
     broken[2, 1] = np.nan
     np.save(tmp_path / "nan.npy", broken)

@@ -20,8 +20,7 @@ def test_figures_are_written_in_every_format(tmp_path, suffix):
 def test_one_run_shows_mu_with_its_median_and_the_floor():
     trajectory = run(masks.causal(6), depth=80)
     axes = plots.rank_trajectory({"": trajectory}).axes[0]
-    line = axes.get_lines()[0]
-    assert line.get_label() == "mu"
+    (line,) = (line for line in axes.get_lines() if line.get_label() == "mu")
     assert np.allclose(line.get_ydata()[:20], np.log10(np.median(trajectory["mu"], axis=0))[:20])
     assert any("floor" in text for text in axes.get_legend_handles_labels()[1])
 
@@ -54,3 +53,20 @@ def test_an_exact_zero_is_drawn_at_the_lower_edge():
     axes = plots.rank_trajectory({"": trajectory}).axes[0]
     assert np.isfinite(axes.get_lines()[0].get_ydata()).all()
     assert axes.get_ylim()[0] == pytest.approx(axes.get_lines()[0].get_ydata()[0])
+
+
+@pytest.mark.parametrize("engine", ["numba", "logscale"])
+def test_lines_are_thin_where_they_are_rounding(engine):
+    weights_ = weights.Weights(weights.Zero(), weights.Identity(), shared=True)
+    dynamics = dynsim.AttentionDynamics(masks.causal(6), weights_)
+    trajectory = simulate(dynamics, tokens.gaussian(3, 6, 4), 90, engine=engine)
+    figure = plots.rank_trajectory({"": trajectory})
+    lines = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
+    for name, label in [("mu", "mu"), ("rank_one_distance", "distance to rank one")]:
+        drawn = np.isfinite(lines[label].get_ydata())
+        depths = trajectory.recorded(name)[0]
+        within = trajectory.within_rounding(name).mean(axis=0)[depths] > 0.5
+        assert np.array_equal(drawn, ~within)
+        assert within[-1] == (engine == "numba" or name != "mu")
+    notes = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert all("thin: within rounding" in text for (text,) in notes)

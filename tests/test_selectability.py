@@ -238,7 +238,7 @@ def test_axes_threads_and_shares(rng):
     [
         (lambda: selectable(np.ones(3)), r"\(\.\.\., n, d\)"),
         (lambda: selectable(np.ones((0, 3, 2))), r"\(\.\.\., n, d\)"),
-        (lambda: selectable([["a"]]), "keys are numbers"),
+        (lambda: selectable([["a"]]), "keys must hold real numbers"),
         (lambda: selectable([[0.0], [np.nan]]), r"found nan at index \(1, 0\)"),
         (lambda: selectable([[0.0], [1.0]], tolerance=0.0), "tolerance"),
         (lambda: selectable([[0.0], [1.0]], [1.0]), "one for each key"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 import numpy as np
@@ -13,6 +12,7 @@ from dynsim.engines.lanes import LANES_UP_TO, Lanes
 from dynsim.engines.packing import Scratch, stacked
 from dynsim.engines.rows import Rows
 from dynsim.engines.single import Single, is_single
+from dynsim.engines.workers import Workers
 from dynsim.measures import observe
 
 __all__ = ["CompiledEngine"]
@@ -27,7 +27,7 @@ class CompiledEngine(TokenEngine):
     def __init__(self, dynamics: AttentionDynamics, threads: int):
         self.dynamics = dynamics
         self.threads = threads
-        self._pool = None
+        self._workers = None
         self._carriers = {}
         self._scratch = Scratch()
 
@@ -65,7 +65,12 @@ class CompiledEngine(TokenEngine):
         return 1 if work < _THREAD_WORK else self.threads
 
     def carried(self, kind, x, start: int, stop: int):
-        """(carrier, number of layers) for all layers: one, unless the shapes of weights change."""
+        """(carrier, number of layers) for all layers: one, unless the shapes of weights change.
+
+        No job of an interrupted call is at work any more: carriers share the memory of those.
+        """
+        if self._workers is not None:
+            self._workers.settle()
         weights, (_, n, d) = self.dynamics.weights, x.shape
         if weights.is_constant:
             key = (kind, n, d, x.dtype)
@@ -84,6 +89,6 @@ class CompiledEngine(TokenEngine):
         if len(jobs) == 1:
             work(jobs[0])
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads)
-        list(self._pool.map(work, jobs))
+        if self._workers is None:
+            self._workers = Workers(self.threads)
+        self._workers.every(work, jobs)

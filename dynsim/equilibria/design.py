@@ -14,6 +14,7 @@ import numpy as np
 
 from dynsim.dynamics import AttentionDynamics
 from dynsim.norms import Unit
+from dynsim.values import real_array
 from dynsim.weights import Fixed
 
 __all__ = ["Design", "design_value_matrix"]
@@ -70,14 +71,14 @@ def design_value_matrix(X, mask: nx.DiGraph, scores=None, norms=None) -> Design:
     >>> design.is_exact, bool(np.allclose(design.dynamics.step(np.eye(3)), np.eye(3)))
     (True, True)
     """
-    X = np.array(X, np.float64)
+    X = real_array("tokens", X).copy()
     if X.ndim != 2 or not np.allclose(np.linalg.norm(X, axis=1), 1, rtol=0, atol=1e-9):
         raise ValueError(
             "tokens of an equilibrium have norm 1, shape (N, d); divide each by its norm"
         )
     n, d = X.shape
-    M = np.zeros((d, d)) if scores is None else np.asarray(scores, np.float64)
-    nu = np.ones(n) if norms is None else np.asarray(norms, np.float64)
+    M = np.zeros((d, d)) if scores is None else real_array("scores", scores)
+    nu = np.ones(n) if norms is None else real_array("norms", norms)
     if nu.shape != (n,) or not np.all((nu > 0) & np.isfinite(nu)):
         raise ValueError(f"norms are {n} positive numbers, one a token; got {norms}")
     A = AttentionDynamics(mask, Fixed(M, np.eye(d)), Unit()).attention(X)[0]

@@ -28,6 +28,7 @@ from dynsim.norms import NoNorm
 from dynsim.seeds import TOKENS, stream
 from dynsim.simulation import Record, simulate
 from dynsim.spectra import eigenvalues_with_errors
+from dynsim.values import real_array
 
 __all__ = [
     "KINDS",
@@ -127,7 +128,7 @@ def stability(dynamics: AttentionDynamics, x: np.ndarray, blur: float = 0.0) -> 
     multiple root is found to half the digits or fewer); to first order it adds blur ||J|| to the
     errors.
     """
-    x = np.asarray(x, np.float64)
+    x = real_array("tokens", x)
     J = tangent_jacobian(dynamics, x)
     width = len(J) // len(x)
     found = []
@@ -214,7 +215,7 @@ def basin_radius(
         States (samples, N, d) to their distances from what x stands for; to x itself, as it is
         after `depth` layers, when not given.
     """
-    x = np.asarray(x, np.float64)
+    x = real_array("tokens", x)
     if depth is None:
         depth = layers_to_return(stability(dynamics, x).spectral_radius)
     if distance is None:
@@ -270,7 +271,7 @@ def approach(
     Each sample starts at `radius`; the exponent is -log(distance ratio) / log 4 between layers
     depth / 4 and depth, for the samples whose distance fell by a tenth at least between them.
     """
-    x = np.asarray(x, np.float64)
+    x = real_array("tokens", x)
     starts = perturbed(dynamics, x, radius, samples, seed)
     middle = _later(dynamics, starts, depth // 4)
     before = _distance_to(x)(middle)

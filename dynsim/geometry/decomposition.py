@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dynsim.values import real_array
+
 __all__ = ["Decomposition", "angle_to_ones", "decompose", "layer_norm_closed_form", "length"]
 
 
@@ -27,7 +29,7 @@ def decompose(x: np.ndarray) -> Decomposition:
     >>> float(parts.uniform), parts.direction.round(3), float(parts.scale.round(3))
     (4.0, array([-0.707,  0.707,  0.   ,  0.   ]), 4.243)
     """
-    x = np.asarray(x, np.float64)
+    x = real_array("tokens", x)
     if x.ndim == 0 or x.shape[-1] == 0 or not np.all(np.isfinite(x)):
         raise ValueError(f"tokens are finite, with one axis or more; got shape {x.shape}")
     x, power = _near_one(x)
@@ -76,8 +78,9 @@ def layer_norm_closed_form(a: np.ndarray, gain=1.0, bias=0.0, eps: float = 1e-5)
     >>> layer_norm_closed_form(np.array([0.0, 2.0]), eps=0.0)
     array([-1.,  1.])
     """
-    a = np.asarray(a, np.float64)
+    a = real_array("tokens", a)
+    gain, bias = real_array("the gain", gain), real_array("the bias", bias)
     d = a.shape[-1]
     centred = a @ (np.eye(d) - np.ones((d, d)) / d)
     size = np.sqrt(np.sum(centred**2, axis=-1, keepdims=True) + d * eps)
-    return np.sqrt(d) * np.asarray(gain) * centred / size + bias
+    return np.sqrt(d) * gain * centred / size + bias

@@ -8,6 +8,7 @@ import numpy as np
 
 from dynsim.geometry.decomposition import length
 from dynsim.norms import LayerNorm
+from dynsim.values import real_array
 
 __all__ = ["Ellipsoid", "image_ellipsoid"]
 
@@ -49,11 +50,11 @@ class Ellipsoid:
 
     def coordinates(self, y: np.ndarray) -> np.ndarray:
         """Along the principal axes, from the center: (..., d) -> (..., k)."""
-        return (np.asarray(y) - self.center) @ self.axes.T
+        return (real_array("points", y) - self.center) @ self.axes.T
 
     def off_plane(self, y: np.ndarray) -> np.ndarray:
         """Distance from the plane that the ellipsoid lies in: (..., d) -> (...)."""
-        return length((np.asarray(y) - self.center) @ self.normals.T)
+        return length((real_array("points", y) - self.center) @ self.normals.T)
 
     def level(self, y: np.ndarray) -> np.ndarray:
         """The quadratic form in the plane: less than 1 inside, 1 on the surface.
@@ -131,7 +132,7 @@ def image_ellipsoid(gain, bias=0.0, eps: float = 1e-5) -> Ellipsoid:
     >>> image_ellipsoid([3.0, 4.0], eps=0.0).semi_axes  # |gain| in two dimensions
     array([5.])
     """
-    gain = np.asarray(gain, np.float64)
+    gain, bias = real_array("the gain", gain), real_array("the bias", bias)
     if gain.ndim != 1 or len(gain) == 0:
         raise ValueError(f"the gain has one entry per dimension, (d,); got shape {gain.shape}")
     d = len(gain)
@@ -142,7 +143,7 @@ def image_ellipsoid(gain, bias=0.0, eps: float = 1e-5) -> Ellipsoid:
     Pi = np.eye(d) - np.ones((d, d)) / d
     left, singular, _ = np.linalg.svd(gain[:, None] * Pi)
     return Ellipsoid(
-        center=np.broadcast_to(np.asarray(bias, np.float64), (d,)).copy(),
+        center=np.broadcast_to(bias, (d,)).copy(),
         axes=left.T[:k].copy(),
         semi_axes=np.sqrt(d) * singular[:k],
         normals=left.T[k:].copy(),

@@ -10,6 +10,7 @@ import numpy as np
 from dynsim.geometry.decomposition import angle_to_ones, decompose
 from dynsim.geometry.ellipsoid import Ellipsoid, image_ellipsoid
 from dynsim.norms import LayerNorm, RMSNorm
+from dynsim.values import real_array
 
 __all__ = ["Changes", "Survey", "changes", "survey"]
 
@@ -44,7 +45,7 @@ def changes(norm: LayerNorm, x: np.ndarray) -> Changes:
     >>> found.switch.round(3)  # (3, -3) is orthogonal to 1
     array([0.   , 1.169])
     """
-    x = np.asarray(x, np.float64)
+    x = real_array("tokens", x)
     norm.check(x.shape[-1])
     parts = decompose(x)
     if np.any(parts.scale == 0):
@@ -100,7 +101,8 @@ def survey(name: str, norm: LayerNorm, x: np.ndarray) -> Survey:
     Raises ValueError for tokens that do not fit, and where the image is a single point: in one
     dimension, or if all gains are 0.
     """
-    x = np.asarray(x, np.float64).reshape(-1, np.shape(x)[-1])
+    x = real_array("tokens", x)
+    x = x.reshape(-1, x.shape[-1])
     d = x.shape[-1]
     norm.check(d)
     ellipsoid = image_ellipsoid(np.broadcast_to(norm.gain, d), norm.bias, norm.eps)

@@ -1,0 +1,46 @@
+"""Threads that carry out the jobs of one call at once, and what becomes of them after Ctrl-C."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+
+__all__ = ["Workers"]
+
+
+class Workers:
+    """Threads that are kept between calls.
+
+    Python raises KeyboardInterrupt in the main thread alone, between any two of its steps. So the
+    caller only hands the jobs over, in one step, to a leader, a thread that starts the others: the
+    members of a team wait for one another, and none may be missing. An interrupted caller leaves
+    its jobs at work, for as long as one call takes. `settle` waits for them: the leader takes one
+    call after another, so when it has done nothing, all that came before is done.
+    """
+
+    def __init__(self, number: int):
+        self._others = ThreadPoolExecutor(number)
+        self._leader = ThreadPoolExecutor(1)
+        self._leader.submit(int).result()  # its thread is there: from now on `submit` only queues
+        self._settled = True
+
+    def every(self, work: Callable, jobs: Sequence) -> None:
+        """work(job) for all jobs, each on its own thread, at once."""
+        self._settled = False
+        self._leader.submit(self._lead, work, jobs).result()
+        self._settled = True
+
+    def settle(self) -> None:
+        """Return when no job of an earlier call is at work."""
+        if not self._settled:
+            self._leader.submit(int).result()
+            self._settled = True
+
+    def _lead(self, work: Callable, jobs: Sequence) -> None:
+        others = [self._others.submit(work, job) for job in jobs[1:]]
+        try:
+            work(jobs[0])
+        finally:
+            wait(others)
+        for other in others:
+            other.result()  # raises what the job raised

@@ -5,12 +5,13 @@ Near consensus the deviations follow the uniform walk, so lambda_2 is the late r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 import numpy as np
 
 from dynsim.layout import Layout, Ranges, Rows, compile_layout, strong_components
+from dynsim.spectra import DEFECTIVE, longest_chain, modes
 
 __all__ = ["SecondEigenvalue", "lambda_2", "transversal_eigenvalues", "uniform_walk"]
 
@@ -21,6 +22,8 @@ EIGENSOLVER_BUDGET = 10_000_000_000
 EPS = float(np.finfo(np.float64).eps)
 #: Blocks of the walk up to this size are diagonalised as dense matrices.
 DENSE_BLOCK = 500
+#: Edges up to which paths from component to component are followed.
+CHAIN_BUDGET = 10_000_000
 #: All eigenvalues of a walk are computed up to so many tokens.
 ALL_EIGENVALUES_LIMIT = 2000
 
@@ -41,11 +44,16 @@ class SecondEigenvalue:
     `method` "exact" means a closed form. `error` estimates what rounding and the solver's
     tolerance may have moved the value by, eigenvalue condition included (inf: defective to
     working precision). With "not converged" the solver ran out of its budget and `value` is NaN.
+
+    Deviations go like t^`power` value^t under the powers P^t, or slower where `at_most`: a
+    defective eigenvalue brings powers of t.
     """
 
     value: float
     method: str = "exact"
     error: float = 0.0
+    power: int = 0
+    at_most: bool = False
 
 
 def lambda_2(graph: nx.DiGraph) -> SecondEigenvalue:
@@ -67,10 +75,42 @@ def lambda_2(graph: nx.DiGraph) -> SecondEigenvalue:
     starts = np.searchsorted(labels[order], np.arange(count))
     sizes = np.diff(np.append(starts, len(order)))
     singles = order[starts[sizes == 1]]
-    found = [SecondEigenvalue(float(p)) for p in _largest_self_weights(layout, singles)]
-    for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
-        found += _block_moduli(layout, order[start : start + size])
-    return _two_largest([*found, SecondEigenvalue(0.0)])[1]
+    weights = np.sort(_self_weights(layout, singles))[::-1]
+    found = [SecondEigenvalue(float(p)) for p in weights[:2]]
+    blocks = {}
+    for k in np.flatnonzero(sizes > 1):
+        blocks[k] = _block_moduli(layout, order[starts[k] : starts[k] + sizes[k]])
+        found += blocks[k]
+    second = _two_largest([*found, SecondEigenvalue(0.0)])[1]
+    if not 0.0 < second.value < 1.0:  # NaN; nothing left; or 1, which is never defective here
+        return second
+    return _with_power(second, layout, labels, count, blocks)
+
+
+def _with_power(second, layout, labels, count, blocks) -> SecondEigenvalue:
+    """lambda_2 with the power of t that it brings.
+
+    A component that attends to others has lambda_2 as its spectral radius, where it has it: simple
+    by Perron and Frobenius. Then the theorem of `dynsim.spectra` gives the power from the longest
+    path, for the one component that attends to no other, with the eigenvalue 1, ends every path.
+    """
+    weights, sure, ends = np.zeros(count, np.int64), True, False
+    singles = np.flatnonzero(~np.isin(labels, list(blocks)))
+    is_alike = np.abs(_self_weights(layout, singles) - second.value) <= second.error
+    weights[labels[singles[is_alike]]] = 1
+    for k, moduli in blocks.items():
+        near = [m for m in moduli if abs(m.value - second.value) <= m.error + second.error]
+        if near:
+            is_last = moduli[0].value > second.value + second.error  # the one that has 1
+            weights[k] = 1 + (max(m.power for m in near) if is_last else 0)
+            sure, ends = sure and all(m.method == "exact" for m in near), ends or is_last
+    sure = sure and not ends
+    total = int(weights.sum())
+    if total > 1 and layout.n_edges > CHAIN_BUDGET:
+        return replace(second, power=total - 1, at_most=True)
+    rows = layout.to_rows()
+    power = longest_chain(labels, (rows.row_of_edge, rows.indices), weights) - 1
+    return replace(second, power=power, at_most=bool(power > 0 and not sure))
 
 
 def transversal_eigenvalues(graph: nx.DiGraph) -> np.ndarray:
@@ -96,13 +136,13 @@ def transversal_eigenvalues(graph: nx.DiGraph) -> np.ndarray:
     return np.delete(values.astype(complex), np.argmin(np.abs(values - 1.0)))
 
 
-def _largest_self_weights(layout: Layout, tokens: np.ndarray) -> np.ndarray:
-    """The two largest P_ii of one-token blocks."""
+def _self_weights(layout: Layout, tokens: np.ndarray) -> np.ndarray:
+    """P_ii of tokens."""
     if isinstance(layout, Ranges):
         looped = (layout.lo[tokens] <= tokens) & (tokens < layout.hi[tokens])
     else:
         looped = np.isin(tokens, layout.row_of_edge[layout.indices == layout.row_of_edge])
-    return np.sort(looped / layout.degrees[tokens])[::-1][:2]
+    return looped / layout.degrees[tokens]
 
 
 def _block_moduli(layout: Layout, tokens: np.ndarray) -> list[SecondEigenvalue]:
@@ -119,9 +159,11 @@ def _block_moduli(layout: Layout, tokens: np.ndarray) -> list[SecondEigenvalue]:
         block = Ranges(lo, hi)
     else:
         block = _within(layout.to_rows(), tokens)
-    if n <= DENSE_BLOCK:
-        return _dense_moduli(block.to_rows(), degrees)
-    return _sparse_moduli(block, degrees)
+    moduli = (_dense_moduli if n <= DENSE_BLOCK else _sparse_moduli)(block, degrees)
+    inside = block.degrees
+    if np.all(inside * degrees[0] == inside[0] * degrees):  # equal row sums: they are the largest
+        moduli[0] = SecondEigenvalue(float(inside[0] / degrees[0]))
+    return moduli
 
 
 def _within(rows: Rows, tokens: np.ndarray) -> Rows:
@@ -135,14 +177,19 @@ def _within(rows: Rows, tokens: np.ndarray) -> Rows:
     return Rows(np.concatenate([[0], np.cumsum(counts)]), attended[order])
 
 
-def _dense_moduli(rows: Rows, degrees: np.ndarray) -> list[SecondEigenvalue]:
-    pattern = np.zeros((len(degrees), len(degrees)))
+def _dense_moduli(block: Layout, degrees: np.ndarray) -> list[SecondEigenvalue]:
+    n, rows = len(degrees), block.to_rows()
+    pattern = np.zeros((n, n))
     pattern[rows.row_of_edge, rows.indices] = 1.0
     if np.array_equal(pattern, pattern.T):
         root = 1.0 / np.sqrt(degrees)
         moduli = np.sort(np.abs(np.linalg.eigvalsh(root[:, None] * pattern * root)))[::-1]
-        return [SecondEigenvalue(float(m), "dense symmetric", EPS) for m in moduli[:2]]
-    return _dense_moduli_and_errors(pattern / degrees[:, None])
+        return [SecondEigenvalue(float(m), "dense symmetric", n * EPS) for m in moduli[:2]]
+    found = []
+    for mode in modes(pattern / degrees[:, None])[:2]:
+        one = SecondEigenvalue(abs(mode.value), "dense", mode.error, mode.power, mode.at_most)
+        found += [one] * mode.count
+    return found[:2]
 
 
 def _sparse_moduli(block: Layout, degrees: np.ndarray) -> list[SecondEigenvalue]:
@@ -277,18 +324,6 @@ def _thin_top(walk) -> list[SecondEigenvalue]:
     return [SecondEigenvalue(v, "shift-invert", e) for v, e in found]
 
 
-def _dense_moduli_and_errors(walk: np.ndarray) -> list[SecondEigenvalue]:
-    from scipy.linalg import eig
-
-    values, left, right = eig(walk, left=True, right=True)
-    overlaps = np.abs(np.sum(left.conj() * right, axis=0))
-    order = np.argsort(-np.abs(values), kind="stable")[:2]
-    scale = EPS * np.linalg.norm(walk)
-    return [
-        SecondEigenvalue(float(abs(values[k])), "dense", _divide(scale, overlaps[k])) for k in order
-    ]
-
-
 def _arnoldi_moduli(walk) -> list[SecondEigenvalue]:
     from scipy.sparse.linalg import ArpackNoConvergence, eigs
 
@@ -307,7 +342,10 @@ def _arnoldi_moduli(walk) -> list[SecondEigenvalue]:
             twin = int(np.argmin(np.abs(left_values - right_values[k])))
             overlap = abs(np.sum(left[:, twin] * right[:, k]))  # walk.T: no conjugate
             error = _divide(EPS + tolerance, overlap)
-            found.append(SecondEigenvalue(float(abs(right_values[k])), "Arnoldi", error))
+            one = SecondEigenvalue(float(abs(right_values[k])), "Arnoldi", error)
+            if overlap * DEFECTIVE < 1:
+                one = replace(one, power=n - 1, at_most=True)
+            found.append(one)
         return found
     return [SecondEigenvalue(np.nan, "not converged", np.inf)] * 2
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 #: Rooms from the ground up: a room may import those on floors below its own.
 FLOORS = [
     ["kernels", "cli.process"],
-    ["values", "files", "netcdf", "seeds"],
+    ["values", "files", "netcdf", "seeds", "spectra"],
     ["layout", "threads"],
     ["masks", "walk"],
     ["nonnormal"],

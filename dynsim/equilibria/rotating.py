@@ -20,7 +20,7 @@ from dynsim.dynamics import AttentionDynamics
 from dynsim.equilibria.equation import SAME, TOLERANCE
 from dynsim.equilibria.equilibrium import Equilibrium
 from dynsim.equilibria.newton import solve
-from dynsim.equilibria.stability import Stability, bounded_eigenvalues
+from dynsim.equilibria.stability import Stability
 from dynsim.jacobian import image, is_spherical, linearise, tangent_basis
 from dynsim.seeds import TOKENS, stream
 

@@ -27,6 +27,7 @@ from dynsim.nonnormal import kreiss_constant, transient_growth
 from dynsim.norms import NoNorm
 from dynsim.seeds import TOKENS, stream
 from dynsim.simulation import Record, simulate
+from dynsim.spectra import bounded_eigenvalues
 
 __all__ = [
     "KINDS",
@@ -35,7 +36,6 @@ __all__ = [
     "Transient",
     "approach",
     "basin_radius",
-    "bounded_eigenvalues",
     "check_equilibria_possible",
     "components_in_order",
     "layers_to_return",
@@ -139,28 +139,6 @@ def stability(dynamics: AttentionDynamics, x: np.ndarray, blur: float = 0.0) -> 
     found.sort(key=lambda entry: (-round(abs(entry[0]), 12), entry[2], entry[0].imag))
     columns = tuple(zip(*found, strict=True)) or ((), (), ())
     return Stability(np.array(columns[0], complex), np.array(columns[1]), np.array(columns[2], int))
-
-
-def bounded_eigenvalues(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues of a block and bounds of their errors.
-
-    To first order an eigenvalue moves by its condition number times ||E||, E being the rounding in
-    the block; by no more than (2 ||B||)^(1 - 1/n) ||E||^(1/n) in any case (Elsner 1985, see
-    Stewart and Sun, Matrix Perturbation Theory, theorem IV.1.3). Blocks that are triangular, up to
-    the order of coordinates, show theirs.
-    """
-    balanced, _ = linalg.matrix_balance(block)
-    if not (np.tril(balanced, -1).any() and np.triu(balanced, 1).any()):
-        values = np.diagonal(balanced).astype(complex)
-        return values, 8 * np.finfo(float).eps * np.abs(values)
-    n, size = len(block), linalg.norm(balanced, 2)
-    rounding = 4 * n * np.finfo(float).eps * size
-    values, left, right = linalg.eig(balanced, left=True)
-    overlap = np.abs(np.sum(left.conj() * right, axis=0))
-    elsner = (2 * size) ** (1 - 1 / n) * rounding ** (1 / n)
-    with np.errstate(divide="ignore"):
-        errors = np.minimum(rounding / overlap, elsner)
-    return values, errors
 
 
 # --- transient growth ---------------------------------------------------------------------------

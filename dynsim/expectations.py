@@ -18,6 +18,8 @@ __all__ = ["MOST_TOKENS", "Expectation", "expect"]
 
 #: Tokens up to which bounds are computed: attention as dense matrices, N^3 work a layer.
 MOST_TOKENS = 1024
+#: Near consensus mu is this share of ||X|| at most.
+_NEAR = 0.1
 #: Work for bounds, in operations on numbers, and numbers in the states they are computed from.
 _WORK, _NUMBERS = 1e10, 5e7
 
@@ -28,6 +30,8 @@ class Expectation:
 
     `prediction` is None where there is none, for the reason in `unpredicted`. The bounds are those
     of the first samples, as many as are affordable; `measured` is their log10 mu, as deep.
+    The rate is fitted with the power of t that is predicted, where one is. `share` is mu / ||X|| at
+    the end, in the median.
     """
 
     rate: Rate
@@ -35,6 +39,16 @@ class Expectation:
     unpredicted: str
     certificates: Certificates
     measured: np.ndarray
+    share: float
+
+    @property
+    def comparable(self) -> bool:
+        """True when the predicted rate holds for the end of the run: it lasts, and tokens are near
+        consensus (mu a tenth of ||X|| at most), or attention is uniform anywhere."""
+        found = self.prediction
+        if found is None or not found.rate or not found.lasts:
+            return False
+        return found.linear or self.share <= _NEAR
 
     @property
     def sharpest(self) -> Certificate | None:
@@ -73,10 +87,19 @@ class Expectation:
         ]
 
     def _agreement(self) -> str:
-        if self.prediction is None or not self.prediction.rate or self.rate.kind != "exponential":
+        found, fitted = self.prediction, self.rate
+        if found is None or not found.rate or fitted.kind != "exponential":
             return ""
-        share = self.rate.value / self.prediction.rate - 1.0
-        return f"; the fitted factor is {abs(share):.2g} {'above' if share > 0 else 'below'} it"
+        if not found.lasts:
+            return "; not compared with the fit, for it does not last"
+        if not self.comparable:
+            return f"; not compared with the fit, for mu is still {self.share:.2g} of ||X||"
+        share = fitted.value / found.rate - 1.0
+        error = found.error + 2.0 * found.rate * found.standard_error
+        inside = fitted.interval[0] - error <= found.rate <= fitted.interval[1] + error
+        side, where = "above" if share > 0 else "below", "inside" if inside else "outside"
+        words = f"; the fitted factor is {abs(share):.2g} {side} it, {where} what errors allow"
+        return words + ", which a power of t may explain" * (found.at_most and not inside)
 
     @property
     def distance(self) -> str:
@@ -98,19 +121,23 @@ class Expectation:
     def curves(self) -> dict[str, np.ndarray]:
         """log10 of bounds and of the predicted fall by name, from depth 0; NaN where there is none.
 
-        Bounds are medians over the samples to which they apply. The predicted fall is a slope: it
-        ends where mu ends and goes back over half of the layers.
+        Bounds are medians over the samples to which they apply. The predicted fall ends where mu
+        ends and goes back over half of the layers; there is none where it does not hold.
         """
         found = {
             f"bound: {name}": np.median(one.log10_bound[one.applies], axis=0)
             for name, one in self.certificates.items()
             if one.applies.any()
         }
-        if self.prediction is not None and self.prediction.rate:
+        predicted = self.prediction
+        if self.comparable:
             measured = np.median(self.measured, axis=0)
             depths = np.arange(len(measured))
-            fall = measured[-1] + (depths - depths[-1]) * np.log10(self.prediction.rate)
-            found["predicted slope"] = np.where(depths >= depths[-1] // 2, fall, np.nan)
+            fall = (depths - depths[-1]) * np.log10(predicted.rate)
+            if not predicted.at_most:
+                fall += predicted.power * np.log10(np.maximum(depths, 1) / max(depths[-1], 1))
+            name = "predicted slope" + ", powers of t left out" * predicted.at_most
+            found[name] = np.where(depths >= depths[-1] // 2, measured[-1] + fall, np.nan)
         return found
 
     def to_dict(self) -> dict:
@@ -129,6 +156,7 @@ class Expectation:
                 }
             ),
             "unpredicted": self.unpredicted,
+            "comparable": self.comparable,
             "certificates": {
                 name: {
                     "source": one.source,
@@ -145,7 +173,8 @@ class Expectation:
         }
 
 
-_PREDICTED = ("rate", "growth", "relative", "method", "standard_error", "exponent", "lasts")
+_PREDICTED = ("rate", "power", "at_most", "growth", "relative", "method", "standard_error", "error")
+_PREDICTED += ("exponent", "lasts", "linear")
 
 
 def _plain(value):
@@ -199,10 +228,14 @@ def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectati
         prediction, unpredicted = predict(dynamics, x0), ""
     except (ValueError, FloatingPointError) as reason:
         prediction, unpredicted = None, f"no prediction: {reason}"
+    known = prediction is not None and prediction.lasts and not prediction.at_most
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ends = trajectory["log10_mu"][:, -1] - np.log10(trajectory["frobenius_norm"][:, -1])
     return Expectation(
-        collapse_rate(trajectory),
+        collapse_rate(trajectory, power=prediction.power if known else 0),
         prediction,
         unpredicted,
         certificates(dynamics, states),
         trajectory["log10_mu"][:samples, : depth + 1],
+        float(10.0 ** np.median(ends)),
     )

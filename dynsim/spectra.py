@@ -63,6 +63,8 @@ def _eigenvalues(block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return values, 8 * EPS * np.abs(values), np.ones(len(values))
     n, size = len(block), linalg.norm(balanced, 2)
     rounding = 4 * n * EPS * size
+    if np.isrealobj(block) and np.array_equal(block, block.T):
+        return np.linalg.eigvalsh(block).astype(complex), np.full(n, rounding), np.ones(n)
     values, left, right = linalg.eig(balanced, left=True)
     overlap = np.abs(np.sum(left.conj() * right, axis=0))
     elsner = (2 * size) ** (1 - 1 / n) * rounding ** (1 / n)
@@ -72,7 +74,7 @@ def _eigenvalues(block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def modes(matrix) -> list[Mode]:
-    """All eigenvalues of a real matrix (n, n) by falling modulus, with the powers of t they bring.
+    """All eigenvalues of a matrix (n, n) by falling modulus, with the powers of t they bring.
 
     >>> from dynsim.weights import Jordan
     >>> [(mode.value.real, mode.power) for mode in modes(Jordan(2.0).matrix(3, None))]
@@ -80,7 +82,7 @@ def modes(matrix) -> list[Mode]:
     """
     from scipy import sparse
 
-    matrix = np.asarray(matrix, np.float64)
+    matrix = np.asarray(matrix)
     n = len(matrix)
     _, labels = sparse.csgraph.connected_components(
         sparse.csr_array(matrix != 0), connection="strong"
@@ -91,7 +93,7 @@ def modes(matrix) -> list[Mode]:
         values[block], errors[block], condition = _eigenvalues(matrix[np.ix_(block, block)])
         fine[block] = condition < DEFECTIVE
     edges = np.nonzero(matrix)
-    alike = np.all(matrix >= 0) or np.all(matrix <= 0)
+    alike = np.isrealobj(matrix) and (np.all(matrix >= 0) or np.all(matrix <= 0))
     found = []
     for cluster in _clusters(values, errors):
         top = cluster[np.argmax(np.abs(values[cluster]))]

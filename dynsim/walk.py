@@ -11,9 +11,15 @@ import networkx as nx
 import numpy as np
 
 from dynsim.layout import Layout, Ranges, Rows, compile_layout, strong_components
-from dynsim.spectra import DEFECTIVE, longest_chain, modes
+from dynsim.spectra import DEFECTIVE, Mode, longest_chain, modes
 
-__all__ = ["SecondEigenvalue", "lambda_2", "transversal_eigenvalues", "uniform_walk"]
+__all__ = [
+    "SecondEigenvalue",
+    "lambda_2",
+    "transversal_eigenvalues",
+    "transversal_modes",
+    "uniform_walk",
+]
 
 #: Floating-point operations up to which a sparse factor of the walk is worth its cost.
 FACTOR_BUDGET = 10_000_000_000
@@ -124,16 +130,44 @@ def transversal_eigenvalues(graph: nx.DiGraph) -> np.ndarray:
     array([0.5       , 0.33333333])
     """
     layout = compile_layout(graph)
-    if layout.n_tokens > ALL_EIGENVALUES_LIMIT:
-        raise ValueError(
-            f"all eigenvalues of a walk are for {ALL_EIGENVALUES_LIMIT} tokens at most; got "
-            f"{layout.n_tokens}; use lambda_2"
-        )
+    _check_all_eigenvalues(layout)
     walk = uniform_walk(graph).toarray()
     labels, count = strong_components(layout)
     blocks = (np.flatnonzero(labels == label) for label in range(count))
     values = np.concatenate([np.linalg.eigvals(walk[np.ix_(b, b)]) for b in blocks])
     return np.delete(values.astype(complex), np.argmin(np.abs(values - 1.0)))
+
+
+def transversal_modes(graph: nx.DiGraph) -> list[Mode]:
+    """The eigenvalues of the uniform walk but one 1, by falling modulus, with the powers of t that
+    they bring. Raises ValueError above 2000 tokens.
+
+    >>> from dynsim import masks
+    >>> [(mode.value.real, mode.power) for mode in transversal_modes(masks.causal_local(5))]
+    [(0.5, 3)]
+    """
+    layout = compile_layout(graph)
+    _check_all_eigenvalues(layout)
+    rows = layout.to_rows()
+    # D^-1/2 mask D^-1/2 is similar to the walk, and symmetric where the mask is
+    root = 1.0 / np.sqrt(layout.degrees)
+    similar = rows.matrix(root[rows.row_of_edge] * root[rows.indices]).toarray()
+    np.fill_diagonal(similar, _self_weights(layout, np.arange(layout.n_tokens)))
+    found = modes(similar)
+    first = min(range(len(found)), key=lambda k: abs(found[k].value - 1.0))
+    if found[first].count > 1:
+        found[first] = replace(found[first], count=found[first].count - 1)
+    else:
+        del found[first]
+    return found
+
+
+def _check_all_eigenvalues(layout: Layout) -> None:
+    if layout.n_tokens > ALL_EIGENVALUES_LIMIT:
+        raise ValueError(
+            f"all eigenvalues of a walk are for {ALL_EIGENVALUES_LIMIT} tokens at most; got "
+            f"{layout.n_tokens}; use lambda_2"
+        )
 
 
 def _self_weights(layout: Layout, tokens: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from dynsim.equilibria.newton import solve
 from dynsim.equilibria.stability import Stability
 from dynsim.jacobian import image, is_spherical, linearise, tangent_basis
 from dynsim.seeds import TOKENS, stream
+from dynsim.spectra import bounded_eigenvalues
 
 __all__ = ["RotatingEquilibrium", "Rotations", "find_rotating", "quotient_jacobian"]
 

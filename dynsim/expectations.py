@@ -18,7 +18,7 @@ __all__ = ["MOST_TOKENS", "Expectation", "expect"]
 
 #: Tokens up to which bounds are computed: attention as dense matrices, N^3 work a layer.
 MOST_TOKENS = 1024
-#: Near consensus mu is this share of ||X|| at most.
+#: Near consensus mu / ||X|| and what attention lacks of being uniform are this at most.
 _NEAR = 0.1
 #: Work for bounds, in operations on numbers, and numbers in the states they are computed from.
 _WORK, _NUMBERS = 1e10, 5e7
@@ -31,7 +31,7 @@ class Expectation:
     `prediction` is None where there is none, for the reason in `unpredicted`. The bounds are those
     of the first samples, as many as are affordable; `measured` is their log10 mu, as deep.
     The rate is fitted with the power of t that is predicted, where one is. `share` is mu / ||X|| at
-    the end, in the median.
+    the end, `uneven` the largest |degree_i A_ij - 1| there, both in the median over samples.
     """
 
     rate: Rate
@@ -40,15 +40,16 @@ class Expectation:
     certificates: Certificates
     measured: np.ndarray
     share: float
+    uneven: float
 
     @property
     def comparable(self) -> bool:
         """True when the predicted rate holds for the end of the run: it lasts, and tokens are near
-        consensus (mu a tenth of ||X|| at most), or attention is uniform anywhere."""
+        consensus (`share` and `uneven` at most a tenth), or attention is uniform anywhere."""
         found = self.prediction
         if found is None or not found.rate or not found.lasts:
             return False
-        return found.linear or self.share <= _NEAR
+        return found.linear or max(self.share, self.uneven) <= _NEAR
 
     @property
     def sharpest(self) -> Certificate | None:
@@ -88,12 +89,17 @@ class Expectation:
 
     def _agreement(self) -> str:
         found, fitted = self.prediction, self.rate
-        if found is None or not found.rate or fitted.kind != "exponential":
+        if found is None or not found.rate:
             return ""
         if not found.lasts:
-            return "; not compared with the fit, for it does not last"
+            return "; it does not last, so that it is not compared with the fit"
         if not self.comparable:
-            return f"; not compared with the fit, for mu is still {self.share:.2g} of ||X||"
+            return (
+                f"; not compared with the fit, for the run is not near consensus: mu is "
+                f"{self.share:.2g} of ||X||, attention {self.uneven:.2g} from uniform"
+            )
+        if fitted.kind != "exponential":
+            return ""
         share = fitted.value / found.rate - 1.0
         error = found.error + 2.0 * found.rate * found.standard_error
         inside = fitted.interval[0] - error <= found.rate <= fitted.interval[1] + error
@@ -229,13 +235,24 @@ def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectati
     except (ValueError, FloatingPointError) as reason:
         prediction, unpredicted = None, f"no prediction: {reason}"
     known = prediction is not None and prediction.lasts and not prediction.at_most
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ends = trajectory["log10_mu"][:, -1] - np.log10(trajectory["frobenius_norm"][:, -1])
     return Expectation(
         collapse_rate(trajectory, power=prediction.power if known else 0),
         prediction,
         unpredicted,
         certificates(dynamics, states),
         trajectory["log10_mu"][:samples, : depth + 1],
-        float(10.0 ** np.median(ends)),
+        *_nearness(dynamics, trajectory, samples),
     )
+
+
+def _nearness(dynamics, trajectory, samples: int) -> tuple[float, float]:
+    """(mu / ||X||, largest |degree_i A_ij - 1|) at the end, in the median over samples."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = trajectory["log10_mu"][:, -1] - np.log10(trajectory["frobenius_norm"][:, -1])
+    allowed, last = dynamics.allowed(), max(trajectory.depth - 1, 0)
+    degrees = allowed.sum(axis=1, keepdims=True)
+    uneven = [
+        np.abs(degrees * dynamics.attention(x, last) - 1.0)[:, allowed].max()
+        for x in trajectory.final[:samples]
+    ]
+    return float(10.0 ** np.median(share)), float(np.median(uneven))

@@ -319,7 +319,8 @@ def _products(skip: float, walk: list[Mode], values: list[Mode]) -> Mode:
     for i, j in np.argwhere(size + error >= size.max() - error.flat[size.argmax()]):
         one, other = walk[i], values[j]
         power = one.power + other.power
-        sure = not (one.at_most or other.at_most) and (power == 0 or left[i] * right[j] != 0)
+        is_zero = abs(left[i] * right[j]) <= error[i, j]
+        sure = not (one.at_most or other.at_most) and (power == 0 or not is_zero)
         candidates.append(Mode(size[i, j], error[i, j], one.count * other.count, power, not sure))
     return _leading(candidates)
 

@@ -310,6 +310,8 @@ def _described(models, kind, windows, errors, alone, left_out) -> Rate:
         f"{words} over layers {first}-{last} of {_samples(count)}; this predicts the last quarter "
         f"of the layers {margin:.3g} times as well as the next best model, {runner_up}"
     )
+    if margin < 1.0 / _BETTER:
+        sentence += "; the two are not told apart"
     if left_out:
         sentence += f"; {_samples(left_out)} had too few layers above the floor"
     kind = kind if falls else "none"

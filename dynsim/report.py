@@ -33,6 +33,9 @@ _SHOWN = (
     "mean_cosine",
 )
 _SHOWN += ("min_cosine", "attention_entropy")
+#: Distances that have a floor of their own, and measures that are rounding where mu is.
+_DISTANCES = ("rank_one_distance", "sigma_min")
+_OF_MU = ("mu", "log10_mu", "dong_residual", "deviation_stable_rank", "deviation_effective_rank")
 #: The depth at which a comparison shows how far mu has fallen, beside depth N.
 _SHARE_AT = 128
 
@@ -49,7 +52,8 @@ class Outcome(NamedTuple):
 
 def summary(outcome: Outcome) -> dict:
     """JSON-ready: mask facts, dynamics, mean and sd of each measure by depth (null where a measure
-    on a stride was not recorded), verdict, provenance; error and theory where there are any."""
+    on a stride was not recorded) and the first depth at which one of a sample is rounding, verdict,
+    provenance; error and theory where there are any."""
     facts, trajectory, verdict, error, theory = outcome
     found = {} if error is None else {"error": error}
     return found | {
@@ -57,6 +61,7 @@ def summary(outcome: Outcome) -> dict:
         "dynamics": dict(trajectory.dynamics),
         "measures": {
             name: dict(zip(("mean", "sd"), map(_plain, _mean_and_sd(values)), strict=True))
+            | {"rounding_from": _first_depth(_is_rounding(trajectory, name))}
             for name, values in trajectory.measures.items()
         },
         "verdict": verdict.to_dict(),
@@ -73,6 +78,21 @@ def _mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(invalid="ignore"):  # log10 of 0 has no spread
         sd = scaled.std(axis=0, ddof=1) if len(values) > 1 else scaled[0] * 0.0
     return unit * scaled.mean(axis=0), unit * sd
+
+
+def _is_rounding(trajectory: Trajectory, name: str) -> np.ndarray:
+    """Where a measure of a sample is at the floating-point floor or below, (samples, T+1)."""
+    with np.errstate(invalid="ignore"):
+        if name in _DISTANCES:
+            return trajectory[name] <= trajectory.floor
+        if name in _OF_MU and not trajectory.follows_mu:
+            return trajectory["mu"] <= trajectory.floor
+    return np.zeros(trajectory["mu"].shape, bool)
+
+
+def _first_depth(where: np.ndarray) -> int | None:
+    depths = np.flatnonzero(where.any(axis=0))
+    return int(depths[0]) if len(depths) else None
 
 
 def _plain(values: np.ndarray) -> list:
@@ -153,21 +173,27 @@ def _weights_in_words(weights) -> str:
 
 
 def measure_table(trajectory: Trajectory) -> str:
-    """First, middle and last values of the main measures, mean ± sd over samples."""
+    """First, middle and last values of the main measures, mean ± sd over samples; a star where
+    that of a sample is rounding."""
     depth = trajectory.depth
     columns = sorted({0, depth // 2, depth})
     rows = [["mean ± sd over samples", *(f"depth {t}" for t in columns)]]
+    rounding = False
     given = set(trajectory.measures) - ({"log10_mu"} if not trajectory.follows_mu else set())
     for name in (name for name in _SHOWN if name in given):
         depths, values = trajectory.recorded(name)
         mean, sd = _mean_and_sd(values)
         nearest = [int(np.argmin(np.abs(depths - t))) for t in columns]
+        starred = _is_rounding(trajectory, name)[:, depths].any(axis=0)
+        rounding |= bool(starred[nearest].any())
         cells = [
-            f"{mean[k]:.4g} ± {sd[k]:.2g}" + ("" if depths[k] == t else f" (at {depths[k]})")
+            f"{mean[k]:.4g} ± {sd[k]:.2g}{' *' if starred[k] else ''}"
+            + ("" if depths[k] == t else f" (at {depths[k]})")
             for k, t in zip(nearest, columns, strict=True)
         ]
         rows.append([MEASURES[name].label, *cells])
-    return _aligned(rows, to_the_left=1)
+    note = f"\n* rounding: below the {trajectory.final.dtype} floor, 8 eps ||X||" * rounding
+    return _aligned(rows, to_the_left=1) + note
 
 
 def comparison_table(runs: Mapping[str, Outcome]) -> str:

@@ -41,28 +41,31 @@ class Mode:
     at_most: bool
 
 
-def bounded_eigenvalues(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def bounded_eigenvalues(block: np.ndarray, blur: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues of a block and bounds of their errors.
+
+    `blur`: the block itself is known to blur ||B|| only.
 
     To first order an eigenvalue moves by its condition number times ||E||, E being the rounding in
     the block; by no more than (2 ||B||)^(1 - 1/n) ||E||^(1/n) in any case (Elsner 1985, see
     Stewart and Sun, Matrix Perturbation Theory, theorem IV.1.3). Blocks that are triangular, up to
-    the order of coordinates, show theirs.
+    the order of coordinates, show theirs, to blur ||B||.
     """
-    values, errors, _ = _eigenvalues(block)
+    values, errors, _ = _eigenvalues(block, blur)
     return values, errors
 
 
-def _eigenvalues(block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _eigenvalues(block, blur: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Eigenvalues, bounds of their errors, and condition numbers (1 where they are shown)."""
     from scipy import linalg
 
     balanced, _ = linalg.matrix_balance(block)
     if not (np.tril(balanced, -1).any() and np.triu(balanced, 1).any()):
         values = np.diagonal(balanced).astype(complex)
-        return values, 8 * EPS * np.abs(values), np.ones(len(values))
+        errors = 8 * EPS * np.abs(values) + (blur and blur * linalg.norm(block, 2))
+        return values, errors, np.ones(len(values))
     n, size = len(block), linalg.norm(balanced, 2)
-    rounding = 4 * n * EPS * size
+    rounding = (4 * n * EPS + blur) * size
     if np.isrealobj(block) and np.array_equal(block, block.T):
         return np.linalg.eigvalsh(block).astype(complex), np.full(n, rounding), np.ones(n)
     values, left, right = linalg.eig(balanced, left=True)

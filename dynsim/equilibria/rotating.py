@@ -118,9 +118,8 @@ class Rotations:
         `dynsim.equilibria.stability`.
         """
         J = quotient_jacobian(dynamics, x, turn, self.along(x))
-        values, errors = bounded_eigenvalues(J)
+        values, errors = bounded_eigenvalues(J, blur)
         order = np.argsort(-np.abs(values), kind="stable")
-        errors = errors + blur * linalg.norm(J, 2)
         return Stability(values[order], errors[order], np.zeros(len(values), int))
 
 

@@ -5,7 +5,8 @@ largest Jordan block of w. Sizes of Jordan blocks cannot be computed from rounde
 the zeros of a matrix tell much. A is block triangular over the strong components of its pattern:
 an eigenvalue that is simple in each component has no Jordan block larger than the largest number
 of components with that eigenvalue on one path. For a matrix without negative entries and w its
-spectral radius it is exactly that number (Rothblum, Linear Algebra Appl. 12 (1975) 281). The same
+spectral radius it is exactly that number (Rothblum, Linear Algebra Appl. 12 (1975) 281), and so for
+one that a change of signs, s_i A_ij s_j, makes such a matrix or the negative of one. The same
 holds for a smaller w > 0 that is the spectral radius of those components, if no component with a
 larger one lies on a path from one of them to another: what lies elsewhere has not the eigenvalue
 w, and does not change its Jordan blocks.
@@ -96,7 +97,7 @@ def modes(matrix) -> list[Mode]:
         values[block], errors[block], condition = _eigenvalues(matrix[np.ix_(block, block)])
         fine[block] = condition < DEFECTIVE
     edges = np.nonzero(matrix)
-    alike = np.isrealobj(matrix) and (np.all(matrix >= 0) or np.all(matrix <= 0))
+    alike = np.isrealobj(matrix) and _is_alike(matrix)
     found = []
     for cluster in _clusters(values, errors):
         top = cluster[np.argmax(np.abs(values[cluster]))]
@@ -119,6 +120,28 @@ def _clusters(values, errors) -> list[np.ndarray]:
     near = np.abs(values[:, None] - values) <= errors[:, None] + errors
     _, groups = sparse.csgraph.connected_components(sparse.csr_array(near), directed=False)
     return [np.flatnonzero(groups == group) for group in range(groups.max() + 1)]
+
+
+def _is_alike(matrix) -> bool:
+    """True when signs s make all s_i A_ij s_j have one sign."""
+    diagonal = np.diagonal(matrix)
+    if np.all(diagonal <= 0) and np.any(diagonal):
+        matrix = -matrix
+    if np.any(np.diagonal(matrix) < 0):
+        return False
+    if np.all(matrix >= 0):
+        return True
+    signs = np.sign(matrix)
+    both = np.sign(signs + signs.T)  # of either entry; 0 where they differ, which the end refuses
+    s = np.zeros(len(matrix))
+    while not s.all():
+        s[np.argmin(np.abs(s))] = 1.0
+        front = np.flatnonzero(s)
+        while len(front):
+            pulls = (s[front] @ both[front]) * (s == 0)
+            front = np.flatnonzero(pulls)
+            s[front] = np.sign(pulls[front])
+    return bool(np.all(s[:, None] * matrix * s >= 0))
 
 
 def _are_chained_radii(matrix, labels, values, cluster) -> bool:

@@ -23,7 +23,7 @@ from dynsim.contraction import Contraction, contraction, dobrushin_coefficient
 from dynsim.dynamics import AttentionDynamics
 from dynsim.norms import NoNorm, Unit
 from dynsim.threads import blas_alone
-from dynsim.values import whole
+from dynsim.values import real_array, whole
 
 __all__ = ["CERTIFICATES", "Certificate", "Certificates", "certificates", "dobrushin"]
 
@@ -42,7 +42,7 @@ def dobrushin(P) -> np.ndarray:
     >>> float(dobrushin([[0.5, 0.5], [0.25, 0.75]]))
     0.25
     """
-    P = np.asarray(P, np.float64)
+    P = real_array("matrices of attention", P)
     if P.ndim < 2 or P.shape[-1] != P.shape[-2] or not P.size:
         raise ValueError(f"matrices of attention are square, (..., N, N); got shape {P.shape}")
     sums = P.sum(axis=-1)
@@ -141,7 +141,7 @@ def certificates(
     >>> print(certificates(pure, x0, depth=8)["Dobrushin"])
     Dobrushin: mu <= 10^-1.483 at depth 8
     """
-    x0 = np.asarray(x0, np.float64)
+    x0 = real_array("tokens", x0)
     depth = whole("depth", depth, least=1)
     if window is not None:
         whole("window", window, least=1)

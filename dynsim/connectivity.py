@@ -215,6 +215,8 @@ class MaskFacts:
         data["lambda_2_method"] = self.lambda_2.method
         error = self.lambda_2.error
         data["lambda_2_error"] = error if np.isfinite(error) else None
+        data["lambda_2_power"] = self.lambda_2.power
+        data["lambda_2_power_at_most"] = self.lambda_2.at_most
         return data
 
 

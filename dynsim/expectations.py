@@ -18,6 +18,8 @@ __all__ = ["MOST_TOKENS", "Expectation", "expect"]
 
 #: Tokens up to which bounds are computed: attention as dense matrices, N^3 work a layer.
 MOST_TOKENS = 1024
+#: Near consensus mu / ||X|| and what attention lacks of being uniform are this at most.
+_NEAR = 0.1
 #: About how many seconds bounds take: at first, and where they need more digits.
 _SECONDS, _PATIENCE = 5.0, 15.0
 #: Error of measured log10 mu, relative to 1 + |log10 mu|, by the tokens' type.
@@ -33,6 +35,8 @@ class Expectation:
     where it is rounding. `certificates` is empty where they cannot be computed, for the reason in
     `uncertified`. `departed` is the depth from which on the run, in floating point, is not the
     exact one any more, by sample; -1 where that is not known.
+    The rate is fitted with the power of t that is predicted, where one is. `share` is mu / ||X|| at
+    the end, `uneven` the largest |degree_i A_ij - 1| there, both in the median over samples.
     """
 
     rate: Rate
@@ -40,8 +44,19 @@ class Expectation:
     unpredicted: str
     certificates: Certificates
     measured: np.ndarray
+    share: float
+    uneven: float
     uncertified: str = ""
     departed: tuple[int, ...] = ()
+
+    @property
+    def comparable(self) -> bool:
+        """True when the predicted rate holds for the end of the run: it lasts, and tokens are near
+        consensus (`share` and `uneven` at most a tenth), or attention is uniform anywhere."""
+        found = self.prediction
+        if found is None or not found.rate or not found.lasts:
+            return False
+        return found.linear or max(self.share, self.uneven) <= _NEAR
 
     @property
     def sharpest(self) -> Certificate | None:
@@ -100,10 +115,24 @@ class Expectation:
         )
 
     def _agreement(self) -> str:
-        if self.prediction is None or not self.prediction.rate or self.rate.kind != "exponential":
+        found, fitted = self.prediction, self.rate
+        if found is None or not found.rate:
             return ""
-        share = self.rate.value / self.prediction.rate - 1.0
-        return f"; the fitted factor is {abs(share):.2g} {'above' if share > 0 else 'below'} it"
+        if not found.lasts:
+            return "; it does not last, so that it is not compared with the fit"
+        if not self.comparable:
+            return (
+                f"; not compared with the fit, for the run is not near consensus: mu is "
+                f"{self.share:.2g} of ||X||, attention {self.uneven:.2g} from uniform"
+            )
+        if fitted.kind != "exponential":
+            return ""
+        share = fitted.value / found.rate - 1.0
+        error = found.error + 2.0 * found.rate * found.standard_error
+        inside = fitted.interval[0] - error <= found.rate <= fitted.interval[1] + error
+        side, where = "above" if share > 0 else "below", "inside" if inside else "outside"
+        words = f"; the fitted factor is {abs(share):.2g} {side} it, {where} what errors allow"
+        return words + ", which a power of t may explain" * (found.at_most and not inside)
 
     @property
     def distance(self) -> str:
@@ -131,19 +160,23 @@ class Expectation:
     def curves(self) -> dict[str, np.ndarray]:
         """log10 of bounds and of the predicted fall by name, from depth 0; NaN where there is none.
 
-        Bounds are medians over the samples to which they apply. The predicted fall is a slope: it
-        ends where mu ends and goes back over half of the layers.
+        Bounds are medians over the samples to which they apply. The predicted fall ends where mu
+        ends and goes back over half of the layers; there is none where it does not hold.
         """
         found = {
             f"bound: {name}": np.median(one.log10_bound[one.applies], axis=0)
             for name, one in self.certificates.items()
             if one.applies.any()
         }
-        if self.prediction is not None and self.prediction.rate:
+        predicted = self.prediction
+        if self.comparable:
             measured = np.median(self.measured, axis=0)
             depths = np.arange(len(measured))
-            fall = measured[-1] + (depths - depths[-1]) * np.log10(self.prediction.rate)
-            found["predicted slope"] = np.where(depths >= depths[-1] // 2, fall, np.nan)
+            fall = (depths - depths[-1]) * np.log10(predicted.rate)
+            if not predicted.at_most:
+                fall += predicted.power * np.log10(np.maximum(depths, 1) / max(depths[-1], 1))
+            name = "predicted slope" + ", powers of t left out" * predicted.at_most
+            found[name] = np.where(depths >= depths[-1] // 2, measured[-1] + fall, np.nan)
         return found
 
     def to_dict(self) -> dict:
@@ -162,6 +195,7 @@ class Expectation:
                 }
             ),
             "unpredicted": self.unpredicted,
+            "comparable": self.comparable,
             "certificates": {
                 name: {
                     "source": one.source,
@@ -180,7 +214,8 @@ class Expectation:
         }
 
 
-_PREDICTED = ("rate", "growth", "relative", "method", "standard_error", "exponent", "lasts")
+_PREDICTED = ("rate", "power", "at_most", "growth", "relative", "method", "standard_error", "error")
+_PREDICTED += ("exponent", "lasts", "linear")
 
 
 def _plain(value):
@@ -225,13 +260,33 @@ def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectati
         prediction, unpredicted = None, f"no prediction: {reason}"
     bounds, uncertified = _affordable(dynamics, x0, trajectory.depth)
     samples, depths = bounds.log10_mu.shape[1:]
-    measured = np.where(
-        _is_followed(trajectory), trajectory["log10_mu"], np.nan
-    )[:samples, :depths]  # fmt: skip
+    followed = np.where(_is_followed(trajectory), trajectory["log10_mu"], np.nan)
+    measured = followed[:samples, :depths]
     departed = _compare(bounds, measured, _ERRORS[str(trajectory.final.dtype)])
+    known = prediction is not None and prediction.lasts and not prediction.at_most
     return Expectation(
-        collapse_rate(trajectory), prediction, unpredicted, bounds, measured, uncertified, departed
+        collapse_rate(trajectory, power=prediction.power if known else 0),
+        prediction,
+        unpredicted,
+        bounds,
+        measured,
+        *_nearness(dynamics, trajectory, samples),
+        uncertified,
+        departed,
     )
+
+
+def _nearness(dynamics, trajectory, samples: int) -> tuple[float, float]:
+    """(mu / ||X||, largest |degree_i A_ij - 1|) at the end, in the median over samples."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = trajectory["log10_mu"][:, -1] - np.log10(trajectory["frobenius_norm"][:, -1])
+    allowed, last = dynamics.allowed(), max(trajectory.depth - 1, 0)
+    degrees = allowed.sum(axis=1, keepdims=True)
+    uneven = [
+        np.abs(degrees * dynamics.attention(x, last) - 1.0)[:, allowed].max()
+        for x in trajectory.final[:samples]
+    ]
+    return float(10.0 ** np.median(share)), float(np.median(uneven))
 
 
 def _affordable(dynamics: AttentionDynamics, x0, depth: int) -> tuple[Certificates, str]:

@@ -39,6 +39,7 @@ __all__ = [
     "observe",
     "participation_ratio",
     "rank",
+    "rank_is_sure",
     "rank_one_distance",
     "sigma_max",
     "sigma_min",
@@ -184,6 +185,14 @@ def rank(sigma):
     """Numerical rank: how many sigma_k exceed RANK_TOLERANCE machine epsilons of sigma_1."""
     tolerance = RANK_TOLERANCE * np.finfo(sigma.dtype).eps
     return np.sum(sigma > tolerance * sigma[..., :1], axis=-1).astype(np.float64)
+
+
+def rank_is_sure(x):
+    """False where a singular value lies within a factor 100 of the edge of the numerical rank: what
+    the rank is then depends on where the edge is, or on rounding. True for a zero matrix."""
+    sigma = singular_values(x)
+    share = _ratio(sigma, RANK_TOLERANCE * np.finfo(sigma.dtype).eps * sigma[..., :1])
+    return ~np.any((share > 0.01) & (share < 100.0), axis=-1)
 
 
 @_of_singular_values

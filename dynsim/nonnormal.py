@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
-from dynsim.spectra import eigenvalues_with_errors
+from dynsim.spectra import bounded_eigenvalues
 from dynsim.values import real_array
 from dynsim.walk import uniform_walk
 
@@ -104,7 +104,7 @@ def kreiss_constant(matrix) -> float:
     from scipy.optimize import minimize
 
     matrix = _square(matrix)
-    identity, (eigenvalues, errors) = np.eye(len(matrix)), eigenvalues_with_errors(matrix)
+    identity, (eigenvalues, errors) = np.eye(len(matrix)), bounded_eigenvalues(matrix)
     if np.any(np.abs(eigenvalues) - errors > 1.0):
         return np.inf
     eigenvalues = eigenvalues[np.argsort(-np.abs(eigenvalues), kind="stable")]

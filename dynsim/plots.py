@@ -268,7 +268,8 @@ _KIND_COLOURS = {
 
 
 def equilibria(search, title: str = "") -> Figure:
-    """How many equilibria there are of each rank, by stability; and their spectral radii.
+    """How many equilibria there are of each rank, by stability; and their spectral radii with the
+    errors that rounding may have made. A question mark: of ranks that the edge decides.
 
     search : `dynsim.equilibria.Search`
     """
@@ -283,12 +284,14 @@ def equilibria(search, title: str = "") -> Figure:
         counts.bar(ranks, height, bottom=bottom, color=colour, edgecolor="0.3", label=kind)
         bottom = bottom + height
         mine = [e for e in search.equilibria if e.kind == kind]
-        radii.scatter(
-            [e.rank + 0.1 * (e.type != "fixed") for e in mine], [e.spectral_radius for e in mine],
-            c=colour, edgecolors="0.3", s=30, label=kind,
-        )  # fmt: skip
+        at = [e.rank + 0.1 * (e.type != "fixed") for e in mine], [e.spectral_radius for e in mine]
+        errors = [e.stability.radius_error for e in mine]
+        radii.errorbar(*at, yerr=errors, fmt="none", ecolor="0.3", capsize=2, zorder=1)
+        radii.scatter(*at, c=colour, edgecolors="0.3", s=30, label=kind, zorder=2)
+    unsure = {e.rank for e in search.equilibria if not e.rank_is_sure}
     for rank, total in zip(ranks, bottom, strict=True):
-        counts.annotate(f"{total:.0f}", (rank, total), ha="center", va="bottom", fontsize=8)
+        words = f"{total:.0f}{'?' if rank in unsure else ''}"
+        counts.annotate(words, (rank, total), ha="center", va="bottom", fontsize=8)
     counts.set(xlabel="rank", ylabel="equilibria found")
     counts.legend(frameon=False, fontsize=8)
     radii.axhline(1, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))

@@ -10,11 +10,18 @@ along the orbit of the consensus token, over the transversal lambda: a master st
 (Pecora and Carroll, Phys. Rev. Lett. 80 (1998) 2109). Without norm, with shared W_V, it is
 max |skip + lambda_i w_j| over eigenvalues w_j of W_V; with a norm that only scales and no skip
 |lambda_2 w_2 / w_1|.
+
+Defective eigenvalues bring powers of t. Without skip Z_t = P^t Z_0 G_1 ... G_t, so those of the
+walk and those of the products of G add up. A norm that only scales keeps the direction of each
+token: two that differ by delta, on the orbit c W^t, have directions that differ like
+||c W^t ^ delta W^t|| / ||c W^t||^2. Where the largest eigenvalue of W_V has one Jordan block, of
+size m > 1, the second compound of W_V^t grows like t^(2 m - 4) |w|^(2 t) and c W^t like
+t^(m - 1) |w|^t: that is t^-2.
 """
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,8 +30,9 @@ from dynsim.connectivity import SecondEigenvalue, lambda_2
 from dynsim.dynamics import PLACEMENTS, AttentionDynamics
 from dynsim.measures import mu
 from dynsim.nonnormal import Growth, deviation_walk, kreiss_constant, transient_growth
+from dynsim.spectra import Mode, modes
 from dynsim.values import real_array, whole
-from dynsim.walk import transversal_eigenvalues
+from dynsim.walk import transversal_modes
 from dynsim.weights import LayerWeights
 
 __all__ = ["Prediction", "cubic_step", "predict", "transversal_growth"]
@@ -35,6 +43,10 @@ _LAYERS, _WORK = 2000, 4e9
 _BURN_IN, _BATCHES = 0.1, 20
 #: A consensus token that moves less than this in one or two layers is close to a cycle.
 _CYCLE = 1e-3
+#: Multipliers within this share of the largest are looked at closely.
+_NEAR = 1e-2
+#: log of the cubic law's coefficient below which it is rounding.
+_VANISHED = -30.0
 #: Tokens up to which the transient growth of the walk is part of a prediction.
 _GROWTH_LIMIT = 128
 
@@ -83,9 +95,11 @@ def _consensus(dynamics: AttentionDynamics, c: np.ndarray, t: int) -> _Consensus
 class Prediction:
     """What mu does in the end, if tokens come near consensus; prints as sentences.
 
-    `rate` is the factor per layer of mu, `growth` that of the consensus token, so that mu relative
-    to it goes by `relative`. `standard_error` is that of log rate: 0 where `method` is
-    "multipliers" (eigenvalues), positive where it is "Lyapunov" (an average over layers).
+    mu goes like t^`power` `rate`^t for almost all tokens; where `at_most`, the power is this or
+    less: rounding does not tell. `growth` is the factor per layer of the consensus token, so that
+    mu relative to it goes by `relative`. `error` is what rounding may have moved the rate by, to
+    first order, and `standard_error` that of log rate: 0 where `method` is "multipliers"
+    (eigenvalues), positive where it is "Lyapunov" (an average over layers).
     `exponent` is 1 for exponential collapse; 3 where all multipliers vanish because all tokens
     attend to the same ones (DONG's law: log mu triples in every layer); inf where mu is zero after
     one layer; NaN where the multipliers vanish in another way, faster than exponentially.
@@ -93,16 +107,24 @@ class Prediction:
     `transient` is the largest ||P^t||_2 of the uniform walk on deviations, which may come before
     the late rate, and `kreiss` its Kreiss constant (`dynsim.nonnormal`); None above 128 tokens.
 
-    `lasts` is False where the prediction holds for a while only: without a norm attention stays
-    uniform as long as mu ||c|| ||M|| is small, and rate * growth >= 1 makes it grow.
+    `linear` is True where attention is uniform whatever the tokens (M = 0, no norm): the rate then
+    holds from any tokens on, not only near consensus.
+
+    `lasts` is False where the prediction holds for a while only. Without a norm scores differ by
+    about ||c|| ||M|| mu, c the consensus token, and attention is as uniform as that is small: it
+    has to fall, rate * growth < 1. With a norm mu has to fall, or to stay, against the tokens.
     """
 
     rate: float
     growth: float
     method: str
     standard_error: float
+    error: float
+    power: int
+    at_most: bool
     exponent: float
     lasts: bool
+    linear: bool
     lambda_2: SecondEigenvalue
     transient: Growth | None
     kreiss: float | None
@@ -125,13 +147,22 @@ class Prediction:
             }
             law = words.get(self.exponent, "mu falls faster than exponentially")
         else:
-            error = f" ± {self.rate * self.standard_error:.2g}" * (self.standard_error > 1e-12)
-            law = f"mu goes by a factor {self.rate:.8g}{error} per layer"
-            if abs(self.growth - 1.0) > 1e-9:
+            error = max(self.rate * self.standard_error, self.error)
+            spread = f" ± {error:.2g}" * (error > 1e-9 * self.rate)
+            law = f"mu goes by a factor {self.rate:.8g}{spread} per layer{self.times}"
+            if self.growth and abs(self.growth - 1.0) > 1e-9:
                 law += f", {self.relative:.8g} relative to the tokens"
             if not self.lasts:
-                law += ", for as long as the growing scores stay small"
+                near = "tokens stay near consensus" if self.relative > 1 else "scores stay small"
+                law += f", for as long as {near}"
         return f"near consensus {law} ({self.method}, lambda_2 = {self.lambda_2.value:.8g})"
+
+    @property
+    def times(self) -> str:
+        """The power of t in words; empty where there is none."""
+        if self.at_most:
+            return f" times t^k, k <= {self.power} not known"
+        return f" times t^{self.power}" if self.power else ""
 
     @property
     def shoulder(self) -> str:
@@ -158,8 +189,9 @@ def predict(dynamics: AttentionDynamics, x0, start: int = 0) -> Prediction:
     token that does not settle, give a Lyapunov exponent: the average over up to 2000 layers of the
     growth of deviations, with its standard error by batch means.
 
-    A late rate is reached when the largest multiplier has won. Defective multipliers (a window
-    that looks one way) come with powers of t, and the walk's `transient` growth comes first.
+    A late rate is reached when the largest multiplier has won; the walk's `transient` growth comes
+    first. Defective multipliers (a window that looks one way, a Jordan block as W_V) come with
+    powers of t: what is known of them is in `dynsim.spectra`.
 
     Raises ValueError for a dynamics with an MLP, for a skip connection above 2000 tokens, and for
     tokens or a start that cannot be; FloatingPointError where the norm comes to divide by zero.
@@ -182,68 +214,156 @@ def predict(dynamics: AttentionDynamics, x0, start: int = 0) -> Prediction:
     second = lambda_2(dynamics.mask)
     if np.isnan(second.value):
         raise FloatingPointError("lambda_2 of the mask did not converge; use a smaller mask")
-    modes = np.array([second.value])
+    walk = [Mode(second.value, second.error, 1, second.power, second.at_most)]
     if dynamics.skip:
-        modes = transversal_eigenvalues(dynamics.mask)
-    rate, growth, error, method = _late_rate(dynamics, token, modes, start)
-    d = x0.shape[-1]
-    walk = deviation_walk(dynamics.mask) if dynamics.n_tokens <= _GROWTH_LIMIT else None
-    steady = rate * growth < 1.0 or dynamics.norm.switches(d).active
+        walk = transversal_modes(dynamics.mask)
+    late, d = _late_rate(dynamics, token, walk, start), x0.shape[-1]
+    is_scaled, scored = dynamics.norm.switches(d).active, _has_scores(dynamics, start, d)
+    if is_scaled and abs(dynamics.skip) == 1 and "after" not in PLACEMENTS[dynamics.placement]:
+        # the token grows like t, and the branch adds a share of 1 / t to it and to deviations
+        late = late._replace(power=max(late.power, 0) + 1, at_most=True)
+    largest = (late.rate + late.error) * np.exp(2.0 * late.standard_error)
+    if is_scaled:
+        lasts = largest <= late.growth * (1.0 + 1e-9)
+    else:
+        lasts = not scored or largest * max(late.growth, float(scored > 1)) < 1.0
+    deviation = deviation_walk(dynamics.mask) if dynamics.n_tokens <= _GROWTH_LIMIT else None
     return Prediction(
-        rate=rate,
-        growth=growth,
-        method=method,
-        standard_error=error,
-        exponent=1.0 if rate else _exponent(dynamics, d, start),
-        lasts=bool(steady or not dynamics.weights.layer(start, d).M.any()),
+        **late._asdict(),
+        exponent=1.0 if late.rate else _exponent(dynamics, token, start),
+        lasts=bool(lasts),
+        linear=not (scored or is_scaled),
         lambda_2=second,
-        transient=None if walk is None else transient_growth(walk),
-        kreiss=None if walk is None else kreiss_constant(walk),
+        transient=None if deviation is None else transient_growth(deviation),
+        kreiss=None if deviation is None else kreiss_constant(deviation),
     )
 
 
-def _exponent(dynamics: AttentionDynamics, d: int, t: int) -> float:
+def _has_scores(dynamics: AttentionDynamics, start: int, d: int) -> int:
+    """0 where attention is uniform whatever the tokens; 2 where scores have a linear part too."""
+    stop = start + 1 if dynamics.weights.n_layers is None else dynamics.weights.n_layers
+    layers = [dynamics.weights.layer(t, d) for t in range(start, stop)]
+    if any(layer.query_bias.any() for layer in layers):
+        return 2
+    return int(any(layer.M.any() for layer in layers))
+
+
+def _exponent(dynamics: AttentionDynamics, token, t: int) -> float:
     """How log mu grows per layer where every multiplier vanishes."""
+    d, rows = len(token), dynamics.allowed()
     if not dynamics.weights.layer(t, d).W_V.any():
         return np.inf
-    rows = dynamics.allowed()
     if not (rows == rows[0]).all():
         return np.nan
-    return 3.0 if dynamics.weights.layer(t, d).M.any() else np.inf
+    if not dynamics.weights.layer(t, d).M.any():
+        return np.inf
+    z = np.random.default_rng(0).standard_normal((dynamics.n_tokens, d))
+    z = (z - z.mean(axis=0)) / mu(z)
+    stop = dynamics.weights.n_layers or np.inf
+    for layer in range(t, int(min(t + d + 1, stop))):  # a nilpotent W_V is zero after d of them
+        size, z = cubic_step(dynamics, z, token, layer)
+        if size < _VANISHED:
+            return np.nan
+        token = _consensus(dynamics, token, layer).token
+    return 3.0
 
 
-def _late_rate(dynamics, token, modes, start) -> tuple[float, float, float, str]:
-    """(rate, growth of the consensus token, standard error of log rate, method)."""
+class _Late(NamedTuple):
+    """The part of a `Prediction` that is computed from multipliers or exponents."""
+
+    rate: float
+    growth: float
+    power: int
+    at_most: bool
+    error: float = 0.0
+    standard_error: float = 0.0
+    method: str = "multipliers"
+
+
+def _late_rate(dynamics, token, walk: list[Mode], start) -> _Late:
     if dynamics.weights.is_constant:
-        found = _multipliers(dynamics, token, modes)
-        if found is not None:
-            return *found, 0.0, "multipliers"
-    if not modes.any() and not dynamics.skip:
-        return 0.0, _own_growth(dynamics, token, start), 0.0, "multipliers"
-    return *_lyapunov(dynamics, token, modes, start), "Lyapunov"
+        late = _multipliers(dynamics, token, walk)
+        if late is not None:
+            return late
+    if not dynamics.skip and not walk[0].value:
+        return _Late(0.0, _own_growth(dynamics, token, start), 0, False)
+    return _lyapunov(dynamics, token, walk, start)
 
 
 # --- shared weights -------------------------------------------------------------------------------
 
 
-def _multipliers(dynamics, token, modes) -> tuple[float, float] | None:
-    """(rate, growth) from eigenvalues; None when the consensus token does not settle."""
+def _leading(candidates: list[Mode]) -> Mode:
+    """Those that may be the largest as one: the largest modulus and the largest power."""
+    top = max(candidates, key=lambda mode: abs(mode.value))
+    near = [m for m in candidates if abs(top.value) - abs(m.value) <= top.error + m.error]
+    power = max(m.power for m in near)
+    sure = all(not m.at_most for m in near) and (
+        power == 0 or any(m.power == power and abs(m.value) == abs(top.value) for m in near)
+    )
+    count = sum(m.count for m in near)
+    return replace(top, power=power if top.value else 0, at_most=not sure, count=count)
+
+
+def _products(skip: float, walk: list[Mode], values: list[Mode]) -> Mode:
+    """The largest |skip + lambda w|: Z' = skip Z + P Z W_V.
+
+    On Jordan blocks of sizes a and b there are blocks of up to a + b - 1, if lambda w is not 0.
+    """
+    left, right = (np.array([mode.value for mode in part]) for part in (walk, values))
+    errors = np.array([mode.error for mode in walk]), np.array([mode.error for mode in values])
+    size = np.abs(skip + np.outer(left, right))
+    error = np.outer(np.abs(left) + errors[0], errors[1]) + np.outer(errors[0], np.abs(right))
+    error = error + 4 * np.finfo(float).eps * (abs(skip) + np.abs(np.outer(left, right)))
+    candidates = []
+    for i, j in np.argwhere(size + error >= size.max() - error.flat[size.argmax()]):
+        one, other = walk[i], values[j]
+        power = one.power + other.power
+        is_zero = abs(left[i] * right[j]) <= error[i, j]
+        sure = not (one.at_most or other.at_most) and (power == 0 or not is_zero)
+        candidates.append(Mode(size[i, j], error[i, j], one.count * other.count, power, not sure))
+    return _leading(candidates)
+
+
+def _multipliers(dynamics, token, walk) -> _Late | None:
+    """From eigenvalues; None when the consensus token does not settle."""
     layer = dynamics.weights.layer(0, len(token))
-    w = np.linalg.eigvals(layer.W_V.sum(axis=0))
     if not dynamics.norm.switches(len(token)).active:
-        own = np.abs(dynamics.skip + w).max()
+        values = modes(layer.W_V.sum(axis=0))
+        own = max(abs(dynamics.skip + mode.value) for mode in values)
         growth = max(own, 1.0) if layer.output_bias.any() else own
-        return float(np.abs(dynamics.skip + np.outer(modes, w)).max()), float(growth)
+        top = _products(dynamics.skip, walk, values)
+        return _Late(float(top.value), float(growth), top.power, top.at_most, float(top.error))
     if _only_scales(dynamics, layer):
-        sizes = np.sort(np.abs(np.linalg.eigvals(_cycle_of_scales(dynamics, layer))))[::-1]
-        if sizes[0] == 0:
-            raise FloatingPointError(
-                "the value matrix maps every token to zero in the end, and the norm divides by it; "
-                "use another W_V, or eps > 0"
-            )
-        ratio = sizes[1] / sizes[0] if len(sizes) > 1 else 0.0
-        return float(np.abs(modes).max() * ratio), 1.0
-    return _at_cycle(dynamics, token, modes)
+        ratio = _ratio_of_scales(modes(_cycle_of_scales(dynamics, layer)))
+        top = _products(0.0, walk, [ratio])
+        return _Late(float(top.value), 1.0, top.power, top.at_most, float(top.error))
+    return _at_cycle(dynamics, token, walk)
+
+
+def _ratio_of_scales(found: list[Mode]) -> Mode:
+    """|w_2 / w_1| with its power: how deviations go against a token that is scaled."""
+    top = found[0]
+    size = abs(top.value)
+    if size <= top.error:
+        raise FloatingPointError(
+            "the value matrix maps every token to zero in the end, and the norm divides by it; "
+            "use another W_V, or eps > 0"
+        )
+    largest = [m for m in found if abs(m.value) + m.error >= size - top.error]
+    error = 2.0 * max(mode.error for mode in largest) / size
+    if sum(mode.count for mode in largest) > 1:
+        power, at_most = max(mode.power for mode in largest), True
+        if all(mode.power == 0 and not mode.at_most for mode in largest):
+            at_most = False
+        elif len(largest) == 1 and not top.at_most and power == top.count - 1:
+            power, at_most = -2, False
+        return Mode(1.0, error, 1, power, at_most)
+    if len(found) == 1:
+        return Mode(0.0, 0.0, 1, 0, False)
+    second = _leading(found[1:])
+    ratio = abs(second.value) / size
+    return replace(second, value=ratio, error=second.error / size + error * ratio)
 
 
 def _only_scales(dynamics, layer) -> bool:
@@ -263,7 +383,7 @@ def _cycle_of_scales(dynamics, layer) -> np.ndarray:
     return linear
 
 
-def _at_cycle(dynamics, token, modes) -> tuple[float, float] | None:
+def _at_cycle(dynamics, token, walk) -> _Late | None:
     """Multipliers at the fixed point or 2-cycle that the consensus token settles on, or None."""
     for _ in range(_LAYERS):
         token = _consensus(dynamics, token, 0).token
@@ -271,20 +391,42 @@ def _at_cycle(dynamics, token, modes) -> tuple[float, float] | None:
     second = _consensus(dynamics, first.token, 0)
     for length, back in ((1, first.token), (2, second.token)):
         if np.linalg.norm(back - token) <= _CYCLE * np.linalg.norm(token):
-            return _multipliers_of_cycle(dynamics, token, modes, length)
+            return _multipliers_of_cycle(dynamics, token, walk, length)
     return None
 
 
-def _multipliers_of_cycle(dynamics, token, modes, length) -> tuple[float, float] | None:
+def _multipliers_of_cycle(dynamics, token, walk, length) -> _Late | None:
     for _ in range(20):  # Newton's method for the token that returns after `length` layers
         after, own = _round(dynamics, token, np.ones(1), length)
         step = np.linalg.lstsq((np.eye(len(token)) - own[0]).T, after - token)[0]
         token = token + step
         if np.linalg.norm(step) <= 1e-13 * np.linalg.norm(token):
-            across = _round(dynamics, token, modes, length)[1]
-            largest = np.abs(np.linalg.eigvals(across)).max()
-            return float(largest ** (1.0 / length)), _size_growth(dynamics)
+            across = _round(dynamics, token, np.array([m.value for m in walk]), length)[1]
+            top = _across_cycle(walk, across, alone=not dynamics.skip)
+            rate = abs(top.value) ** (1.0 / length)
+            error = top.error * (rate / abs(top.value) if top.value else 1.0) / length
+            return _Late(float(rate), _size_growth(dynamics), top.power, top.at_most, float(error))
     return None
+
+
+def _across_cycle(walk, across, alone: bool) -> Mode:
+    """The largest eigenvalue of the products of T(lambda) over a cycle, for all lambda.
+
+    `alone`: they are powers of lambda times one matrix, so that powers of t add up. Else Jordan
+    blocks of sizes a and b make one of a b at most.
+    """
+    sizes = np.abs(np.linalg.eigvals(across)).max(axis=1)
+    candidates = []
+    for k in np.flatnonzero(sizes >= (1.0 - _NEAR) * sizes.max()):
+        matrix = across[k] if np.abs(across[k].imag).any() else across[k].real
+        for mode in modes(matrix):
+            power = walk[k].power + mode.power
+            at_most = walk[k].at_most or mode.at_most
+            if not alone and power:
+                power, at_most = (walk[k].power + 1) * (mode.power + 1) - 1, True
+            error = mode.error + walk[k].error * np.linalg.norm(matrix, 2)
+            candidates.append(Mode(mode.value, error, mode.count, power, at_most))
+    return _leading(candidates)
 
 
 def _size_growth(dynamics) -> float:
@@ -347,10 +489,12 @@ def _own_growth(dynamics, token, start) -> float:
     return float(np.exp(_late_growth(dynamics, token, np.ones(1), start).mean()))
 
 
-def _lyapunov(dynamics, token, modes, start) -> tuple[float, float, float]:
-    """(rate, growth, standard error of log rate) of the fastest growing mode."""
-    with_own = np.append(modes, 1.0)  # the last: deviations within consensus
-    logs = _late_growth(dynamics, token, with_own, start)
+def _lyapunov(dynamics, token, walk, start) -> _Late:
+    """The exponent of the fastest growing mode."""
+    values = np.array([mode.value for mode in walk] + [1.0])  # the last: within consensus
+    if not values.imag.any():
+        values = values.real
+    logs = _late_growth(dynamics, token, values, start)
     exponents = logs.mean(axis=1)
     if dynamics.norm.switches(len(token)).active:
         growth = _size_growth(dynamics)
@@ -360,7 +504,13 @@ def _lyapunov(dynamics, token, modes, start) -> tuple[float, float, float]:
     batches = np.array_split(logs[slowest], min(_BATCHES, logs.shape[1]))
     means = [batch.mean() for batch in batches]
     error = np.std(means, ddof=1) / len(means) ** 0.5 if len(means) > 1 else np.inf
-    return float(np.exp(exponents[slowest])), float(growth), float(error)
+    near = exponents[:-1] >= exponents[slowest] - 2.0 * error
+    power = max(mode.power for mode, close in zip(walk, near, strict=True) if close)
+    at_most = walk[slowest].at_most or bool(dynamics.skip and power)
+    rate = np.exp(exponents[slowest])
+    return _Late(
+        float(rate), float(growth), power, at_most, standard_error=float(error), method="Lyapunov"
+    )
 
 
 # --- the complete graph: log mu triples -----------------------------------------------------------

@@ -98,6 +98,23 @@ MODELS = {
 }
 
 
+def _models(power: int) -> dict[str, Model]:
+    """MODELS, where a power of t is known to come with the exponential."""
+    if not power:
+        return MODELS
+    words = f"{MODELS['exponential'].words} times t^{power}"
+    with_power = Model(lambda t, y: _exponential_with(power, t, y), np.exp, words)
+    return MODELS | {"exponential": with_power}
+
+
+def _exponential_with(power: int, t, y):
+    """log mu = a + power log t + t log rho + b / t: a polynomial in t before rho^t has more terms
+    than the highest, and b / t is the next one."""
+    columns = np.stack([np.ones_like(t), t, 1.0 / t], axis=1)
+    (a, slope, b), *_ = np.linalg.lstsq(columns, y - power * np.log(t))
+    return float(slope), lambda later: a + power * np.log(later) + slope * later + b / later
+
+
 # --- the result -----------------------------------------------------------------------------------
 
 
@@ -135,10 +152,10 @@ class Rate:
         return self.sentence
 
 
-def collapse_rate(trajectory: Trajectory, relative: bool = False) -> Rate:
+def collapse_rate(trajectory: Trajectory, relative: bool = False, power: int = 0) -> Rate:
     """Fit how mu, the distance to consensus, falls with depth.
 
-    exponential         mu ~ C rho^t
+    exponential         mu ~ C rho^t, or C t^power rho^t
     algebraic           mu ~ C t^-p
     doubly exponential  log mu_{t+1} = q log mu_t + C, q > 1 (DONG, arXiv 2103.03404: q = 3)
     none                mu stays, or grows
@@ -151,7 +168,8 @@ def collapse_rate(trajectory: Trajectory, relative: bool = False) -> Rate:
     late window; a fall that its interval does not separate from none counts as none.
 
     `relative` sets mu against the mean token, mu / (sqrt(N) ||mean||): tokens that shrink or grow
-    as a whole do not collapse by that.
+    as a whole do not collapse by that. `power` is that of t which a defective multiplier brings:
+    `predict` knows it, and measured mu cannot tell it from a slower rate.
 
     >>> import dynsim
     >>> pure = dynsim.AttentionDynamics(dynsim.masks.causal(8), dynsim.weights.Identity())
@@ -160,8 +178,9 @@ def collapse_rate(trajectory: Trajectory, relative: bool = False) -> Rate:
     >>> rate.kind, round(rate.value, 3)
     ('exponential', 0.5)
     """
-    fits, too_few = _fits(trajectory, relative)
-    return too_few or _described(*fits)
+    models = _models(power)
+    fits, too_few = _fits(trajectory, relative, models)
+    return too_few or _described(models, *fits)
 
 
 def doubly_exponential(trajectory: Trajectory) -> float | None:
@@ -170,7 +189,7 @@ def doubly_exponential(trajectory: Trajectory) -> float | None:
     What `collapse_rate` finds, without its interval: that needs a quantile from scipy.special,
     whose import is an eighth of a short command's time.
     """
-    fits, _ = _fits(trajectory, relative=True)
+    fits, _ = _fits(trajectory, relative=True, models=MODELS)
     if fits is None or fits.kind != "doubly exponential":
         return None
     model = MODELS[fits.kind]
@@ -187,7 +206,7 @@ class _Fits(NamedTuple):
     left_out: int
 
 
-def _fits(trajectory: Trajectory, relative: bool) -> tuple[_Fits | None, Rate | None]:
+def _fits(trajectory: Trajectory, relative: bool, models) -> tuple[_Fits | None, Rate | None]:
     """What is known of the law; or, of too few layers, that nothing is."""
     usable = _usable(trajectory, relative)
     fitted = [y for y in usable if len(y) >= _LEAST_LAYERS]
@@ -204,7 +223,9 @@ def _fits(trajectory: Trajectory, relative: bool) -> tuple[_Fits | None, Rate | 
                 f"log-scale engine"
             )
         return None, Rate("none", f"no rate: {reason}", left_out=left_out)
-    errors = np.array([[_errors(y, start) for start in _STARTS] for y in fitted])  # (S, 5, models)
+    errors = np.array(
+        [[_errors(y, start, models) for start in _STARTS] for y in fitted]
+    )  # (S, 5, models)
     pooled = np.median(errors, axis=0)
     rounding = _ROUNDING * float(np.median([np.abs(y).max() for y in fitted]))
     best = dict(zip(MODELS, np.maximum(pooled.min(axis=0), rounding).tolist(), strict=True))
@@ -237,15 +258,15 @@ def _usable(trajectory: Trajectory, relative: bool) -> list[np.ndarray]:
     return [row[1 : stop + 1] for row, stop in zip(logs, stops, strict=True)]
 
 
-def _errors(y: np.ndarray, start: float) -> list[float]:
+def _errors(y: np.ndarray, start: float, models) -> list[float]:
     """Root mean square error of every model over the held-out end."""
     t = np.arange(1.0, len(y) + 1)
     first, cut = int(start * len(y)), len(y) - max(2, len(y) // 4)
     if cut - first < 3:
-        return [np.inf] * len(MODELS)
+        return [np.inf] * len(models)
     found = []
     with np.errstate(over="ignore"):  # a doubly exponential forecast may leave float64: inf
-        for model in MODELS.values():
+        for model in models.values():
             _, forecast = model.fit(t[first:cut], y[first:cut])
             found.append(float(np.sqrt(np.mean((forecast(t[cut:]) - y[cut:]) ** 2))))
     return found
@@ -269,11 +290,11 @@ def _coefficients(model: Model, windows) -> np.ndarray:
     return np.array([model.fit(t, y)[0] for t, y in windows])
 
 
-def _described(kind, windows, errors, alone, left_out) -> Rate:
+def _described(models, kind, windows, errors, alone, left_out) -> Rate:
     """The winning model fitted to the late windows of all samples."""
     from scipy.special import stdtrit
 
-    model = MODELS[kind]
+    model = models[kind]
     coefficients = _coefficients(model, windows)
     centre, count = float(coefficients.mean()), len(coefficients)
     error = float(coefficients.std(ddof=1) / count**0.5) if count > 1 else 0.0
@@ -289,6 +310,8 @@ def _described(kind, windows, errors, alone, left_out) -> Rate:
         f"{words} over layers {first}-{last} of {_samples(count)}; this predicts the last quarter "
         f"of the layers {margin:.3g} times as well as the next best model, {runner_up}"
     )
+    if margin < 1.0 / _BETTER:
+        sentence += "; the two are not told apart"
     if left_out:
         sentence += f"; {_samples(left_out)} had too few layers above the floor"
     kind = kind if falls else "none"

@@ -108,8 +108,6 @@ def describe_mask(facts: MaskFacts) -> list[tuple[str, str]]:
         if facts.quasi_strongly_connected
         else "none (no center node)"
     )
-    second = facts.lambda_2
-    value = "not found within the budget" if np.isnan(second.value) else f"{second.value:.8g}"
     lines = [
         ("mask", f"{facts.name}: {facts.tokens} tokens, {facts.edges} edges"),
         (
@@ -120,9 +118,21 @@ def describe_mask(facts: MaskFacts) -> list[tuple[str, str]]:
         ("connected", f"{connectivity}; {facts.center_nodes} center nodes"),
         ("radius", _distance(facts.radius)),
         ("diameter", _distance(facts.diameter)),
-        ("lambda_2", f"{value} ({second.method}), of the uniform walk"),
+        ("lambda_2", _second(facts.lambda_2)),
     ]
     return lines
+
+
+def _second(second) -> str:
+    """lambda_2 with what is not certain of it, and the powers of t that it brings."""
+    if np.isnan(second.value):
+        return "not found within the budget"
+    error = f" ± {second.error:.2g}" * (second.error > 1e-9 * second.value)
+    words = f"{second.value:.8g}{error} ({second.method}), of the uniform walk"
+    if not second.power:
+        return words
+    most = " at most" * second.at_most
+    return f"{words}; deviations go like t^{second.power}{most} times its powers"
 
 
 def _distance(bounds) -> str:
@@ -252,7 +262,8 @@ def _rates(theory: Expectation) -> list[str]:
     if prediction is None:
         predicted = "-"
     elif prediction.rate:
-        predicted = f"{prediction.rate:.6g}"
+        predicted = f"{prediction.rate:.6g}{prediction.times}"
+        predicted += "" if prediction.lasts else " for a while"
     else:
         predicted = words.get(prediction.exponent, "faster")
     transient = prediction and prediction.transient

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from dynsim.measures import floor
+from dynsim.measures import floor, rank_is_sure
 from dynsim.rates import doubly_exponential
 from dynsim.trajectory import Trajectory
 
@@ -32,7 +32,8 @@ class Verdict:
     collapsing  mu still falls against the mean token
     rank one    the distance to rank one is gone, or falls, while mu stays
     spreading   mu grows against the mean token
-    staying     none of these; `rank` is the median numerical rank at the end
+    staying     none of these; `rank` is the median numerical rank at the end, not `rank_is_sure`
+                where a singular value of a sample is near the edge
     zero        every token became zero, first at `layer`
     mixed       samples differ: see `samples`, {kind: how many}
     none        nothing to judge: one token, or no layer
@@ -50,6 +51,7 @@ class Verdict:
     steady: bool | None = None
     layer: int | None = None
     rank: int | None = None
+    rank_is_sure: bool | None = None
     samples: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
@@ -182,9 +184,11 @@ def _rank_one(trajectory: Trajectory) -> Verdict:
             f"at rank one from the start, not at consensus: mu is {_range(share[:, -1])} of ||X||"
         )
         return Verdict("rank one", sentence, rank=1)
+    end = np.median(rest[:, -1])
+    rounding = ", which is rounding" * bool(np.log(max(end, 1e-300)) <= _log_floor(trajectory))
     sentence = (
         f"collapsed to rank one but not to consensus: the distance to rank one is "
-        f"{np.median(rest[:, -1]):.1e} of ||X||, mu is {_range(share[:, -1])} of it"
+        f"{end:.1e} of ||X||{rounding}, mu is {_range(share[:, -1])} of it"
     )
     return Verdict("rank one", sentence, rank=1)
 
@@ -212,8 +216,11 @@ def _open(trajectory: Trajectory) -> Verdict:
     where = f"mu is {now} of ||X||, after {_range(share[:, half])} at layer {half}"
     if "rank" not in trajectory.measures:
         return Verdict("staying", f"staying: {where}")
-    rank = int(np.median(trajectory.recorded("rank")[1][:, -1]))
-    return Verdict("staying", f"staying at rank {rank}: {where}", rank=rank)
+    ranks, sure = trajectory.recorded("rank")[1][:, -1], rank_is_sure(trajectory.final)
+    rank = int(np.median(ranks))
+    unsure = "" if sure.all() else f" (in {np.sum(~sure)} of {len(sure)} samples rounding decides)"
+    sentence = f"staying at rank {rank}{unsure}: {where}"
+    return Verdict("staying", sentence, rank=rank, rank_is_sure=bool(sure.all()))
 
 
 def _range(values: np.ndarray) -> str:

@@ -11,9 +11,15 @@ import networkx as nx
 import numpy as np
 
 from dynsim.layout import Layout, Ranges, Rows, compile_layout, strong_components
-from dynsim.spectra import eigenvalues_with_errors
+from dynsim.spectra import DEFECTIVE, Mode, longest_chain, modes
 
-__all__ = ["SecondEigenvalue", "lambda_2", "transversal_eigenvalues", "uniform_walk"]
+__all__ = [
+    "SecondEigenvalue",
+    "lambda_2",
+    "transversal_eigenvalues",
+    "transversal_modes",
+    "uniform_walk",
+]
 
 #: Floating-point operations up to which a sparse factor of the walk is worth its cost.
 FACTOR_BUDGET = 10_000_000_000
@@ -22,6 +28,8 @@ EIGENSOLVER_BUDGET = 10_000_000_000
 EPS = float(np.finfo(np.float64).eps)
 #: Blocks of the walk up to this size are diagonalised as dense matrices.
 DENSE_BLOCK = 500
+#: Edges up to which paths from component to component are followed.
+CHAIN_BUDGET = 10_000_000
 #: All eigenvalues of a walk are computed up to so many tokens.
 ALL_EIGENVALUES_LIMIT = 2000
 
@@ -39,15 +47,19 @@ def uniform_walk(graph: nx.DiGraph):
 class SecondEigenvalue:
     """lambda_2 of the uniform walk and how it was found.
 
-    `method` "exact" means a closed form, right to rounding in its last digit. `error` is what
-    rounding, or the solver's tolerance, may have moved the value by. For dense methods it covers
-    all eigenvalues that may be the second (`dynsim.spectra`); for the others it is an estimate.
-    With "not converged" the solver ran out of its budget and `value` is NaN.
+    `method` "exact" means a closed form. `error` estimates what rounding and the solver's
+    tolerance may have moved the value by, eigenvalue condition included (inf: defective to
+    working precision). With "not converged" the solver ran out of its budget and `value` is NaN.
+
+    Deviations go like t^`power` value^t under the powers P^t, or slower where `at_most`: a
+    defective eigenvalue brings powers of t.
     """
 
     value: float
     method: str = "exact"
     error: float = 0.0
+    power: int = 0
+    at_most: bool = False
 
 
 def lambda_2(graph: nx.DiGraph) -> SecondEigenvalue:
@@ -69,10 +81,42 @@ def lambda_2(graph: nx.DiGraph) -> SecondEigenvalue:
     starts = np.searchsorted(labels[order], np.arange(count))
     sizes = np.diff(np.append(starts, len(order)))
     singles = order[starts[sizes == 1]]
-    found = [SecondEigenvalue(float(p)) for p in _largest_self_weights(layout, singles)]
-    for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
-        found += _block_moduli(layout, order[start : start + size])
-    return _two_largest([*found, SecondEigenvalue(0.0)])[1]
+    weights = np.sort(_self_weights(layout, singles))[::-1]
+    found = [SecondEigenvalue(float(p)) for p in weights[:2]]
+    blocks = {}
+    for k in np.flatnonzero(sizes > 1):
+        blocks[k] = _block_moduli(layout, order[starts[k] : starts[k] + sizes[k]])
+        found += blocks[k]
+    second = _two_largest([*found, SecondEigenvalue(0.0)])[1]
+    if not 0.0 < second.value < 1.0:  # NaN; nothing left; or 1, which is never defective here
+        return second
+    return _with_power(second, layout, labels, count, blocks)
+
+
+def _with_power(second, layout, labels, count, blocks) -> SecondEigenvalue:
+    """lambda_2 with the power of t that it brings.
+
+    A component that attends to others has lambda_2 as its spectral radius, where it has it: simple
+    by Perron and Frobenius. Then the theorem of `dynsim.spectra` gives the power from the longest
+    path, for the one component that attends to no other, with the eigenvalue 1, ends every path.
+    """
+    weights, sure, ends = np.zeros(count, np.int64), True, False
+    singles = np.flatnonzero(~np.isin(labels, list(blocks)))
+    is_alike = np.abs(_self_weights(layout, singles) - second.value) <= second.error
+    weights[labels[singles[is_alike]]] = 1
+    for k, moduli in blocks.items():
+        near = [m for m in moduli if abs(m.value - second.value) <= m.error + second.error]
+        if near:
+            is_last = moduli[0].value > second.value + second.error  # the one that has 1
+            weights[k] = 1 + (max(m.power for m in near) if is_last else 0)
+            sure, ends = sure and all(m.method == "exact" for m in near), ends or is_last
+    sure = sure and not ends
+    total = int(weights.sum())
+    if total > 1 and layout.n_edges > CHAIN_BUDGET:
+        return replace(second, power=total - 1, at_most=True)
+    rows = layout.to_rows()
+    power = longest_chain(labels, (rows.row_of_edge, rows.indices), weights) - 1
+    return replace(second, power=power, at_most=bool(power > 0 and not sure))
 
 
 def transversal_eigenvalues(graph: nx.DiGraph) -> np.ndarray:
@@ -86,11 +130,7 @@ def transversal_eigenvalues(graph: nx.DiGraph) -> np.ndarray:
     array([0.5       , 0.33333333])
     """
     layout = compile_layout(graph)
-    if layout.n_tokens > ALL_EIGENVALUES_LIMIT:
-        raise ValueError(
-            f"all eigenvalues of a walk are for {ALL_EIGENVALUES_LIMIT} tokens at most; got "
-            f"{layout.n_tokens}; use lambda_2"
-        )
+    _check_all_eigenvalues(layout)
     walk = uniform_walk(graph).toarray()
     labels, count = strong_components(layout)
     blocks = (np.flatnonzero(labels == label) for label in range(count))
@@ -98,13 +138,45 @@ def transversal_eigenvalues(graph: nx.DiGraph) -> np.ndarray:
     return np.delete(values.astype(complex), np.argmin(np.abs(values - 1.0)))
 
 
-def _largest_self_weights(layout: Layout, tokens: np.ndarray) -> np.ndarray:
-    """The two largest P_ii of one-token blocks."""
+def transversal_modes(graph: nx.DiGraph) -> list[Mode]:
+    """The eigenvalues of the uniform walk but one 1, by falling modulus, with the powers of t that
+    they bring. Raises ValueError above 2000 tokens.
+
+    >>> from dynsim import masks
+    >>> [(mode.value.real, mode.power) for mode in transversal_modes(masks.causal_local(5))]
+    [(0.5, 3)]
+    """
+    layout = compile_layout(graph)
+    _check_all_eigenvalues(layout)
+    rows = layout.to_rows()
+    # D^-1/2 mask D^-1/2 is similar to the walk, and symmetric where the mask is
+    root = 1.0 / np.sqrt(layout.degrees)
+    similar = rows.matrix(root[rows.row_of_edge] * root[rows.indices]).toarray()
+    np.fill_diagonal(similar, _self_weights(layout, np.arange(layout.n_tokens)))
+    found = modes(similar)
+    first = min(range(len(found)), key=lambda k: abs(found[k].value - 1.0))
+    if found[first].count > 1:
+        found[first] = replace(found[first], count=found[first].count - 1)
+    else:
+        del found[first]
+    return found
+
+
+def _check_all_eigenvalues(layout: Layout) -> None:
+    if layout.n_tokens > ALL_EIGENVALUES_LIMIT:
+        raise ValueError(
+            f"all eigenvalues of a walk are for {ALL_EIGENVALUES_LIMIT} tokens at most; got "
+            f"{layout.n_tokens}; use lambda_2"
+        )
+
+
+def _self_weights(layout: Layout, tokens: np.ndarray) -> np.ndarray:
+    """P_ii of tokens."""
     if isinstance(layout, Ranges):
         looped = (layout.lo[tokens] <= tokens) & (tokens < layout.hi[tokens])
     else:
         looped = np.isin(tokens, layout.row_of_edge[layout.indices == layout.row_of_edge])
-    return np.sort(looped / layout.degrees[tokens])[::-1][:2]
+    return looped / layout.degrees[tokens]
 
 
 def _block_moduli(layout: Layout, tokens: np.ndarray) -> list[SecondEigenvalue]:
@@ -121,9 +193,11 @@ def _block_moduli(layout: Layout, tokens: np.ndarray) -> list[SecondEigenvalue]:
         block = Ranges(lo, hi)
     else:
         block = _within(layout.to_rows(), tokens)
-    if n <= DENSE_BLOCK:
-        return _dense_moduli(block.to_rows(), degrees)
-    return _sparse_moduli(block, degrees)
+    moduli = (_dense_moduli if n <= DENSE_BLOCK else _sparse_moduli)(block, degrees)
+    inside = block.degrees
+    if np.all(inside * degrees[0] == inside[0] * degrees):  # equal row sums: they are the largest
+        moduli[0] = SecondEigenvalue(float(inside[0] / degrees[0]))
+    return moduli
 
 
 def _within(rows: Rows, tokens: np.ndarray) -> Rows:
@@ -137,17 +211,19 @@ def _within(rows: Rows, tokens: np.ndarray) -> Rows:
     return Rows(np.concatenate([[0], np.cumsum(counts)]), attended[order])
 
 
-def _dense_moduli(rows: Rows, degrees: np.ndarray) -> list[SecondEigenvalue]:
-    pattern = np.zeros((len(degrees), len(degrees)))
+def _dense_moduli(block: Layout, degrees: np.ndarray) -> list[SecondEigenvalue]:
+    n, rows = len(degrees), block.to_rows()
+    pattern = np.zeros((n, n))
     pattern[rows.row_of_edge, rows.indices] = 1.0
     if np.array_equal(pattern, pattern.T):
         root = 1.0 / np.sqrt(degrees)
         moduli = np.sort(np.abs(np.linalg.eigvalsh(root[:, None] * pattern * root)))[::-1]
-        error = (4 + len(degrees)) * EPS  # of a symmetric matrix of norm 1
-        return [SecondEigenvalue(float(m), "dense symmetric", error) for m in moduli[:2]]
-    values, errors = eigenvalues_with_errors(pattern / degrees[:, None])
-    moduli = np.abs(values).tolist()
-    return [SecondEigenvalue(m, "dense", e) for m, e in zip(moduli, errors.tolist(), strict=True)]
+        return [SecondEigenvalue(float(m), "dense symmetric", n * EPS) for m in moduli[:2]]
+    found = []
+    for mode in modes(pattern / degrees[:, None])[:2]:
+        one = SecondEigenvalue(abs(mode.value), "dense", mode.error, mode.power, mode.at_most)
+        found += [one] * mode.count
+    return found[:2]
 
 
 def _sparse_moduli(block: Layout, degrees: np.ndarray) -> list[SecondEigenvalue]:
@@ -300,7 +376,10 @@ def _arnoldi_moduli(walk) -> list[SecondEigenvalue]:
             twin = int(np.argmin(np.abs(left_values - right_values[k])))
             overlap = abs(np.sum(left[:, twin] * right[:, k]))  # walk.T: no conjugate
             error = _divide(EPS + tolerance, overlap)
-            found.append(SecondEigenvalue(float(abs(right_values[k])), "Arnoldi", error))
+            one = SecondEigenvalue(float(abs(right_values[k])), "Arnoldi", error)
+            if overlap * DEFECTIVE < 1:
+                one = replace(one, power=n - 1, at_most=True)
+            found.append(one)
         return found
     return [SecondEigenvalue(np.nan, "not converged", np.inf)] * 2
 

@@ -42,8 +42,8 @@ def spherical(samples, n, d, seed, positive=False):
 def test_measured_mu_never_exceeds_a_certificate(name):
     """Random systems: masks, norms, value families, shared or fresh, 4 starts each.
 
-    What lies under the floating-point floor of mu is rounding, not mu. (The storm of bounds has many
-    digits instead.)
+    What lies under the floating-point floor of mu is rounding, not mu. (The storm of bounds has
+    many digits instead.)
     """
     met = dict.fromkeys(dynsim.certificates.CERTIFICATES, 0)
     cases = product((norms.NoNorm(), norms.Unit()), (Orthogonal(), Gaussian()), (True, False),
@@ -94,8 +94,7 @@ def test_longer_windows_are_sharper():
     x0 = tokens.gaussian(2, 8, 3)
     run, longest = followed(dynamics, x0, 40)
     ends = [
-        certificates(dynamics, x0, 40, window=w)["Dobrushin"].log10_bound[:, -1]
-        for w in (1, 4, 20)
+        certificates(dynamics, x0, 40, window=w)["Dobrushin"].log10_bound[:, -1] for w in (1, 4, 20)
     ]
     ends.append(longest["Dobrushin"].log10_bound[:, -1])
     assert np.all(np.diff(ends, axis=0) < 0)

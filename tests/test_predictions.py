@@ -286,7 +286,7 @@ def test_a_rate_that_cannot_last_says_so():
     network = Weights(Gaussian(), Diagonal(1.5), shared=True)
     found = predict(dynsim.AttentionDynamics(masks.local(8), network), np.eye(8, 2))
     assert not found.lasts
-    assert "for as long as the growing scores stay small" in str(found)
+    assert "for as long as scores stay small" in str(found)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,9 @@ def _carry_out(options) -> int:
         "residual": float(np.abs(dynamics.step(x) - x).max()),
         "rank": int(np.linalg.matrix_rank(x, tol=1e-6)),
         "stability": judged.kind,
+        "stability_is_sure": judged.is_sure,
         "spectral_radius": judged.spectral_radius,
+        "spectral_radius_error": judged.radius_error,
         "basin_radius": _basin_radius(dynamics, x, judged.kind),
         "tokens": x.tolist(),
         "M": layer.M[0].tolist(),
@@ -97,10 +99,11 @@ def _carry_out(options) -> int:
         print(json.dumps({**found, "files": files}, allow_nan=False))
         return 0
     for name, value in made.items():
-        print(f"{name:<16}{value:.3g}")
-    for name in ("rank", "residual", "stability", "spectral_radius", "basin_radius"):
+        print(f"{name:<22}{value:.3g}")
+    shown = ("rank", "residual", "stability", "spectral_radius", "spectral_radius_error")
+    for name in (*shown, "basin_radius"):
         value = f"{found[name]:.4g}" if isinstance(found[name], float) else found[name]
-        print(f"{name.replace('_', ' '):<16}{'not measured' if value is None else value}")
+        print(f"{name.replace('_', ' '):<22}{'not measured' if value is None else value}")
     output.print_files(files)
     return 0
 

@@ -173,20 +173,28 @@ def _print(search, dynamics, options, files) -> None:
     for row in search.table():
         print("  ".join(f"{row[name]:>8}" for name in columns))
     listed = [(e, k) for e in search.equilibria for k in range(len(e.orbit) if options.all else 1)]
-    print(f"\n{'type':<10}{'rank':>4}{'orbit':>6}{'found':>6}  {'stability':<10}{'radius':>10}"
-          f"{'out':>5}{'growth':>9}{'basin':>9}{'residual':>10}")  # fmt: skip
+    print(f"\n{'type':<10}{'rank':>5}{'orbit':>6}{'found':>6}  {'stability':<10}{'radius':>10}"
+          f"{'error':>9}{'out':>6}{'growth':>9}{'basin':>9}{'residual':>10}")  # fmt: skip
     for e, _ in listed:
         growth = f"{e.transient.growth:.3g}" if e.transient else "-"
         basin = "-" if e.basin_radius is None else f"{e.basin_radius:.2g}"
+        rank = f"{e.rank}{'' if e.rank_is_sure else '?'}"
+        least, undecided = e.stability.unstable_dimension, e.stability.marginal_dimension
+        out = f"{least}-{least + undecided}" if undecided else f"{least}"
         print(
-            f"{e.type:<10}{e.rank:>4}{len(e.orbit):>6}{e.found:>6}  {e.kind:<10}"
-            f"{e.spectral_radius:>10.6g}{e.stability.unstable_dimension:>5}{growth:>9}{basin:>9}"
-            f"{e.residual:>10.1e}"
+            f"{e.type:<10}{rank:>5}{len(e.orbit):>6}{e.found:>6}  {e.kind:<10}"
+            f"{e.spectral_radius:>10.6g}{e.stability.radius_error:>9.1g}{out:>6}{growth:>9}"
+            f"{basin:>9}{e.residual:>10.1e}"
         )
     print(
-        "radius    of the spectrum; out: multipliers beyond 1; growth: max ||J^k||; basin: the "
-        "distance from\n          which all of some samples returned (measured)"
+        "radius    of the spectrum, with the error that rounding may have made; out: multipliers "
+        "beyond 1, a-b\n          where rounding does not decide; growth: max ||J^k||; basin: the "
+        "distance from which all of\n          some samples returned (measured)"
     )
+    if any(e.kind == "marginal" for e, _ in listed):
+        print("marginal  rounding does not tell a multiplier from modulus 1: stable or not")
+    if not all(e.rank_is_sure for e, _ in listed):
+        print("rank ?    a singular value is within a factor 100 of 1e-6 of the largest, the edge")
     print(
         f"\nsearch    {search.converged} of {search.starts} starts converged, the last "
         f"{search.since_new} brought nothing new; another would with probability about "

@@ -17,6 +17,7 @@ from dynsim.equilibria.proof import FORMAT, check
 from dynsim.files import written_whole
 from dynsim.jacobian import jacobian
 from dynsim.norms import Unit
+from dynsim.values import real_array
 
 __all__ = ["certify", "save_certificate"]
 
@@ -39,7 +40,7 @@ def certify(dynamics: AttentionDynamics, x: np.ndarray, radius: float = 1e-10) -
         raise ValueError("certificates are for layers of attention and unit norm, alike in depth")
     if layer.query_bias.any() or layer.output_bias.any():
         raise ValueError("certificates are for layers without biases")
-    x = np.asarray(x, np.float64)
+    x = real_array("tokens", x)
     certificate = {
         "format": FORMAT,
         "made_by": f"dynsim {__version__}",

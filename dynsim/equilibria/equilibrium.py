@@ -14,6 +14,8 @@ __all__ = ["RANK_TOLERANCE", "Equilibrium", "Search"]
 
 #: Singular values count towards the rank above this share of the largest.
 RANK_TOLERANCE = 1e-6
+#: A rank is sure where no singular value lies within this factor of that edge.
+RANK_MARGIN = 100.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,13 @@ class Equilibrium:
         return float(counted[-1] / rest[0]) if len(rest) and rest[0] else np.inf
 
     @property
+    def rank_is_sure(self) -> bool:
+        """False where a singular value lies within a factor 100 of the edge, 1e-6 of the largest:
+        the rank then depends on where the edge is."""
+        share = self.singular_values / (RANK_TOLERANCE * self.singular_values[0])
+        return not np.any((share > 1.0 / RANK_MARGIN) & (share < RANK_MARGIN))
+
+    @property
     def type(self) -> str:
         return "fixed" if self.turn[0, 0] > 0 else "sign flip"
 
@@ -72,9 +81,12 @@ class Equilibrium:
         return {
             "type": self.type,
             "rank": self.rank,
+            "rank_is_sure": self.rank_is_sure,
             "residual": self.residual,
             "stability": self.kind,
+            "stability_is_sure": self.stability.is_sure,
             "spectral_radius": self.spectral_radius,
+            "spectral_radius_error": self.stability.radius_error,
             "unstable_dimension": self.stability.unstable_dimension,
             "marginal_dimension": self.stability.marginal_dimension,
             "multipliers": [[float(z.real), float(z.imag)] for z in multipliers],

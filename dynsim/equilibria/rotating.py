@@ -23,7 +23,7 @@ from dynsim.equilibria.newton import solve
 from dynsim.equilibria.stability import Stability
 from dynsim.jacobian import image, is_spherical, linearise, tangent_basis
 from dynsim.seeds import TOKENS, stream
-from dynsim.spectra import eigenvalues_with_errors
+from dynsim.spectra import bounded_eigenvalues
 
 __all__ = ["RotatingEquilibrium", "Rotations", "find_rotating", "quotient_jacobian"]
 
@@ -118,9 +118,8 @@ class Rotations:
         `dynsim.equilibria.stability`.
         """
         J = quotient_jacobian(dynamics, x, turn, self.along(x))
-        values, errors = eigenvalues_with_errors(J)
+        values, errors = bounded_eigenvalues(J, blur)
         order = np.argsort(-np.abs(values), kind="stable")
-        errors = errors + blur * linalg.norm(J, 2)
         return Stability(values[order], errors[order], np.zeros(len(values), int))
 
 

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg
 
 from dynsim.dynamics import AttentionDynamics
 from dynsim.jacobian import is_spherical, tangent_basis, tangent_jacobian
@@ -27,7 +26,7 @@ from dynsim.nonnormal import kreiss_constant, transient_growth
 from dynsim.norms import NoNorm
 from dynsim.seeds import TOKENS, stream
 from dynsim.simulation import Record, simulate
-from dynsim.spectra import eigenvalues_with_errors
+from dynsim.spectra import bounded_eigenvalues
 from dynsim.values import real_array
 
 __all__ = [
@@ -103,6 +102,15 @@ class Stability:
         return float(np.abs(self.multipliers).max(initial=0.0))
 
     @property
+    def radius_error(self) -> float:
+        """How far rounding may have moved the spectral radius."""
+        if not len(self.multipliers):
+            return 0.0
+        sizes = np.abs(self.multipliers)
+        low, high = (sizes - self.errors).max(), (sizes + self.errors).max()
+        return float(max(high - self.spectral_radius, self.spectral_radius - low))
+
+    @property
     def unstable_dimension(self) -> int:
         """How many multipliers lie outside the unit circle by more than their error."""
         return int(np.sum(np.abs(self.multipliers) - self.errors > 1))
@@ -111,6 +119,12 @@ class Stability:
     def marginal_dimension(self) -> int:
         """How many multipliers are not told apart from modulus 1."""
         return int(np.sum(np.abs(np.abs(self.multipliers) - 1) <= self.errors))
+
+    @property
+    def is_sure(self) -> bool:
+        """True where every multiplier is told apart from modulus 1. Where one is not, a marginal
+        equilibrium may be any of KINDS, and a saddle may be unstable."""
+        return not self.marginal_dimension
 
     @property
     def kind(self) -> str:
@@ -125,8 +139,8 @@ def stability(dynamics: AttentionDynamics, x: np.ndarray, blur: float = 0.0) -> 
 
     Where x' = -x the map -F has a fixed point; its multipliers are those of F with the other sign,
     and nothing here depends on the sign. `blur` says how far x may lie from the true equilibrium (a
-    multiple root is found to half the digits or fewer); to first order it adds blur ||J|| to the
-    errors.
+    multiple root is found to half the digits or fewer); to first order it adds blur ||J|| times the
+    condition number of a multiplier to its error.
     """
     x = real_array("tokens", x)
     J = tangent_jacobian(dynamics, x)
@@ -134,8 +148,7 @@ def stability(dynamics: AttentionDynamics, x: np.ndarray, blur: float = 0.0) -> 
     found = []
     for tokens in components_in_order(dynamics):
         rows = (tokens[:, None] * width + np.arange(width)).ravel()
-        multipliers, errors = eigenvalues_with_errors(J[np.ix_(rows, rows)])
-        errors = errors + blur * linalg.norm(J, 2)
+        multipliers, errors = bounded_eigenvalues(J[np.ix_(rows, rows)], blur)
         found += zip(multipliers, errors, [int(tokens[0])] * len(rows), strict=True)
     found.sort(key=lambda entry: (-round(abs(entry[0]), 12), entry[2], entry[0].imag))
     columns = tuple(zip(*found, strict=True)) or ((), (), ())

@@ -109,7 +109,7 @@ def exact_log10_mu(x0, layers) -> np.ndarray:
 
 
 def random_mask(rng, n: int):
-    """One of dynsim's masks, or a random graph with self-loops; now and then without all of them."""
+    """One of dynsim's masks, or a random graph, most often with self-loops."""
     names = [name for name in masks.MASKS if name != "global"]
     if rng.random() < 0.6:
         try:

@@ -62,7 +62,7 @@ def angle_to_ones(x: np.ndarray) -> np.ndarray:
     >>> angle_to_ones(np.array([[1.0, 1.0], [1.0, 0.0], [1.0, -1.0]]))
     array([ 0., 45., 90.])
     """
-    parts = decompose(_near_one(np.asarray(x, np.float64))[0])
+    parts = decompose(_near_one(real_array("tokens", x))[0])
     along = parts.uniform * np.shape(x)[-1] ** 0.5
     angle = np.degrees(np.arctan2(parts.scale, along))
     return np.where((along == 0) & (parts.scale == 0), np.nan, angle)

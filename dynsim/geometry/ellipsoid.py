@@ -69,6 +69,7 @@ class Ellipsoid:
     def contains(self, y: np.ndarray, tolerance: float = 1e-9) -> np.ndarray:
         """True for points at most `tolerance` times the longest semi-axis away from the ellipsoid,
         from its surface if it is hollow; the rounding of y and of the center comes on top."""
+        y = real_array("points", y)
         size = np.max(self.semi_axes, initial=0.0)
         largest = np.maximum(np.abs(y).max(axis=-1), np.abs(self.center).max())
         near = tolerance * size + 4 * len(self.center) * _EPS * largest

@@ -11,7 +11,7 @@ Every array has a leading axis over samples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class Deviation:
         Z, of which the first row is 0; less its mean it has Frobenius norm 1.
     log_size : array (samples,)
         Natural logarithm of mu; -inf when all tokens are equal, and below -1e100.
+    log_error : array (samples,)
+        Estimate of the error of log mu by rounding, up to here; 0 by default.
 
     A sample far from consensus is kept whole: center 0, log_size 0, and shape X itself, bit for
     bit.
@@ -47,6 +49,11 @@ class Deviation:
     center: np.ndarray
     shape: np.ndarray
     log_size: np.ndarray
+    log_error: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.log_error is None:
+            object.__setattr__(self, "log_error", np.zeros(len(self.log_size)))
 
     @classmethod
     def whole(cls, x: np.ndarray) -> Deviation:
@@ -96,7 +103,7 @@ class Deviation:
         return log_mu
 
     def __getitem__(self, samples) -> Deviation:
-        return Deviation(self.center[samples], self.shape[samples], self.log_size[samples])
+        return Deviation(*(getattr(self, field.name)[samples] for field in fields(self)))
 
     def __eq__(self, other) -> bool:
         """Bit for bit."""
@@ -108,7 +115,22 @@ class Deviation:
 
     def without_tokens(self) -> Deviation:
         """The sizes alone."""
-        return Deviation(self.center, self.shape[:, :0], self.log_size)
+        return replace(self, shape=self.shape[:, :0])
+
+    def with_error(self, log_error: np.ndarray) -> Deviation:
+        """The same with another error."""
+        return replace(self, log_error=log_error)
+
+    def about(self, tokens: np.ndarray) -> Deviation:
+        """The same with these tokens for centers, one a sample; whole samples are split first."""
+        whole, each = self.is_whole, np.arange(len(tokens))
+        state = self
+        if whole.any():
+            split = Deviation.split(self.shape[whole]).with_error(self.log_error[whole])
+            state = self.replaced(whole, split)
+        chosen = state.shape[each, tokens]
+        center = state.center + _exp(state.log_size)[:, None] * chosen
+        return replace(state, center=center, shape=state.shape - chosen[:, None])
 
     def replaced(self, samples: np.ndarray, by: Deviation) -> Deviation:
         """A copy with the given samples taken from `by`."""

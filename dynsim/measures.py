@@ -30,6 +30,7 @@ __all__ = [
     "floor",
     "frobenius_norm",
     "log10_mu",
+    "log10_mu_error",
     "mean_abs_cosine",
     "mean_cosine",
     "min_cosine",
@@ -110,6 +111,22 @@ def log10_mu(x):
     """
     with np.errstate(divide="ignore"):
         return np.log10(mu(x))
+
+
+def log10_mu_error(x):
+    """Estimate of the error of log10_mu by rounding: floor / mu, in units of log10.
+
+    The engine "logscale" adds it up from layer to layer.
+    """
+    x = np.asarray(x)
+    dtype = x.dtype if x.dtype == np.float32 else np.float64
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return relative_floor(mu(x), frobenius_norm(x), dtype)
+
+
+def relative_floor(mu, frobenius, dtype=np.float64):
+    """floor / (mu ln 10); infinite for mu = 0."""
+    return floor(frobenius, dtype) / np.asarray(mu) / np.log(10.0)
 
 
 def dong_residual(x):
@@ -373,6 +390,7 @@ MEASURES = {
     "norm_max": Measure(norm_max, "sums", "largest token norm"),
     "frobenius_norm": Measure(frobenius_norm, "sums", "Frobenius norm"),
     "log10_mu": Measure(log10_mu, "mu", "log10 of the distance to consensus"),
+    "log10_mu_error": Measure(log10_mu_error, "mu", "error of this log10, by rounding"),
     "rank_one_distance": Measure(rank_one_distance, "singular values", "distance to rank one"),
     "rank": Measure(rank, "singular values", "numerical rank"),
     "stable_rank": Measure(stable_rank, "singular values", "stable rank"),
@@ -398,7 +416,7 @@ CHEAP = tuple(name for name, measure in MEASURES.items() if measure.needs == "su
 #: Numbers of a state that are observed together, with what is made of them.
 _IN_CACHE = 16_384
 #: Recorded at every layer.
-EVERY_LAYER = (*CHEAP, "log10_mu")
+EVERY_LAYER = (*CHEAP, "log10_mu", "log10_mu_error")
 
 
 def observe(x) -> np.ndarray:

@@ -18,7 +18,7 @@ from dynsim import measures as measures_room
 from dynsim.deviation import Deviation
 from dynsim.dynamics import AttentionDynamics
 from dynsim.engines import make_engine
-from dynsim.measures import CHEAP, EVERY_LAYER, MEASURES
+from dynsim.measures import CHEAP, EVERY_LAYER, MEASURES, relative_floor
 from dynsim.threads import blas_alone
 from dynsim.threads import threads as thread_count
 from dynsim.trajectory import Trajectory
@@ -305,10 +305,12 @@ class _Run:
         self._at = (stop, state)  # in one step: Ctrl-C finds state and measures in agreement
 
     def _write(self, depths: slice, observed: np.ndarray) -> None:
-        """What an engine observed, (5 or 6, samples, depths)."""
+        """What an engine observed, (5 or 7, samples, depths)."""
         if len(observed) == len(CHEAP):
-            with np.errstate(divide="ignore"):
-                observed = [*observed, np.log10(observed[CHEAP.index("mu")])]
+            mu, frobenius = (observed[CHEAP.index(name)] for name in ("mu", "frobenius_norm"))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                error = relative_floor(mu, frobenius, self.x.dtype)
+                observed = [*observed, np.log10(mu), error]
         for name, values in zip(EVERY_LAYER, observed, strict=True):
             self.measures[name][:, depths] = values
 

@@ -25,6 +25,7 @@ _DEVIATION = {
     "center": ("sample", "dim"),
     "shape": ("sample", "token", "dim"),
     "log_size": ("sample",),
+    "log_error": ("sample",),
 }
 
 

@@ -147,7 +147,7 @@ def test_a_few_layers_agree_with_the_definition(name, norm, placement, heads, sk
     scale = np.abs(exact.final).max()
     assert np.abs(found.final - exact.final).max() <= 1e-11 * scale
     for measure in found.measures:
-        if measure != "log10_mu" and not measure.startswith(("rank", "effective", "stable")):
+        if not measure.startswith(("log10_mu", "rank", "effective", "stable")):
             assert np.allclose(found[measure], exact[measure], rtol=1e-7, atol=1e-9 * scale)
     known = exact["mu"] > 1e6 * exact.floor
     assert np.allclose(found["log10_mu"][known], exact["log10_mu"][known], atol=1e-5)
@@ -386,3 +386,34 @@ def test_gaussian_scores_stop_mattering_near_consensus():
     )
     log10_mu = run(dynamics, tokens.sphere(2, 5, 3), 400, record=CHEAP)["log10_mu"]
     assert np.allclose(np.diff(log10_mu[:, 150:]), -math.log10(2.0), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("score", "tokens_", "log10_mu"),
+    [(-100.0, (1.0, 2.0), -87.0094), (-100.0, (1.0, 1.3), -17.6109), (184.0, (1.0, 0.5), -20.4291)],
+)
+def test_a_layer_that_falls_below_rounding_at_once_is_followed(score, tokens_, log10_mu):
+    """All tokens come to attend to one; exactly, mu' is e^-|score| or so."""
+    dynamics = AttentionDynamics(masks.causal(2), Fixed([[score]], [[1.0]]))
+    found = run(dynamics, np.array(tokens_)[:, None], 1)
+    assert found["log10_mu"][0, 1] == pytest.approx(log10_mu, abs=1e-4)
+    layer = accuracy.Layer([(np.array([[score]]), np.eye(1))], dynamics.allowed())
+    exact = log_mu(np.array(tokens_)[:, None], [layer], digits=200) / LN10
+    assert np.allclose(found["log10_mu"][0], exact, rtol=0, atol=1e-9)
+    assert np.all(found["log10_mu_error"] < 1e-9)
+
+
+def test_what_rounding_decides_is_flagged():
+    """Tokens of one dimension on the sphere are 1 or -1: what they differ by is rounding or 0."""
+    dynamics = AttentionDynamics(masks.local(4), Fixed([[1.0]], [[2.0]]), norms.Unit())
+    found = run(dynamics, np.array([[1.0], [0.5], [2.0], [1.5]]), 3)
+    assert np.all(np.isneginf(found["log10_mu"][0, 1:]) | (found["log10_mu_error"][0, 1:] > 1e-9))
+
+
+def test_the_error_is_carried_on():
+    dynamics = AttentionDynamics(masks.causal(4), Weights(Gaussian(3.0), Orthogonal(), seed=1))
+    x0 = tokens.gaussian(2, 4, 3)
+    whole, first = run(dynamics, x0, 30), run(dynamics, x0, 10)
+    second = run(dynamics, first.state, 20, start=10)
+    assert np.array_equal(whole["log10_mu_error"][:, 10:], second["log10_mu_error"])
+    assert np.all(np.diff(whole["log10_mu_error"]) >= 0)

@@ -7,10 +7,10 @@ often the tokens (`base.TokenEngine`), and has these methods:
         Of tokens (samples, N, d) or of a `Deviation`.
     advance(state, start, stop, entropy=False) -> (state, observed, entropies)
         Layers start .. stop - 1 applied to the state, which is not modified. `observed` is
-        (len(measures.CHEAP), samples, stop - start), the cheap measures after each layer, with one
-        row more, log10_mu, from an engine that knows it below the floor; NaN where a sample is not
-        finite. `entropies` (samples,) are the mean entropies of the attention rows of the first of
-        these layers, in nats; None unless asked for.
+        (len(measures.CHEAP), samples, stop - start), the cheap measures after each layer, with two
+        rows more, log10_mu and its error, from an engine that knows it below the floor; NaN where a
+        sample is not finite. `entropies` (samples,) are the mean entropies of the attention rows of
+        the first of these layers, in nats; None unless asked for.
     tokens(state), deviation(state), observe(state), deviations(state)
         The tokens; the state as a `Deviation`, or None; what `advance` observes; tokens less
         their mean, up to a factor.

@@ -9,12 +9,18 @@ they still differ by decides what comes later.
 What stays exact: log mu to about 1e-14 a layer, down to any depth. What does not: Z is one array
 of floating-point numbers, so a part of the deviation that has shrunk to a share delta of the rest
 is known to eps / delta. If the rest then vanishes faster (which shared weights with a
-slowest mode do not do), it comes back with this error. And where scores are so strong that all
-tokens attend to one common key but for a share delta, what they differ by afterwards is known to
-eps / delta.
+slowest mode do not do), it comes back with this error.
+
+A layer that loses more than 1e3 of mu / ||X|| at once, as strong scores do when all tokens come to
+attend to one key, would lose as many digits. It is carried out again on deviations from the token
+that is attended to most, which are small from the start. What this does not mend is estimated: each
+layer adds eps times what it loses, and eps times the size of its scores, to the error of log10 mu
+(`log10_mu_error`). It is an estimate: how errors grow where the dynamics are chaotic is not in it.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,14 +30,22 @@ from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.compiled import CompiledEngine
 from dynsim.engines.deviations import DeviationLanes, DeviationRows
 from dynsim.engines.lanes import LANES_UP_TO
-from dynsim.layout import has_common_key
+from dynsim.kernels.limits import DIRECT
+from dynsim.layout import common_keys, has_common_key
 from dynsim.measures import CHEAP, deviations, observe
 
 __all__ = ["LogScaleEngine", "reason_against"]
 
 #: Samples below this share mu / ||X||_F are followed as deviations, above the other as tokens.
 NEAR, FAR = 0.05, 0.1
-_MU, _FROBENIUS = CHEAP.index("mu"), CHEAP.index("frobenius_norm")
+#: Layers that lose more of mu / ||X|| than this are carried out with care.
+LOSS = 1e3
+_MU, _FROBENIUS, _LARGEST = (CHEAP.index(name) for name in ("mu", "frobenius_norm", "norm_max"))
+_LN10 = np.log(10.0)
+#: Factors by which tokens are moved to see what rounding does.
+_SCALES = tuple(1.0 + k * float(np.finfo(np.float64).eps) for k in (5.0, 23.0, 111.0))
+#: Rounding of a layer's sums, relative to their parts.
+_ROUNDING = 8.0 * float(np.finfo(np.float64).eps)
 
 
 def reason_against(dynamics: AttentionDynamics, dtype) -> str | None:
@@ -58,12 +72,14 @@ class LogScaleEngine:
             raise ValueError(f"the logscale engine does not apply: {reason}; use engine='numba'")
         self.dynamics = dynamics
         self._plain = CompiledEngine(dynamics, threads)
+        self._alike = not dynamics.skip and common_keys(dynamics.layout) is not None
         by_steps = not has_common_key(dynamics.layout) and not is_strongly_connected(dynamics.mask)
         self._near, self._far = (np.inf, np.inf) if by_steps else (NEAR, FAR)
 
     # --- the state --------------------------------------------------------------------------------
 
     def begin(self, given) -> Deviation:
+        self._dim = (given.shape if isinstance(given, Deviation) else given).shape[-1]
         if isinstance(given, Deviation):
             return given
         if given.dtype != np.float64:
@@ -84,47 +100,123 @@ class LogScaleEngine:
         return deviations(state.shape)
 
     def observe(self, state: Deviation) -> np.ndarray:
-        """The measures of CHEAP and log10_mu, (len(CHEAP) + 1, samples)."""
+        """The measures of CHEAP, log10_mu and its error, (len(CHEAP) + 2, samples)."""
         seen, log_mu = observe(state.tokens), state.log_mu
         near = ~state.is_whole
         seen[_MU, near] = np.exp(log_mu[near])
-        return np.vstack([seen, log_mu / np.log(10.0)])
+        return np.vstack([seen, log_mu / _LN10, state.log_error / _LN10])
 
     # --- layers -----------------------------------------------------------------------------------
 
     def advance(self, state: Deviation, start: int, stop: int, entropy: bool = False):
-        """As far at once as no sample changes between tokens and deviation."""
+        """As far at once as no sample changes between tokens and deviation, or needs care."""
         observed, entropies, span = [], None, stop - start
         if entropy:
             entropies = self._plain.advance(state.tokens, start, start + 1, entropy=True)[2]
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
+            before = self.observe(state)
             while start < stop:
                 layers = min(span, stop - start)
-                after, seen = self._stretch(state, start, start + layers)
-                changes = np.flatnonzero(
-                    np.any(self._to_split(state, seen) | self._to_join(state, seen), 0)
-                )
+                after, seen = self._stretch(state, before, start, start + layers)
+                changes = np.any(self._to_split(state, seen) | self._to_join(state, seen), axis=0)
+                careful = self._losing(state, before, seen)
+                first = int(np.argmax(np.append(changes | careful.any(axis=0), True)))
                 span = 2 * layers
-                if len(changes) and changes[0] + 1 < layers:
-                    span = int(changes[0]) + 1
-                    after, seen = self._stretch(state, start, start + span)
-                state = self._filed(after, seen)
+                if first < layers and careful[:, first].any():
+                    if first:
+                        span = first
+                        after, seen = self._stretch(state, before, start, start + span)
+                    else:
+                        span = 1
+                        after, seen = self._with_care(state, before, start, careful[:, 0])
+                elif first + 1 < layers:
+                    span = first + 1
+                    after, seen = self._stretch(state, before, start, start + span)
+                state, before = self._filed(after, seen), seen[..., -1]
                 observed.append(seen)
                 start += seen.shape[-1]
         return state, np.concatenate(observed, axis=-1), entropies
 
-    def _stretch(self, state: Deviation, start: int, stop: int):
-        """(state, observed) after layers without a change."""
+    def _stretch(self, state: Deviation, before: np.ndarray, start: int, stop: int):
+        """(state, observed) after layers without a change; `before` is what was observed last."""
         whole = state.is_whole
-        after, seen = state, np.empty((len(CHEAP) + 1, len(whole), stop - start))
+        after, seen = state, np.empty((len(before), len(whole), stop - start))
         if whole.any():
             x, cheap, _ = self._plain.advance(state.shape[whole], start, stop)
-            seen[:-1, whole], seen[-1, whole] = cheap, np.log10(cheap[_MU])
+            seen[:-2, whole], seen[-2, whole] = cheap, np.log10(cheap[_MU])
             after = after.replaced(whole, Deviation.whole(x))
         if not whole.all():
-            near, seen[:, ~whole] = self._followed(state[~whole], start, stop)
+            near, seen[:-1, ~whole] = self._followed(state[~whole], start, stop)
             after = after.replaced(~whole, near)
-        return after, seen
+        added = _ROUNDING * np.where(
+            whole[:, None], seen[_FROBENIUS] / seen[_MU], self._losses(before, seen, start)
+        )
+        error = state.log_error[:, None] + np.cumsum(added, axis=1)
+        seen[-1] = error / _LN10
+        return after.with_error(error[:, -1]), seen
+
+    # --- what a layer loses -----------------------------------------------------------------------
+
+    def _losses(self, before: np.ndarray, seen: np.ndarray, start: int) -> np.ndarray:
+        """By how much every layer's deviations are smaller than their parts, (samples, layers).
+
+        mu / ||X|| before over that after; 1 where attention is a difference to a common row, whose
+        parts are as small. Times 1 and the size of the scores, where it is large.
+        """
+        earlier = np.concatenate([before[..., None], seen[..., :-1]], axis=-1)
+        share, share_after = (one[-2] - np.log10(one[_FROBENIUS]) for one in (earlier, seen))
+        loss = np.maximum(10.0 ** np.minimum(share - share_after, 300.0), 1.0)
+        loss = np.where(np.isfinite(earlier[-2]), loss, 1.0)
+        for k in np.flatnonzero((loss > LOSS).any(axis=0)):
+            layer = self.dynamics.weights.layer(start + int(k), self._dim)
+            strength = np.linalg.norm(layer.M, axis=(1, 2)).max()
+            if self._alike:
+                alike = strength * 2.0 * earlier[_MU, :, k] ** 2 <= DIRECT
+                loss[:, k] = np.where(alike, 1.0, loss[:, k])
+            scores = strength * earlier[_LARGEST, :, k] * 1.5 * earlier[_MU, :, k]
+            loss[:, k] *= 1.0 + scores
+        return loss
+
+    def _losing(self, state: Deviation, before: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """Layers that lose more than LOSS by their rounding, (samples, layers)."""
+        errors = np.concatenate([before[-1, :, None], seen[-1]], axis=1)
+        return np.diff(errors, axis=1) * _LN10 > LOSS * _ROUNDING
+
+    def _with_care(self, state: Deviation, before: np.ndarray, t: int, those: np.ndarray):
+        """As `_stretch` for layer t, with deviations from the token that is attended to most."""
+        after, seen = self._stretch(state, before, t, t + 1)
+        part = state[those]
+        part = part.about(self._attended_most(part, t))
+        carried, observed = self._followed(part, t, t + 1)
+        seen[:-1, those] = observed
+        # sums of what is small from the start lose nothing; how large scores are still matters, and
+        # what norms lose shows when all is computed again from tokens that rounding may have moved
+        layer = self.dynamics.weights.layer(t, self._dim)
+        strength = np.linalg.norm(layer.M, axis=(1, 2)).max()
+        scores = strength * before[_LARGEST, those] * 1.5 * before[_MU, those]
+        error = part.log_error + _ROUNDING * (1.0 + scores) + self._moved(part, carried, t)
+        if len(layer.M) > 1 or self.dynamics.skip:  # heads may attend to several tokens
+            error = np.maximum(error, seen[-1, those, 0] * _LN10)
+        seen[-1, those, 0] = error / _LN10
+        return after.replaced(those, carried.with_error(error)), seen
+
+    def _moved(self, state: Deviation, after: Deviation, t: int) -> np.ndarray:
+        """By how much log mu after layer t moves with tokens a few rounding errors larger."""
+        moved = np.zeros(len(state.log_size))
+        for scale in _SCALES:
+            larger = replace(state, center=scale * state.center, shape=scale * state.shape)
+            other = self._followed(larger, t, t + 1)[0].log_mu
+            both = np.isneginf(other) & np.isneginf(after.log_mu)
+            moved = np.maximum(moved, np.where(both, 0.0, np.abs(other - after.log_mu)))
+        layer = self.dynamics.weights.layer(t, self._dim)
+        if layer.query.any() and layer.output.any():  # else tokens may well become equal
+            moved[np.isneginf(after.log_mu)] = np.inf
+        return np.nan_to_num(moved, nan=np.inf)
+
+    def _attended_most(self, state: Deviation, t: int) -> np.ndarray:
+        """The token whose smallest weight over all rows and heads is largest, by sample."""
+        weights = [self.dynamics.attention(x, t).min(axis=(0, 1)) for x in state.tokens]
+        return np.argmax(weights, axis=1)
 
     def _followed(self, state: Deviation, start: int, stop: int):
         """As `_stretch`, for samples near consensus."""
@@ -148,10 +240,10 @@ class LogScaleEngine:
     def _filed(self, state: Deviation, seen: np.ndarray) -> Deviation:
         """Each sample in the form that fits what was observed last."""
         split, join = self._to_split(state, seen[..., -1]), self._to_join(state, seen[..., -1])
-        if split.any():
-            state = state.replaced(split, Deviation.split(state.shape[split]))
-        if join.any():
-            state = state.replaced(join, Deviation.whole(state[join].tokens))
+        for those, form in ((split, Deviation.split), (join, Deviation.whole)):
+            if those.any():
+                part = state[those]
+                state = state.replaced(those, form(part.tokens).with_error(part.log_error))
         return state
 
 

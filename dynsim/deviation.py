@@ -35,8 +35,8 @@ class Deviation:
         Z, of which the first row is 0; less its mean it has Frobenius norm 1.
     log_size : array (samples,)
         Natural logarithm of mu; -inf when all tokens are equal, and below -1e100.
-    log_error : array (samples,)
-        Estimate of the error of log mu by rounding, up to here; 0 by default.
+    observed : array (samples, K)
+        What an engine observed of it, the error of log10 mu last; by default nothing, K = 0.
 
     A sample far from consensus is kept whole: center 0, log_size 0, and shape X itself, bit for
     bit.
@@ -49,11 +49,11 @@ class Deviation:
     center: np.ndarray
     shape: np.ndarray
     log_size: np.ndarray
-    log_error: np.ndarray | None = None
+    observed: np.ndarray | None = None
 
     def __post_init__(self):
-        if self.log_error is None:
-            object.__setattr__(self, "log_error", np.zeros(len(self.log_size)))
+        if self.observed is None:
+            object.__setattr__(self, "observed", np.empty((len(self.log_size), 0)))
 
     @classmethod
     def whole(cls, x: np.ndarray) -> Deviation:
@@ -117,23 +117,28 @@ class Deviation:
         """The sizes alone."""
         return replace(self, shape=self.shape[:, :0])
 
-    def with_error(self, log_error: np.ndarray) -> Deviation:
-        """The same with another error."""
-        return replace(self, log_error=log_error)
+    def with_observed(self, observed: np.ndarray) -> Deviation:
+        """The same with what was observed of it, (samples, K)."""
+        return replace(self, observed=observed)
 
     def about(self, tokens: np.ndarray) -> Deviation:
         """The same with these tokens for centers, one a sample; whole samples are split first."""
         whole, each = self.is_whole, np.arange(len(tokens))
         state = self
         if whole.any():
-            split = Deviation.split(self.shape[whole]).with_error(self.log_error[whole])
+            split = Deviation.split(self.shape[whole]).with_observed(self.observed[whole])
             state = self.replaced(whole, split)
         chosen = state.shape[each, tokens]
         center = state.center + _exp(state.log_size)[:, None] * chosen
         return replace(state, center=center, shape=state.shape - chosen[:, None])
 
     def replaced(self, samples: np.ndarray, by: Deviation) -> Deviation:
-        """A copy with the given samples taken from `by`."""
+        """A copy with the given samples taken from `by`; `observed` only where both have it."""
+        if by.observed.shape[1] != self.observed.shape[1]:
+            nothing = np.empty((len(self.log_size), 0))
+            return self.with_observed(nothing).replaced(
+                samples, by.with_observed(by.observed[:, :0])
+            )
         arrays = [getattr(self, field.name).copy() for field in fields(self)]
         for array, field in zip(arrays, fields(self), strict=True):
             array[samples] = getattr(by, field.name)

@@ -125,8 +125,9 @@ def log10_mu_error(x):
 
 
 def relative_floor(mu, frobenius, dtype=np.float64):
-    """floor / (mu ln 10); infinite for mu = 0."""
-    return floor(frobenius, dtype) / np.asarray(mu) / np.log(10.0)
+    """floor / (mu ln 10); infinite for mu = 0, but 0 for tokens that are all 0."""
+    frobenius = np.asarray(frobenius)
+    return np.where(frobenius == 0, 0.0, floor(frobenius, dtype) / mu / np.log(10.0))
 
 
 def dong_residual(x):

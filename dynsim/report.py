@@ -27,6 +27,7 @@ __all__ = [
 _SHOWN = (
     "mu",
     "log10_mu",
+    "log10_mu_error",
     "rank_one_distance",
     "rank",
     "stable_rank",
@@ -34,6 +35,8 @@ _SHOWN = (
     "mean_cosine",
 )
 _SHOWN += ("min_cosine", "attention_entropy")
+#: The estimated error of log10 mu is shown where it exceeds this.
+_SMALL_ERROR = 1e-6
 #: The depth at which a comparison shows how far mu has fallen, beside depth N.
 _SHARE_AT = 128
 
@@ -172,6 +175,14 @@ def _weights_in_words(weights) -> str:
     return f"{heads}W_V {weights.value}, scores {weights.scores}{temperature}"
 
 
+def _not_shown(trajectory: Trajectory) -> set[str]:
+    """log10 of mu where it says no more than mu, and its error where that is small."""
+    if not trajectory.follows_mu:
+        return {"log10_mu", "log10_mu_error"}
+    error = trajectory.measures.get("log10_mu_error", np.zeros(1))
+    return set() if np.nanmax(error) > _SMALL_ERROR else {"log10_mu_error"}
+
+
 def measure_table(trajectory: Trajectory) -> str:
     """First, middle and last values of the main measures, mean ± sd over samples.
 
@@ -180,7 +191,7 @@ def measure_table(trajectory: Trajectory) -> str:
     depth = trajectory.depth
     columns = sorted({0, depth // 2, depth})
     rows = [["mean ± sd over samples", *(f"depth {t}" for t in columns)]]
-    given = set(trajectory.measures) - ({"log10_mu"} if not trajectory.follows_mu else set())
+    given = set(trajectory.measures) - _not_shown(trajectory)
     for name in (name for name in _SHOWN if name in given):
         depths, values = trajectory.recorded(name)
         mean, sd = _mean_and_sd(values)

@@ -25,7 +25,7 @@ _DEVIATION = {
     "center": ("sample", "dim"),
     "shape": ("sample", "token", "dim"),
     "log_size": ("sample",),
-    "log_error": ("sample",),
+    "observed": ("sample", "observation"),
 }
 
 
@@ -116,7 +116,13 @@ class Trajectory:
             self.follows_mu,
         )
         values = self[name]
-        return np.where(np.isnan(values), np.nan, ROUNDING[name].bound(values, sizes))
+        bound = ROUNDING[name].bound(values, sizes)
+        if self.follows_mu and name in ("mu", "log10_mu") and "log10_mu_error" in self.measures:
+            error = self["log10_mu_error"]  # the engine has added it up
+            with np.errstate(over="ignore", invalid="ignore"):
+                moved = values * np.expm1(error * np.log(10.0)) if name == "mu" else error
+            bound = np.where(np.isfinite(moved), np.maximum(bound, moved), np.inf)
+        return np.where(np.isnan(values), np.nan, bound)
 
     def within_rounding(self, name: str) -> np.ndarray:
         """Where rounding alone may have made a measure differ from its value at collapse.

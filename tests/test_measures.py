@@ -25,6 +25,7 @@ def definitions(x):
     return {
         "mu": naive.mu(x),
         "log10_mu": math.log10(naive.mu(x)),
+        "log10_mu_error": 8 * 2.0**-52 * np.linalg.norm(x) / naive.mu(x) / math.log(10.0),
         "deviation_stable_rank": (deviation**2).sum() / apart[0] ** 2,
         "deviation_effective_rank": math.exp(-sum(v * math.log(v) for v in q if v > 1e-14)),
         "mean_cosine": np.mean(pairs),

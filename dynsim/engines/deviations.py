@@ -63,7 +63,7 @@ class DeviationLanes(Lanes):
             from_lanes(center[:, : self.d], samples),
             from_lanes(z[:, : self.n, : self.d], samples),
             from_lanes(log_size, samples),
-            state.log_error,
+            state.observed,
         )
         observed = observed.reshape(layers, 6, blocks * w)[:, :, :samples]
         return after, observed.transpose(1, 2, 0)
@@ -104,5 +104,5 @@ class DeviationRows(Rows):
 
         every(work, parts(samples, workers))
         shape = np.ascontiguousarray(z[:, : self.n, : self.d])
-        after = Deviation(center[:, : self.d].copy(), shape, log_size, state.log_error)
+        after = Deviation(center[:, : self.d].copy(), shape, log_size, state.observed)
         return after, observed.transpose(2, 0, 1)

@@ -101,10 +101,12 @@ class LogScaleEngine:
 
     def observe(self, state: Deviation) -> np.ndarray:
         """The measures of CHEAP, log10_mu and its error, (len(CHEAP) + 2, samples)."""
+        if state.observed.shape[1]:
+            return state.observed.T
         seen, log_mu = observe(state.tokens), state.log_mu
         near = ~state.is_whole
         seen[_MU, near] = np.exp(log_mu[near])
-        return np.vstack([seen, log_mu / _LN10, state.log_error / _LN10])
+        return np.vstack([seen, log_mu / _LN10, np.zeros(len(log_mu))])
 
     # --- layers -----------------------------------------------------------------------------------
 
@@ -144,16 +146,18 @@ class LogScaleEngine:
         if whole.any():
             x, cheap, _ = self._plain.advance(state.shape[whole], start, stop)
             seen[:-2, whole], seen[-2, whole] = cheap, np.log10(cheap[_MU])
-            after = after.replaced(whole, Deviation.whole(x))
+            moved = Deviation.whole(x).with_observed(state.observed[whole])
+            after = after.replaced(whole, moved)
         if not whole.all():
             near, seen[:-1, ~whole] = self._followed(state[~whole], start, stop)
             after = after.replaced(~whole, near)
-        added = _ROUNDING * np.where(
+        losses = np.where(
             whole[:, None], seen[_FROBENIUS] / seen[_MU], self._losses(before, seen, start)
         )
-        error = state.log_error[:, None] + np.cumsum(added, axis=1)
-        seen[-1] = error / _LN10
-        return after.with_error(error[:, -1]), seen
+        # one after another, so that it does not matter where a stretch begins
+        added = np.hstack([before[-1, :, None], _ROUNDING / _LN10 * losses])
+        seen[-1] = np.cumsum(added, axis=1)[:, 1:]
+        return after.with_observed(seen[..., -1].T), seen
 
     # --- what a layer loses -----------------------------------------------------------------------
 
@@ -180,13 +184,18 @@ class LogScaleEngine:
     def _losing(self, state: Deviation, before: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """Layers that lose more than LOSS by their rounding, (samples, layers)."""
         errors = np.concatenate([before[-1, :, None], seen[-1]], axis=1)
-        return np.diff(errors, axis=1) * _LN10 > LOSS * _ROUNDING
+        return np.diff(errors, axis=1) > LOSS * _ROUNDING / _LN10
 
     def _with_care(self, state: Deviation, before: np.ndarray, t: int, those: np.ndarray):
         """As `_stretch` for layer t, with deviations from the token that is attended to most."""
         after, seen = self._stretch(state, before, t, t + 1)
         part = state[those]
-        part = part.about(self._attended_most(part, t))
+        known = np.abs(part.shape).max(axis=(1, 2))  # of whole samples, of the tokens themselves
+        most = self._attended_most(part, t)
+        part = part.about(most)
+        known = known / np.where(
+            state.is_whole[those], np.exp(np.maximum(part.log_size, -700.0)), 1.0
+        )
         carried, observed = self._followed(part, t, t + 1)
         seen[:-1, those] = observed
         # sums of what is small from the start lose nothing; how large scores are still matters, and
@@ -194,18 +203,30 @@ class LogScaleEngine:
         layer = self.dynamics.weights.layer(t, self._dim)
         strength = np.linalg.norm(layer.M, axis=(1, 2)).max()
         scores = strength * before[_LARGEST, those] * 1.5 * before[_MU, those]
-        error = part.log_error + _ROUNDING * (1.0 + scores) + self._moved(part, carried, t)
+        added = (_ROUNDING * (1.0 + scores) + self._moved(part, carried, t, known, most)) / _LN10
+        error = before[-1, those] + added
         if len(layer.M) > 1 or self.dynamics.skip:  # heads may attend to several tokens
-            error = np.maximum(error, seen[-1, those, 0] * _LN10)
-        seen[-1, those, 0] = error / _LN10
-        return after.replaced(those, carried.with_error(error)), seen
+            error = np.maximum(error, seen[-1, those, 0])
+        seen[-1, those, 0] = error
+        return after.replaced(those, carried.with_observed(seen[:, those, 0].T)), seen
 
-    def _moved(self, state: Deviation, after: Deviation, t: int) -> np.ndarray:
-        """By how much log mu after layer t moves with tokens a few rounding errors larger."""
+    def _moved(
+        self, state: Deviation, after: Deviation, t: int, known: np.ndarray, most
+    ) -> np.ndarray:
+        """By how much log mu after layer t moves when tokens move by a few rounding errors.
+
+        known : size of the numbers whose rounding the shape may hold, (samples,)
+        most : the token that the shape is about, (samples,)
+        """
+        others = np.arange(state.shape.shape[1])[None, :, None] != most[:, None, None]
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], state.shape.shape[1:])
         moved = np.zeros(len(state.log_size))
         for scale in _SCALES:
-            larger = replace(state, center=scale * state.center, shape=scale * state.shape)
-            other = self._followed(larger, t, t + 1)[0].log_mu
+            noise = (scale - 1.0) * known[:, None, None] * signs * others
+            moved_state = replace(
+                state, center=scale * state.center, shape=scale * state.shape + noise
+            )
+            other = self._followed(moved_state, t, t + 1)[0].log_mu
             both = np.isneginf(other) & np.isneginf(after.log_mu)
             moved = np.maximum(moved, np.where(both, 0.0, np.abs(other - after.log_mu)))
         layer = self.dynamics.weights.layer(t, self._dim)
@@ -243,7 +264,7 @@ class LogScaleEngine:
         for those, form in ((split, Deviation.split), (join, Deviation.whole)):
             if those.any():
                 part = state[those]
-                state = state.replaced(those, form(part.tokens).with_error(part.log_error))
+                state = state.replaced(those, form(part.tokens).with_observed(part.observed))
         return state
 
 

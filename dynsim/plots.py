@@ -281,7 +281,8 @@ def equilibria(search, title: str = "") -> Figure:
     bottom = np.zeros(len(rows))
     for kind, colour in _KIND_COLOURS.items():
         height = np.array([row[kind] for row in rows])
-        counts.bar(ranks, height, bottom=bottom, color=colour, edgecolor="0.3", label=kind)
+        words = "marginal: rounding decides" if kind == "marginal" else kind
+        counts.bar(ranks, height, bottom=bottom, color=colour, edgecolor="0.3", label=words)
         bottom = bottom + height
         mine = [e for e in search.equilibria if e.kind == kind]
         at = [e.rank + 0.1 * (e.type != "fixed") for e in mine], [e.spectral_radius for e in mine]

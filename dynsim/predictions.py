@@ -153,7 +153,7 @@ class Prediction:
             if self.growth and abs(self.growth - 1.0) > 1e-9:
                 law += f", {self.relative:.8g} relative to the tokens"
             if not self.lasts:
-                near = "tokens stay near consensus" if self.relative > 1 else "scores stay small"
+                near = "scores stay small" if self.growth > 1 else "tokens stay near consensus"
                 law += f", for as long as {near}"
         return f"near consensus {law} ({self.method}, lambda_2 = {self.lambda_2.value:.8g})"
 
@@ -223,10 +223,12 @@ def predict(dynamics: AttentionDynamics, x0, start: int = 0) -> Prediction:
         # the token grows like t, and the branch adds a share of 1 / t to it and to deviations
         late = late._replace(power=max(late.power, 0) + 1, at_most=True)
     largest = (late.rate + late.error) * np.exp(2.0 * late.standard_error)
-    if is_scaled:
+    if not scored and (not is_scaled or _only_scales(dynamics, dynamics.weights.layer(start, d))):
+        lasts = True  # all tokens go by one matrix, and are scaled at most
+    elif is_scaled:
         lasts = largest <= late.growth * (1.0 + 1e-9)
     else:
-        lasts = not scored or largest * max(late.growth, float(scored > 1)) < 1.0
+        lasts = largest * max(late.growth, float(scored > 1)) < 1.0
     deviation = deviation_walk(dynamics.mask) if dynamics.n_tokens <= _GROWTH_LIMIT else None
     return Prediction(
         **late._asdict(),

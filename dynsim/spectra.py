@@ -45,12 +45,11 @@ class Mode:
 def bounded_eigenvalues(block: np.ndarray, blur: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues of a block and bounds of their errors.
 
-    `blur`: the block itself is known to blur ||B|| only.
-
-    To first order an eigenvalue moves by its condition number times ||E||, E being the rounding in
-    the block; by no more than (2 ||B||)^(1 - 1/n) ||E||^(1/n) in any case (Elsner 1985, see
-    Stewart and Sun, Matrix Perturbation Theory, theorem IV.1.3). Blocks that are triangular, up to
-    the order of coordinates, show theirs, to blur ||B||.
+    To first order an eigenvalue moves by its condition number times ||E||, E being what the block B
+    is wrong by; by no more than (2 ||B||)^(1 - 1/n) ||E||^(1/n) in any case (Elsner 1985, see
+    Stewart and Sun, Matrix Perturbation Theory, theorem IV.1.3). Rounding is taken to be small
+    after balancing, and blocks that are triangular, up to the order of coordinates, show their
+    eigenvalues. `blur` adds an E of blur ||B||, of any form, before balancing.
     """
     values, errors, _ = _eigenvalues(block, blur)
     return values, errors
@@ -71,21 +70,35 @@ def _eigenvalues(block, blur: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.n
         return values, np.ldexp(errors, power), condition
     from scipy import linalg
 
-    balanced, _ = linalg.matrix_balance(block)
-    if not (np.tril(balanced, -1).any() and np.triu(balanced, 1).any()):
+    balanced, scaling = linalg.matrix_balance(block)
+    if not blur and not (np.tril(balanced, -1).any() and np.triu(balanced, 1).any()):
         values = np.diagonal(balanced).astype(complex)
-        errors = 8 * EPS * np.abs(values) + (blur and blur * linalg.norm(block, 2))
-        return values, errors, np.ones(len(values))
-    n, size = len(block), linalg.norm(balanced, 2)
-    rounding = (4 * n * EPS + blur) * size
+        return values, 8 * EPS * np.abs(values), np.ones(len(values))
+    n = len(block)
     if np.isrealobj(block) and np.array_equal(block, block.T):
-        return np.linalg.eigvalsh(block).astype(complex), np.full(n, rounding), np.ones(n)
+        values, condition = np.linalg.eigvalsh(block).astype(complex), np.ones(n)
+        return values, np.full(n, (4 * n * EPS + blur) * linalg.norm(block, 2)), condition
     values, left, right = linalg.eig(balanced, left=True)
-    overlap = np.abs(np.sum(left.conj() * right, axis=0))
-    elsner = (2 * size) ** (1 - 1 / n) * rounding ** (1 / n)
+    condition = _conditions(left, right)
+    errors = _moved(balanced, 4 * n * EPS, condition)
+    if blur:
+        back = np.linalg.inv(scaling).T
+        errors = errors + _moved(block, blur, _conditions(back @ left, scaling @ right))
+    return values, errors, condition
+
+
+def _conditions(left, right) -> np.ndarray:
+    """||l|| ||r|| / |l* r| of left and right eigenvectors (columns); inf where that is 0."""
+    sizes = np.linalg.norm(left, axis=0) * np.linalg.norm(right, axis=0)
     with np.errstate(divide="ignore"):
-        condition = 1.0 / overlap
-    return values, np.minimum(rounding * condition, elsner), condition
+        return sizes / np.abs(np.sum(left.conj() * right, axis=0))
+
+
+def _moved(matrix, share: float, condition) -> np.ndarray:
+    """How far eigenvalues move when the matrix does by this share of its norm."""
+    n, size = len(matrix), np.linalg.norm(matrix, 2)
+    elsner = (2 * size) ** (1 - 1 / n) * (share * size) ** (1 / n)
+    return np.minimum(share * size * condition, elsner)
 
 
 def _zeros(n: int):

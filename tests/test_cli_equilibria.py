@@ -42,6 +42,23 @@ def test_the_table_of_the_jordan_family(capsys):
     assert {p.suffix for p in Path("results").iterdir()} == {".json", ".npz", ".png"}
 
 
+def test_what_rounding_decides_is_said_of_equilibria(capsys):
+    """WU's Jordan family has multipliers 1 exactly, which no rounded number is told from."""
+    status, out, err = run("equilibria", *JORDAN, "--starts", 8, "--no-figure", capsys=capsys)
+    assert (status, err) == (0, "")
+    assert "marginal  rounding does not tell a multiplier from modulus 1: stable or not" in out
+    assert "rank ?" not in out
+    (row,) = (line.split() for line in out.splitlines() if line.startswith("fixed         1"))
+    assert row[4:6] == ["marginal", "1"]
+    assert 0 < float(row[6]) < 1e-6
+    assert row[7] == "0-2"
+    found = run_json("equilibria", *JORDAN, "--starts", 8, "--no-figure", capsys=capsys)
+    for entry_ in found["equilibria"]:
+        assert entry_["rank_is_sure"] is True
+        assert entry_["stability_is_sure"] is (entry_["marginal_dimension"] == 0)
+        assert entry_["spectral_radius_error"] >= 0
+
+
 def test_equilibria_as_json(capsys):
     found = run_json(
         "equilibria", *JORDAN, "--starts", 8, "--no-flips", "--ranks", "3", "--all", "--no-figure",

@@ -73,3 +73,59 @@ def test_equal_tokens_overflow_and_other_tokens():
     assert found.measured.shape[1] == found.certificates["Dobrushin"].log10_bound.shape[1]
     with pytest.raises(ValueError, match="does not start from x0"):
         expect(grows, 2 * x0, run)
+
+
+def test_a_defective_lambda_2_is_fitted_with_its_power():
+    """Window 1 looking back, mu ~ t^3 2^-t: without the power .5104 is fitted."""
+    run, found = beside(masks.causal_local, Weights(Zero(), Identity()), n=5, depth=200)
+    plain = dynsim.collapse_rate(run)
+    assert plain.value == pytest.approx(0.5104, abs=2e-4)
+    assert plain.interval[0] > 0.508
+    assert found.rate.value == pytest.approx(0.5, abs=1e-5)
+    assert found.rate.interval[0] <= 0.5 <= found.rate.interval[1]
+    assert "per layer times t^3" in found.rate.sentence
+    assert "inside what errors allow" in str(found)
+    slope = found.curves()["predicted slope"]
+    assert np.allclose(slope[100:], np.median(run["log10_mu"][:, 100:], axis=0), atol=0.03)
+    entry = found.to_dict()
+    assert (entry["prediction"]["power"], entry["prediction"]["at_most"]) == (3, False)
+    assert entry["comparable"] is True
+
+
+@pytest.mark.parametrize(("x0", "measured"), [([[1.0], [0.5]], 2 / 3), ([[0.5], [1.0]], 1.5)])
+def test_a_prediction_that_does_not_last_is_neither_compared_nor_drawn(x0, measured):
+    fixed = dynsim.weights.Fixed([[1.0]], [[1.5]])
+    dynamics = dynsim.AttentionDynamics(masks.causal(2), fixed)
+    x0 = np.array([x0])
+    found = expect(dynamics, x0, simulate(dynamics, x0, 60, engine="logscale"))
+    assert found.prediction.rate == 0.75
+    assert found.rate.value == pytest.approx(measured, abs=1e-3)
+    assert "it does not last, so that it is not compared with the fit" in str(found)
+    assert "the fitted factor is" not in str(found)
+    assert not any(name.startswith("predicted") for name in found.curves())
+    assert found.to_dict()["comparable"] is False
+
+
+def test_a_run_far_from_consensus_is_not_compared():
+    """W_V = 1.3: near consensus the rate lasts; from these tokens attention becomes one-hot."""
+    fixed = dynsim.weights.Fixed([[1.0]], [[1.3]])
+    dynamics = dynsim.AttentionDynamics(masks.causal(2), fixed)
+    near, far = np.array([[[0.5], [1.0]]]), np.array([[[1.0], [2.0]]])
+    for x0, compared in ((near, True), (far, False)):
+        found = expect(dynamics, x0, simulate(dynamics, x0, 60, engine="logscale"))
+        assert found.prediction.lasts
+        assert found.comparable is compared
+        assert ("predicted slope" in found.curves()) is compared
+        assert (
+            "the run is not near consensus: mu is 0.28 of ||X||, attention 1" in str(found)
+        ) is (not compared)
+
+
+def test_powers_that_are_not_known_are_left_out_of_the_slope():
+    basis = np.random.default_rng(2).standard_normal((3, 3))
+    W_V = basis @ (np.eye(3) + np.eye(3, k=1)) @ np.linalg.inv(basis)
+    dynamics = dynsim.AttentionDynamics(masks.causal(4), dynsim.weights.Fixed(0 * W_V, W_V))
+    x0 = tokens.gaussian(2, 4, 3, seed=1)
+    found = expect(dynamics, x0, simulate(dynamics, x0, 60, engine="logscale"))
+    assert "predicted slope, powers of t left out" in found.curves()
+    assert "which a power of t may explain" in str(found)

@@ -421,3 +421,128 @@ def test_the_kreiss_constant_on_a_fine_grid():
     radii = 1.0 + np.logspace(-3, 1, 4001)
     norms_of_resolvents = [np.linalg.norm(np.linalg.inv(r * np.eye(2) - B), 2) for r in radii]
     assert kreiss_constant(B) == pytest.approx(max((radii - 1) * norms_of_resolvents), rel=1e-5)
+
+
+# --- powers of t ----------------------------------------------------------------------------------
+
+
+def measured_power(dynamics, x0, rate, layers=(1000, 2000)):
+    """p of mu ~ t^p rate^t, from two depths of a run with log mu."""
+    run = simulate(dynamics, x0, layers[1], engine="logscale", record=NOTHING)
+    logs = run["log10_mu"][0] - np.arange(layers[1] + 1) * np.log10(rate)
+    return (logs[layers[1]] - logs[layers[0]]) / np.log10(layers[1] / layers[0])
+
+
+def jordan(size, norm=None, mask=None):
+    """No scores, W_V one Jordan block with the eigenvalue 1, and tokens near consensus."""
+    mask = mask or masks.causal_local(5, 1)
+    W_V = np.eye(size) + 2.0 * np.eye(size, k=1)
+    fixed = dynsim.weights.Fixed(np.zeros((size, size)), W_V)
+    dynamics = dynsim.AttentionDynamics(mask, fixed, norm or norms.NoNorm())
+    return dynamics, near_consensus(dynamics.n_tokens, size, size=0.1)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_powers_of_the_walk_and_of_the_values_add_up(size):
+    dynamics, x0 = jordan(size)
+    found = predict(dynamics, x0)
+    assert (found.rate, found.power, found.at_most, found.linear) == (0.5, size + 2, False, True)
+    assert f"a factor 0.5 per layer times t^{size + 2} (" in str(found)
+    assert measured_power(dynamics, x0, 0.5) == pytest.approx(found.power, abs=0.02)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize(("mask", "walk"), [(masks.causal(5), 0), (masks.causal_local(5, 1), 3)])
+def test_directions_along_a_jordan_block_come_together_like_t_to_the_minus_two(size, mask, walk):
+    dynamics, x0 = jordan(size, norms.Unit(), mask)
+    found = predict(dynamics, x0)
+    assert (found.rate, found.power, found.at_most) == (0.5, walk - 2, False)
+    assert measured_power(dynamics, x0, 0.5) == pytest.approx(found.power, abs=0.03)
+
+
+def test_a_defective_value_matrix_in_another_basis_is_not_told():
+    basis = np.random.default_rng(2).standard_normal((3, 3))
+    W_V = basis @ (np.eye(3) + np.eye(3, k=1)) @ np.linalg.inv(basis)
+    dynamics = dynsim.AttentionDynamics(masks.causal(4), dynsim.weights.Fixed(0 * W_V, W_V))
+    found = predict(dynamics, near_consensus(4, 3))
+    assert (found.power, found.at_most) == (2, True)
+    assert 1e-8 < abs(found.rate - 0.5) < found.error < 1e-3
+    assert "times t^k, k <= 2 not known" in str(found)
+    assert f"± {found.error:.2g} per layer" in str(found)
+
+
+def test_fresh_weights_keep_the_power_of_the_walk():
+    dynamics = dynsim.AttentionDynamics(masks.causal_local(6), Weights(Zero(), Gaussian(), seed=2))
+    found = predict(dynamics, near_consensus(6, 3))
+    assert (found.method, found.power, found.at_most) == ("Lyapunov", 4, False)
+
+
+def test_with_a_skip_connection_the_power_is_that_of_the_leading_mode():
+    """skip + lambda w leads with lambda = 1/3, of which the window's walk has a block of 4."""
+    shrinking = dynsim.AttentionDynamics(masks.causal_local(6, 2), Diagonal(-1.0), skip=1.0)
+    found = predict(shrinking, np.eye(6, 2))
+    assert (found.rate, found.power, found.at_most) == (pytest.approx(2 / 3), 3, False)
+    plain = dynsim.AttentionDynamics(masks.causal_local(5, 1), Identity(), skip=0.5)
+    x0 = near_consensus(5, 2)
+    found = predict(plain, x0)
+    assert (found.rate, found.power) == (1.0, 3)
+
+
+def test_a_token_that_grows_like_t_brings_a_power_that_is_no_whole_number():
+    """Pre-norm and skip 1: deviations go by 1 + lambda / t, so like t^lambda."""
+    local = masks.local(8)
+    dynamics = dynsim.AttentionDynamics(local, Identity(), norms.Unit(), "pre", skip=1.0)
+    x0 = near_consensus(8, 2)
+    found = predict(dynamics, x0)
+    assert found.rate == pytest.approx(1.0)
+    assert (found.power, found.at_most) == (1, True)
+    assert measured_power(dynamics, x0, 1.0) == pytest.approx(lambda_2(local).value, abs=0.02)
+
+
+# --- where a prediction holds ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("w", "lasts"), [(1.5, False), (1.4, True), (0.9, True)])
+def test_scores_that_grow_faster_than_mu_falls_end_a_prediction(w, lasts):
+    """rate * growth = w^2 / 2 for two tokens under the causal mask."""
+    dynamics = dynsim.AttentionDynamics(masks.causal(2), dynsim.weights.Fixed([[1.0]], [[w]]))
+    x0 = np.array([[1.0], [1.0 + 1e-6]])
+    found = predict(dynamics, x0)
+    assert (found.lasts, found.linear) == (lasts, False)
+    run = simulate(dynamics, x0, 400, engine="logscale", record=NOTHING)["log10_mu"][0]
+    rate = 10.0 ** ((run[400] - run[300]) / 100)
+    assert (abs(rate - found.rate) < 1e-3) == lasts
+
+
+def test_a_linear_part_of_the_scores_counts_even_for_tokens_that_shrink():
+    """With a query bias scores differ by mu alone, not by mu ||c||."""
+    one = np.ones((1, 1, 1))
+    layer = dynsim.weights.LayerWeights.from_matrices(0.0 * one, 1.2 * one)
+    biased = layer._replace(query=0.0 * one, key=one, query_bias=np.ones((1, 1)))
+    dynamics = dynsim.AttentionDynamics(masks.causal(3), Layers((biased,)))
+    found = predict(dynamics, np.ones((3, 1)))
+    assert (found.lasts, found.linear) == (True, False)
+    assert predict(
+        dynsim.AttentionDynamics(masks.causal(3), Layers((layer,))), np.ones((3, 1))
+    ).linear
+
+
+def test_a_consensus_that_repels_is_a_prediction_for_a_while():
+    """skip + w = -.9 keeps the token's direction, skip = 1 lets deviations grow against it."""
+    network = Weights(Gaussian(0.1), Diagonal(-1.9), shared=True)
+    dynamics = dynsim.AttentionDynamics(masks.complete(4), network, norms.Unit(), skip=1.0)
+    found = predict(dynamics, near_consensus(4, 3))
+    assert (found.rate > 1.0, found.lasts) == (True, False)
+    assert "for as long as tokens stay near consensus" in str(found)
+
+
+def test_the_cubic_law_is_not_claimed_for_nilpotent_values():
+    """After d layers all tokens are zero."""
+    nilpotent = np.eye(3, k=1)
+    basis = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
+    for W_V in (nilpotent, basis @ nilpotent @ basis.T):
+        fixed = dynsim.weights.Fixed(np.eye(3), W_V)
+        found = predict(dynsim.AttentionDynamics(masks.complete(4), fixed), near_consensus(4, 3))
+        assert found.rate == 0
+        assert np.isnan(found.exponent)
+        assert "faster than exponentially" in str(found)

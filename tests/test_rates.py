@@ -185,3 +185,26 @@ def test_equal_tokens_have_no_rate():
     dynamics = dynsim.AttentionDynamics(masks.complete(4), Identity())
     run = simulate(dynamics, tokens.gaussian(2, 4, 3), 9, engine="logscale")
     assert "mu is zero after layer 0" in str(collapse_rate(run))
+
+
+@given(st.floats(0.3, 0.9), st.integers(-2, 6).filter(bool), st.floats(0, 4))
+def test_an_exponential_with_a_power_that_is_known(rho, power, next_term):
+    """mu = (t^p + next_term t^(p-1)) rho^t: the next term is fitted as b / t."""
+    t = np.maximum(np.arange(301.0), 1.0)
+    law = power * np.log(t) + t * np.log(rho)
+    exact = collapse_rate(made(law + next_term / t, exact=True), power=power)
+    assert exact.kind == "exponential"
+    assert exact.value == pytest.approx(rho, rel=1e-9)
+    assert f"per layer times t^{power}" in exact.sentence
+    close = collapse_rate(made(law + np.log1p(next_term / t), exact=True), power=power)
+    assert close.value == pytest.approx(rho, rel=1e-5)
+    plain = collapse_rate(made(law + np.log1p(next_term / t), exact=True))
+    assert abs(plain.value - rho) > 10 * abs(close.value - rho)
+
+
+def test_models_that_predict_alike_are_said_to():
+    """A fall of a few per cent in thirty layers: a power law or an exponential, who knows."""
+    noise = 0.02 * np.random.default_rng(3).normal(size=(6, 31))
+    found = collapse_rate(made(noise - 0.02 * np.arange(31), size=100.0))
+    assert found.margin < 2
+    assert "the two are not told apart" in str(found)

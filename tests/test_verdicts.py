@@ -130,3 +130,23 @@ def test_growth_is_named():
     found = verdict(simulate(dynamics, x0, 12))
     assert found.kind == "spreading"
     assert found.rate > 1
+
+
+def test_a_rank_that_rounding_decides_is_said_to():
+    """The smallest singular value is put where the edge of the numerical rank lies."""
+    alone = masks.from_adjacency(np.eye(3))
+    sure = verdict(run(alone, Identity(), 20, x0=np.diag([1.0, 0.5, 0.3])))
+    assert (sure.rank, sure.rank_is_sure) == (3, True)
+    edge = dynsim.measures.RANK_TOLERANCE * np.finfo(float).eps
+    unsure = verdict(run(alone, Identity(), 20, x0=np.diag([1.0, 0.5, 2 * edge])))
+    assert (unsure.rank, unsure.rank_is_sure) == (3, False)
+    assert "staying at rank 3 (in 1 of 1 samples rounding decides)" in unsure.sentence
+    assert unsure.to_dict()["rank_is_sure"] is False
+
+
+def test_a_distance_to_rank_one_that_is_rounding_is_said_to():
+    w = 2.0
+    x0 = np.array([[0.0, 1.0], [0.6, -0.8]])  # token 2 follows token 1 to the axis, on either side
+    found = verdict(run(masks.from_adjacency(np.eye(2)), Diagonal([0.1, 1.0]), 60, x0=x0 * w))
+    assert found.kind == "rank one"
+    assert "of ||X||, which is rounding, mu is" in found.sentence

@@ -1,0 +1,110 @@
+"""What tables and JSON say of numbers that rounding decides."""
+
+import numpy as np
+import pytest
+
+import dynsim
+from dynsim import connectivity, expect, masks, norms, report, simulate, tokens, verdict
+from dynsim.equilibria.equilibrium import Equilibrium
+from dynsim.equilibria.stability import Stability
+from dynsim.weights import Diagonal, Fixed, Identity
+
+
+def outcome(graph, weights, depth, engine="logscale", x0=None, theory=False, **parts):
+    dynamics = dynsim.AttentionDynamics(graph, weights, **parts)
+    x0 = tokens.gaussian(3, dynamics.n_tokens, 3) if x0 is None else x0
+    run = simulate(dynamics, x0, depth, engine=engine)
+    beside = expect(dynamics, x0, run) if theory else None
+    return report.Outcome(connectivity.facts(graph), run, verdict(run), None, beside)
+
+
+def rows(table):
+    return {line[:24].strip(): line for line in table.splitlines()}
+
+
+def test_measures_at_the_floor_are_starred():
+    plain = outcome(masks.causal(6), Identity(), 60, engine="numba")
+    shown = rows(report.measure_table(plain.trajectory))
+    for name in ("distance to consensus", "distance to rank one"):
+        assert shown[name].count("*") == 1
+    assert "*" not in shown["smallest cosine"]
+    assert "* rounding: below the float64 floor, 8 eps ||X||" in report.measure_table(
+        plain.trajectory
+    )
+    followed = outcome(masks.causal(6), Identity(), 60, engine="logscale")
+    shown = rows(report.measure_table(followed.trajectory))
+    assert "*" not in shown["distance to consensus"]
+    assert shown["distance to rank one"].count("*") == 1
+    slow = outcome(masks.local(6), Identity(), 10)
+    assert "*" not in report.measure_table(slow.trajectory)
+
+
+def test_json_says_from_where_on_a_measure_is_rounding():
+    plain = outcome(masks.causal(6), Identity(), 60, engine="numba")
+    found = report.summary(plain)["measures"]
+    first = found["mu"]["rounding_from"]
+    below = plain.trajectory["mu"] <= plain.trajectory.floor
+    assert first == np.flatnonzero(below.any(axis=0))[0]
+    assert 40 < first < 60
+    assert found["frobenius_norm"]["rounding_from"] is None
+    followed = report.summary(outcome(masks.causal(6), Identity(), 60, engine="logscale"))
+    assert followed["measures"]["log10_mu"]["rounding_from"] is None
+
+
+def test_lambda_2_is_shown_with_its_power_and_its_error():
+    lines = dict(report.describe_mask(connectivity.facts(masks.causal_local(5, 1))))
+    assert lines["lambda_2"] == (
+        "0.5 (exact), of the uniform walk; deviations go like t^3 times its powers"
+    )
+    data = connectivity.facts(masks.causal_local(5, 1)).to_dict()
+    assert (data["lambda_2_power"], data["lambda_2_power_at_most"]) == (3, False)
+    rough = connectivity.SecondEigenvalue(0.5, "dense", 1e-4, 2, True)
+    assert report._second(rough) == (
+        "0.5 ± 0.0001 (dense), of the uniform walk; deviations go like t^2 at most times its powers"
+    )
+    assert report._second(connectivity.SecondEigenvalue(np.nan)) == "not found within the budget"
+
+
+def test_comparisons_show_powers_and_what_does_not_last():
+    one_way = outcome(masks.causal_local(5, 1), Identity(), 80, theory=True)
+    x0 = np.array([[[1.0], [0.5]]])
+    growing = outcome(masks.causal(2), Fixed([[1.0]], [[1.5]]), 40, x0=x0, theory=True)
+    shown = report.comparison_table({"one": one_way, "two": growing})
+    assert "0.5 times t^3" in shown
+    assert "0.75 for a while" in shown
+
+
+@pytest.mark.parametrize(
+    ("sigma", "rank", "sure"),
+    [([1.0, 0.5, 0.0], 2, True), ([1.0, 0.5, 3e-6], 3, False), ([1.0, 0.5, 1e-7], 2, False)],
+)
+def test_the_rank_of_an_equilibrium_is_sure_or_not(sigma, rank, sure):
+    judged = Stability(np.array([0.5 + 0j]), np.array([1e-9]), np.array([0]))
+    x = np.diag(sigma)
+    found = Equilibrium(x, np.eye(3), 0.0, judged, 1, x[None])
+    assert (found.rank, found.rank_is_sure) == (rank, sure)
+    assert found.to_dict()["rank_is_sure"] is sure
+
+
+@pytest.mark.parametrize(
+    ("multipliers", "errors", "kind", "sure", "radius_error"),
+    [
+        ([0.9, 0.1], [1e-9, 1e-9], "stable", True, 1e-9),
+        ([0.9, 0.1], [0.2, 1e-9], "marginal", False, 0.2),
+        ([0.9, 0.8], [0.01, 0.3], "marginal", False, 0.2),  # the second may be the largest
+        ([1.5, 0.99], [1e-9, 0.1], "saddle", False, 1e-9),
+        ([1.5, 1.2], [0.1, 0.1], "unstable", True, 0.1),
+    ],
+)
+def test_stability_classes_say_when_rounding_decides(multipliers, errors, kind, sure, radius_error):
+    found = Stability(np.array(multipliers, complex), np.array(errors), np.zeros(2, int))
+    assert (found.kind, found.is_sure) == (kind, sure)
+    assert found.radius_error == pytest.approx(radius_error)
+
+
+def test_float32_has_a_floor_of_its_own_in_the_table():
+    alone = masks.from_adjacency(np.eye(2))
+    x0 = np.array([[0.0, 1.0], [0.6, -0.8]], np.float32)
+    found = outcome(alone, Diagonal([0.1, 1.0]), 30, engine="numba", x0=x0, norm=norms.NoNorm())
+    assert found.trajectory.final.dtype == np.float32
+    assert "* rounding: below the float32 floor" in report.measure_table(found.trajectory)

@@ -56,8 +56,8 @@ def transient_growth(matrix, limit: int = 1000) -> Growth:
     """max_k ||B^k||_2 of B (N, N), from all powers up to the first with norm below 1: no later one
     is larger. Stops at B^limit where there is none.
 
-    Rounding moves the k-th power by at most k N eps ||B||_F max_j ||B^j||^2, to first order: a norm
-    counts as below 1 when it is by more than that, and the search stops where that is 1.
+    Rounding moves the k-th power by at most N eps ||B||_F sum_{j<k} ||B^j|| ||B^(k-1-j)||, to first
+    order, and a norm counts as below 1 when it is by more than that.
 
     Raises ValueError unless B is a square matrix of finite numbers.
 
@@ -65,7 +65,7 @@ def transient_growth(matrix, limit: int = 1000) -> Growth:
     powers grow to norm 4.062, at power 1
     """
     matrix = _square(matrix)
-    power, best, at = np.eye(len(matrix)), 1.0, 0
+    power, best, at, norms = np.eye(len(matrix)), 1.0, 0, [1.0]
     with np.errstate(over="ignore", invalid="ignore"):
         unit = len(matrix) * _EPS * np.linalg.norm(matrix)
         for k in range(1, limit + 1):
@@ -75,11 +75,9 @@ def transient_growth(matrix, limit: int = 1000) -> Growth:
             norm = float(np.linalg.norm(power, 2))
             if norm > best:
                 best, at = norm, k
-            rounding = k * unit * best**2
-            if norm + rounding < 1.0:
+            if norm + unit * np.dot(norms, norms[::-1]) < 1.0:
                 return Growth(best, at, True)
-            if rounding >= 1.0:
-                break
+            norms.append(norm)
     return Growth(best, at, False)
 
 

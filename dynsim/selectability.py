@@ -9,13 +9,13 @@ In floating-point numbers a key counts as selectable when a query of norm 1 wins
 `tolerance` times s, the largest distance of a key from the mean of the keys, and as unselectable
 when convex weights of the others reproduce it to `tolerance` times s: the tolerance is 1e-12, for
 float32 keys 1e-6. Every claim of the kernel is checked by numpy; what it leaves open, HiGHS (scipy)
-decides, and a key that nothing is found to select, within rounding of the tolerance, is
-unselectable. Equal keys are unselectable, because neither wins alone.
+decides, and a key that nothing is found to select is called unselectable. Equal keys are
+unselectable, because neither wins alone.
 
 So "selectable" is proved: in up to 1000 dimensions the tolerance is above all rounding.
-"Unselectable" is not, where a key lies outside the hull by less than the tolerance; `undecided`
-says of which keys. It proves the others to lie in the hull, by weights that stay positive under all
-rounding, or by weights in exact arithmetic.
+"Unselectable" is not, where a key lies outside the hull by less than the tolerance, or a little
+more in hulls that are thin; `undecided` says of which keys. It proves the others to lie in the
+hull, by weights that stay positive under all rounding, or by weights in exact arithmetic.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import numpy as np
 
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
-from dynsim.rational import zero_combination
+from dynsim.rational import nearest_to_zero
 from dynsim.threads import blas_alone, threads
 from dynsim.values import real_array, real_number, whole
 
@@ -47,8 +47,6 @@ _nearest = Kernel("hull", "nearest")
 _AT_ONCE = 2**18
 _VECTOR = vector_width(64)
 _EPS = float(np.finfo(np.float64).eps)
-#: Margins from here on are known from both sides, in the points' unit.
-_THIN = 1e-7
 #: Numbers in the table of the exact method, at most.
 _EXACT = 10_000
 
@@ -143,7 +141,7 @@ def undecided(
             first = found.support[s, i, found.weights[s, i] > 0]
             b = None if lift is None else lift[s]
             _, vectors = _vectors_of(points[s], i, first, b, gap, bound)
-            wins = zero_combination(vectors) is None
+            wins = any(_combination(nearest_to_zero(vectors), vectors))
             doubtful[s, i] = wins != (margin[s, i] > system.tolerance)
     return doubtful.reshape(found.margin.shape)
 
@@ -181,17 +179,19 @@ def margins(keys: np.ndarray, *, tolerance: float | None = None) -> np.ndarray:
     distance to the hull of the others, and a query of norm B wins by at most B times that. For an
     unselectable key it is minus the least distance by which the key must move to become selectable,
     its depth below the facets of the hull; these are enumerated, in up to 8 dimensions. The error
-    is at most the tolerance times s (head of this module), for a query and weights bound each
-    distance from both sides; but margins below 1e-7 s may be lower bounds, where the hull is thin.
+    is at most the tolerance times s (head of this module): a query and weights bound each distance
+    from both sides. Where these disagree, as in hulls that are thin, exact arithmetic decides; but
+    a margin is only the lower bound when n (d + 1) is above 10^4.
 
     Raises ValueError for unselectable keys of higher dimension, and for keys whose distances are
-    above the largest float; FloatingPointError where rounding leaves a margin above 1e-7 s unknown.
+    above the largest float.
 
     >>> margins([[0.0], [1.0], [5.0]])
     array([ 1., -1.,  4.])
     """
     system = _system(keys, tolerance=tolerance)
-    found = system.sharpened(system.decide(early=False))
+    decision = system.decide(early=False)
+    found = decision.margin
     if not np.isfinite(system.unit).all():
         raise ValueError("margins of keys this large overflow; divide the keys by 4")
     lost = found <= system.tolerance
@@ -203,10 +203,28 @@ def margins(keys: np.ndarray, *, tolerance: float | None = None) -> np.ndarray:
         )
     sets = system.rows[:, : system.n, :d]
     flat = found.reshape(len(sets), -1)
+    if system.n * (d + 1) <= _EXACT:
+        exact = np.asarray(keys, np.float64).reshape(sets.shape)
+        for s, i in system.loose(decision):
+            flat[s, i] = _exact_distance(exact[s], i, decision.support[s, i], system.unit[s])
+        lost = found <= system.tolerance
     for points, margin, inside in zip(sets, flat, lost.reshape(flat.shape), strict=True):
         if inside.any():
             margin[inside] = -_depths(points, points[inside], system.tolerance)
     return (flat * system.unit[:, None]).reshape(shape)
+
+
+def _combination(weights, vectors) -> list[Fraction]:
+    """sum_j w_j a_j"""
+    return [sum(w * x for w, x in zip(weights, entries, strict=True) if w)
+            for entries in zip(*vectors, strict=True)]  # fmt: skip
+
+
+def _exact_distance(points, i, first, unit: float) -> float:
+    """Of key i from the hull of the others, in units: right to rounding, and 0 only in the hull."""
+    _, vectors = _vectors_of(points, i, first)
+    nearest = _combination(nearest_to_zero(vectors), vectors)
+    return float(sum(x * x for x in nearest) / Fraction(unit) ** 2) ** 0.5
 
 
 def _depths(points: np.ndarray, inside: np.ndarray, tolerance: float) -> np.ndarray:
@@ -267,9 +285,8 @@ def certificate(keys: np.ndarray, key: int, *, tolerance: float | None = None) -
     off = system.distance(system.rows, np.array([[0, key]]), found.support, found.weights)
     if off > system.tolerance and system.n * (system.d + 1) <= _EXACT:
         others, vectors = _vectors_of(np.asarray(keys, np.float64), key, support)
-        if exact := zero_combination(vectors):
-            weights[:] = 0.0
-            weights[others] = [float(w) for w in exact]
+        weights[:] = 0.0
+        weights[others] = [float(w) for w in nearest_to_zero(vectors)]
     return Certificate(key, None, weights)
 
 
@@ -367,30 +384,13 @@ class _System(NamedTuple):
         return np.where(convex & ~np.any((places == i[:, None]) & (shares > 0), axis=1),
                         distance, np.inf)  # fmt: skip
 
-    def sharpened(self, found: _Decision) -> np.ndarray:
-        """The margins of `found`, improved where the distance of the weights' point is larger by
-        more than the tolerance, as happens in thin hulls: by the method of Lawson and Hanson.
-
-        Raises FloatingPointError where that leaves the margin unknown above _THIN."""
-        from scipy.optimize import nnls
-
+    def loose(self, found: _Decision) -> np.ndarray:
+        """(set, key) of the margins that the distance of the weights' point exceeds by more than
+        the tolerance, as happens in thin hulls: (loose, 2)."""
         margin = found.margin.reshape(len(self.rows), self.n)
         everyone = np.argwhere(np.isfinite(margin))
         distance = self.distance(self.rows, everyone, found.support, found.weights)
-        loose = distance > np.maximum(margin[tuple(everyone.T)], 0.0) + self.tolerance
-        for (s, i), far in zip(everyone[loose], distance[loose], strict=True):
-            apart = np.delete(self.rows[s, : self.n, : self.d] - self.rows[s, i, : self.d], i, 0)
-            target = np.append(np.zeros(self.d), 1.0)
-            weights = nnls(np.vstack([apart.T, np.ones(len(apart))]), target)[0]
-            nearest = weights @ apart  # in the direction of the point of the hull nearest to 0
-            size = np.linalg.norm(nearest)
-            margin[s, i] = max(margin[s, i], np.min(apart @ nearest) / size if size > 0 else 0.0)
-            far = min(far, size / weights.sum()) if size > 0 else far
-            if far > max(margin[s, i] + self.tolerance, _THIN):
-                raise FloatingPointError(
-                    f"the margin of key {i} is lost in rounding; scale the axes"
-                )
-        return found.margin
+        return everyone[distance > np.maximum(margin[tuple(everyone.T)], 0.0) + self.tolerance]
 
     def surely_inside(self, lost, support, weights) -> np.ndarray:
         """For each (set, key) of `lost`: are its weights positive whatever the rounding? (lost,)

@@ -1,5 +1,6 @@
 import math
 
+import mpmath
 import naive
 import networkx as nx
 import numpy as np
@@ -118,13 +119,33 @@ def test_facts_of_long_windows_are_exact_and_make_no_dense_matrix(window):
         assert gap == pytest.approx((2 / 3) * (1 - math.cos(math.pi / n)), rel=1e-4)
 
 
-def test_bounds_are_reported_when_the_budget_is_spent(monkeypatch):
-    monkeypatch.setattr(connectivity, "SEARCH_BUDGET", 0)
-    _, graph = random_graph(60, 3, 0.05)
-    found = facts(graph)
-    low, high = found.radius
-    assert low <= radius(graph) <= high
-    assert found.diameter[0] <= diameter(graph) <= found.diameter[1]
+@pytest.mark.parametrize("budget", [0, 100, 1000])
+def test_bounds_are_reported_when_the_budget_is_spent(monkeypatch, budget):
+    monkeypatch.setattr(connectivity, "SEARCH_BUDGET", budget)
+    settled = 0
+    for seed in range(60):
+        mask, graph = random_graph(5 + seed, seed, (0.05, 0.1, 0.3)[seed % 3])
+        distance = naive.reachable_in(mask)
+        eccentricity = distance.max(axis=1)
+        found = facts(graph)
+        assert found.radius[0] <= eccentricity.min() <= found.radius[1]
+        assert found.diameter[0] <= eccentricity.max() <= found.diameter[1]
+        settled += found.radius[0] == found.radius[1]
+    assert 0 < settled < 60 or budget == 1000
+
+
+@given(st.integers(2, 8), st.integers(0, 2**16), st.booleans())
+def test_the_error_of_lambda_2_covers_it(n, seed, symmetric):
+    """Against 40 digits; the error of a defective eigenvalue is large, not small."""
+    mask, _ = random_graph(n, seed, 0.4)
+    mask = mask | mask.T if symmetric else mask
+    with mpmath.workdps(200):
+        walk = mpmath.matrix(mask.astype(int).tolist())
+        for i in range(n):
+            walk[i, :] = walk[i, :] / int(mask[i].sum())
+        moduli = sorted(abs(v) for v in mpmath.eig(walk, left=False, right=False))
+    found = lambda_2(masks.from_adjacency(mask.T))
+    assert abs(found.value - moduli[-2]) <= max(found.error, 3e-16)
 
 
 @given(st.integers(2, 10), st.integers(0, 2**16))

@@ -28,6 +28,7 @@ from dynsim.equilibria.affine import solutions
 from dynsim.equilibria.newton import solve
 from dynsim.jacobian import tangent_jacobian
 from dynsim.measures import stable_rank
+from dynsim.spectra import eigenvalues_with_errors
 from dynsim.weights import Fixed, Weights
 
 
@@ -503,3 +504,40 @@ def test_an_interrupted_search_goes_on_to_the_same_result(tmp_path):
     assert more.starts == 2 * 192
     find_equilibria(dynamics, **options | {"seed": 3}, folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+# --- at the edges of closed forms -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("off", [1e-3, 1e-8, 2e-16])
+def test_closed_forms_keep_their_digits_at_the_edge_of_existence(off):
+    w = 1.0 + off
+    second = jordan_family(2, w, 2)[0, 1]
+    with mpmath.workdps(40):
+        exact = mpmath.sqrt(1 - 1 / mpmath.mpf(w) ** 2)
+    assert second[1] == pytest.approx(float(exact), rel=1e-15)
+    a, c = 0.5, float(np.sqrt(0.75)) * (1 + off)
+    with mpmath.workdps(40):
+        squared = mpmath.mpf(c) ** 2 + (1 - mpmath.mpf(a)) ** 2
+        along = mpmath.sqrt(squared - 1) / squared
+        y = -(1 - mpmath.mpf(a)) / squared - along * abs(c)
+    assert hyperbolic_pair(a, c)[0, 1, 1] == pytest.approx(float(y), rel=0, abs=4e-16)
+
+
+def test_closed_forms_where_there_is_nothing_are_refused():
+    with pytest.raises(ValueError, match="use a larger"):
+        hyperbolic_pair(0.5, 0.5 * 3**0.5 * (1 - 1e-15))
+    for m, v in ((np.arctanh(0.5), 2.0), (-1.0, 2.0), (1.0, np.inf), (np.nan, 2.0)):
+        with pytest.raises(ValueError, match=r"artanh\(1/v\) < m"):
+            complete_pair(m, v)
+    assert np.all(np.isfinite(hyperbolic_pair(0.5, 1e200)))
+
+
+def test_eigenvalues_of_any_scale_have_errors_that_hold():
+    """LAPACK's eigenvalues are wrong by decades from 10^138 on."""
+    B = np.random.default_rng(0).standard_normal((3, 3))
+    values, errors = eigenvalues_with_errors(B)
+    for power in (-500, 480):
+        scaled, wider = eigenvalues_with_errors(np.ldexp(B, power))
+        assert np.array_equal(scaled, values * 2.0**power)
+        assert np.array_equal(wider, errors * 2.0**power)

@@ -183,3 +183,41 @@ def test_gains_too_small_to_show_count_as_zero():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("scale", [1e-250, 1e-160, 1e160, 1e250])
+def test_no_scale_is_too_large_or_too_small(scale):
+    gain, bias, x = drawn(4, 5)
+    plain, scaled = image_ellipsoid(gain, bias), image_ellipsoid(gain * scale, bias * scale)
+    y = bias + 0.7 * (norms.LayerNorm(gain, bias).apply(x) - bias)
+    assert np.allclose(scaled.distance_to_surface(y * scale) / scale, plain.distance_to_surface(y))
+    off = y + 0.1 * plain.normal
+    assert np.allclose(scaled.off_plane(off * scale) / scale, 0.1)
+    assert not scaled.contains(off * scale).any()
+    assert scaled.contains(y * scale).all()
+    parts = decompose(x * scale)
+    assert np.allclose(parts.scale / scale, decompose(x).scale)
+    assert np.allclose(np.linalg.norm(parts.direction, axis=-1), 1)
+    assert np.allclose(geometry.angle_to_ones(x * scale), geometry.angle_to_ones(x))
+
+
+def test_outputs_are_members_however_short_an_axis_and_however_far_the_center():
+    """The level is lost there: rounding of y is more than the shortest semi-axis."""
+    gain, bias = np.array([1.0, -2.0, 1e-13, 3.0]), np.array([1e3, 0.0, 5.0, -2e3])
+    x = np.random.default_rng(0).standard_normal((50, 4))
+    for eps in (0.0, 1e-5):
+        found, y = image_ellipsoid(gain, bias, eps), norms.LayerNorm(gain, bias, eps).apply(x)
+        assert found.contains(y).all()
+        assert not found.contains(y + 1e-6 * np.eye(4)[2]).any()
+
+
+def test_the_distance_next_to_the_axes_in_many_digits():
+    """Points with almost no part along the shortest axis, whose nearest points have one."""
+    found = image_ellipsoid([0.0087, 0.027, -1.6e-7, -1.5e-5])
+    s = found.semi_axes
+    for part in (0.0, 1e-30, 1e-22, 1e-15):
+        p = np.array([-0.75, 0.0, part * s[0] / s[-1]]) * s
+        rest = 1 - (p[0] / s[0]) ** 2 / (1 - (s[-1] / s[0]) ** 2) ** 2
+        exact = np.hypot(p[0] / (1 - (s[-1] / s[0]) ** 2) - p[0], s[-1] * np.sqrt(rest))
+        y = found.center + p @ found.axes
+        assert found.distance_to_surface(y) == pytest.approx(exact, rel=0, abs=1e-14 * s[0])

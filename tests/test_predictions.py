@@ -546,3 +546,20 @@ def test_the_cubic_law_is_not_claimed_for_nilpotent_values():
         assert found.rate == 0
         assert np.isnan(found.exponent)
         assert "faster than exponentially" in str(found)
+
+
+def test_defective_matrices_are_not_said_to_grow_for_ever():
+    """Of this Jordan block, 0.95, computed eigenvalues lie outside the unit circle: rounding."""
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((12, 12)))[0]
+    B = turn @ (0.95 * np.eye(12) + 2.0 * np.eye(12, k=1)) @ turn.T
+    assert np.abs(np.linalg.eigvals(B)).max() > 1 + 1e-9
+    assert np.isfinite(kreiss_constant(B))
+
+
+def test_growth_is_complete_only_where_rounding_leaves_no_doubt():
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
+    assert not transient_growth(turn, limit=50).complete  # norm 1 for ever, or just below
+    assert not transient_growth([[0.5, 1e12], [0.0, 0.5]]).complete
+    assert transient_growth([[0.5, 1e5], [0.0, 0.5]]).complete
+    found = transient_growth(np.full((2, 2), 1e200))
+    assert (found.power, found.complete) == (1, False)

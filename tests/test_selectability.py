@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from dynsim import norms, selectability, set_threads
-from dynsim.selectability import certificate, margins, selectable, unselectable_fraction
+from dynsim.selectability import (
+    certificate,
+    margins,
+    selectable,
+    undecided,
+    unselectable_fraction,
+)
 
 
 def by_highs(keys, biases=None, gap=0.0, bound=None):
@@ -247,6 +253,8 @@ def test_axes_threads_and_shares(rng):
         (lambda: certificate(np.ones((1, 4)), 0), "n > 1"),
         (lambda: certificate(np.ones((3, 4)), 3), r"keys 0\.\.2"),
         (lambda: margins(np.ones((3, 9))), "up to 8 dimensions"),
+        (lambda: margins([[1.7e308] * 3, [-1.7e308] * 3]), "overflow"),
+        (lambda: selectable([[2**53 + 1], [0]]), r"2\^53"),
     ],
 )
 def test_bad_input_is_refused(call, message):
@@ -266,3 +274,70 @@ def test_keys_just_outside_the_hull_are_selectable_down_to_the_tolerance(d, seed
         keys = np.vstack([middle, below, facet])
         keys[0, -1] += above * selectability._scaled(keys[None])[1][0]
         assert selectable(keys @ turn)[0] == expected
+
+
+# --- where rounding decides -----------------------------------------------------------------------
+
+
+def test_a_key_outside_by_less_than_the_tolerance_is_undecided():
+    square = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    for place, expected in ((0.5, False), (1.0, False), (1 + 2.0**-50, True)):  # in, on, out
+        keys = np.vstack([square, [[place, 0.5]]])
+        assert not selectable(keys)[-1]
+        assert undecided(keys).tolist() == [False] * 4 + [expected]
+    out = np.vstack([square, [[1 + 2.0**-30, 0.5]]])
+    assert selectable(out).all()
+    assert not undecided(out).any()
+
+
+def test_undecided_answers_the_question_that_was_asked():
+    keys = [[0.0], [1.0], [2.0]]
+    for biases, said, open_ in (
+        ([0.0, 0.5, 1.0], False, False),
+        ([0.0, 0.5 + 2.0**-45, 1.0], False, True),  # wins by next to nothing
+        ([0.0, 1.0, 0.0], True, False),
+    ):
+        assert selectable(keys, biases)[1] == said
+        assert undecided(keys, biases)[1] == open_
+    assert not undecided(keys, gap=1.0, bound=1e200).any()
+
+
+def test_random_keys_are_decided_and_too_many_numbers_for_integers_are_not(rng):
+    keys = rng.standard_normal((3, 40, 3))
+    assert undecided(keys).shape == (3, 40)
+    assert not undecided(keys).any()
+    lattice = np.zeros((6000, 1))  # all equal: no weights that are positive under all rounding
+    assert undecided(lattice).all()
+    assert not undecided(lattice[:100]).any()
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e8, -1e14])
+def test_keys_far_from_the_origin_keep_their_digits(shift):
+    """An offset of 10^14 leaves steps of 1/64 exact; dividing by it would not."""
+    steps = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.5, 0.5 + 2.0**-6]])
+    assert selectable(steps + shift).tolist() == [True, True, True, False, True]
+    assert not undecided(steps + shift).any()
+
+
+def test_scale_of_one_set_does_not_matter_for_the_biases_of_another():
+    keys = np.tile([[0.0], [1.0], [2.0]], (2, 1, 1))
+    biases = np.array([[0.0, 1e-20, 0.0], [0.0, 1e20, 0.0]])
+    assert selectable(keys, biases).all()
+
+
+def test_a_small_margin_in_a_thin_hull():
+    """The kernel's query reaches 8.2e-9 of the size there; the distance is 1.17e-8."""
+    keys = np.array([[-2e-4, -2e4], [1e-4, 1e4], [-1e-4, 0], [1e-4, 0], [0, -2e4], [-2e-4, 0],
+                     [1e-4, 1e4]])  # fmt: skip
+    expected = naive.distance_to_hull(keys[4], np.delete(keys, 4, axis=0))
+    assert margins(keys)[4] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_certificate_reproduces_the_key_where_highs_cannot():
+    keys = np.array([[2e8, 0, 2e-3], [0, 1e3, 2e-3], [-1e8, 2e3, 2e-3], [-1e8, -2e3, 0],
+                     [0, -1e3, 0], [-2e8, -2e3, 2e-3], [-1e8, 0, 1e-3], [-2e8, 2e3, -2e-3],
+                     [2e8, 0, -1e-3], [-1e8, -1e3, 0], [2e8, 1e3, 0]])  # fmt: skip
+    assert not undecided(keys)[4]
+    found = certificate(keys, 4)
+    assert -found.margin(keys) < 1e-12 * 2e8
+    assert np.count_nonzero(found.weights) <= 4

@@ -183,8 +183,7 @@ def transient_of(J: np.ndarray) -> Transient:
     """Transient growth of the powers of a matrix with spectral radius below 1.
 
     The Kreiss constant K bounds it, K <= max_k ||J^k|| <= e n K (Kreiss matrix theorem; see
-    `dynsim.nonnormal`). Infinite when 20,000 powers do not see the decay, or growth above 1e7 or
-    so leaves none to be seen above rounding.
+    `dynsim.nonnormal`). Infinite when 20,000 powers do not see the decay above their rounding.
     """
     growth = transient_growth(J, _POWERS)
     if not growth.complete:

@@ -109,16 +109,16 @@ def _growth(B, exact, radius) -> str | None:
     if not mpf(10) ** -30 < radius < mpf(10) ** 30:
         return None
     said = transient_growth(B, 200)
-    power, best = mpmath.eye(len(B)), mpf(1)
+    power, best, sizes = mpmath.eye(len(B)), mpf(1), [mpf(1)]
     for _ in range(1, 40):
         power = power * exact
         size = _norm(power)
-        best = max(best, size)
+        best, sizes = max(best, size), [*sizes, size]
         if size < 1:
             break
     if said.complete and radius >= 1:
         return f"{said}, and no later one is larger, for a spectral radius of {radius}"
-    slack = 40 * len(B) * 2.3e-16 * mpf(np.linalg.norm(B)) * best**2  # as said
+    slack = 2 * len(B) * 2.3e-16 * mpf(np.linalg.norm(B)) * sum(sizes) * best
     if said.complete and mpf(said.factor) < best - slack:
         return f"{said}, but one is {best}"
     if size < 1 and mpf(said.factor) > best + slack:

@@ -65,19 +65,18 @@ def transient_growth(matrix, limit: int = 1000) -> Growth:
     powers grow to norm 4.062, at power 1
     """
     matrix = _square(matrix)
-    power, best, at, norms = np.eye(len(matrix)), 1.0, 0, [1.0]
+    power, best, at, norms = np.eye(len(matrix)), 1.0, 0, np.ones(limit + 1)
     with np.errstate(over="ignore", invalid="ignore"):
         unit = len(matrix) * _EPS * np.linalg.norm(matrix)
         for k in range(1, limit + 1):
             power = power @ matrix
             if not np.isfinite(power).all():
                 break
-            norm = float(np.linalg.norm(power, 2))
+            norm = norms[k] = float(np.linalg.norm(power, 2))
             if norm > best:
                 best, at = norm, k
-            if norm + unit * np.dot(norms, norms[::-1]) < 1.0:
+            if norm + unit * np.dot(norms[:k], norms[k - 1 :: -1]) < 1.0:
                 return Growth(best, at, True)
-            norms.append(norm)
     return Growth(best, at, False)
 
 

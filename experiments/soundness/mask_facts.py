@@ -22,7 +22,7 @@ SYSTEMS = 3000
 def trial(rng: np.random.Generator) -> Outcome:
     kind = str(rng.choice(["random", "symmetric", "named", "ranges", "no loops", "defective"]))
     graph = _graph(rng, kind)
-    mask = masks.to_adjacency(graph).T if hasattr(masks, "to_adjacency") else _mask(graph)
+    mask = _mask(graph)
     said = connectivity.facts(graph)
     problem = _distances_problem(graph, mask, said)
     if problem:

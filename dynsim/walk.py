@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 import networkx as nx
 import numpy as np
 
-from dynsim.layout import Layout, Ranges, Rows, compile_layout, strong_components
+from dynsim.layout import (
+    Layout,
+    Ranges,
+    Rows,
+    common_keys,
+    compile_layout,
+    strong_components,
+)
 from dynsim.spectra import DEFECTIVE, Mode, longest_chain, modes
 
 __all__ = [
@@ -186,13 +193,12 @@ def _block_moduli(layout: Layout, tokens: np.ndarray) -> list[SecondEigenvalue]:
     if isinstance(layout, Ranges) and np.ptp(tokens) == n - 1:
         first = tokens[0]
         lo = np.maximum(layout.lo[tokens] - first, 0)
-        hi = np.minimum(layout.hi[tokens] - first, n)
-        equal_rows = np.ptp(lo) == 0 and np.ptp(hi) == 0 and np.ptp(degrees) == 0
-        if equal_rows:  # rank one: the only non-zero eigenvalue is the trace
-            return [SecondEigenvalue(float((hi[0] - lo[0]) / degrees[0])), SecondEigenvalue(0.0)]
-        block = Ranges(lo, hi)
+        block = Ranges(lo, np.minimum(layout.hi[tokens] - first, n))
     else:
         block = _within(layout.to_rows(), tokens)
+    if common_keys(block) is not None and np.ptp(degrees) == 0:
+        # equal rows, rank one: the only non-zero eigenvalue is the trace
+        return [SecondEigenvalue(float(block.degrees[0] / degrees[0])), SecondEigenvalue(0.0)]
     moduli = (_dense_moduli if n <= DENSE_BLOCK else _sparse_moduli)(block, degrees)
     inside = block.degrees
     if np.all(inside * degrees[0] == inside[0] * degrees):  # equal row sums: they are the largest

@@ -114,6 +114,13 @@ def test_the_power_of_lambda_2_against_exact_blocks(n, seed, density, loops):
     assert found.at_most or size - 1 == found.power
 
 
+def test_equal_rows_are_exact_wherever_the_tokens_stand():
+    mask = np.zeros((5, 5), bool)
+    mask[:, [0, 3]] = True
+    found = lambda_2(masks.from_adjacency(mask.T))
+    assert (found.value, found.method) == (0.0, "exact")
+
+
 def test_parts_that_never_meet_and_periodic_walks_have_no_powers():
     apart = np.kron(np.eye(2), np.ones((2, 2))).astype(bool)
     cycle = np.roll(np.eye(4, dtype=bool), 1, axis=1)

@@ -304,6 +304,8 @@ def _leading(candidates: list[Mode]) -> Mode:
         power == 0 or any(m.power == power and abs(m.value) == abs(top.value) for m in near)
     )
     count = sum(m.count for m in near)
+    error = max(abs(m.value) + m.error for m in near) - abs(top.value)
+    top = replace(top, error=max(top.error, error))
     return replace(top, power=power if top.value else 0, at_most=not sure, count=count)
 
 

@@ -187,7 +187,7 @@ def _self_weights(layout: Layout, tokens: np.ndarray) -> np.ndarray:
 
 
 def _block_moduli(layout: Layout, tokens: np.ndarray) -> list[SecondEigenvalue]:
-    """The two largest eigenvalue moduli of the walk among `tokens`."""
+    """The two largest eigenvalue moduli of the walk among `tokens`, or more, the largest first."""
     n = len(tokens)
     degrees = layout.degrees[tokens]
     if isinstance(layout, Ranges) and np.ptp(tokens) == n - 1:
@@ -226,10 +226,10 @@ def _dense_moduli(block: Layout, degrees: np.ndarray) -> list[SecondEigenvalue]:
         moduli = np.sort(np.abs(np.linalg.eigvalsh(root[:, None] * pattern * root)))[::-1]
         return [SecondEigenvalue(float(m), "dense symmetric", n * EPS) for m in moduli[:2]]
     found = []
-    for mode in modes(pattern / degrees[:, None])[:2]:
+    for mode in modes(pattern / degrees[:, None]):  # all: others may have the second modulus too
         one = SecondEigenvalue(abs(mode.value), "dense", mode.error, mode.power, mode.at_most)
         found += [one] * mode.count
-    return found[:2]
+    return found
 
 
 def _sparse_moduli(block: Layout, degrees: np.ndarray) -> list[SecondEigenvalue]:

@@ -114,6 +114,18 @@ def test_the_power_of_lambda_2_against_exact_blocks(n, seed, density, loops):
     assert found.at_most or size - 1 == found.power
 
 
+def test_a_defective_eigenvalue_behind_a_simple_one_of_the_same_modulus():
+    """(1 + i sqrt 3) / 4 is simple, -1/2 has one block of three, which it must not hide."""
+    attended = [[1, 2], [3, 5], [3], [1, 5], [0, 5], [3, 4]]
+    mask = np.array([np.isin(np.arange(6), row) for row in attended])
+    graph = masks.from_adjacency(mask.T)
+    assert largest_block(exact_walk(graph), -sympy.Rational(1, 2)) == 3
+    found = lambda_2(graph)
+    assert found.value == pytest.approx(0.5, abs=1e-4)
+    assert (found.power, found.at_most) == (2, True)
+    assert found.error > 1e-6
+
+
 def test_equal_rows_are_exact_wherever_the_tokens_stand():
     mask = np.zeros((5, 5), bool)
     mask[:, [0, 3]] = True

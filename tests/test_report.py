@@ -22,33 +22,32 @@ def rows(table):
     return {line[:24].strip(): line for line in table.splitlines()}
 
 
-def test_measures_at_the_floor_are_starred():
+def test_measures_within_rounding_are_marked():
     plain = outcome(masks.causal(6), Identity(), 60, engine="numba")
     shown = rows(report.measure_table(plain.trajectory))
     for name in ("distance to consensus", "distance to rank one"):
-        assert shown[name].count("*") == 1
-    assert "*" not in shown["smallest cosine"]
-    assert "* rounding: below the float64 floor, 8 eps ||X||" in report.measure_table(
-        plain.trajectory
-    )
+        assert shown[name].count("~") == 1
+        assert shown[name].endswith("~")
+    assert "~" not in shown["attention entropy (nats)"]
+    assert "~ within rounding (float64)" in report.measure_table(plain.trajectory)
     followed = outcome(masks.causal(6), Identity(), 60, engine="logscale")
     shown = rows(report.measure_table(followed.trajectory))
-    assert "*" not in shown["distance to consensus"]
-    assert shown["distance to rank one"].count("*") == 1
+    assert "~" not in shown["distance to consensus"]
+    assert shown["distance to rank one"].endswith("~")
     slow = outcome(masks.local(6), Identity(), 10)
-    assert "*" not in report.measure_table(slow.trajectory)
+    assert "~" not in report.measure_table(slow.trajectory)
 
 
-def test_json_says_from_where_on_a_measure_is_rounding():
+def test_json_says_where_a_measure_is_rounding():
     plain = outcome(masks.causal(6), Identity(), 60, engine="numba")
     found = report.summary(plain)["measures"]
-    first = found["mu"]["rounding_from"]
-    below = plain.trajectory["mu"] <= plain.trajectory.floor
-    assert first == np.flatnonzero(below.any(axis=0))[0]
-    assert 40 < first < 60
-    assert found["frobenius_norm"]["rounding_from"] is None
+    inside = np.array(found["mu"]["within_rounding"])
+    assert np.array_equal(inside, np.array(found["mu"]["mean"]) <= found["mu"]["rounding"])
+    assert inside[-1]
+    assert 40 < np.flatnonzero(inside)[0] < 60
+    assert not any(found["frobenius_norm"]["within_rounding"])
     followed = report.summary(outcome(masks.causal(6), Identity(), 60, engine="logscale"))
-    assert followed["measures"]["log10_mu"]["rounding_from"] is None
+    assert not any(followed["measures"]["log10_mu"]["within_rounding"])
 
 
 def test_lambda_2_is_shown_with_its_power_and_its_error():
@@ -107,4 +106,4 @@ def test_float32_has_a_floor_of_its_own_in_the_table():
     x0 = np.array([[0.0, 1.0], [0.6, -0.8]], np.float32)
     found = outcome(alone, Diagonal([0.1, 1.0]), 30, engine="numba", x0=x0, norm=norms.NoNorm())
     assert found.trajectory.final.dtype == np.float32
-    assert "* rounding: below the float32 floor" in report.measure_table(found.trajectory)
+    assert "~ within rounding (float32)" in report.measure_table(found.trajectory)

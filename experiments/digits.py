@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import mpmath as mp
 import numpy as np
 
-__all__ = ["Layer", "log_mu"]
+__all__ = ["Layer", "log10_sizes", "log_mu"]
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,13 @@ def _attended(x, M, allowed):
     return rows
 
 
-def _log_mu(x):
+def _mu_squared(x):
     means = [mp.fsum(column) / len(x) for column in zip(*x, strict=True)]
-    squares = mp.fsum((v - m) ** 2 for row in x for v, m in zip(row, means, strict=True))
+    return mp.fsum((v - m) ** 2 for row in x for v, m in zip(row, means, strict=True))
+
+
+def _log_mu(x):
+    squares = _mu_squared(x)
     return mp.log(squares) / 2 if squares else mp.ninf
 
 
@@ -111,3 +115,33 @@ def _with_digits(x0, layers, digits: int) -> np.ndarray:
             x = layer.step(x)
             found.append(_log_mu(x))
         return np.array([float(value) for value in found])
+
+
+def log10_sizes(
+    x0: np.ndarray, layers: Sequence[Layer], digits: int, lost: float = -np.inf
+) -> tuple[np.ndarray, np.ndarray]:
+    """(log10 mu, log10 of mu / ||X||_F) by depth, with so many digits; both -inf where mu is 0.
+
+    Ends where a token has no size left for the norm, and at the first depth at which mu / ||X||_F
+    is below 10^lost.
+    """
+    with mp.workdps(digits):
+        x = _exact(x0)
+        found = [_log10_size(x)]
+        for layer in layers:
+            try:
+                x = layer.step(x)
+            except ZeroDivisionError:
+                break
+            found.append(_log10_size(x))
+            if found[-1][1] < lost:
+                break
+    return tuple(np.array(found).T)
+
+
+def _log10_size(x) -> tuple[float, float]:
+    apart = _mu_squared(x)
+    if not apart:
+        return -np.inf, -np.inf
+    size = mp.fsum(mp.fdot(row, row) for row in x)
+    return float(mp.log10(apart) / 2), float(mp.log10(apart / size) / 2)

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import mpmath as mp
 import numpy as np
 
 import dynsim
-from dynsim import norms, weights
-from experiments.digits import Layer
-from experiments.soundness.bounds import random_mask, random_tokens
+from dynsim import weights
+from experiments.digits import log10_sizes
 from experiments.soundness.storm import Outcome
+from experiments.soundness.systems import NORMS, layer_of, random_mask, random_tokens
 
 STATEMENT = "log10 mu is right to 1e-9, relative to 1 + |log10 mu|, or flagged"
 REFEREE = "mpmath: the definition with as many digits as it takes, 100 to 1600"
 SYSTEMS = 10_000
 TOLERANCE = 1e-9
-
-NORMS = {
-    "none": norms.NoNorm(),
-    "unit": norms.Unit(),
-    "rms": norms.RMSNorm(eps=0.0),
-    "layernorm": norms.LayerNorm(eps=1e-5),
-}
 
 
 def trial(rng: np.random.Generator) -> Outcome:
@@ -84,11 +76,7 @@ def system(rng: np.random.Generator):
     dynamics = dynsim.AttentionDynamics(
         random_mask(rng, n), weights.Layers(tuple(entries)), NORMS[name], placement, skip
     )
-    layers = [
-        Layer(list(zip(e.M, e.W_V, strict=True)), dynamics.allowed(), name, placement, skip,
-              eps=1e-5 if name == "layernorm" else 0.0)
-        for e in (entries * depth if shared else entries)
-    ]  # fmt: skip
+    layers = [layer_of(dynamics, name, t, d) for t in range(depth)]
     return dynamics, x0, layers
 
 
@@ -96,37 +84,10 @@ def log10_mu(x0, layers) -> np.ndarray:
     """By depth, as far as 1600 digits tell."""
     digits = 100
     while True:
-        sizes, shares = _with_digits(x0, layers, digits)
+        sizes, shares = log10_sizes(x0, layers, digits, lost=40 - digits)
         lost = np.flatnonzero(shares < 40 - digits)
         if not len(lost):
             return sizes
         if digits >= 1600:
             return sizes[: lost[0]]
         digits *= 2
-
-
-def _with_digits(x0, layers, digits: int):
-    with mp.workdps(digits):
-        x = [[mp.mpf(float(v)) for v in row] for row in x0]
-        found = [_measured(x)]
-        for layer in layers:
-            try:
-                x = layer.step(x)
-            except ZeroDivisionError:  # a token without size
-                break
-            found.append(_measured(x))
-            if found[-1][1] < 40 - digits:
-                break
-    return np.array(found).T
-
-
-def _measured(x) -> tuple[float, float]:
-    """(log10 mu, log10 of mu / ||X||)."""
-    n, apart = len(x), mp.mpf(0)
-    for column in zip(*x, strict=True):
-        mean = mp.fsum(column) / n
-        apart += mp.fsum((v - mean) ** 2 for v in column)
-    if not apart:
-        return -np.inf, -np.inf
-    size = mp.fsum(mp.fdot(row, row) for row in x)
-    return float(mp.log10(apart) / 2), float(mp.log10(apart / size) / 2)

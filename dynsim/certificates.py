@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 
 from dynsim.connectivity import diameter, is_quasi_strongly_connected, is_strongly_connected, radius
-from dynsim.contraction import Contraction, contraction, dobrushin_coefficient
+from dynsim.contraction import Contraction, contractions, dobrushin_coefficient
 from dynsim.dynamics import AttentionDynamics
 from dynsim.norms import NoNorm, Unit
 from dynsim.threads import blas_alone
@@ -192,9 +192,9 @@ class _Run:
     @cached_property
     def proved(self) -> list[Contraction]:
         """By sample."""
-        dynamics, options = self.dynamics, (self.depth, self.start, self.window, self.patience)
+        options = (self.depth, self.start, self.window, self.patience)
         with blas_alone():
-            return [contraction(dynamics, x, *options) for x in self.x0]
+            return contractions(self.dynamics, self.x0, *options)
 
     @property
     def log_mu(self) -> np.ndarray:

@@ -29,7 +29,7 @@ from dynsim.enclosures import (
 from dynsim.norms import Unit
 from dynsim.weights import Weights, Zero
 
-__all__ = ["Contraction", "Start", "contraction", "dobrushin_coefficient", "pole", "seconds"]
+__all__ = ["Contraction", "Start", "contractions", "dobrushin_coefficient", "pole", "seconds"]
 
 _EPS = float(np.finfo(np.float64).eps)
 #: A product of attention matrices is long enough when it brings points together by this factor, or
@@ -94,15 +94,15 @@ def seconds(n: int, d: int, edges: int, depth: int, bits: int = 2 * _BITS) -> fl
     return depth * (5e-6 * edges + 2e-5 * n + 3e-10 * bits * products + 1e-9 * n**3)
 
 
-def contraction(
+def contractions(
     dynamics: AttentionDynamics,
     x0: np.ndarray,
     depth: int,
     start: int = 0,
     window: int | None = None,
     patience: float = 20.0,
-) -> Contraction:
-    """The run of `depth` layers from tokens x0, (N, d); its first layer has the number `start`.
+) -> list[Contraction]:
+    """The runs of `depth` layers from tokens x0, (samples, N, d), from the layer `start` on.
 
     One head, no skip, no MLP; no norm, or the unit norm after attention with every W_V orthogonal
     up to a factor. `window` is how many layers the products of attention matrices span, by default
@@ -110,15 +110,48 @@ def contraction(
 
     Raises ImportError without python-flint.
     """
+    layers = _Layers(dynamics, depth, start, x0.shape[2])
+    return [_contraction(layers, x, window, patience) for x in x0]
+
+
+def _contraction(layers: _Layers, x0: np.ndarray, window, patience: float) -> Contraction:
     flint, bits = ball_arithmetic(), _BITS
-    edges = len(dynamics.layout.to_rows().indices)
+    edges = len(layers.dynamics.layout.to_rows().indices)
     while True:
-        last = seconds(*x0.shape, edges, depth, 2 * bits) > patience
+        last = seconds(*x0.shape, edges, layers.depth, 2 * bits) > patience
         with flint.ctx.workprec(bits):
             try:
-                return _Pass(dynamics, x0, depth, start, window, last).carried_out()
+                return _Pass(layers, x0, window, last).carried_out()
             except NoInformation:
                 bits *= 2
+
+
+class _Layers:
+    """The layers of a run, and what is known of them whatever the tokens and the bits.
+
+    isometry : ||W_V W_V^T / size - 1||_2 of every layer, from above, where there is a norm
+    has_scores : False where all scores are 0
+    """
+
+    def __init__(self, dynamics: AttentionDynamics, depth: int, start: int, dim: int):
+        self.dynamics, self.depth, self.start, self.dim = dynamics, depth, start, dim
+        self.is_unit = isinstance(dynamics.norm, Unit)
+        self.allowed = dynamics.allowed()
+        self.neighbours = [np.flatnonzero(row) for row in self.allowed]
+        self.alike = bool((self.allowed == self.allowed[0]).all())
+        weights = dynamics.weights
+        no_scores = isinstance(weights, Weights) and isinstance(weights.scores, Zero)
+        with ball_arithmetic().ctx.workprec(_BITS):
+            count = 1 if weights.is_constant else depth
+            isometry = [self.balls(t).isometry for t in range(count if self.is_unit else 0)]
+            no_scores = no_scores or (weights.is_constant and self.balls(0).scores_vanish)
+        self.isometry = isometry * depth if weights.is_constant else isometry
+        self.has_scores = not no_scores
+
+    def balls(self, t: int) -> LayerBalls:
+        """Layer t, at the precision that flint's context has."""
+        number = self.start + (0 if self.dynamics.weights.is_constant else t)
+        return LayerBalls(self.dynamics.weights.layer(number, self.dim), ball_arithmetic())
 
 
 class _Pass:
@@ -129,18 +162,12 @@ class _Pass:
     last : there will be no pass with more bits
     """
 
-    def __init__(self, dynamics, x0, depth, start, window, last):
-        self.flint = ball_arithmetic()
-        self.dynamics, self.depth, self.start, self.last = dynamics, depth, start, last
-        self.is_unit, self.dim = isinstance(dynamics.norm, Unit), x0.shape[1]
-        self.allowed = dynamics.allowed()
-        self.alike = bool((self.allowed == self.allowed[0]).all())
-        neighbours = [np.flatnonzero(row) for row in self.allowed]
-        self.balls = Balls(x0, neighbours, self.is_unit, self.flint)
+    def __init__(self, layers: _Layers, x0, window, last: bool):
+        self.flint, self.layers, self.last = ball_arithmetic(), layers, last
+        self.is_unit, depth = layers.is_unit, layers.depth
+        self.balls = Balls(x0, layers.neighbours, self.is_unit, self.flint)
         self.products = _Products(len(x0), window)
         self.value = None  # the product of value matrices, without a norm
-        self._layers = {}
-        self.isometry = [self.layer(t).isometry for t in range(depth)] if self.is_unit else []
         zeros = np.zeros((4, depth + 1))
         sizes = self.balls.sizes()
         self.proved = Contraction(
@@ -154,17 +181,13 @@ class _Pass:
         self.log_delta = self.proved.log_diameter
         self.log_size = self.log_size_before = self.balls.log_size()
 
-    def layer(self, t: int) -> LayerBalls:
-        number = self.start + (0 if self.dynamics.weights.is_constant else t)
-        if number not in self._layers:
-            layer = LayerBalls(self.dynamics.weights.layer(number, self.dim), self.flint)
-            self._layers = {number: layer}
-        return self._layers[number]
-
     def carried_out(self) -> Contraction:
         self._observe(0)
-        for t in range(self.depth):
-            self._advance(t, self.layer(t))
+        layer = None
+        for t in range(self.layers.depth):
+            if layer is None or not self.layers.dynamics.weights.is_constant:
+                layer = self.layers.balls(t)
+            self._advance(t, layer)
             self._observe(t + 1)
         return self.proved
 
@@ -186,7 +209,7 @@ class _Pass:
         """All cosines are not negative, and stay so: W_V is an isometry up to its `isometry`."""
         self.proved.widest = self.balls.smallest_cosine()
         smallest = self.proved.widest[0]
-        if not smallest >= 4.0 * sum(self.isometry):
+        if not smallest >= 4.0 * sum(self.layers.isometry):
             return None
         return Start(t, math.log(max(1.0 - smallest, 0.0) + _EPS))
 
@@ -213,10 +236,10 @@ class _Pass:
 
     def _advance(self, t: int, layer: LayerBalls) -> None:
         proved, options = self.proved, [self._near(layer)]
-        if self._balls_are_needed(options[0], layer):
+        if self._balls_are_needed(options[0]):
             options.append(self._by_balls(layer))
-        elif self.is_unit or not self._has_scores():
-            self.balls = None  # near consensus a norm keeps it there; without scores so it stays
+        else:
+            self.balls = None
         steps = [one for one in options if one is not None]
         least = max((plain.log_least for plain, _ in steps), default=-math.inf)
         proved.log_least[t + 1] = min(proved.log_least[t], least)
@@ -235,7 +258,7 @@ class _Pass:
         """The diameter and the size after the layer."""
         proved, chart = self.proved, self.proved.hemisphere
         if self.is_unit:
-            e = self.isometry[t]
+            e = self.layers.isometry[t]
             proved.isometry[t + 1] = proved.isometry[t] + e
             proved.log_value[t + 1] = proved.log_value[t] + e / (1.0 - e) * _WIDER
             self.log_delta, self.log_size = math.log(2.0) + _EPS, _EPS
@@ -259,25 +282,20 @@ class _Pass:
         proved = self.proved
         return self.is_unit and (proved.acute is None or proved.hemisphere is None)
 
-    def _has_scores(self) -> bool:
-        weights = self.dynamics.weights
-        if isinstance(weights, Weights) and isinstance(weights.scores, Zero):
-            return False
-        return not (weights.is_constant and self.layer(0).scores_vanish)
-
-    def _balls_are_needed(self, near, layer: LayerBalls) -> bool:
+    def _balls_are_needed(self, near) -> bool:
         if self.balls is None:
             return False
         if self._is_pending() or near is None or near[1] is None:
             return True
-        return near[1].error > _EXACT or not (self.is_unit or not self._has_scores())
+        # attention that is near uniform stays so with a norm, and without scores
+        return near[1].error > _EXACT or not (self.is_unit or not self.layers.has_scores)
 
     def _near(self, layer: LayerBalls) -> tuple[Attention, Attention | None] | None:
         """(attention, how the tokens or the chart move) by the bound on scores near consensus."""
         sigma = layer.score_range(self.log_size, self.log_delta) * _WIDER
         if not sigma < 1.0:
             return None
-        plain = Attention.near_uniform(self.allowed, sigma)
+        plain = Attention.near_uniform(self.layers.allowed, sigma)
         if not self.is_unit:
             return plain, plain
         chart = self.proved.hemisphere
@@ -286,7 +304,7 @@ class _Pass:
         # h_j / h_k <= 1 + ||v|| delta / min h
         condition = self.proved.log_value.max() - self.proved.log_value[chart.depth]
         heights = math.log1p(math.exp(min(self.log_delta - chart.log_height + condition, 50.0)))
-        moving = Attention.near_uniform(self.allowed, (sigma + heights) * _WIDER)
+        moving = Attention.near_uniform(self.layers.allowed, (sigma + heights) * _WIDER)
         return plain, moving
 
     def _by_balls(self, layer: LayerBalls) -> tuple[Attention, Attention | None] | None:
@@ -312,7 +330,7 @@ class _Pass:
         x_l) of size kappa at most. So weights differ by a factor e^kappa at most, whatever else
         they have in common (heights too), and tau <= (e^kappa - 1) / 2 <= kappa e^kappa / 2.
         """
-        if not self.alike:
+        if not self.layers.alike:
             return 0.0
         log_kappa = layer.log_query + layer.log_key + 2.0 * self.log_delta + 1e-9
         if not log_kappa < 0.0:
@@ -356,9 +374,9 @@ class _Products:
         else:
             closes = self.error >= 1.0 or self.tau < max(_CONTRACTED, _KNOWN * self.error)
             closes = closes or alone < together
+            together = min(together, alone)
         if closes:
-            self.before = min(together, alone) if not self.window else together
-            together = self.before
+            self.before = together
             self._begin()
         return together
 

@@ -331,8 +331,7 @@ class Balls:
         query = flint.arb_mat(self.tokens.nrows(), d) if layer.query is None \
             else self.tokens * layer.query  # fmt: skip
         if layer.query_bias is not None:
-            ones = flint.arb_mat([[1]] * self.tokens.nrows())
-            query = query + ones * layer.query_bias
+            query = query + self._in_every_row(layer.query_bias)
         key = self.tokens if layer.key is None else self.tokens * layer.key
         scores = _rows(query * key.transpose())
         rows, least = [], math.inf
@@ -348,6 +347,9 @@ class Balls:
             rows.append([w / total for w in weights])
             least = min(least, min(below(s - top) for s in edges) - above(total.log()))
         return rows, math.nextafter(least, -math.inf)
+
+    def _in_every_row(self, row):
+        return self.flint.arb_mat([[1]] * self.tokens.nrows()) * row
 
     def reweighted(self, rows: list[list]) -> list[list]:
         """A_ij h_j / sum_k A_ik h_k, h the heights: how the chart x_i / h_i moves."""
@@ -369,7 +371,7 @@ class Balls:
                 A[i, int(j)] = a
         x = A * (self.tokens * layer.W_V)
         if layer.output_bias is not None:
-            x = x + flint.arb_mat([[1]] * n) * layer.output_bias
+            x = x + self._in_every_row(layer.output_bias)
         if self.is_unit:
             out = []
             for row in _rows(x):

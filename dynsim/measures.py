@@ -51,6 +51,8 @@ __all__ = [
 #: A singular value counts towards the numerical rank above this many machine epsilons of the
 #: largest: a share of 9e-13 for float64 tokens, 5e-4 for float32.
 RANK_TOLERANCE = 4096
+#: Error of tokens over ||X||_F, in machine epsilons of their type, after a layer.
+SHARE = 8.0
 
 
 def _scaled(x) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +149,7 @@ def floor(frobenius, dtype=np.float64):
     Above 1e-16 ||X||_F because a layer of rounded sums leaves a few ulps in every entry. `dtype`
     is that of the tokens.
     """
-    return 8.0 * float(np.finfo(dtype).eps) * np.asarray(frobenius)
+    return SHARE * float(np.finfo(dtype).eps) * np.asarray(frobenius)
 
 
 # --- singular values and ranks ------------------------------------------------------------------

@@ -18,13 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dynsim.measures import frobenius_norm, mu, norm_min
+from dynsim.measures import SHARE, floor, frobenius_norm, mu, norm_min
 from dynsim.values import real_array
 
 __all__ = ["ROUNDING", "SHARE", "Rounding", "Sizes"]
 
-#: Error of tokens over ||X||_F, in machine epsilons of their type, after a layer.
-SHARE = 8.0
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -43,9 +41,9 @@ class Sizes(NamedTuple):
     @classmethod
     def of(cls, n: int, d: int, dtype, frobenius, norm_min, mu, follows_mu: bool) -> Sizes:
         """Of recorded measures of tokens of this type."""
-        machine = np.finfo(dtype)
-        size = np.maximum(frobenius, float(machine.tiny))  # below, tokens are known to eps tiny
-        tokens = SHARE * float(machine.eps) * size
+        tiny = float(np.finfo(dtype).tiny)
+        size = np.maximum(frobenius, tiny)  # below, tokens are known to eps tiny
+        tokens = floor(size, dtype)
         singular = np.maximum(tokens, max(n, d) * _EPS * size)
         return cls(tokens, singular, frobenius, norm_min, mu, n, d, follows_mu)
 

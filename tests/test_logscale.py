@@ -410,6 +410,17 @@ def test_what_rounding_decides_is_flagged():
     assert np.all(np.isneginf(found["log10_mu"][0, 1:]) | (found["log10_mu_error"][0, 1:] > 1e-9))
 
 
+def test_the_error_of_a_sample_does_not_depend_on_the_others():
+    """One of them falls below rounding at once, from scores of 200; others do not."""
+    dynamics = AttentionDynamics(masks.causal(3), Fixed([[-100.0]], [[1.0]]))
+    x0 = np.array([[1.0, 2.0, 1.7], [1e-3, 2e-3, 1.7e-3], [0.3, 0.36, 0.33], [1.0, 1.0, 1.01]])
+    together = run(dynamics, x0[..., None], 6)
+    for k, x in enumerate(x0):
+        alone = run(dynamics, x[None, :, None], 6)
+        for name in ("log10_mu", "log10_mu_error"):
+            assert np.array_equal(together[name][k : k + 1], alone[name]), name
+
+
 def test_the_error_is_carried_on():
     dynamics = AttentionDynamics(masks.causal(4), Weights(Gaussian(3.0), Orthogonal(), seed=1))
     x0 = tokens.gaussian(2, 4, 3)

@@ -32,7 +32,7 @@ from dynsim.engines.deviations import DeviationLanes, DeviationRows
 from dynsim.engines.lanes import LANES_UP_TO
 from dynsim.kernels.limits import DIRECT
 from dynsim.layout import common_keys, has_common_key
-from dynsim.measures import CHEAP, deviations, observe
+from dynsim.measures import CHEAP, deviations, floor, observe
 
 __all__ = ["LogScaleEngine", "reason_against"]
 
@@ -45,7 +45,7 @@ _LN10 = np.log(10.0)
 #: Factors by which tokens are moved to see what rounding does.
 _SCALES = tuple(1.0 + k * float(np.finfo(np.float64).eps) for k in (5.0, 23.0, 111.0))
 #: Rounding of a layer's sums, relative to their parts.
-_ROUNDING = 8.0 * float(np.finfo(np.float64).eps)
+_ROUNDING = float(floor(1.0))
 
 
 def reason_against(dynamics: AttentionDynamics, dtype) -> str | None:
@@ -121,7 +121,7 @@ class LogScaleEngine:
                 layers = min(span, stop - start)
                 after, seen = self._stretch(state, before, start, start + layers)
                 changes = np.any(self._to_split(state, seen) | self._to_join(state, seen), axis=0)
-                careful = self._losing(state, before, seen)
+                careful = self._losing(before, seen)
                 first = int(np.argmax(np.append(changes | careful.any(axis=0), True)))
                 span = 2 * layers
                 if first < layers and careful[:, first].any():
@@ -151,9 +151,9 @@ class LogScaleEngine:
         if not whole.all():
             near, seen[:-1, ~whole] = self._followed(state[~whole], start, stop)
             after = after.replaced(~whole, near)
-        losses = np.where(
-            whole[:, None], seen[_FROBENIUS] / seen[_MU], self._losses(before, seen, start)
-        )
+        losses = seen[_FROBENIUS] / seen[_MU]
+        if not whole.all():
+            losses[~whole] = self._losses(before[:, ~whole], seen[:, ~whole], start)
         # one after another, so that it does not matter where a stretch begins
         added = np.hstack([before[-1, :, None], _ROUNDING / _LN10 * losses])
         seen[-1] = np.cumsum(added, axis=1)[:, 1:]
@@ -172,16 +172,20 @@ class LogScaleEngine:
         loss = np.maximum(10.0 ** np.minimum(share - share_after, 300.0), 1.0)
         loss = np.where(np.isfinite(earlier[-2]), loss, 1.0)
         for k in np.flatnonzero((loss > LOSS).any(axis=0)):
-            layer = self.dynamics.weights.layer(start + int(k), self._dim)
-            strength = np.linalg.norm(layer.M, axis=(1, 2)).max()
+            those = loss[:, k] > LOSS
+            strength, tokens = self._strength(start + int(k)), earlier[:, those, k]
+            lost = loss[those, k]
             if self._alike:
-                alike = strength * 2.0 * earlier[_MU, :, k] ** 2 <= DIRECT
-                loss[:, k] = np.where(alike, 1.0, loss[:, k])
-            scores = strength * earlier[_LARGEST, :, k] * 1.5 * earlier[_MU, :, k]
-            loss[:, k] *= 1.0 + scores
+                lost = np.where(strength * 2.0 * tokens[_MU] ** 2 <= DIRECT, 1.0, lost)
+            loss[those, k] = lost * (1.0 + _score_range(strength, tokens))
         return loss
 
-    def _losing(self, state: Deviation, before: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    def _strength(self, t: int) -> float:
+        """The largest ||M||_F of the heads of layer t."""
+        M = self.dynamics.weights.layer(t, self._dim).M
+        return np.linalg.norm(M, axis=(1, 2)).max()
+
+    def _losing(self, before: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """Layers that lose more than LOSS by their rounding, (samples, layers)."""
         errors = np.concatenate([before[-1, :, None], seen[-1]], axis=1)
         return np.diff(errors, axis=1) > LOSS * _ROUNDING / _LN10
@@ -200,12 +204,10 @@ class LogScaleEngine:
         seen[:-1, those] = observed
         # sums of what is small from the start lose nothing; how large scores are still matters, and
         # what norms lose shows when all is computed again from tokens that rounding may have moved
-        layer = self.dynamics.weights.layer(t, self._dim)
-        strength = np.linalg.norm(layer.M, axis=(1, 2)).max()
-        scores = strength * before[_LARGEST, those] * 1.5 * before[_MU, those]
+        scores = _score_range(self._strength(t), before[:, those])
         added = (_ROUNDING * (1.0 + scores) + self._moved(part, carried, t, known, most)) / _LN10
         error = before[-1, those] + added
-        if len(layer.M) > 1 or self.dynamics.skip:  # heads may attend to several tokens
+        if self.dynamics.weights.n_heads > 1 or self.dynamics.skip:  # heads attend to several
             error = np.maximum(error, seen[-1, those, 0])
         seen[-1, those, 0] = error
         return after.replaced(those, carried.with_observed(seen[:, those, 0].T)), seen
@@ -266,6 +268,14 @@ class LogScaleEngine:
                 part = state[those]
                 state = state.replaced(those, form(part.tokens).with_observed(part.observed))
         return state
+
+
+def _score_range(strength: float, observed: np.ndarray) -> np.ndarray:
+    """About by how much scores of a row differ: ||M|| times the longest token times the diameter.
+
+    observed : (measures, samples), of the tokens before the layer
+    """
+    return strength * observed[_LARGEST] * 1.5 * observed[_MU]
 
 
 def _aligned(samples: np.ndarray, seen: np.ndarray) -> np.ndarray:

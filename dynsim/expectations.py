@@ -11,7 +11,7 @@ from dynsim.contraction import seconds
 from dynsim.dynamics import AttentionDynamics
 from dynsim.measures import mu
 from dynsim.predictions import Prediction, predict
-from dynsim.rates import Rate, collapse_rate
+from dynsim.rates import Rate, collapse_rate, is_above_floor
 from dynsim.trajectory import Trajectory
 
 __all__ = ["MOST_TOKENS", "Expectation", "expect"]
@@ -260,7 +260,7 @@ def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectati
         prediction, unpredicted = None, f"no prediction: {reason}"
     bounds, uncertified = _affordable(dynamics, x0, trajectory.depth)
     samples, depths = bounds.log10_mu.shape[1:]
-    followed = np.where(_is_followed(trajectory), trajectory["log10_mu"], np.nan)
+    followed = np.where(is_above_floor(trajectory), trajectory["log10_mu"], np.nan)
     measured = followed[:samples, :depths]
     departed = _compare(bounds, measured, _ERRORS[str(trajectory.final.dtype)])
     known = prediction is not None and prediction.lasts and not prediction.at_most
@@ -300,13 +300,6 @@ def _affordable(dynamics: AttentionDynamics, x0, depth: int) -> tuple[Certificat
         return certificates(dynamics, x0[:samples], depth, patience=_PATIENCE / samples), ""
     except ImportError as missing:
         return Certificates({}, np.zeros((2, samples, depth + 1))), str(missing)
-
-
-def _is_followed(trajectory: Trajectory) -> np.ndarray:
-    """Where measured mu is more than rounding, (samples, T+1)."""
-    if trajectory.follows_mu:
-        return np.full(trajectory["mu"].shape, True)
-    return trajectory["mu"] > 100.0 * trajectory.floor
 
 
 def _compare(bounds: Certificates, measured: np.ndarray, error: float) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from dynsim.trajectory import Trajectory
 
-__all__ = ["MODELS", "Model", "Rate", "collapse_rate", "doubly_exponential"]
+__all__ = ["MODELS", "Model", "Rate", "collapse_rate", "doubly_exponential", "is_above_floor"]
 
 #: mu counts from this many times its floor on, where rounding is at most a per cent of it.
 _ABOVE_FLOOR = 100.0
@@ -240,6 +240,14 @@ def _fits(trajectory: Trajectory, relative: bool, models) -> tuple[_Fits | None,
     return _Fits(kind, windows, best, alone, left_out), None
 
 
+def is_above_floor(trajectory: Trajectory) -> np.ndarray:
+    """Where rounding is at most a per cent of mu, (samples, T+1): everywhere that the engine
+    followed mu."""
+    if trajectory.follows_mu:
+        return np.full(trajectory["mu"].shape, True)
+    return trajectory["mu"] > _ABOVE_FLOOR * trajectory.floor
+
+
 def _usable(trajectory: Trajectory, relative: bool) -> list[np.ndarray]:
     """log mu at depths 1, 2, ... of each sample, up to where it is last known."""
     size = trajectory["frobenius_norm"]
@@ -251,9 +259,7 @@ def _usable(trajectory: Trajectory, relative: bool) -> list[np.ndarray]:
         if relative:
             share = np.exp(logs - np.log(size))
             logs = logs - np.log(size) - 0.5 * np.log1p(-(np.minimum(share, 1 - 1e-15) ** 2))
-    known = np.isfinite(logs)
-    if not trajectory.follows_mu:
-        known &= trajectory["mu"] > _ABOVE_FLOOR * trajectory.floor
+    known = np.isfinite(logs) & is_above_floor(trajectory)
     stops = np.where(known[:, 1:].all(axis=1), trajectory.depth, np.argmin(known[:, 1:], axis=1))
     return [row[1 : stop + 1] for row, stop in zip(logs, stops, strict=True)]
 

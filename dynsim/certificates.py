@@ -364,7 +364,8 @@ def _hemisphere_hypotheses(run: _Run) -> dict:
 
 def _hemisphere(run: _Run, proved: Contraction, sample: int, r: int):
     """p_i = x_i / <v, x_i> moves by A_ij h_j / sum_k A_ik h_k >= eps min h / max h, times W_V, as
-    v moves to W_V^-1 v; and ||x_i - x_j|| <= ||v|| ||p_i - p_j||, for ||p_i|| >= 1 / ||v||."""
+    v moves to W_V^-1 v; and ||x_i - x_j|| <= ||v|| ||p_i - p_j||, for ||p_i|| >= 1 / ||v||. The
+    argument is the lemma `hemisphere` of theory/."""
     chart, condition = _chart(run, proved)
     log_gain = r * (proved.log_least + chart.log_gain - condition[-1])
     blocks = run.log_blocks(log_gain, r, chart.depth)

@@ -51,7 +51,7 @@ class Start:
 
     For cosines that are not negative: `log_size` >= log(1 - the smallest). For a hemisphere with
     the pole v and heights h = <v, x>: `log_size` >= log(||v|| diameter of the x_i / h_i),
-    `log_gain` <= log(min h / max h), `log_height` <= log(min h / ||v||).
+    `log_gain` <= log(min h / max(max h, ||v||)), `log_height` <= log(min h / ||v||).
     """
 
     depth: int

@@ -11,7 +11,7 @@ Every array has a leading axis over samples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class Deviation:
         Natural logarithm of mu; -inf when all tokens are equal, and below -1e100.
     observed : array (samples, K)
         What an engine observed of it, the error of log10 mu last; by default nothing, K = 0.
+    perturbed : tuple of Deviation
+        The same tokens followed from a few rounding errors away (`dynsim.engines.logscale`).
 
     A sample far from consensus is kept whole: center 0, log_size 0, and shape X itself, bit for
     bit.
@@ -50,6 +52,7 @@ class Deviation:
     shape: np.ndarray
     log_size: np.ndarray
     observed: np.ndarray | None = None
+    perturbed: tuple[Deviation, ...] = ()
 
     def __post_init__(self):
         if self.observed is None:
@@ -103,19 +106,27 @@ class Deviation:
         return log_mu
 
     def __getitem__(self, samples) -> Deviation:
-        return Deviation(*(getattr(self, field.name)[samples] for field in fields(self)))
+        perturbed = tuple(run[samples] for run in self.perturbed)
+        return Deviation(*(array[samples] for array in self._arrays), perturbed)
+
+    @property
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        return self.center, self.shape, self.log_size, self.observed
 
     def __eq__(self, other) -> bool:
         """Bit for bit."""
-        return isinstance(other, Deviation) and all(
-            np.array_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)
+        return (
+            isinstance(other, Deviation)
+            and all(np.array_equal(*pair) for pair in zip(self._arrays, other._arrays, strict=True))
+            and self.perturbed == other.perturbed
         )
 
     __hash__ = None
 
     def without_tokens(self) -> Deviation:
         """The sizes alone."""
-        return replace(self, shape=self.shape[:, :0])
+        perturbed = tuple(run.without_tokens() for run in self.perturbed)
+        return replace(self, shape=self.shape[:, :0], perturbed=perturbed)
 
     def with_observed(self, observed: np.ndarray) -> Deviation:
         """The same with what was observed of it, (samples, K)."""
@@ -133,15 +144,18 @@ class Deviation:
         return replace(state, center=center, shape=state.shape - chosen[:, None])
 
     def replaced(self, samples: np.ndarray, by: Deviation) -> Deviation:
-        """A copy with the given samples taken from `by`; `observed` only where both have it."""
+        """A copy with the given samples taken from `by`; `observed` only where both have it.
+
+        Perturbed runs are left out.
+        """
         if by.observed.shape[1] != self.observed.shape[1]:
             nothing = np.empty((len(self.log_size), 0))
             return self.with_observed(nothing).replaced(
                 samples, by.with_observed(by.observed[:, :0])
             )
-        arrays = [getattr(self, field.name).copy() for field in fields(self)]
-        for array, field in zip(arrays, fields(self), strict=True):
-            array[samples] = getattr(by, field.name)
+        arrays = [array.copy() for array in self._arrays]
+        for array, new in zip(arrays, by._arrays, strict=True):
+            array[samples] = new
         return Deviation(*arrays)
 
 

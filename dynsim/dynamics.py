@@ -17,7 +17,7 @@ from dynsim.layout import Layout, compile_layout
 from dynsim.mlp import ACTIVATIONS, FixedMLP, GaussianMLP, NoMLP
 from dynsim.norms import NoNorm, Norm
 from dynsim.values import Value, describe, real_array, real_number
-from dynsim.weights import Family, Layers, LayerWeights, Weights, Zero
+from dynsim.weights import Family, LayerSource, LayerWeights, Weights, Zero
 
 __all__ = ["PLACEMENTS", "AttentionDynamics", "masked_softmax"]
 
@@ -51,7 +51,7 @@ class AttentionDynamics(Value):
     ----------
     mask : networkx.DiGraph
         Nodes 0..N-1; an edge j -> i means that token i attends to token j.
-    weights : Weights or Layers or Family
+    weights : LayerSource or Family
         Matrices of every layer (`dynsim.weights`). A matrix family alone means W_V of this
         family under uniform attention (M = 0).
     norm : Norm
@@ -81,7 +81,7 @@ class AttentionDynamics(Value):
     """
 
     mask: nx.DiGraph
-    weights: Weights | Layers | Family
+    weights: LayerSource | Family
     norm: Norm = NoNorm()
     placement: str = "post"
     skip: float = 0.0
@@ -90,7 +90,7 @@ class AttentionDynamics(Value):
 
     def __post_init__(self):
         self.layout  # noqa: B018  compiled now, so that a bad mask is refused here
-        if not isinstance(self.weights, (Weights, Layers, Family)):
+        if not isinstance(self.weights, (LayerSource, Family)):
             raise ValueError(
                 f"weights are an object such as dynsim.weights.Weights(); got {self.weights!r}"
             )

@@ -7,7 +7,8 @@ are taken as they are. Two enclosures hold at once, and each layer uses the narr
   grow from layer to layer, the more digits the later they matter.
 - **Near consensus** no digits are needed. In row i the scores (x_i W_Q + b).(W_K^T x_j) differ by
   at most sigma = ||x W_Q + b|| ||W_K|| delta, delta the diameter of the tokens, so that every
-  weight w_ij exp(score) / sum lies within a factor e^sigma of its value at equal scores.
+  weight w_ij exp(score) / sum lies within a factor e^sigma of its value at equal scores (lemma
+  `near_uniform` of theory/).
 
 Everything below is one head, no skip connection, no MLP, and no norm or the unit norm after
 attention. Needs python-flint, the extra `certify`.

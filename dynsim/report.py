@@ -35,7 +35,7 @@ _SHOWN = (
     "mean_cosine",
 )
 _SHOWN += ("min_cosine", "attention_entropy")
-#: The estimated error of log10 mu is shown where it exceeds this.
+#: The estimated error of log10 mu is shown where it exceeds this share of 1 + |log10 mu|.
 _SMALL_ERROR = 1e-6
 #: The depth at which a comparison shows how far mu has fallen, beside depth N.
 _SHARE_AT = 128
@@ -179,8 +179,8 @@ def _not_shown(trajectory: Trajectory) -> set[str]:
     """log10 of mu where it says no more than mu, and its error where that is small."""
     if not trajectory.follows_mu:
         return {"log10_mu", "log10_mu_error"}
-    error = trajectory.measures.get("log10_mu_error", np.zeros(1))
-    return set() if np.nanmax(error) > _SMALL_ERROR else {"log10_mu_error"}
+    large = trajectory["log10_mu_error"] > _SMALL_ERROR * (1.0 + np.abs(trajectory["log10_mu"]))
+    return set() if large.any() else {"log10_mu_error"}
 
 
 def measure_table(trajectory: Trajectory) -> str:

@@ -36,29 +36,30 @@ class Sizes(NamedTuple):
     mu: np.ndarray
     n: int
     d: int
-    follows_mu: bool  # the tokens less their mean were carried apart from it
+    followed: np.ndarray | None  # error of log10 mu, where the engine followed that; else None
 
     @classmethod
-    def of(cls, n: int, d: int, dtype, frobenius, norm_min, mu, follows_mu: bool) -> Sizes:
+    def of(cls, n: int, d: int, dtype, frobenius, norm_min, mu, followed=None) -> Sizes:
         """Of recorded measures of tokens of this type."""
         tiny = float(np.finfo(dtype).tiny)
         size = np.maximum(frobenius, tiny)  # below, tokens are known to eps tiny
         tokens = floor(size, dtype)
         singular = np.maximum(tokens, max(n, d) * _EPS * size)
-        return cls(tokens, singular, frobenius, norm_min, mu, n, d, follows_mu)
+        return cls(tokens, singular, frobenius, norm_min, mu, n, d, followed)
 
     @classmethod
     def of_tokens(cls, x) -> Sizes:
         """Of tokens (..., N, d)."""
         x = real_array("tokens", x, own=(np.float32,))
-        return cls.of(*x.shape[-2:], x.dtype, frobenius_norm(x), norm_min(x), mu(x), False)
+        return cls.of(*x.shape[-2:], x.dtype, frobenius_norm(x), norm_min(x), mu(x))
 
     @property
     def apart(self) -> np.ndarray:
         """Error of the tokens less their mean, over mu."""
-        return (
-            np.full_like(self.mu, SHARE * _EPS) if self.follows_mu else _over(self.tokens, self.mu)
-        )
+        if self.followed is None:
+            return _over(self.tokens, self.mu)
+        with np.errstate(over="ignore"):
+            return np.maximum(np.expm1(self.followed * np.log(10.0)), SHARE * _EPS)
 
     @property
     def singular_apart(self) -> np.ndarray:
@@ -96,9 +97,9 @@ def _length(values, sizes):
 
 
 def _mu(values, sizes):
-    if sizes.follows_mu:
-        return SHARE * _EPS * np.maximum(sizes.mu, np.finfo(np.float64).tiny)
-    return sizes.tokens
+    if sizes.followed is None:
+        return sizes.tokens
+    return sizes.apart * np.maximum(sizes.mu, np.finfo(np.float64).tiny)
 
 
 def _singular_value(values, sizes):
@@ -111,10 +112,12 @@ def _dong(values, sizes):
 
 
 def _logarithm(values, sizes):
-    """-log10(1 - share), and the rounding of the logarithm itself."""
-    share = np.minimum(sizes.apart, 1.0)
-    with np.errstate(divide="ignore"):
-        moved = -np.log1p(-share) / np.log(10.0)
+    """-log10(1 - share), or what is known of it, and the rounding of the logarithm itself."""
+    if sizes.followed is None:
+        with np.errstate(divide="ignore"):
+            moved = -np.log1p(-np.minimum(sizes.apart, 1.0)) / np.log(10.0)
+    else:
+        moved = np.maximum(sizes.followed, SHARE * _EPS / np.log(10.0))
     return moved + np.where(np.isfinite(values), 2.0 * _EPS * np.abs(values), 0.0)
 
 
@@ -166,13 +169,15 @@ _COSINE = Rounding(1.0, "32 eps ||X||_F / norm_min", _cosine)
 _STABLE = "4 e value^1.5"
 _EFFECTIVE = "value expm1(T (log m + 1 - log T)), T = sqrt(m) e, m = min(N, d)"
 _OF_WHOLE = "e = max(8 eps, max(N, d) 2^-52)"
-_FOLLOWED = "with mu for ||X||_F where the engine followed it"
+_FOLLOWED = (
+    "with 10^log10_mu_error - 1, 8 eps or more, for 8 eps ||X||_F / mu where the engine followed mu"
+)
 _OF_APART = f"e = max(8 eps ||X||_F / mu, max(N, d) 2^-52), {_FOLLOWED}"
 
 #: By measure. The numerical rank and clusters are counted to tolerances far above rounding; an
 #: entropy's error depends on the scores.
 ROUNDING = {
-    "mu": Rounding(0.0, f"8 eps ||X||_F, {_FOLLOWED}", _mu),
+    "mu": Rounding(0.0, f"8 eps ||X||_F / mu times mu, {_FOLLOWED}", _mu),
     "norm_min": _LENGTH,
     "norm_max": _LENGTH,
     "frobenius_norm": _LENGTH,

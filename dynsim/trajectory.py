@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ _DEVIATION = {
     "center": ("sample", "dim"),
     "shape": ("sample", "token", "dim"),
     "log_size": ("sample",),
-    "observed": ("sample", "observation"),
+    "observed": ("sample", "observation"),  # of which every run has its own number
 }
 
 
@@ -113,15 +114,10 @@ class Trajectory:
             self.final.shape[-1],
             self.final.dtype,
             *(self[size] for size in ("frobenius_norm", "norm_min", "mu")),
-            self.follows_mu,
+            self["log10_mu_error"] if self.follows_mu else None,
         )
         values = self[name]
         bound = ROUNDING[name].bound(values, sizes)
-        if self.follows_mu and name in ("mu", "log10_mu") and "log10_mu_error" in self.measures:
-            error = self["log10_mu_error"]  # the engine has added it up
-            with np.errstate(over="ignore", invalid="ignore"):
-                moved = values * np.expm1(error * np.log(10.0)) if name == "mu" else error
-            bound = np.where(np.isfinite(moved), np.maximum(bound, moved), np.inf)
         return np.where(np.isnan(values), np.nan, bound)
 
     def within_rounding(self, name: str) -> np.ndarray:
@@ -200,8 +196,7 @@ class Trajectory:
         }
         arrays["final_state"] = (("sample", "token", "dim"), self.final, {})
         if self.deviation is not None:
-            for name, dimensions in _DEVIATION.items():
-                arrays[f"final_{name}"] = (dimensions, getattr(self.deviation, name), {})
+            arrays |= _arrays_of(self.deviation, "final_")
         arrays["state"] = (("sample", "state_depth", "token", "dim"), self.states, {})
         arrays["depth"] = (("depth",), self.depths, {})
         arrays["state_depth"] = (("state_depth",), self.state_depths, {})
@@ -223,9 +218,7 @@ class Trajectory:
             state_depths=arrays["state_depth"],
             dynamics=json.loads(attributes["dynamics"]),
             provenance=json.loads(attributes["provenance"]),
-            deviation=Deviation(*(arrays[f"final_{name}"] for name in _DEVIATION))
-            if "final_shape" in arrays
-            else None,
+            deviation=_deviation_in(arrays, "final_"),
         )
 
     def to_xarray(self):
@@ -293,6 +286,27 @@ class Trajectory:
         with written_whole(path) as temporary:
             Path(temporary).write_text(json.dumps(data))
         return Path(path)
+
+
+def _arrays_of(state: Deviation, prefix: str) -> dict:
+    """A deviation as arrays with named dimensions; its perturbed runs with a prefix more."""
+    arrays = {
+        f"{prefix}{name}": (dimensions, getattr(state, name), {})
+        for name, dimensions in _DEVIATION.items()
+    }
+    arrays[f"{prefix}observed"] = (("sample", f"{prefix}observation"), state.observed, {})
+    for k, run in enumerate(state.perturbed):
+        arrays |= _arrays_of(run, f"{prefix}perturbed{k}_")
+    return arrays
+
+
+def _deviation_in(arrays: Mapping[str, np.ndarray], prefix: str) -> Deviation | None:
+    """The inverse of `_arrays_of`; None where there is no deviation of this prefix."""
+    if f"{prefix}shape" not in arrays:
+        return None
+    runs = (_deviation_in(arrays, f"{prefix}perturbed{k}_") for k in count())
+    perturbed = tuple(takewhile(lambda run: run is not None, runs))
+    return Deviation(*(arrays[f"{prefix}{name}"] for name in _DEVIATION), perturbed)
 
 
 def joined(first: Trajectory, second: Trajectory) -> Trajectory:

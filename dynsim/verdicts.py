@@ -19,6 +19,8 @@ __all__ = ["Verdict", "from_log", "verdict"]
 _LEAST_CHANGE = 0.05
 #: Below this share of ||X||_F a distance counts as gone.
 _GONE = 1e-6
+#: An error of log10 mu that a sentence about it mentions.
+_VISIBLE = 0.05
 #: Two halves of a fit whose slopes differ by less than this share have a constant rate.
 _STEADY = 0.25
 
@@ -79,12 +81,25 @@ def verdict(trajectory: Trajectory) -> Verdict:
         part = judges.get(kind, _open)(_subset(trajectory, outcome == kind))
         parts.append(replace(part, samples={part.kind: int(np.sum(outcome == kind))}))
     if len(parts) == 1:
-        return parts[0]
+        return replace(parts[0], sentence=parts[0].sentence + _caveat(trajectory))
     parts.sort(key=lambda part: -sum(part.samples.values()))
     total = trajectory.n_samples
     phrases = [f"{sum(part.samples.values())} of {total} samples {part.sentence}" for part in parts]
     counts = {part.kind: sum(part.samples.values()) for part in parts}
-    return Verdict("mixed", f"mixed: {'; '.join(phrases)}", samples=counts)
+    sentence = f"mixed: {'; '.join(phrases)}{_caveat(trajectory)}"
+    return Verdict("mixed", sentence, samples=counts)
+
+
+def _caveat(trajectory: Trajectory) -> str:
+    """How many samples end where rounding has grown to a part of mu that can be seen."""
+    if not trajectory.follows_mu:
+        return ""
+    error, log10_mu = (trajectory[name][:, -1] for name in ("log10_mu_error", "log10_mu"))
+    grown = int(np.sum(error > _VISIBLE * np.maximum(1.0, np.abs(log10_mu) / 1e3)))
+    if not grown:
+        return ""
+    whose = "" if grown == len(error) else f" in {grown} of {len(error)} samples"
+    return f"; rounding has grown until log10 mu is known to no better than {_VISIBLE:g}{whose}"
 
 
 def _subset(trajectory: Trajectory, samples: np.ndarray) -> Trajectory:
@@ -128,6 +143,13 @@ def _log_floor(trajectory: Trajectory) -> float:
 
 def _log_mu_floor(trajectory: Trajectory) -> float:
     return -np.inf if trajectory.follows_mu else _log_floor(trajectory)
+
+
+def _log_rank_one_floor(trajectory: Trajectory) -> float:
+    """As `_log_floor`, for the distance to rank one: singular values are known less well."""
+    with np.errstate(invalid="ignore"):  # 0 / 0 where all tokens are zero
+        share = trajectory.rounding("rank_one_distance") / trajectory["frobenius_norm"]
+    return float(np.log(np.nanmax(share)))
 
 
 def from_log(log: float, digits: int = 2) -> str:
@@ -185,7 +207,8 @@ def _rank_one(trajectory: Trajectory) -> Verdict:
         )
         return Verdict("rank one", sentence, rank=1)
     end = np.median(rest[:, -1])
-    rounding = ", which is rounding" * bool(np.log(max(end, 1e-300)) <= _log_floor(trajectory))
+    within = trajectory.within_rounding("rank_one_distance")[:, -1]
+    rounding = ", which is rounding" * bool(np.median(within) == 1.0)
     sentence = (
         f"collapsed to rank one but not to consensus: the distance to rank one is "
         f"{end:.1e} of ||X||{rounding}, mu is {_range(share[:, -1])} of it"
@@ -205,7 +228,7 @@ def _open(trajectory: Trajectory) -> Verdict:
     if "rank_one_distance" in trajectory.measures:
         depths, rest = _rank_one_share(trajectory)
         with np.errstate(divide="ignore"):
-            fit = _Fit(depths, np.log(rest), _log_floor(trajectory))
+            fit = _Fit(depths, np.log(rest), _log_rank_one_floor(trajectory))
         if fit.changes and fit.slope < 0:
             sentence = (
                 f"collapsing to rank one but not to consensus: the distance to rank one falls "

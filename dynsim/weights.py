@@ -27,6 +27,7 @@ __all__ = [
     "Gaussian",
     "Identity",
     "Jordan",
+    "LayerSource",
     "LayerWeights",
     "Layers",
     "Orthogonal",
@@ -251,8 +252,20 @@ WEIGHTS = {
 # --- weights of a whole network -----------------------------------------------------------------
 
 
+class LayerSource:
+    """Whatever gives the matrices of layer t: `Weights`, `Layers`, or an object of your own.
+
+    It has n_heads; is_constant, true when all layers are alike; n_layers, how many there are, or
+    None; dim, the dimension it demands, or None; and layer(t, d).
+    """
+
+    def layer(self, t: int, d: int) -> LayerWeights:
+        """The matrices of layer t (the first is 0) for tokens of dimension d."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class Weights(Value):
+class Weights(LayerSource, Value):
     """Scores from one family and values from another, with one or more heads.
 
     Parameters
@@ -366,7 +379,7 @@ def _cached_layer(weights: Weights, t: int, d: int) -> LayerWeights:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Layers(Value):
+class Layers(LayerSource, Value):
     """Given layers, one or several: layer t uses entry t; a single one serves all layers.
 
     Raises ValueError when an entry is not finite.

@@ -24,7 +24,7 @@ from dynsim import (
 )
 from dynsim.deviation import Deviation
 from dynsim.dynamics import PLACEMENTS
-from dynsim.engines import logscale
+from dynsim.engines import follower
 from dynsim.trajectory import joined
 from dynsim.weights import (
     Diagonal,
@@ -51,7 +51,7 @@ CHEAP = Record(measures=())
 def carrier(request):
     """Each kernel of deviations in turn."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logscale, "LANES_UP_TO", request.param)
+        patch.setattr(follower, "LANES_UP_TO", request.param)
         yield
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,6 +95,17 @@ def test_what_an_engine_follows_has_no_floor_and_the_rest_has():
         assert not followed.within_rounding(name)[:, 5].any(), name
     assert plain.rounding("rank") is None
     assert not plain.within_rounding("rank").any()
+
+
+def test_where_the_engine_lost_mu_the_rank_of_the_deviation_is_lost_too():
+    run = halving("logscale", depth=20)
+    lost = run.measures | {"log10_mu_error": run["log10_mu_error"] + 0.5}
+    for name in ("deviation_stable_rank", "deviation_effective_rank"):
+        less = replace(run, measures=lost).rounding(name)[:, -1]
+        assert np.all(run.rounding(name)[:, -1] < 1e-10), name
+        assert np.all(less >= np.minimum(run[name][:, -1], 4.0)), name
+    assert np.all(replace(run, measures=lost).rounding("log10_mu") >= 0.5)
+    assert not replace(run, measures=lost).within_rounding("log10_mu").any()
 
 
 def test_what_is_not_marked_is_right_to_its_bound():

@@ -17,6 +17,13 @@ def test_nothing_is_violated(name):
     assert report.kinds["holds"] > 0, str(report)
 
 
+@pytest.mark.parametrize("index", [1071, 3670, 3746, 4159, 5369])
+def test_rounding_that_later_layers_make_large_is_flagged(index):
+    """Systems in which single layers lose little, and log10 mu is wrong by up to 0.1 at the end."""
+    log_scale = storm.storms()["log_scale"]
+    assert log_scale.trial(storm.stream("log_scale", 0, index)).kind == "flagged"
+
+
 def test_a_violation_is_counted_and_named():
     report = Report("s", "never", "nobody", seed=0)
     report.add(0, Outcome("holds", error=1e-3))

@@ -37,7 +37,7 @@ def claimed(name, argument):
 #: Commands of LaTeX and amsmath that the document may use; a wrong one stops LaTeX.
 COMMANDS = """
 Big Bigl Bigr Pi Rightarrow alpha angle arccos bar begin beta bigl bigr cdot cdots cos delta det
-dot dots emph end epsilon eta forall frac gamma ge geq hat iff in infty int item lVert lambda
+dot dots emph end epsilon eta forall frac gamma ge geq hat iff in infty int item kappa lVert lambda
 lceil le left leq lfloor log maketitle mapsto mathbb mathbf mathrm max min mu ne neq nexists nu
 odot operatorname partial phi pi pm prod psi qquad quad rVert rceil rfloor rho right section sigma
 sim sin sqrt sum tan tanh tau text textasciicircum textasciitilde textasteriskcentered

@@ -1,21 +1,14 @@
-"""Below the floating-point floor: tokens near consensus followed as first token, shape and log mu.
+"""Below the floating-point floor: mu followed to any depth, with an estimate of its error.
 
-A sample far from consensus is left to the compiled engine. Once mu / ||X||_F falls below
-`NEAR`, its layers are carried out on X = 1 c + s Z (`dynsim.deviation`), until it grows again.
-A mask that passes information one way, step by step, as the causal window does, is followed so from
-the start: under it early tokens agree to 1e-16 and less long before late ones begin to, and what
-they still differ by decides what comes later.
+The tokens are followed by one `Follower`, and once more by another whose weights and first tokens
+are a few rounding errors larger or smaller, each number at random. By how much the two come to
+differ in log10 mu shows what the dynamics make of rounding, chaos included. The error of log10 mu
+(`log10_mu_error`) is the largest such difference so far, times a factor of safety, and what single
+layers lose (`dynsim.engines.follower`). It is an estimate, and a rough one once it is large; storms
+of hostile systems are tried against it (experiments/soundness/log_scale.py).
 
-What stays exact: log mu to about 1e-14 a layer, down to any depth. What does not: Z is one array
-of floating-point numbers, so a part of the deviation that has shrunk to a share delta of the rest
-is known to eps / delta. If the rest then vanishes faster (which shared weights with a
-slowest mode do not do), it comes back with this error.
-
-A layer that loses more than 1e3 of mu / ||X|| at once, as strong scores do when all tokens come to
-attend to one key, would lose as many digits. It is carried out again on deviations from the token
-that is attended to most, which are small from the start. What this does not mend is estimated: each
-layer adds eps times what it loses, and eps times the size of its scores, to the error of log10 mu
-(`log10_mu_error`). It is an estimate: how errors grow where the dynamics are chaotic is not in it.
+Where a norm leaves nothing of a token but a sign, a second perturbed run moves every number the
+other way: a sign that rounding decided differs in one of the two.
 """
 
 from __future__ import annotations
@@ -24,28 +17,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from dynsim.connectivity import is_strongly_connected
 from dynsim.deviation import Deviation
 from dynsim.dynamics import AttentionDynamics
-from dynsim.engines.compiled import CompiledEngine
-from dynsim.engines.deviations import DeviationLanes, DeviationRows
-from dynsim.engines.lanes import LANES_UP_TO
-from dynsim.kernels.limits import DIRECT
-from dynsim.layout import common_keys, has_common_key
-from dynsim.measures import CHEAP, deviations, floor, observe
+from dynsim.engines.follower import Follower
+from dynsim.measures import CHEAP, deviations
+from dynsim.weights import LayerSource, LayerWeights
 
 __all__ = ["LogScaleEngine", "reason_against"]
 
-#: Samples below this share mu / ||X||_F are followed as deviations, above the other as tokens.
-NEAR, FAR = 0.05, 0.1
-#: Layers that lose more of mu / ||X|| than this are carried out with care.
-LOSS = 1e3
-_MU, _FROBENIUS, _LARGEST = (CHEAP.index(name) for name in ("mu", "frobenius_norm", "norm_max"))
-_LN10 = np.log(10.0)
-#: Factors by which tokens are moved to see what rounding does.
-_SCALES = tuple(1.0 + k * float(np.finfo(np.float64).eps) for k in (5.0, 23.0, 111.0))
-#: Rounding of a layer's sums, relative to their parts.
-_ROUNDING = float(floor(1.0))
+_LOG10_MU = len(CHEAP)
+
+#: By how much numbers are larger or smaller in a perturbed run at most: 16 rounding errors.
+_PERTURBED = 16.0 * float(np.finfo(np.float64).eps)
+#: Rounding may move both runs alike by chance; their difference counts so many times.
+_SAFETY = 16.0
 
 
 def reason_against(dynamics: AttentionDynamics, dtype) -> str | None:
@@ -58,37 +43,37 @@ def reason_against(dynamics: AttentionDynamics, dtype) -> str | None:
 
 
 class LogScaleEngine:
-    """State: a `Deviation`. The bits of a sample do not depend on batch or threads.
-
-    Attention between deviations is plain attention: row-constant scores cancel in the softmax, so
-    softmax_j(x_i W_Q . s k_j) applied to Z gives the new deviation. Only where all tokens attend to
-    the same others, and none keeps a part of itself, is the result smaller than its parts; then
-    the kernel computes `deviation.attended_alike`.
-    """
+    """State: a `Deviation`, its perturbed run included. Bits do not depend on batch or threads."""
 
     def __init__(self, dynamics: AttentionDynamics, threads: int):
-        reason = reason_against(dynamics, np.float64)
+        self._refuse(dynamics, np.float64)
+        self.dynamics, self._threads = dynamics, threads
+        self._weights = _Kept(dynamics.weights)
+        self._exact = self._follower(self._weights)
+        self._perturbed = {sign: self._follower(_Perturbed(self._weights, sign))
+                           for sign in (1.0, -1.0)}  # fmt: skip
+
+    def _follower(self, weights: LayerSource) -> Follower:
+        return Follower(replace(self.dynamics, weights=weights), self._threads)
+
+    def _refuse(self, dynamics: AttentionDynamics, dtype) -> None:
+        reason = reason_against(dynamics, dtype)
         if reason is not None:
             raise ValueError(f"the logscale engine does not apply: {reason}; use engine='numba'")
-        self.dynamics = dynamics
-        self._plain = CompiledEngine(dynamics, threads)
-        self._alike = not dynamics.skip and common_keys(dynamics.layout) is not None
-        by_steps = not has_common_key(dynamics.layout) and not is_strongly_connected(dynamics.mask)
-        self._near, self._far = (np.inf, np.inf) if by_steps else (NEAR, FAR)
-
-    # --- the state --------------------------------------------------------------------------------
 
     def begin(self, given) -> Deviation:
-        self._dim = (given.shape if isinstance(given, Deviation) else given).shape[-1]
-        if isinstance(given, Deviation):
+        if isinstance(given, Deviation) and given.perturbed:
             return given
-        if given.dtype != np.float64:
-            raise ValueError(
-                f"the logscale engine does not apply: {reason_against(self.dynamics, given.dtype)};"
-                f" use engine='numba'"
-            )
-        state = Deviation.whole(given)
-        return self._filed(state, self.observe(state)[..., None])
+        if not isinstance(given, Deviation):
+            self._refuse(self.dynamics, given.dtype)
+            given = Deviation.whole(given)
+        numbers = self.dynamics.norm.switches(given.shape.shape[2])
+        only_signs = numbers.active and given.shape.shape[2] - numbers.centre == 1
+        perturbed = tuple(
+            self._perturbed[sign].begin(_moved(given, sign))
+            for sign in ((1.0, -1.0) if only_signs else (1.0,))
+        )
+        return _joined(self._exact.begin(given), perturbed, np.zeros(len(given.log_size)))
 
     def tokens(self, state: Deviation) -> np.ndarray:
         return state.tokens
@@ -101,182 +86,93 @@ class LogScaleEngine:
 
     def observe(self, state: Deviation) -> np.ndarray:
         """The measures of CHEAP, log10_mu and its error, (len(CHEAP) + 2, samples)."""
-        if state.observed.shape[1]:
-            return state.observed.T
-        seen, log_mu = observe(state.tokens), state.log_mu
-        near = ~state.is_whole
-        seen[_MU, near] = np.exp(log_mu[near])
-        return np.vstack([seen, log_mu / _LN10, np.zeros(len(log_mu))])
-
-    # --- layers -----------------------------------------------------------------------------------
+        *seen, lost, apart = state.observed.T
+        with np.errstate(over="ignore"):
+            return np.stack([*seen, lost + apart])
 
     def advance(self, state: Deviation, start: int, stop: int, entropy: bool = False):
-        """As far at once as no sample changes between tokens and deviation, or needs care."""
-        observed, entropies, span = [], None, stop - start
-        if entropy:
-            entropies = self._plain.advance(state.tokens, start, start + 1, entropy=True)[2]
-        with np.errstate(all="ignore"):  # the caller looks for what is not finite
-            before = self.observe(state)
-            while start < stop:
-                layers = min(span, stop - start)
-                after, seen = self._stretch(state, before, start, start + layers)
-                changes = np.any(self._to_split(state, seen) | self._to_join(state, seen), axis=0)
-                careful = self._losing(before, seen)
-                first = int(np.argmax(np.append(changes | careful.any(axis=0), True)))
-                span = 2 * layers
-                if first < layers and careful[:, first].any():
-                    if first:
-                        span = first
-                        after, seen = self._stretch(state, before, start, start + span)
-                    else:
-                        span = 1
-                        after, seen = self._with_care(state, before, start, careful[:, 0])
-                elif first + 1 < layers:
-                    span = first + 1
-                    after, seen = self._stretch(state, before, start, start + span)
-                state, before = self._filed(after, seen), seen[..., -1]
-                observed.append(seen)
-                start += seen.shape[-1]
-        return state, np.concatenate(observed, axis=-1), entropies
-
-    def _stretch(self, state: Deviation, before: np.ndarray, start: int, stop: int):
-        """(state, observed) after layers without a change; `before` is what was observed last."""
-        whole = state.is_whole
-        after, seen = state, np.empty((len(before), len(whole), stop - start))
-        if whole.any():
-            x, cheap, _ = self._plain.advance(state.shape[whole], start, stop)
-            seen[:-2, whole], seen[-2, whole] = cheap, np.log10(cheap[_MU])
-            moved = Deviation.whole(x).with_observed(state.observed[whole])
-            after = after.replaced(whole, moved)
-        if not whole.all():
-            near, seen[:-1, ~whole] = self._followed(state[~whole], start, stop)
-            after = after.replaced(~whole, near)
-        losses = seen[_FROBENIUS] / seen[_MU]
-        if not whole.all():
-            losses[~whole] = self._losses(before[:, ~whole], seen[:, ~whole], start)
-        # one after another, so that it does not matter where a stretch begins
-        added = np.hstack([before[-1, :, None], _ROUNDING / _LN10 * losses])
-        seen[-1] = np.cumsum(added, axis=1)[:, 1:]
-        return after.with_observed(seen[..., -1].T), seen
-
-    # --- what a layer loses -----------------------------------------------------------------------
-
-    def _losses(self, before: np.ndarray, seen: np.ndarray, start: int) -> np.ndarray:
-        """By how much every layer's deviations are smaller than their parts, (samples, layers).
-
-        mu / ||X|| before over that after; 1 where attention is a difference to a common row, whose
-        parts are as small. Times 1 and the size of the scores, where it is large.
-        """
-        earlier = np.concatenate([before[..., None], seen[..., :-1]], axis=-1)
-        share, share_after = (one[-2] - np.log10(one[_FROBENIUS]) for one in (earlier, seen))
-        loss = np.maximum(10.0 ** np.minimum(share - share_after, 300.0), 1.0)
-        loss = np.where(np.isfinite(earlier[-2]), loss, 1.0)
-        for k in np.flatnonzero((loss > LOSS).any(axis=0)):
-            those = loss[:, k] > LOSS
-            strength, tokens = self._strength(start + int(k)), earlier[:, those, k]
-            lost = loss[those, k]
-            if self._alike:
-                lost = np.where(strength * 2.0 * tokens[_MU] ** 2 <= DIRECT, 1.0, lost)
-            loss[those, k] = lost * (1.0 + _score_range(strength, tokens))
-        return loss
-
-    def _strength(self, t: int) -> float:
-        """The largest ||M||_F of the heads of layer t."""
-        M = self.dynamics.weights.layer(t, self._dim).M
-        return np.linalg.norm(M, axis=(1, 2)).max()
-
-    def _losing(self, before: np.ndarray, seen: np.ndarray) -> np.ndarray:
-        """Layers that lose more than LOSS by their rounding, (samples, layers)."""
-        errors = np.concatenate([before[-1, :, None], seen[-1]], axis=1)
-        return np.diff(errors, axis=1) > LOSS * _ROUNDING / _LN10
-
-    def _with_care(self, state: Deviation, before: np.ndarray, t: int, those: np.ndarray):
-        """As `_stretch` for layer t, with deviations from the token that is attended to most."""
-        after, seen = self._stretch(state, before, t, t + 1)
-        part = state[those]
-        known = np.abs(part.shape).max(axis=(1, 2))  # of whole samples, of the tokens themselves
-        most = self._attended_most(part, t)
-        part = part.about(most)
-        known = known / np.where(
-            state.is_whole[those], np.exp(np.maximum(part.log_size, -700.0)), 1.0
-        )
-        carried, observed = self._followed(part, t, t + 1)
-        seen[:-1, those] = observed
-        # sums of what is small from the start lose nothing; how large scores are still matters, and
-        # what norms lose shows when all is computed again from tokens that rounding may have moved
-        scores = _score_range(self._strength(t), before[:, those])
-        added = (_ROUNDING * (1.0 + scores) + self._moved(part, carried, t, known, most)) / _LN10
-        error = before[-1, those] + added
-        if self.dynamics.weights.n_heads > 1 or self.dynamics.skip:  # heads attend to several
-            error = np.maximum(error, seen[-1, those, 0])
-        seen[-1, those, 0] = error
-        return after.replaced(those, carried.with_observed(seen[:, those, 0].T)), seen
-
-    def _moved(
-        self, state: Deviation, after: Deviation, t: int, known: np.ndarray, most
-    ) -> np.ndarray:
-        """By how much log mu after layer t moves when tokens move by a few rounding errors.
-
-        known : size of the numbers whose rounding the shape may hold, (samples,)
-        most : the token that the shape is about, (samples,)
-        """
-        others = np.arange(state.shape.shape[1])[None, :, None] != most[:, None, None]
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], state.shape.shape[1:])
-        moved = np.zeros(len(state.log_size))
-        for scale in _SCALES:
-            noise = (scale - 1.0) * known[:, None, None] * signs * others
-            moved_state = replace(
-                state, center=scale * state.center, shape=scale * state.shape + noise
-            )
-            other = self._followed(moved_state, t, t + 1)[0].log_mu
-            both = np.isneginf(other) & np.isneginf(after.log_mu)
-            moved = np.maximum(moved, np.where(both, 0.0, np.abs(other - after.log_mu)))
-        layer = self.dynamics.weights.layer(t, self._dim)
-        if layer.query.any() and layer.output.any():  # else tokens may well become equal
-            moved[np.isneginf(after.log_mu)] = np.inf
-        return np.nan_to_num(moved, nan=np.inf)
-
-    def _attended_most(self, state: Deviation, t: int) -> np.ndarray:
-        """The token whose smallest weight over all rows and heads is largest, by sample."""
-        weights = [self.dynamics.attention(x, t).min(axis=(0, 1)) for x in state.tokens]
-        return np.argmax(weights, axis=1)
-
-    def _followed(self, state: Deviation, start: int, stop: int):
-        """As `_stretch`, for samples near consensus."""
-        plain, seen = self._plain, []
-        _, n, d = state.shape.shape
-        kind = DeviationLanes if n * d <= LANES_UP_TO else DeviationRows
-        workers = plain.workers(state.shape.shape, stop - start)
-        for carrier, layers in plain.carried(kind, state.shape, start, stop):
-            state, observed = carrier.advance(state, layers, workers, plain.every)
-            seen.append(observed)
-        return state, np.concatenate(seen, axis=-1)
-
-    def _to_split(self, state: Deviation, seen: np.ndarray) -> np.ndarray:
-        """Where a sample that is kept whole has come near consensus."""
-        return _aligned(state.is_whole, seen) & (seen[_MU] < self._near * seen[_FROBENIUS])
-
-    def _to_join(self, state: Deviation, seen: np.ndarray) -> np.ndarray:
-        """Where a sample that is split has gone far from it."""
-        return ~_aligned(state.is_whole, seen) & (seen[_MU] > self._far * seen[_FROBENIUS])
-
-    def _filed(self, state: Deviation, seen: np.ndarray) -> Deviation:
-        """Each sample in the form that fits what was observed last."""
-        split, join = self._to_split(state, seen[..., -1]), self._to_join(state, seen[..., -1])
-        for those, form in ((split, Deviation.split), (join, Deviation.whole)):
-            if those.any():
-                part = state[those]
-                state = state.replaced(those, form(part.tokens).with_observed(part.observed))
-        return state
+        self._weights.forget(start)
+        alone = replace(state, observed=state.observed[:, :-1], perturbed=())
+        after, seen, entropies = self._exact.advance(alone, start, stop, entropy)
+        apart, perturbed = state.observed[:, -1:], []
+        for run, sign in zip(state.perturbed, self._perturbed, strict=False):
+            moved, beside, _ = self._perturbed[sign].advance(run, start, stop)
+            perturbed.append(moved)
+            apart = np.maximum(apart, _SAFETY * _distance(seen[_LOG10_MU], beside[_LOG10_MU]))
+        apart = np.maximum.accumulate(apart, axis=1)
+        with np.errstate(over="ignore"):
+            observed = np.concatenate([seen[:-1], [seen[-1] + apart]])
+        return _joined(after, tuple(perturbed), apart[:, -1]), observed, entropies
 
 
-def _score_range(strength: float, observed: np.ndarray) -> np.ndarray:
-    """About by how much scores of a row differ: ||M|| times the longest token times the diameter.
+def _distance(log_mu: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """|difference|; 0 where both are -inf, inf where one is, or is not finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = np.where(log_mu == other, 0.0, np.abs(log_mu - other))
+    return np.where(np.isnan(apart), np.inf, apart)
 
-    observed : (measures, samples), of the tokens before the layer
+
+def _joined(exact: Deviation, perturbed: tuple[Deviation, ...], apart: np.ndarray) -> Deviation:
+    """All runs as one state; `apart` is the largest difference of log10 mu so far, (samples,)."""
+    observed = np.column_stack([exact.observed, apart])
+    return replace(exact, observed=observed, perturbed=perturbed)
+
+
+def _moved(state: Deviation, sign: float) -> Deviation:
+    """Every number a few rounding errors larger or smaller, the same for equal tokens."""
+    factors = 1.0 + sign * _PERTURBED * _parts_by_token(state.shape)
+    return replace(state, center=state.center * factors[:, 0], shape=state.shape * factors)
+
+
+def _parts_by_token(x: np.ndarray) -> np.ndarray:
+    """Random numbers from -1 to 1 for tokens (samples, N, d), the same for equal tokens.
+
+    A hash of the bits of the token.
     """
-    return strength * observed[_LARGEST] * 1.5 * observed[_MU]
+    odd = 2 * np.random.default_rng(0).integers(2**62, size=(2, x.shape[-1]), dtype=np.uint64) + 1
+    bits = np.ascontiguousarray(x + 0.0).view(np.uint64)  # -0 is 0
+    mixed = (bits ^ (bits >> np.uint64(29))) * odd[0]
+    token = (mixed ^ (mixed >> np.uint64(32))).sum(axis=-1, keepdims=True)
+    return (token * odd[1]).view(np.int64) / 2.0**63
 
 
-def _aligned(samples: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    return samples.reshape(-1, *(1,) * (seen.ndim - 2))
+class _Kept(LayerSource):
+    """Weights of which the layers of one call are kept, so that both runs draw them once."""
+
+    def __init__(self, weights):
+        self._weights, self._layers = weights, {}
+        self.n_heads, self.n_layers = weights.n_heads, weights.n_layers
+        self.is_constant, self.dim = weights.is_constant, weights.dim
+
+    def layer(self, t: int, d: int) -> LayerWeights:
+        if self.is_constant:
+            t = 0
+        if t not in self._layers:
+            self._layers[t] = self._weights.layer(t, d)
+        return self._layers[t]
+
+    def forget(self, before: int) -> None:
+        """Layers before this one are drawn again if they are asked for."""
+        if not self.is_constant:
+            self._layers = {t: layer for t, layer in self._layers.items() if t >= before}
+
+
+class _Perturbed(_Kept):
+    """Weights each number of which is larger or smaller by a few rounding errors.
+
+    By the same shares in all layers.
+    """
+
+    def __init__(self, weights: LayerSource, sign: float):
+        super().__init__(weights)
+        self._sign, self._factors = sign, {}
+
+    def layer(self, t: int, d: int) -> LayerWeights:
+        return LayerWeights(*map(self._perturbed, range(6), self._weights.layer(t, d)))
+
+    def _perturbed(self, field: int, array: np.ndarray) -> np.ndarray:
+        key = field, array.shape
+        if key not in self._factors:
+            parts = np.random.default_rng(field).uniform(-1.0, 1.0, array.shape)
+            self._factors[key] = 1.0 + self._sign * _PERTURBED * parts
+        return array * self._factors[key]

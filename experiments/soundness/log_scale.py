@@ -38,8 +38,9 @@ def trial(rng: np.random.Generator) -> Outcome:
     if wrong.any():
         t = int(np.argmax(wrong))
         detail = (
-            f"depth {t}: {measured[t]!r} for {exact[t]!r}; {dynamics.mask.name}, {group}, "
-            f"{dynamics.description}, x0 = {x0.tolist()}"
+            f"depth {t}: {measured[t]!r} for {exact[t]!r}; {dynamics.mask.name}, {group} "
+            f"({dynamics.placement}), skip {dynamics.skip:g}, {dynamics.weights.n_heads} heads, "
+            f"x0 = {x0.tolist()}"
         )
         return Outcome("violated", group, detail, float(error[t]))
     right = float(error[~flagged].max(initial=0.0))
@@ -59,6 +60,8 @@ def system(rng: np.random.Generator):
     n, d = int(rng.integers(2, 6)), int(rng.integers(1, 4))
     depth = int(rng.choice([2, 6, 20, 60], p=[0.3, 0.4, 0.25, 0.05]))
     x0 = random_tokens(rng, n, d)
+    if not np.ptp(x0, axis=0).any():  # nothing to follow
+        x0 = rng.standard_normal((n, d))
     heads = int(rng.choice([1, 2], p=[0.85, 0.15]))
     shared = bool(rng.random() < 0.5)
     entries = []

@@ -17,7 +17,7 @@ import numpy as np
 
 import experiments.soundness as package
 
-__all__ = ["KINDS", "Outcome", "Report", "run", "storms"]
+__all__ = ["KINDS", "Outcome", "Report", "run", "storms", "stream"]
 
 #: How a trial may end. "holds": the statement was tested and is true. "flagged": dynsim said that
 #: it cannot tell (or refused), so that nothing was claimed. "violated": it claimed what is false.
@@ -142,9 +142,9 @@ def _one_thread() -> None:
 def _trials(chunk: tuple[str, int, int, int]) -> list[Outcome]:
     name, seed, first, last = chunk
     trial = import_module(f"experiments.soundness.{name}").trial
-    return [trial(_stream(name, seed, index)) for index in range(first, last)]
+    return [trial(stream(name, seed, index)) for index in range(first, last)]
 
 
-def _stream(name: str, seed: int, index: int) -> np.random.Generator:
+def stream(name: str, seed: int, index: int) -> np.random.Generator:
     """Random numbers of one trial, its own by storm, seed and number."""
     return np.random.default_rng([seed, crc32(name.encode()), index])

@@ -1,0 +1,61 @@
+"""Scores that hardly differ leave attention near uniform: bounds that need no digits of the tokens.
+
+Weights w_j = h_j e^(s_j) / sum_k h_k e^(s_k) against u_j = h_j / sum_k h_k, where scores differ by
+sigma at most: sum_k h_k e^(s_k - s_j) lies between e^-sigma and e^sigma times sum_k h_k. Two rows
+whose scores differ by f_j are so related, with the spread of f for sigma.
+"""
+
+import sympy
+
+from theory.lemma import Proof, Statement
+
+
+def statement():
+    return Statement(
+        claim="scores of a row within sigma = ||x W_Q + b|| ||W_K|| delta of each other => "
+        "sum_j |w_j - u_j| <= e^sigma - 1 and w_j >= e^-sigma u_j; rows over the same keys, with "
+        "kappa = ||W_Q|| ||W_K|| delta^2, have tau <= (e^kappa - 1) / 2 <= kappa e^kappa / 2",
+        source="dynsim.enclosures and dynsim.contraction; the first step of DONG, arXiv 2103.03404",
+        hypotheses="h_j > 0; delta is the largest distance of two tokens; any N and d",
+        latex=r"\sum_j|w_j-u_j|\le e^{\sigma}-1,\qquad\tau\le\tfrac12(e^{\kappa}-1)"
+        r"\le\tfrac12\kappa e^{\kappa}",
+        how="proved for every N (the weights) and for d = 2 (the scores)",
+    )
+
+
+def check(spread=lambda g: g - 1, twice_tau=lambda k: k * sympy.exp(k)):
+    proof = Proof()
+    slack, m = sympy.symbols("slack m", nonnegative=True)
+    g = 1 + m  # e^sigma
+    proof.words("w_j = u_j / r with r = sum_k u_k e^(s_k - s_j), and e^-sigma <= r <= e^sigma")
+    claim = "r = (1 + slack) / g: w / u - 1 <= e^sigma - 1, times 1 + slack"
+    proof.at_least(claim, spread(g) * (1 + slack), g - 1 - slack, (m, slack))
+    claim = "r <= g: 1 - w / u <= 1 - 1 / g <= e^sigma - 1, times g"
+    proof.at_least(claim, spread(g) * g, g - 1, (m,))
+    proof.words("so |w_j - u_j| <= (e^sigma - 1) u_j, and the u_j sum to 1")
+    x, y, b = (sympy.Matrix(1, 2, sympy.symbols(f"{n}_1 {n}_2", real=True)) for n in "xyb")
+    z, w = (sympy.Matrix(1, 2, sympy.symbols(f"{n}_1 {n}_2", real=True)) for n in "zw")
+    W_Q, W_K = (sympy.Matrix(2, 2, sympy.symbols(f"{n}_1:5", real=True)) for n in "QK")
+
+    def score(query, key):
+        return ((query * W_Q + b) * (key * W_K).T)[0]
+
+    claim = "scores of a row differ by (x W_Q + b) W_K^T (z - w): at most sigma"
+    within = (x * W_Q + b) * ((z - w) * W_K).T
+    proof.equal(claim, score(x, z) - score(x, w), within[0])
+    claim = "those of two rows by f with f_z - f_w = (x - y) W_Q W_K^T (z - w): at most kappa"
+    across = (x - y) * W_Q * ((z - w) * W_K).T
+    moved = (score(x, z) - score(y, z)) - (score(x, w) - score(y, w))
+    proof.equal(claim, moved, across[0])
+    k, s = sympy.symbols("kappa s", positive=True)
+    proof.words("tau is half of the largest distance of two rows, by the first part")
+    claim = "kappa e^kappa - (e^kappa - 1) = e^kappa integral_0^kappa (1 - e^-s) ds >= 0"
+    rest = sympy.exp(k) * sympy.integrate(1 - sympy.exp(-s), (s, 0, k))
+    proof.equal(claim, twice_tau(k) - (sympy.exp(k) - 1), rest)
+    return proof
+
+
+WRONG = {
+    "half of e^sigma - 1": {"spread": lambda g: (g - 1) / 2},
+    "kappa in place of kappa e^kappa": {"twice_tau": lambda k: k},
+}

@@ -40,7 +40,7 @@ __all__ = [
 
 #: Half a unit in the last place of float64.
 _ULP = 2.0**-53
-#: Bits of what needs no more than float64 has: spectral norms.
+#: Bits of what needs no more than float64 has: spectral norms, logarithms.
 _BITS = 128
 
 
@@ -79,13 +79,19 @@ def below(ball) -> float:
 def log_above(ball) -> float:
     """A float at least as large as the logarithm of every number in a ball of numbers >= 0."""
     upper = ball.upper()
-    return above(upper.log()) if upper > 0 else -math.inf
+    return above(_log(upper)) if upper > 0 else -math.inf
 
 
 def log_below(ball) -> float:
     """A float at most as large as the logarithm of every number in a ball of numbers >= 0."""
     lower = ball.lower()
-    return below(lower.log()) if lower > 0 else -math.inf
+    return below(_log(lower)) if lower > 0 else -math.inf
+
+
+def _log(number):
+    """A ball around the logarithm, of more digits than a float has."""
+    with ball_arithmetic().ctx.workprec(_BITS):
+        return number.log()
 
 
 def _sum(entries, flint):

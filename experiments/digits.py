@@ -144,4 +144,5 @@ def _log10_size(x) -> tuple[float, float]:
     if not apart:
         return -np.inf, -np.inf
     size = mp.fsum(mp.fdot(row, row) for row in x)
-    return float(mp.log10(apart) / 2), float(mp.log10(apart / size) / 2)
+    with mp.workdps(25):  # logarithms to more digits than a float holds would take most of the time
+        return float(mp.log10(apart) / 2), float(mp.log10(apart / size) / 2)

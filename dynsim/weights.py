@@ -27,6 +27,7 @@ __all__ = [
     "Gaussian",
     "Identity",
     "Jordan",
+    "LayerArrays",
     "LayerSource",
     "LayerWeights",
     "Layers",
@@ -36,19 +37,43 @@ __all__ = [
 ]
 
 
-class LayerWeights(NamedTuple):
+class LayerArrays(NamedTuple):
+    """The arrays of `LayerWeights`, or those of several layers with a leading axis; not checked."""
+
+    query: np.ndarray
+    query_bias: np.ndarray
+    key: np.ndarray
+    value: np.ndarray
+    output: np.ndarray
+    output_bias: np.ndarray
+
+
+class LayerWeights(LayerArrays):
     """One layer with H heads: Q = X query + query_bias, K = X key, V = X value, then V output.
 
-    The scores are Q K^T, with 1/sqrt(d_QK) already inside `query`. An array of size 0 in `key` or
-    `value` stands for the identity, so (M, W_V) is query = M and output = W_V.
+    query (H, d, p), query_bias (H, p), key (H, d, p) or (H, 0, 0), value (H, d, q) or (H, 0, 0),
+    output (H, q, d), output_bias (d,); float64 or float32. The scores are Q K^T, with
+    1/sqrt(d_QK) already inside `query`. An array of size 0 in `key` or `value` stands for the
+    identity, so (M, W_V) is query = M and output = W_V.
+
+    Raises ValueError when an array does not hold real numbers or its shape does not fit the others.
     """
 
-    query: np.ndarray  # (H, d, p)
-    query_bias: np.ndarray  # (H, p)
-    key: np.ndarray  # (H, d, p) or (H, 0, 0)
-    value: np.ndarray  # (H, d, q) or (H, 0, 0)
-    output: np.ndarray  # (H, q, d)
-    output_bias: np.ndarray  # (d,)
+    __slots__ = ()
+
+    def __new__(cls, query, query_bias, key, value, output, output_bias):
+        arrays = (query, query_bias, key, value, output, output_bias)
+        arrays = [
+            real_array(f"{field} of a layer", array, own=(np.float32,))
+            for field, array in zip(cls._fields, arrays, strict=True)
+        ]
+        _check_shapes(dict(zip(cls._fields, arrays, strict=True)))
+        return super().__new__(cls, *arrays)
+
+    @classmethod
+    def _make(cls, arrays) -> LayerWeights:
+        """For `_replace`: checked as well."""
+        return cls(*arrays)
 
     @classmethod
     def from_matrices(cls, M, W_V) -> LayerWeights:
@@ -73,6 +98,30 @@ class LayerWeights(NamedTuple):
 
     def astype(self, dtype) -> LayerWeights:
         return LayerWeights(*(array.astype(dtype, copy=False) for array in self))
+
+
+def _check_shapes(arrays: dict[str, np.ndarray]) -> None:
+    """Every shape against every other."""
+    query, output = arrays["query"].shape, arrays["output"].shape
+    for name in ("query", "output"):
+        if arrays[name].ndim != 3 or not arrays[name].size:
+            wanted = "(heads, d, p)" if name == "query" else "(heads, q, d)"
+            raise ValueError(f"{name} has shape {wanted}, none of them 0; got {arrays[name].shape}")
+    heads, d, p = query
+    q = output[1]
+    wanted = {
+        "query_bias": [(heads, p)],
+        "key": [(heads, d, p), *([(heads, 0, 0)] if p == d else [])],
+        "value": [(heads, d, q), *([(heads, 0, 0)] if q == d else [])],
+        "output": [(heads, q, d)],
+        "output_bias": [(d,)],
+    }
+    for name, shapes in wanted.items():
+        if arrays[name].shape not in shapes:
+            raise ValueError(
+                f"with a query of shape {query} and an output of shape {output}, {name} has shape "
+                f"{' or '.join(map(str, shapes))}; got {arrays[name].shape}"
+            )
 
 
 # --- families of one matrix ---------------------------------------------------------------------
@@ -392,10 +441,18 @@ class Layers(LayerSource, Value):
         if not self.entries:
             raise ValueError("given layers are one or more; got none")
         for t, layer in enumerate(self.entries):
+            if not isinstance(layer, LayerWeights):
+                raise ValueError(
+                    f"given layers are LayerWeights; layer {t} is {type(layer).__name__}"
+                )
+            if layer.output.shape[2] != self.dim or len(layer.query) != self.n_heads:
+                raise ValueError(
+                    f"given layers have one dimension and one number of heads; layer {t} has "
+                    f"{layer.output.shape[2]} and {len(layer.query)}, layer 0 {self.dim} and "
+                    f"{self.n_heads}"
+                )
             for field, array in zip(layer._fields, layer, strict=True):
-                if not np.all(
-                    np.isfinite(real_array(f"{field} of layer {t}", array, own=(np.float32,)))
-                ):
+                if not np.all(np.isfinite(array)):
                     raise ValueError(
                         f"weights are finite; {field} of layer {t} has NaN or infinity"
                     )

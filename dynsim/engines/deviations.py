@@ -12,7 +12,7 @@ from dynsim.engines.rows import Rows
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.shapes import deviation_lane_memory, deviation_memory
 from dynsim.layout import Ranges, common_keys
-from dynsim.weights import LayerWeights
+from dynsim.weights import LayerArrays
 
 __all__ = ["DeviationLanes", "DeviationRows"]
 
@@ -29,7 +29,7 @@ class DeviationLanes(Lanes):
     """A dynamics with given weights, ready for the kernel of deviations in lanes."""
 
     def __init__(
-        self, dynamics: AttentionDynamics, weights: LayerWeights, n: int, d: int, scratch: Scratch
+        self, dynamics: AttentionDynamics, weights: LayerArrays, n: int, d: int, scratch: Scratch
     ):
         super().__init__(dynamics, weights, n, d, scratch)
         self._alike = _keys(dynamics) is not None
@@ -73,7 +73,7 @@ class DeviationRows(Rows):
     """A dynamics with given weights, ready for the kernel of deviations."""
 
     def __init__(
-        self, dynamics: AttentionDynamics, weights: LayerWeights, n: int, d: int, scratch: Scratch
+        self, dynamics: AttentionDynamics, weights: LayerArrays, n: int, d: int, scratch: Scratch
     ):
         layout, self._order, keys = dynamics.layout, None, _keys(dynamics)
         if keys is not None and not isinstance(layout, Ranges):  # those attended to come first

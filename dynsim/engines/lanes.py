@@ -11,7 +11,7 @@ from dynsim.engines.packing import Scratch, aligned, norm_numbers, padded
 from dynsim.kernels.library import Fixed, Kernel, Prepared
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.shapes import PAD, lane_memory
-from dynsim.weights import LayerWeights
+from dynsim.weights import LayerArrays
 
 __all__ = ["LANES_UP_TO", "Lanes", "from_lanes", "parts"]
 
@@ -30,14 +30,14 @@ class Lanes:
     """A dynamics with given weights, ready for the lane kernel."""
 
     def __init__(
-        self, dynamics: AttentionDynamics, weights: LayerWeights, n: int, d: int, scratch: Scratch
+        self, dynamics: AttentionDynamics, weights: LayerArrays, n: int, d: int, scratch: Scratch
     ):
         self.scratch = scratch
         self.n, self.d, self.dtype = n, d, weights.query.dtype
         self.width = vector_width(8 * self.dtype.itemsize)
         self.rows, self.columns = (-(-size // PAD) * PAD for size in (n, d))
         given, self.heads, _, p = weights.query.shape
-        packed = LayerWeights(*(padded(array, PAD) for array in weights))
+        packed = LayerArrays(*(padded(array, PAD) for array in weights))
         has = packed.key.size > 0, packed.value.size > 0
         p_wide, v_wide = packed.query.shape[-1], packed.value.shape[-1] or self.columns
         edges = dynamics.layout.to_rows()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dynsim.dynamics import PLACEMENTS, AttentionDynamics
-from dynsim.weights import LayerWeights
+from dynsim.weights import LayerArrays, LayerWeights
 
 __all__ = [
     "NormNumbers",
@@ -46,9 +46,9 @@ def norm_numbers(dynamics: AttentionDynamics, d: int, columns: int, dtype) -> No
     )  # fmt: skip
 
 
-def stacked(layers: list[LayerWeights]) -> LayerWeights:
+def stacked(layers: list[LayerWeights]) -> LayerArrays:
     """The weights of several layers, all of one shape, with a leading axis over layers."""
-    return LayerWeights(*(np.stack(arrays) for arrays in zip(*layers, strict=True)))
+    return LayerArrays(*(np.stack(arrays) for arrays in zip(*layers, strict=True)))
 
 
 def aligned(shape, dtype) -> np.ndarray:

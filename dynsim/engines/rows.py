@@ -17,7 +17,7 @@ from dynsim.kernels.shapes import (
     shared_memory,
 )
 from dynsim.layout import Layout, Ranges
-from dynsim.weights import LayerWeights
+from dynsim.weights import LayerArrays
 
 __all__ = ["Rows"]
 
@@ -30,7 +30,7 @@ class Rows:
     def __init__(
         self,
         dynamics: AttentionDynamics,
-        weights: LayerWeights,
+        weights: LayerArrays,
         n: int,
         d: int,
         scratch: Scratch,

@@ -11,7 +11,7 @@ from dynsim.kernels.library import Fixed, Kernel, Prepared
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.shapes import single_memory
 from dynsim.layout import Layout
-from dynsim.weights import LayerWeights
+from dynsim.weights import LayerArrays
 
 __all__ = ["Single", "is_single"]
 
@@ -44,7 +44,7 @@ class Single(Lanes):
     """A dynamics with given weights, ready for the kernel of single samples."""
 
     def __init__(
-        self, dynamics: AttentionDynamics, weights: LayerWeights, n: int, d: int, scratch: Scratch
+        self, dynamics: AttentionDynamics, weights: LayerArrays, n: int, d: int, scratch: Scratch
     ):
         super().__init__(dynamics, weights, n, d, scratch)
         p, v = self._sizes[5], self._sizes[7]

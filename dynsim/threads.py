@@ -24,7 +24,7 @@ def available() -> int:
 def set_threads(number: int | None) -> None:
     """Use `number` threads from now on wherever none are asked for; None for all cores.
 
-    Results do not depend on it, to the last bit. Raises ValueError for less than 1.
+    More than there are cores are never used. Results do not depend on it, to the last bit. Raises ValueError for less than 1.
 
     >>> set_threads(1)
     >>> threads()
@@ -36,10 +36,13 @@ def set_threads(number: int | None) -> None:
 
 
 def threads(asked: int | None = None) -> int:
-    """The number of threads to use: what is asked for, what was set, or all cores."""
-    if asked is not None:
-        return whole("number of threads", asked, least=1)
-    return available() if _chosen is None else _chosen
+    """The number of threads to use: what is asked for, what was set, or all cores.
+
+    Never more than there are cores: threads that wait for one another would take turns.
+    """
+    if asked is None:
+        asked = available() if _chosen is None else _chosen
+    return min(whole("number of threads", asked, least=1), available())
 
 
 @contextmanager

@@ -9,3 +9,9 @@ settings.load_profile("dynsim")
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def eight_cores(monkeypatch):
+    """As many threads as a test asks for, on a machine with fewer cores too."""
+    monkeypatch.setattr("dynsim.threads.available", lambda: 8)

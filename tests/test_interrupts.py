@@ -52,6 +52,7 @@ def late_jobs(monkeypatch):
 @pytest.mark.parametrize("engine", ["numba", "logscale"])
 @pytest.mark.parametrize("samples", [2, 1], ids=["a sample each", "a team"])
 @pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.usefixtures("eight_cores")
 def test_jobs_left_at_work_write_into_nothing_that_is_read(engine, samples, times, late_jobs):
     arm, done = late_jobs
     dynamics, x0 = make(n=256, d=64), tokens.sphere(samples, 256, 64)

@@ -259,6 +259,7 @@ def mixed(mask=masks.causal):
 
 @both
 @pytest.mark.parametrize("mask", [masks.causal, masks.complete], ids=["causal", "complete"])
+@pytest.mark.usefixtures("eight_cores")
 def test_bits_do_not_depend_on_threads_batch_or_recording(mask):
     dynamics, x0 = mixed(mask)
     whole = run(dynamics, x0, 60, threads=1)

@@ -54,6 +54,7 @@ def make(norm=norms.Unit(), mask=None, **options):  # noqa: B008
     return AttentionDynamics(mask or masks.bigbird(12), Weights(n_heads=2, **options), norm)
 
 
+@pytest.mark.usefixtures("eight_cores")
 def test_bits_do_not_depend_on_threads_batch_or_recording():
     x0 = tokens.gaussian(5, 12, 6)
     whole = simulate(make(), x0, 20, threads=1)

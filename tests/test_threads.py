@@ -1,5 +1,7 @@
 """One knob for threads."""
 
+import threading
+
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
@@ -7,6 +9,7 @@ from threadpoolctl import threadpool_info
 import dynsim
 from dynsim import engines, threads
 from dynsim.engines.base import TokenEngine
+from dynsim.engines.workers import Workers
 from dynsim.threads import blas_alone
 
 
@@ -16,8 +19,33 @@ def _all_cores_again():
     dynsim.set_threads(None)
 
 
+def test_no_more_threads_than_cores():
+    assert threads.threads(100_000) == threads.threads() == threads.available() >= 1
+    dynsim.set_threads(100_000)
+    assert threads.threads() == threads.available()
+
+
+def test_threads_that_cannot_be_started_are_an_error(monkeypatch):
+    """Once those that could were left waiting for the others."""
+    start, begun = threading.Thread.start, []
+
+    def third_fails(thread):
+        begun.append(thread)
+        if len(begun) == 3:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", third_fails)
+    with pytest.raises(ValueError, match=r"4 threads cannot be started .* use fewer"):
+        Workers(4)
+    for thread in begun[:2]:
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
+@pytest.mark.usefixtures("eight_cores")
 def test_what_is_asked_for_comes_before_what_was_set(monkeypatch):
-    assert threads.threads() == threads.available() >= 1
+    assert threads.threads() == 8
     dynsim.set_threads(3)
     assert threads.threads() == 3
     assert threads.threads(2) == 2

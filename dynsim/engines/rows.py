@@ -93,16 +93,24 @@ class Rows:
         ]
         meetings = np.zeros((teams, TEAM), np.int64)
 
-        def work(job):
+        def arguments(job):
             team, member = divmod(job, members)
             private = self.scratch(("member", job), self._private, self.dtype)
             common = (
                 *self._problem, layers, *self._settings, *shared[team], *private,
                 self._scores_apart, self._block, meetings[team], member, members,
             )  # fmt: skip
-            common = [Prepared(argument) for argument in common]
-            for sample in range(team, samples, teams):
-                _advance(state[sample], *common, observed[sample], entropy, entropies[sample])
+            return [Prepared(argument) for argument in common]
+
+        # all memory is there before the first job begins: members wait for one another in the
+        # kernel, for ever if one of them had failed
+        prepared = [arguments(job) for job in range(teams * members)]
+
+        def work(job):
+            for sample in range(job // members, samples, teams):
+                _advance(
+                    state[sample], *prepared[job], observed[sample], entropy, entropies[sample]
+                )
 
         every(work, range(teams * members))
         out = state[:, : self.n, : self.d].copy()  # the state is memory of the next call

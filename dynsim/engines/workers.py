@@ -4,8 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Barrier
 
 __all__ = ["Workers"]
+
+
+def _started(number: int) -> ThreadPoolExecutor:
+    """An executor all of whose threads are there, so that `submit` starts none.
+
+    Raises ValueError when the system does not give so many.
+    """
+    executor, all_here = ThreadPoolExecutor(number), Barrier(number)
+    try:
+        wait([executor.submit(all_here.wait) for _ in range(number)])
+    except RuntimeError as error:  # can't start new thread
+        all_here.abort()
+        executor.shutdown(wait=False)
+        raise ValueError(f"{number} threads cannot be started ({error}); use fewer") from None
+    return executor
 
 
 class Workers:
@@ -19,9 +35,7 @@ class Workers:
     """
 
     def __init__(self, number: int):
-        self._others = ThreadPoolExecutor(number)
-        self._leader = ThreadPoolExecutor(1)
-        self._leader.submit(int).result()  # its thread is there: from now on `submit` only queues
+        self._others, self._leader = _started(number), _started(1)
         self._settled = True
 
     def every(self, work: Callable, jobs: Sequence) -> None:

@@ -139,8 +139,31 @@ def test_steps_must_hold():
 
 
 def test_what_sympy_leaves_open_is_not_true():
+    for name in ("true", "less"):
+        proof, x = Proof(), sympy.Symbol("x")
+        proof.true("unknown", x.is_positive) if name == "true" else proof.less("unknown", 0, x)
+        assert not proof.holds
+
+
+def test_what_is_less_is_shown_so():
+    proof, e = Proof(), sympy.Symbol("e", positive=True)
+    proof.less("sound", 1 / (1 + e), 1)
+    proof.less("numbers", sympy.sqrt(2), sympy.Rational(3, 2))
+    assert proof.holds
+    proof.less("equal", e, e)
+    assert not proof.holds
+
+
+def test_a_formula_is_shown_as_it_was_before_rewriting():
     proof = Proof()
-    proof.true("unknown", sympy.Symbol("x").is_positive)
+    proof.equal("numbers", "1/4 + acos(1/2)/(2*pi)", sympy.Rational(5, 12))
+    (step,) = proof.steps
+    assert step.holds
+    assert step.plain == "1/4 + acos(1/2)/((2*pi)) = 5/12"
+    assert step.latex.startswith(r"\frac{1}{4} + \frac{\operatorname{acos}")
+    proof.equal("matrices keep their order", sympy.Integer(0), 0, shown=("B*A - A*B", "0"))
+    assert proof.steps[-1].plain == "B*A - A*B = 0"
+    proof.equal("false", "1/2 - 1/3", "1/5")
     assert not proof.holds
 
 

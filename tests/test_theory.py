@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sympy
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import dynsim
@@ -355,6 +355,18 @@ def test_the_cosine_step_and_where_it_fails(rng):
     assert measures.min_cosine(after) < 1 / 16 + 15 / 16 * (-49 / 50)
 
 
+def test_the_radius_is_not_enough_for_all_centers():
+    """dynsim's layer on three tokens has the lemma's cosine, under N eps^2r with r the radius."""
+    mask, weight = masks.local(3), claimed("cosine-step-needs-diameter", "weight")
+    M = np.diag([np.log(weight), 0.0, np.log(weight)])
+    dynamics = AttentionDynamics(mask, Fixed(M, np.eye(3)), norms.Unit())
+    eps, r = dynamics.attention(np.eye(3))[0][dynamics.allowed()].min(), connectivity.radius(mask)
+    phi = measures.min_cosine(dynamics.step(np.eye(3)))
+    assert phi == pytest.approx(1 / 5, rel=1e-14)
+    assert phi < claimed("cosine-step-needs-diameter", "centers") * eps ** (2 * r)
+    assert phi >= 3 * eps ** (2 * connectivity.diameter(mask))
+
+
 def test_the_hemisphere_certificate(rng):
     n, d = 5, 3
     mask = masks.causal_local(n, 2)
@@ -462,6 +474,37 @@ def test_theorem_3_has_equilibria_of_every_rank(n, k):
             bound = n / float(claimed("stable-rank", "column")(n).subs(jordan.w, w))
             assert measures.stable_rank(X) <= bound * (1 + 1e-14)
     assert len({X.tobytes() for X in found}) == 2**k
+
+
+def test_lemma_13_loses_token_2_in_one_layer():
+    w, token = (claimed("lemma-13-counterexample", name) for name in ("w", "token"))
+    dynamics = AttentionDynamics(masks.causal(4), Jordan(float(w)), norms.Unit())
+    x = np.array(token) / 14
+    X = np.array([[0.0, 0.0, 0.0, 1.0]] * 3 + [x])[[0, 3, 1, 2]]
+    after = dynamics.step(X)[1]
+    assert np.all(x[:3] < 0)
+    assert x[2] <= -1 / float(w)
+    assert after[2] == pytest.approx(-11 / np.sqrt(2348), rel=1e-14)
+    assert after[2] > -1 / float(w)
+
+
+@given(st.integers(2, 6), st.integers(0, 999), st.floats(1.05, 8.0))
+def test_lemma_13_holds_for_log_concave_tokens(d, seed, w):
+    """Random starts in the corrected set, token 1 held: they stay in it, and f does not grow."""
+    rng = np.random.default_rng(seed)
+    ratios = np.sort(rng.exponential(size=d - 2))  # a_{j-1} / a_j, growing with j
+    a = np.append(np.cumprod(ratios[::-1])[::-1], 1.0)  # up to a factor, a_{d-1} = 1
+    assume(np.linalg.norm(a) < w)  # else no multiple is in the set
+    a *= rng.uniform(1 / w, 1 / np.linalg.norm(a))
+    x = np.append(-a, rng.choice([-1, 1]) * np.sqrt(max(0.0, 1 - a @ a)))
+    dynamics = AttentionDynamics(masks.causal(2), Jordan(w), norms.Unit())
+    held = np.eye(d)[-1]
+    for _ in range(50):
+        f = np.sum(x[: d - 2] ** 2) / x[d - 2] ** 2
+        x = dynamics.step(np.array([held, x]))[1]
+        assert np.all(x[: d - 1] <= 0)
+        assert x[d - 2] <= -1 / w + 1e-12
+        assert np.sum(x[: d - 2] ** 2) / x[d - 2] ** 2 <= f * (1 + 1e-12)
 
 
 def test_multipliers_of_theorem_3_are_roots_of_the_polynomial():

@@ -171,7 +171,11 @@ def test_inequalities_need_coefficients_of_one_sign():
     a, b = sympy.symbols("a b", nonnegative=True)
     proof = Proof()
     proof.at_least("sound", (a + b) ** 2, 4 * a * b - 2 * a * b, (a, b))
+    proof.at_least("a fraction", (1 + a) / (1 + b), 1 / (1 + b), (a, b))
     assert proof.holds
+    below = Proof()
+    below.at_least("1 - b may be negative", (1 + a) / (1 - b), 1 / (1 - b), (a, b))
+    assert not below.holds
     proof.at_least("true, but not shown so", a**2 + b**2, 2 * a * b, (a, b))
     assert not proof.holds
 
@@ -262,7 +266,7 @@ def test_certified_bound_and_attention_floor(mask, rng):
         allowed = dynamics.allowed()
         for row in range(n):
             B = abs(scores[row, allowed[row]]).max()
-            lowest = float(floor(int(allowed[row].sum()), B))
+            lowest = float(floor(int(allowed[row].sum()) - 1, np.exp(2 * B)))
             assert A[row, allowed[row]].min() >= lowest * (1 - 1e-12)
         eps = min(eps, A[allowed].min())
         x = dynamics.step(x)

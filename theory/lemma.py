@@ -54,8 +54,8 @@ class Step:
 class Proof:
     """The steps of a check, in order. It holds when at least one was decided and none is false.
 
-    `shown`, a pair of sympy's expressions or of words for `written`, abbreviates both sides for the
-    reader, where the formula that is decided is long or its sides print alike.
+    A side is an expression, a matrix, or words for `written` (of numbers alone). `shown` is a pair
+    of such sides for the reader, where what is decided is long, or is rewritten on its way here.
     """
 
     steps: list[Step] = field(default_factory=list)
@@ -71,10 +71,10 @@ class Proof:
         self._add(reason, shown or (left, right), ("<", "<"), bool(gap.is_positive))
 
     def at_least(self, reason: str, left, right, nonnegative, shown=None) -> None:
-        """left >= right: the difference is a polynomial with coefficients >= 0 in symbols >= 0."""
-        difference = sympy.expand(_value(left) - _value(right))
-        coefficients = sympy.Poly(difference, *nonnegative).coeffs()
-        holds = all(c.is_nonnegative for c in coefficients)
+        """left >= right: the difference has coefficients >= 0 in symbols >= 0, as a polynomial, or
+        as a fraction above and below. (Where such a denominator is 0, nothing is claimed.)"""
+        fraction = sympy.cancel(_value(left) - _value(right)).as_numer_denom()
+        holds = all(_has_coefficients_of_one_sign(part, nonnegative) for part in fraction)
         self._add(reason, shown or (left, right), (">=", r"\ge"), holds)
 
     def true(self, reason: str, fact) -> None:
@@ -116,8 +116,7 @@ _OWN = ("sqrt", "exp", "log", "sin", "cos", "tan", "acos", "atan", "tanh", "pi",
 def written(text: str) -> sympy.Basic:
     """A formula as it is written: nothing is rewritten, not even 1/2 - 1/3. `.doit()` does that.
 
-    Names are symbols, or functions where a bracket follows. Capitals stand for matrices, which keep
-    their order; N alone is a number.
+    Names are symbols, whatever stands for matrices included, or functions where a bracket follows.
 
     >>> written("2*(1/2 - 1/3)").doit()
     1/3
@@ -125,10 +124,7 @@ def written(text: str) -> sympy.Basic:
     names = {}
     for name, bracket in re.findall(r"([A-Za-z]\w*)(\s*\()?", text):
         if name not in _OWN:
-            matrix = name[0].isupper() and name != "N"
-            names[name] = (
-                sympy.Function(name) if bracket else sympy.Symbol(name, commutative=not matrix)
-            )
+            names[name] = sympy.Function(name) if bracket else sympy.Symbol(name)
     transformations = (*standard_transformations, convert_xor)
     return _tidy(parse_expr(text, names, transformations=transformations, evaluate=False))
 
@@ -169,8 +165,19 @@ def _minus(left, right):
     return left - right
 
 
+def _has_coefficients_of_one_sign(expression, symbols) -> bool:
+    polynomial = sympy.expand(expression).as_poly(*symbols)  # None when it is none
+    return polynomial is not None and all(c.is_nonnegative for c in polynomial.coeffs())
+
+
 def _value(side):
-    return written(side).doit() if isinstance(side, str) else sympy.sympify(side)
+    """Words that are decided hold numbers alone: symbols in them would have no signs or orders."""
+    if not isinstance(side, str):
+        return sympy.sympify(side)
+    number = written(side).doit()
+    if not number.is_number:
+        raise ValueError(f"a formula in words that is decided holds numbers alone; got {side!r}")
+    return number
 
 
 def _vanishes(expression) -> bool:

@@ -611,7 +611,7 @@ def test_norms_among_themselves(rng):
     np.testing.assert_allclose(layernorm.apply(layernorm.apply(a)), layernorm.apply(a), atol=1e-12)
     centred = a - a.mean(axis=-1, keepdims=True)
     np.testing.assert_allclose(rms.apply(centred), layernorm.apply(a), atol=1e-12)
-    factor = float(claimed("unit-is-rms", "factor").subs(N, 5))
+    factor = np.sqrt(float(claimed("rms-is-layernorm", "length_squared").subs(N, 5)))
     np.testing.assert_allclose(factor * norms.Unit().apply(a), rms.apply(a), atol=1e-12)
     eps = 0.1
     V = a.var(axis=-1, keepdims=True)

@@ -312,6 +312,8 @@ def _sphere_hypotheses(run: _Run) -> None:
 
 
 def _theorem_2_hypotheses(run: _Run) -> dict:
+    """All tokens are centers, but all N are seen only within the diameter: WU's N eps^2r with r the
+    radius is more than the step gives (lemma `cosine-step-needs-diameter` of theory/)."""
     _sphere_hypotheses(run)
     run.require(is_strongly_connected(run.dynamics.mask), "the mask is not strongly connected")
     run.require(run.n_tokens <= run.dim, f"it needs N <= d; N = {run.n_tokens}, d = {run.dim}")
@@ -406,7 +408,8 @@ CERTIFICATES: dict[str, tuple[str, Callable, Callable]] = {
         _products,
     ),
     "WU theorem 2": (
-        "WU, arXiv 2405.18781, Theorem 2, from the first layer with all cosines >= 0",
+        "WU, arXiv 2405.18781, Theorem 2, with the diameter for the radius, from the first layer "
+        "with all cosines >= 0",
         _theorem_2_hypotheses,
         _theorem_2,
     ),

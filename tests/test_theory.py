@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sympy
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import dynsim
@@ -139,8 +139,31 @@ def test_steps_must_hold():
 
 
 def test_what_sympy_leaves_open_is_not_true():
+    for name in ("true", "less"):
+        proof, x = Proof(), sympy.Symbol("x")
+        proof.true("unknown", x.is_positive) if name == "true" else proof.less("unknown", 0, x)
+        assert not proof.holds
+
+
+def test_what_is_less_is_shown_so():
+    proof, e = Proof(), sympy.Symbol("e", positive=True)
+    proof.less("sound", 1 / (1 + e), 1)
+    proof.less("numbers", sympy.sqrt(2), sympy.Rational(3, 2))
+    assert proof.holds
+    proof.less("equal", e, e)
+    assert not proof.holds
+
+
+def test_a_formula_is_shown_as_it_was_before_rewriting():
     proof = Proof()
-    proof.true("unknown", sympy.Symbol("x").is_positive)
+    proof.equal("numbers", "1/4 + acos(1/2)/(2*pi)", sympy.Rational(5, 12))
+    (step,) = proof.steps
+    assert step.holds
+    assert step.plain == "1/4 + acos(1/2)/((2*pi)) = 5/12"
+    assert step.latex.startswith(r"\frac{1}{4} + \frac{\operatorname{acos}")
+    proof.equal("matrices keep their order", sympy.Integer(0), 0, shown=("B*A - A*B", "0"))
+    assert proof.steps[-1].plain == "B*A - A*B = 0"
+    proof.equal("false", "1/2 - 1/3", "1/5")
     assert not proof.holds
 
 
@@ -148,7 +171,11 @@ def test_inequalities_need_coefficients_of_one_sign():
     a, b = sympy.symbols("a b", nonnegative=True)
     proof = Proof()
     proof.at_least("sound", (a + b) ** 2, 4 * a * b - 2 * a * b, (a, b))
+    proof.at_least("a fraction", (1 + a) / (1 + b), 1 / (1 + b), (a, b))
     assert proof.holds
+    below = Proof()
+    below.at_least("1 - b may be negative", (1 + a) / (1 - b), 1 / (1 - b), (a, b))
+    assert not below.holds
     proof.at_least("true, but not shown so", a**2 + b**2, 2 * a * b, (a, b))
     assert not proof.holds
 
@@ -239,7 +266,7 @@ def test_certified_bound_and_attention_floor(mask, rng):
         allowed = dynamics.allowed()
         for row in range(n):
             B = abs(scores[row, allowed[row]]).max()
-            lowest = float(floor(int(allowed[row].sum()), B))
+            lowest = float(floor(int(allowed[row].sum()) - 1, np.exp(2 * B)))
             assert A[row, allowed[row]].min() >= lowest * (1 - 1e-12)
         eps = min(eps, A[allowed].min())
         x = dynamics.step(x)
@@ -330,6 +357,18 @@ def test_the_cosine_step_and_where_it_fails(rng):
     after = dynamics.step(np.array([[width, height], [-width, height]]))
     assert measures.min_cosine(after) == pytest.approx(-95 / 103, rel=1e-12)
     assert measures.min_cosine(after) < 1 / 16 + 15 / 16 * (-49 / 50)
+
+
+def test_the_radius_is_not_enough_for_all_centers():
+    """dynsim's layer on three tokens has the lemma's cosine, under N eps^2r with r the radius."""
+    mask, weight = masks.local(3), claimed("cosine-step-needs-diameter", "weight")
+    M = np.diag([np.log(weight), 0.0, np.log(weight)])
+    dynamics = AttentionDynamics(mask, Fixed(M, np.eye(3)), norms.Unit())
+    eps, r = dynamics.attention(np.eye(3))[0][dynamics.allowed()].min(), connectivity.radius(mask)
+    phi = measures.min_cosine(dynamics.step(np.eye(3)))
+    assert phi == pytest.approx(1 / 5, rel=1e-14)
+    assert phi < claimed("cosine-step-needs-diameter", "centers") * eps ** (2 * r)
+    assert phi >= 3 * eps ** (2 * connectivity.diameter(mask))
 
 
 def test_the_hemisphere_certificate(rng):
@@ -441,6 +480,37 @@ def test_theorem_3_has_equilibria_of_every_rank(n, k):
     assert len({X.tobytes() for X in found}) == 2**k
 
 
+def test_lemma_13_loses_token_2_in_one_layer():
+    w, token = (claimed("lemma-13-counterexample", name) for name in ("w", "token"))
+    dynamics = AttentionDynamics(masks.causal(4), Jordan(float(w)), norms.Unit())
+    x = np.array(token) / 14
+    X = np.array([[0.0, 0.0, 0.0, 1.0]] * 3 + [x])[[0, 3, 1, 2]]
+    after = dynamics.step(X)[1]
+    assert np.all(x[:3] < 0)
+    assert x[2] <= -1 / float(w)
+    assert after[2] == pytest.approx(-11 / np.sqrt(2348), rel=1e-14)
+    assert after[2] > -1 / float(w)
+
+
+@given(st.integers(2, 6), st.integers(0, 999), st.floats(1.05, 8.0))
+def test_lemma_13_holds_for_log_concave_tokens(d, seed, w):
+    """Random starts in the corrected set, token 1 held: they stay in it, and f does not grow."""
+    rng = np.random.default_rng(seed)
+    ratios = np.sort(rng.exponential(size=d - 2))  # a_{j-1} / a_j, growing with j
+    a = np.append(np.cumprod(ratios[::-1])[::-1], 1.0)  # up to a factor, a_{d-1} = 1
+    assume(np.linalg.norm(a) < w)  # else no multiple is in the set
+    a *= rng.uniform(1 / w, 1 / np.linalg.norm(a))
+    x = np.append(-a, rng.choice([-1, 1]) * np.sqrt(max(0.0, 1 - a @ a)))
+    dynamics = AttentionDynamics(masks.causal(2), Jordan(w), norms.Unit())
+    held = np.eye(d)[-1]
+    for _ in range(50):
+        f = np.sum(x[: d - 2] ** 2) / x[d - 2] ** 2
+        x = dynamics.step(np.array([held, x]))[1]
+        assert np.all(x[: d - 1] <= 0)
+        assert x[d - 2] <= -1 / w + 1e-12
+        assert np.sum(x[: d - 2] ** 2) / x[d - 2] ** 2 <= f * (1 + 1e-12)
+
+
 def test_multipliers_of_theorem_3_are_roots_of_the_polynomial():
     """The last token's block of dynsim's Jacobian against 1 + zeta, for w = 4 and any signs."""
     n, w = 4, 4.0
@@ -541,7 +611,7 @@ def test_norms_among_themselves(rng):
     np.testing.assert_allclose(layernorm.apply(layernorm.apply(a)), layernorm.apply(a), atol=1e-12)
     centred = a - a.mean(axis=-1, keepdims=True)
     np.testing.assert_allclose(rms.apply(centred), layernorm.apply(a), atol=1e-12)
-    factor = float(claimed("unit-is-rms", "factor").subs(N, 5))
+    factor = np.sqrt(float(claimed("rms-is-layernorm", "length_squared").subs(N, 5)))
     np.testing.assert_allclose(factor * norms.Unit().apply(a), rms.apply(a), atol=1e-12)
     eps = 0.1
     V = a.var(axis=-1, keepdims=True)

@@ -7,7 +7,6 @@ import sys
 import textwrap
 from pathlib import Path
 
-import sympy
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -93,20 +92,11 @@ def _show(name: str) -> int:
     for number, step in enumerate(result.proof.steps, 1):
         decided = {True: "", False: "  FAILS", None: "  (in words)"}[step.holds]
         print(textwrap.fill(f"{number:3}. {step.reason}", 100, subsequent_indent=" " * 5) + decided)
-        if step.formula is not None:
-            print(textwrap.fill(_plain(step.formula), 100, initial_indent=" " * 7,
-                                subsequent_indent=" " * 7))  # fmt: skip
+        if step.plain:
+            print(textwrap.indent(textwrap.fill(step.plain, 93), " " * 7))
     print(f"\nrejects     {'; '.join(known[name].wrong)}")
     print(f"verdict     {_verdict(result)}, {result.seconds:.2f} s")
     return 0 if result.holds else 1
-
-
-def _plain(formula) -> str:
-    if isinstance(formula, sympy.core.relational.Relational):
-        text = f"{formula.lhs}  {formula.rel_op.replace('==', '=')}  {formula.rhs}"
-    else:
-        text = str(formula)
-    return " ".join(text.split())
 
 
 if __name__ == "__main__":

@@ -2,15 +2,10 @@ r"""All lemmas as one LaTeX document, with the steps as sympy decided them."""
 
 from __future__ import annotations
 
-import sympy
-
 from theory.lemma import Lemma, Step
 from theory.runner import Result
 
 __all__ = ["document"]
-
-#: A longer formula would run off the page; `python -m theory show NAME` prints it whole.
-LONGEST = 240
 
 HEAD = r"""\documentclass{article}
 \usepackage{amsmath,amssymb}
@@ -57,12 +52,9 @@ def _section(lemma: Lemma, result: Result) -> str:
 
 def _item(step: Step) -> str:
     item = rf"\item {_text(step.reason)}" + (" (in words)" if step.holds is None else "")
-    if step.formula is None:
+    if not step.latex:
         return item
-    formula = sympy.latex(step.formula)
-    if len(formula) > LONGEST:
-        return item + f" (a formula of {len(formula)} characters, left out)"
-    return item + rf" \[ {formula} \]"
+    return item + rf" \[ {step.latex} \]"
 
 
 def _text(words: str) -> str:

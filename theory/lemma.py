@@ -9,12 +9,14 @@ A lemma is a module with three names:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import sympy
+from sympy.parsing.sympy_parser import convert_xor, parse_expr, standard_transformations
 
-__all__ = ["KINDS", "Lemma", "Proof", "Statement", "Step"]
+__all__ = ["KINDS", "Lemma", "Proof", "Statement", "Step", "written"]
 
 #: How far a check goes; `Statement.how` begins with one of these and says the rest in words.
 #: "proved" alone is for all sizes that the statement names; "proved for d <= 3" is just that.
@@ -36,41 +38,60 @@ class Statement:
 
 @dataclass(frozen=True)
 class Step:
-    """`formula` is what was decided; `holds` is None for a step that is argued in words alone."""
+    """A formula in plain text and in LaTeX, both sides as they were before rewriting.
+
+    `holds` is None for a step that is argued in words alone. A step that has words and no formula
+    is decided too, by a search that the words describe.
+    """
 
     reason: str
-    formula: sympy.Basic | None
+    plain: str
+    latex: str
     holds: bool | None
 
 
 @dataclass
 class Proof:
-    """The steps of a check, in order. It holds when at least one was decided and none is false."""
+    """The steps of a check, in order. It holds when at least one was decided and none is false.
+
+    A side is an expression, a matrix, or words for `written` (of numbers alone). `shown` is a pair
+    of such sides for the reader, where what is decided is long, or is rewritten on its way here.
+    """
 
     steps: list[Step] = field(default_factory=list)
 
-    def equal(self, reason: str, left, right) -> None:
+    def equal(self, reason: str, left, right, shown=None) -> None:
         """left = right, expressions or matrices, by rewriting left - right to zero."""
-        left, right = (sympy.sympify(side) for side in (left, right))
-        if isinstance(left, sympy.MatrixBase):
-            left, right = left.as_immutable(), sympy.ImmutableMatrix(right)
-        formula = sympy.Eq(left, right, evaluate=False)
-        self.steps.append(Step(reason, formula, _vanishes(left - right)))
+        holds = _vanishes(_minus(_value(left), _value(right)))
+        self._add(reason, shown or (left, right), ("=", "="), holds)
 
-    def true(self, reason: str, fact, formula=None) -> None:
-        """A fact that Python or sympy decides exactly; one that sympy leaves open is not true."""
-        shown = fact if formula is None and isinstance(fact, sympy.Basic) else formula
-        self.steps.append(Step(reason, shown, sympy.sympify(fact) is sympy.true))
+    def less(self, reason: str, left, right, shown=None) -> None:
+        """left < right, numbers or expressions of symbols with a sign: right - left is positive."""
+        gap = sympy.factor(_value(right) - _value(left))
+        self._add(reason, shown or (left, right), ("<", "<"), bool(gap.is_positive))
 
-    def at_least(self, reason: str, left, right, nonnegative) -> None:
-        """left >= right: the difference is a polynomial with coefficients >= 0 in symbols >= 0."""
-        coefficients = sympy.Poly(sympy.expand(left - right), *nonnegative).coeffs()
-        formula = sympy.Ge(left, right, evaluate=False)
-        self.steps.append(Step(reason, formula, all(c.is_nonnegative for c in coefficients)))
+    def at_least(self, reason: str, left, right, nonnegative, shown=None) -> None:
+        """left >= right: the difference has coefficients >= 0 in symbols >= 0, as a polynomial, or
+        as a fraction above and below. (Where such a denominator is 0, nothing is claimed.)"""
+        fraction = sympy.cancel(_value(left) - _value(right)).as_numer_denom()
+        holds = all(_has_coefficients_of_one_sign(part, nonnegative) for part in fraction)
+        self._add(reason, shown or (left, right), (">=", r"\ge"), holds)
+
+    def true(self, reason: str, fact) -> None:
+        """What `reason` says, decided by Python or sympy; what sympy leaves open is not true."""
+        self.steps.append(Step(reason, "", "", sympy.sympify(fact) is sympy.true))
 
     def words(self, reason: str) -> None:
         """A step that the reader checks: it joins others and decides nothing."""
-        self.steps.append(Step(reason, None, None))
+        self.steps.append(Step(reason, "", "", None))
+
+    def _add(self, reason: str, sides, signs, holds: bool) -> None:
+        printed = [_printed(side) for side in sides]
+        plain, latex = (
+            f" {sign} ".join(pair)
+            for sign, pair in zip(signs, zip(*printed, strict=True), strict=True)
+        )
+        self.steps.append(Step(reason, plain, latex, holds))
 
     @property
     def holds(self) -> bool:
@@ -86,6 +107,77 @@ class Lemma:
     statement: Callable[[], Statement]
     check: Callable[..., Proof]
     wrong: Mapping[str, Mapping]
+
+
+#: Names that `written` takes for sympy's own; all others are symbols, or functions where called.
+_OWN = ("sqrt", "exp", "log", "sin", "cos", "tan", "acos", "atan", "tanh", "pi", "I", "oo", "Abs")
+
+
+def written(text: str) -> sympy.Basic:
+    """A formula as it is written: nothing is rewritten, not even 1/2 - 1/3. `.doit()` does that.
+
+    Names are symbols, whatever stands for matrices included, or functions where a bracket follows.
+
+    >>> written("2*(1/2 - 1/3)").doit()
+    1/3
+    """
+    names = {}
+    for name, bracket in re.findall(r"([A-Za-z]\w*)(\s*\()?", text):
+        if name not in _OWN:
+            names[name] = sympy.Function(name) if bracket else sympy.Symbol(name)
+    transformations = (*standard_transformations, convert_xor)
+    return _tidy(parse_expr(text, names, transformations=transformations, evaluate=False))
+
+
+def _printed(side) -> tuple[str, str]:
+    """In plain text and in LaTeX; what was written keeps its order."""
+    order = "none" if isinstance(side, str) else None
+    side = written(side) if isinstance(side, str) else side
+    plain = " ".join(sympy.sstr(side, order=order).replace("**", "^").split())
+    return plain, sympy.latex(side, order=order)
+
+
+def _tidy(expression):
+    """Without the factors 1 that sympy's parser makes of - and /, and with fractions as numbers."""
+    if not expression.args:
+        return expression
+    args = [_tidy(arg) for arg in expression.args]
+    if expression.is_Mul:
+        args = [arg for arg in args if arg != 1] or [sympy.Integer(1)]
+        if len(args) == 1:
+            return args[0]
+        whole = [arg for arg in args if arg.is_Integer]
+        fraction = all(arg.is_Number or _is_unit_fraction(arg) for arg in args)
+        if fraction and (len(whole) == 1 or -1 in whole):
+            return sympy.Mul(*args)
+    if expression.is_Add or expression.is_Mul or expression.is_Pow:
+        return expression.func(*args, evaluate=False)
+    return expression.func(*args)
+
+
+def _is_unit_fraction(arg) -> bool:
+    return arg.is_Pow and arg.base.is_Integer and arg.exp == -1
+
+
+def _minus(left, right):
+    if isinstance(left, sympy.MatrixBase):
+        return left.as_immutable() - sympy.ImmutableMatrix(right)
+    return left - right
+
+
+def _has_coefficients_of_one_sign(expression, symbols) -> bool:
+    polynomial = sympy.expand(expression).as_poly(*symbols)  # None when it is none
+    return polynomial is not None and all(c.is_nonnegative for c in polynomial.coeffs())
+
+
+def _value(side):
+    """Words that are decided hold numbers alone: symbols in them would have no signs or orders."""
+    if not isinstance(side, str):
+        return sympy.sympify(side)
+    number = written(side).doit()
+    if not number.is_number:
+        raise ValueError(f"a formula in words that is decided holds numbers alone; got {side!r}")
+    return number
 
 
 def _vanishes(expression) -> bool:

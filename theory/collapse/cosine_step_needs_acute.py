@@ -37,7 +37,7 @@ def check(square=sympy.Rational(1, 100)):
         "the cosine after", after, (square - (1 - square) / 4) / (square + (1 - square) / 4)
     )
     promised = eps**2 + (1 - eps**2) * phi
-    proof.true(f"{after} is less than the promised {promised}", sympy.Lt(after, promised))
+    proof.less("less than promised", after, promised, shown=("phi_1", "eps^2 + (1 - eps^2)*phi_0"))
     return proof
 
 

@@ -22,28 +22,30 @@ def statement():
         latex=r"p_i'=\sum_j\frac{A_{ij}h_j}{\sum_kA_{ik}h_k}\,p_jW_V,\qquad\max\lVert "
         r"x_i-x_j\rVert\le c\,(1-(\epsilon h/c)^r)^{\lfloor t/r\rfloor}\max\lVert "
         r"p_i(0)-p_j(0)\rVert",
-        how="proved for N = 3, d = 2 (the chart), N = 2 (its weights) and every N and d "
-        "(distances); heights in words",
+        how="proved for every N and d; h_min / h_max >= h / c in words",
     )
 
 
-def check(weight=lambda A, h, j: A[j] * h[j], pole=lambda v, W: v * W.inv().T):
+def check(weight=lambda A, h: A * h, pole=lambda v, W: W**-1 * v):
     proof = Proof()
-    A = sympy.symbols("A_1:4", positive=True)
-    v = sympy.Matrix([sympy.symbols("v_1 v_2", real=True)])
-    X = sympy.Matrix(3, 2, sympy.symbols("x_1:7", real=True))
-    W = sympy.Matrix(2, 2, sympy.symbols("w_1:5", real=True))
-    h = [(X.row(j) * v.T)[0] for j in range(3)]
-    y = sum((A[j] * X.row(j) for j in range(3)), sympy.zeros(1, 2))
+    x, y, v, W = sympy.symbols("x y v W", commutative=False)  # rows x, y; a column v; a matrix W
     claim = "<v', y W> = <v, y>, so p' = y W / <v, y>, the length cancelled"
-    proof.equal(claim, (pole(v, W) * (y * W).T)[0], (v * y.T)[0])
-    total = sum(weight(A, h, j) for j in range(3))
-    average = sum((weight(A, h, j) * X.row(j) / h[j] for j in range(3)), sympy.zeros(1, 2)) / total
-    proof.equal("y / <v, y> is the average of the p_j", total * y, total * (v * y.T)[0] * average)
-    least, a, c, one, two = sympy.symbols("h a c A_1 A_2", nonnegative=True)
-    claim = "A_ij h_j / sum_k A_ik h_k >= A_ij h_min / h_max, written out for two tokens"
-    totals = (least + a) * (least + a + c) * (one + two), one * (least + a) + two * (least + c)
-    proof.at_least(claim, totals[0], least * totals[1], (least, a, c, one, two))
+    proof.equal(claim, y * W * pole(v, W), y * v, ("(y*W)*v_new", "y*v"))
+    A, h = sympy.symbols("A_j h_j", positive=True)
+    claim = "y / <v, y> is the average of the p_j: term j of the average is that of y = sum A_j x_j"
+    proof.equal(claim, weight(A, h) * x / h, A * x, ("A_j*h_j*(x_j/h_j)", "A_j*x_j"))
+    claim = "and term j of its weights that of <v, y> = sum A_j h_j"
+    proof.equal(claim, weight(A, h), A * h, ("h_j*A_j", "A_j*(x_j*v)"))
+    one, a, c, slack = sympy.symbols("epsilon a c slack", nonnegative=True)
+    total, least = sympy.symbols("S h", positive=True)
+    claim = "sum A_k h_k = S <= h_max, for A_k h_k <= A_k h_max, A_k = A"
+    proof.at_least(claim, a * (c + slack), a * c, (a, c, slack), ("A*h_max", "A*h_k"))
+    claim = "so the weight on an edge is >= eps h / h_max, with h_max = S + slack"
+    edge = (one + a) * (least + c) / total
+    shown = "A_j*h_j/S", "epsilon*h/h_max"
+    proof.at_least(
+        claim, edge, one * least / (total + slack), (one, a, least, c, total, slack), shown
+    )
     proof.words(
         "p_i(t) is an average of the p_j(0), times W_0 ... W_t: its length is at most ||W_0 ... "
         "W_t|| / h and at least sigma_min(W_0 ... W_t), for <v, p> = 1 and ||v|| = 1. Unit tokens "
@@ -62,7 +64,7 @@ def check(weight=lambda A, h, j: A[j] * h[j], pole=lambda v, W: v * W.inv().T):
 
 
 WRONG = {
-    "the weights A_ij themselves": {"weight": lambda A, h, j: A[j]},
-    "A_ij / h_j": {"weight": lambda A, h, j: A[j] / h[j]},
-    "v moves with the tokens": {"pole": lambda v, W: v * W},
+    "the weights A_ij themselves": {"weight": lambda A, h: A},
+    "A_ij / h_j": {"weight": lambda A, h: A / h},
+    "v moves with the tokens": {"pole": lambda v, W: W * v},
 }

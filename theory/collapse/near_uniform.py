@@ -19,7 +19,7 @@ def statement():
         hypotheses="h_j > 0; delta is the largest distance of two tokens; any N and d",
         latex=r"\sum_j|w_j-u_j|\le e^{\sigma}-1,\qquad\tau\le\tfrac12(e^{\kappa}-1)"
         r"\le\tfrac12\kappa e^{\kappa}",
-        how="proved for every N (the weights) and for d = 2 (the scores)",
+        how="proved for every N and d; lengths of products by ||x W|| <= ||W|| ||x|| (contraction)",
     )
 
 
@@ -28,25 +28,24 @@ def check(spread=lambda g: g - 1, twice_tau=lambda k: k * sympy.exp(k)):
     slack, m = sympy.symbols("slack m", nonnegative=True)
     g = 1 + m  # e^sigma
     proof.words("w_j = u_j / r with r = sum_k u_k e^(s_k - s_j), and e^-sigma <= r <= e^sigma")
-    claim = "r = (1 + slack) / g: w / u - 1 <= e^sigma - 1, times 1 + slack"
-    proof.at_least(claim, spread(g) * (1 + slack), g - 1 - slack, (m, slack))
-    claim = "r <= g: 1 - w / u <= 1 - 1 / g <= e^sigma - 1, times g"
-    proof.at_least(claim, spread(g) * g, g - 1, (m,))
+    claim = "r = (1 + slack) / g: w / u - 1 = 1 / r - 1 <= e^sigma - 1"
+    proof.at_least(claim, spread(g), g / (1 + slack) - 1, (m, slack), (spread(g), "1/r - 1"))
+    claim = "r = g / (1 + slack): w / u = 1 / r >= e^-sigma"
+    proof.at_least(claim, (1 + slack) / g, 1 / g, (m, slack), ("1/r", "1/g"))
+    claim = "and 1 - w / u <= 1 - 1 / g <= e^sigma - 1"
+    proof.at_least(claim, spread(g), 1 - 1 / g, (m,))
     proof.words("so |w_j - u_j| <= (e^sigma - 1) u_j, and the u_j sum to 1")
-    x, y, b = (sympy.Matrix(1, 2, sympy.symbols(f"{n}_1 {n}_2", real=True)) for n in "xyb")
-    z, w = (sympy.Matrix(1, 2, sympy.symbols(f"{n}_1 {n}_2", real=True)) for n in "zw")
-    W_Q, W_K = (sympy.Matrix(2, 2, sympy.symbols(f"{n}_1:5", real=True)) for n in "QK")
+    # rows and matrices of any size: products that do not commute, z and w for columns
+    x, y, b, z, w, W_Q, W_K = sympy.symbols("x y b z w W_Q W_K", commutative=False)
 
     def score(query, key):
-        return ((query * W_Q + b) * (key * W_K).T)[0]
+        return (query * W_Q + b) * W_K * key
 
-    claim = "scores of a row differ by (x W_Q + b) W_K^T (z - w): at most sigma"
-    within = (x * W_Q + b) * ((z - w) * W_K).T
-    proof.equal(claim, score(x, z) - score(x, w), within[0])
+    claim = "scores of a row differ by (x W_Q + b) W_K^T (z - w), at most sigma; W_K^T is W_K here"
+    proof.equal(claim, score(x, z) - score(x, w), (x * W_Q + b) * W_K * (z - w))
     claim = "those of two rows by f with f_z - f_w = (x - y) W_Q W_K^T (z - w): at most kappa"
-    across = (x - y) * W_Q * ((z - w) * W_K).T
     moved = (score(x, z) - score(y, z)) - (score(x, w) - score(y, w))
-    proof.equal(claim, moved, across[0])
+    proof.equal(claim, moved, (x - y) * W_Q * W_K * (z - w))
     k, s = sympy.symbols("kappa s", positive=True)
     proof.words("tau is half of the largest distance of two rows, by the first part")
     claim = "kappa e^kappa - (e^kappa - 1) = e^kappa integral_0^kappa (1 - e^-s) ds >= 0"

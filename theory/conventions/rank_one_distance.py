@@ -27,7 +27,11 @@ def check(split=lambda sigma, top, p, q: sigma * (p - q) ** 2 + (top - sigma) * 
     proof.equal("||X - s p q^T||_F^2 in s", distance, total - a**2 + (s - a) ** 2)
     claim = "term k of 2 sigma_1 - 2 a = sum_k sigma_1 (p_k^2 + q_k^2) - 2 sigma_k p_k q_k"
     proof.equal(claim, top * (p**2 + q**2) - 2 * sigma * p * q, split(sigma, top, p, q))
-    proof.words("each term is >= 0, so |a| <= sigma_1, with equality for p = q = e_1")
+    small, more, square, sum_of = sympy.symbols("sigma_k more u v", nonnegative=True)
+    claim = "each term is >= 0, with sigma_1 = sigma_k + more, u = (p - q)^2 and v = p^2 + q^2"
+    term = split(small, small + more, p, q).subs({p**2 + q**2: sum_of, (p - q) ** 2: square})
+    proof.at_least(claim, term, 0, (small, more, square, sum_of))
+    proof.words("so |a| <= sigma_1 (for -q too), with equality for p = q = e_1")
     least = distance.subs({s: a}).subs(a, top)
     proof.equal(
         "the least value, F - sigma_1^2, is what the other sigma leave", least, total - top**2

@@ -54,6 +54,9 @@ def check(symmetric=lambda a, c, T: 1 + 2 * a * c**2 * (1 - T**2) / T, value=lam
     circle = {s: sympy.sqrt(1 - c**2)}
     growing = (d_angle.subs(gamma, -alpha) / alpha).subs(circle)
     proof.equal("the mirror-symmetric multiplier", growing, symmetric(a, c, T))
+    inside = 1 / (1 + sympy.Symbol("e", positive=True))  # T, between 0 and 1
+    claim = "which is above 1 for every c, a > 0 and T = 1/(1 + e)"
+    proof.less(claim, 1, symmetric(a, c, inside))
     other = (d_angle.subs(gamma, alpha) / alpha).subs(circle)
     stated = c**2 / T + (1 - c**2) * T + a * c**2 * (1 - T**2) / T
     proof.equal("the antisymmetric multiplier", other, stated)

@@ -51,7 +51,7 @@ def check(smallest_k=4, value_at_one=lambda p: p):
     spare = sympy.Symbol("spare", nonnegative=True)
     gap = (k - 2) - (k - 1) / sympy.Integer(2)
     claim = f"k - 2 exceeds (k - 1) / 2 for every k >= {smallest_k}"
-    proof.true(claim, sympy.expand(gap.subs(k, smallest_k + spare)).is_positive, sympy.Gt(gap, 0))
+    proof.less(claim, 0, gap.subs(k, smallest_k + spare))
     return proof
 
 

@@ -41,14 +41,8 @@ def check(square=lambda r: 1 - r**2 * (1 - r)):
     discriminant = sympy.discriminant(polynomial, t)
     proof.equal("its discriminant", discriminant, r * (r * (1 + r - r**2) ** 2 - 4))
     inside = 1 / (1 + e)  # r, between 0 and 1
-    size = sympy.factor(-discriminant.subs(r, inside))
-    shown = sympy.Gt(size, 0, evaluate=False)
-    proof.true(
-        "is negative: a complex pair; its opposite at r = 1/(1 + e)", size.is_positive, shown
-    )
-    gap = sympy.factor(1 - square(inside))
-    shown = sympy.Gt(gap, 0, evaluate=False)
-    proof.true("and the squared modulus is below 1 by", gap.is_positive, shown)
+    proof.less("is negative at r = 1/(1 + e): a complex pair", discriminant.subs(r, inside), 0)
+    proof.less("and the squared modulus is below 1", square(inside), 1)
     return proof
 
 

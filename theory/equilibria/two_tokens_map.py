@@ -44,7 +44,7 @@ def check(first=lambda w: -1 / w, slope=lambda x, y: 1 + y):
         distance = sympy.simplify(sign * (slope(*point) - 1))
         side = "above" if sign > 0 else "below"
         claim = f"the slope at {name} is {side} 1 by"
-        proof.true(claim, distance.is_positive, sympy.Gt(distance, 0, evaluate=False))
+        proof.less(claim, 0, distance)
     return proof
 
 

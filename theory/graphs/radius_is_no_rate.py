@@ -28,14 +28,14 @@ def check(slow=sympy.Rational(1, 4) + sympy.sqrt(33) / 12, n=4):
     half = sympy.Rational(1, 2)
     two_sided, one_sided = band(n, 1, 1), band(n, 1, 0)
     radii = [centers_and_radius(mask)[1] for mask in (two_sided, one_sided)]
-    proof.true(f"the radii are {radii[0]} < {radii[1]}", radii[0] < radii[1])
+    proof.less("the radii", *radii)
     for name, mask, value in (("two-sided", two_sided, slow), ("uni-directional", one_sided, half)):
         moduli = [
             abs(z) for z, count in sympy.roots(_polynomial(mask)).items() for _ in range(count)
         ]
         second = sorted(moduli, reverse=True)[1]
         proof.equal(f"lambda_2 of the {name} window", second, value)
-    proof.true("the mask of the smaller radius is slower", sympy.Gt(slow, half))
+    proof.less("the mask of the smaller radius is slower", half, slow)
     return proof
 
 

@@ -39,7 +39,7 @@ def check(kernel=lambda w, theta: sympy.sin((2 * w + 1) * theta / 2)):
     proof.equal("ring: from -1/3 at c = -1", ((1 + 2 * c) / 3).subs(c, -1), -sympy.Rational(1, 3))
     for n in (4, 6):
         second = (1 + 2 * sympy.cos(2 * sympy.pi / n)) / 3
-        proof.true(f"N = {n}: lambda_2 >= 1/3", sympy.Ge(second, sympy.Rational(1, 3)))
+        proof.at_least(f"N = {n}: lambda_2 >= 1/3", second, sympy.Rational(1, 3), (theta,))
         P = sympy.Matrix(n, n, lambda a, b, n=n: int(int(a - b) % n in (0, 1, n - 1))) / 3
         angles = [2 * sympy.pi * k / n for k in range(1, n)]
         waves = [kernel(1, angle) / sympy.sin(angle / 2) / 3 for angle in angles]

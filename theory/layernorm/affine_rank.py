@@ -4,6 +4,10 @@ Three collinear tokens in dimension 3 go to three points of a circle, which are 
 tokens have affine rank at most 1 before and after, and for d = 2 all images are on a line, so N = d
 = 3 is the smallest example. It falls as well: a and 2 a become one token. What is kept is the
 linear rank of the centred tokens, rank(Pi X), since rows are only scaled.
+
+Who says it: arXiv 2604.23681 is reported to claim that LayerNorm preserves affine rank exactly. Its
+text was not at hand, so its definition of affine rank was not checked; what is refuted here is the
+reading with the dimension of the affine hull.
 """
 
 import sympy
@@ -15,9 +19,11 @@ def statement():
     return Statement(
         claim="'LayerNorm preserves affine rank' is false: 3 collinear tokens, d = 3, go from "
         "affine rank 1 to 2 (4 tokens likewise), and a, 2a from 1 to 0; rank(Pi X) is kept",
-        source="a claim found in the literature on LayerNorm's expressivity; dynsim's example",
-        hypotheses="gain 1, bias 0, eps = 0",
-        latex=r"(1,-1,0),\ (1,0,-1),\ (1,1,-2)\ \text{are collinear; their images are not}",
+        source="a reading of arXiv 2604.23681, whose own definition was not checked; dynsim's "
+        "example",
+        hypotheses="gain 1, bias 0, eps = 0; affine rank is the dimension of the affine hull",
+        latex=r"(1,-1,0),\ (1,0,-1),\ (1,1,-2)\ \text{are collinear; their images are not};"
+        r"\quad a,\ 2a\ \text{have one image};\quad\operatorname{rank}\Pi X\ \text{is kept}",
         how="counterexample found, exact and of least N and d",
     )
 
@@ -26,19 +32,21 @@ def check(tokens=((1, -1, 0), (1, 0, -1), (1, 1, -2)), before=1, after=2):
     proof = Proof()
     X = sympy.Matrix(tokens)
     Y = _layernorm(X)
-    proof.true(f"affine rank before: {before}", _affine_rank(X) == before)
-    proof.true(f"affine rank after: {after}", _affine_rank(Y) == after)
-    four = sympy.Matrix([*tokens, [1, 2, -3]])
-    proof.true(
-        "four collinear tokens likewise",
-        (_affine_rank(four), _affine_rank(_layernorm(four))) == (before, after),
+    four, twice = sympy.Matrix([*tokens, [1, 2, -3]]), sympy.Matrix([[1, 0, -1], [2, 0, -2]])
+    cases = (
+        ("three tokens", X, before, after),
+        ("four", four, before, after),
+        ("a, 2 a", twice, 1, 0),
     )
-    twice = sympy.Matrix([[1, 0, -1], [2, 0, -2]])
-    proof.true(
-        "a and 2 a: from 1 to 0", (_affine_rank(twice), _affine_rank(_layernorm(twice))) == (1, 0)
-    )
+    for name, rows, old, new in cases:
+        proof.equal(f"{name}: affine rank before", _affine_rank(rows), old, ("dim(aff(X))", old))
+        found = _affine_rank(_layernorm(rows))
+        proof.equal(f"{name}: affine rank after", found, new, ("dim(aff(LN(X)))", new))
     centred = X - X * sympy.ones(3, 3) / 3
-    proof.true("the rank of Pi X is kept", centred.rank() == Y.rank(simplify=True))
+    shown = "rank(X*Pi)", "rank(LN(X))"
+    proof.equal(
+        "the rank of the centred tokens is kept", centred.rank(), Y.rank(simplify=True), shown
+    )
     return proof
 
 

@@ -31,10 +31,7 @@ def check(gap=lambda d, eps: d**2 * eps):
     )
     form = d * P / (P + d * eps)
     proof.equal("summed, with sum z_i^2 = P", form, d - gap(d, eps) / (P + d * eps))
-    below = (d - form).together()
-    proof.true(
-        "strictly less than d for eps > 0", below.is_positive, sympy.Gt(below, 0, evaluate=False)
-    )
+    proof.less("strictly less than d for eps > 0", form, d)
     proof.equal("equal to d for eps = 0", form.subs(eps, 0), d)
     at = value * eps * d / (d - value)
     proof.equal("every value c in (0, d) is taken, at this P > 0", form.subs(P, at), value)

@@ -2,13 +2,14 @@
 
 If k_i = sum lambda_j k_j with lambda >= 0 of sum 1, the margins q.(k_i - k_j) have weighted sum 0,
 so they are not all positive. If k_i is outside the hull, let p be its nearest point there and q =
-k_i - p. Moving from p towards k_j cannot come nearer, so q.(k_j - p) <= 0, and the margin is at
-least ||q||^2.
+k_i - p. The hull holds p + t (k_j - p), 0 <= t <= 1, and no such point is nearer to k_i than p, so
+q.(k_j - p) <= 0: otherwise a small t would be nearer. Hence the margin is at least ||q||^2.
 """
 
 import sympy
 
 from theory.lemma import Proof, Statement
+from theory.sums import i, over, x
 
 
 def statement():
@@ -18,41 +19,43 @@ def statement():
         hypotheses="finitely many keys, at least two; any d",
         latex=r"\nexists q\ \forall j\ne i:\ q\cdot k_i>q\cdot k_j\iff "
         r"k_i\in\operatorname{conv}\{k_j:j\ne i\}",
-        how="proved for d = 2 and three other keys; only inner products enter, so for all",
+        how="proved for every d and number of keys (only inner products enter)",
     )
 
 
-def check(total=1, sign=-1):
+def check(total=1, sign=-1, step=lambda b, c: b / c):
+    """`total` is the weights' sum, `step` the t at which a key with q.(k_j - p) > 0 is nearer."""
     proof = Proof()
-    others = [sympy.Matrix(sympy.symbols(f"k_{j}1 k_{j}2", real=True)) for j in (1, 2, 3)]
-    weights = sympy.symbols("lambda_1:4", nonnegative=True)
-    query = sympy.Matrix(sympy.symbols("q_1 q_2", real=True))
-    weights = [*weights[:2], total - sum(weights[:2])]
-    key = sum((a * k for a, k in zip(weights, others, strict=True)), sympy.zeros(2, 1))
-    margins = sum(a * query.dot(key - k) for a, k in zip(weights, others, strict=True))
-    proof.equal("in the hull: sum_j lambda_j q.(k_i - k_j)", margins, 0)
+    weight = sympy.IndexedBase("lambda", real=True)
+    own = sympy.Symbol("s", real=True)  # q.k_i = sum_j lambda_j q.k_j, and x_j = q.k_j
+    margins = over(i, weight[i] * (own - x[i]), {(1, 0): total, (1, 1): own}, (weight, x))
+    shown = "sum_j(lambda_j*(q*k_i - q*k_j))", "q*k_i - q*k_i"
+    proof.equal("in the hull: the margins, weighted", margins, 0, shown)
+    proof.words("weights >= 0 of sum 1 are not all 0: positive margins would have a positive sum")
+    a, b, c, more = sympy.symbols("a b c more", positive=True)
     t = sympy.Symbol("t", real=True)
-    a, b, c = sympy.symbols("a b c", real=True)  # ||q||^2, q.(k_j - p), ||k_j - p||^2
-    moved = a - 2 * t * b + t**2 * c  # ||k_i - p - t (k_j - p)||^2
-    slope = moved.diff(t).subs(t, 0)
-    proof.equal(
-        "outside: the slope towards k_j, with b = q.(k_j - p), is >= 0 as p is nearest",
-        slope,
-        -2 * b,
-    )
-    vectors = [sympy.Matrix(sympy.symbols(f"{name}_1 {name}_2", real=True)) for name in "kpo"]
-    k, p, other = vectors
+    moved = a - 2 * t * b + t**2 * c
+    k, p, other = (sympy.Matrix(sympy.symbols(f"{name}_1 {name}_2", real=True)) for name in "kpo")
     q = k - p
-    margin = q.dot(k - other)
-    proof.equal(
-        "q.(k_i - k_j) = ||q||^2 - q.(k_j - p) >= ||q||^2 > 0",
-        margin,
-        q.dot(q) + sign * q.dot(other - p),
-    )
+    away = q - t * (other - p)
+    terms = {a: q.dot(q), b: q.dot(other - p), c: (other - p).dot(other - p)}
+    claim = "outside, a = ||q||^2, b = q.(k_j - p), c = ||k_j - p||^2: the distance at t, squared"
+    shown = "norm(k_i - p - t*(k_j - p))^2", moved
+    proof.equal(claim, away.dot(away), moved.subs(terms), shown)
+    claim = "if b > 0: at t = b / c it is less, which is a point of the hull for b <= c"
+    proof.less(claim, moved.subs(t, step(b, c)), a)
+    claim = "and at t = 1 it is less for b > c, with b = c + more"
+    proof.less(claim, moved.subs(t, 1).subs(b, c + more), a)
+    proof.words("so q.(k_j - p) <= 0, as p is nearest")
+    shown = "q*(k_i - k_j)", "q*q - q*(k_j - p)"
+    proof.equal("the margin", q.dot(k - other), q.dot(q) + sign * q.dot(other - p), shown)
+    claim = "is at least ||q||^2 > 0, with q.(k_j - p) = -more"
+    proof.less(claim, 0, a + more)
     return proof
 
 
 WRONG = {
     "weights that sum to 2": {"total": 2},
     "q.(k_j - p) with a plus": {"sign": 1},
+    "nearer at t = 2 b / c": {"step": lambda b, c: 2 * b / c},
 }

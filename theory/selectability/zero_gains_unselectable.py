@@ -26,8 +26,8 @@ def check(middle=(1, 0, -1)):
     low, between, high = (_first(token) for token in ((1, 1, -2), middle, (2, -1, -1)))
     share = sympy.simplify((between - low) / (high - low))
     proof.equal("the key between as a combination", between, share * high + (1 - share) * low)
-    proof.true("with a share above 0", sympy.Gt(share, 0))
-    proof.true("and below 1", sympy.Lt(share, 1))
+    proof.less("with a share above 0", 0, share)
+    proof.less("and below 1", share, 1)
     return proof
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from dynsim.geometry import angle_to_ones
 from experiments.training.ensembles import Ensemble, Training, train
 
-__all__ = ["MajorityModel", "accuracies", "learn", "losses", "query_angles", "sequences"]
+__all__ = ["Epochs", "MajorityModel", "accuracies", "learn", "losses", "query_angles", "sequences"]
 
 
 @cache
@@ -119,31 +119,55 @@ def query_angles(model: MajorityModel) -> np.ndarray:
     return np.minimum(angle, 180.0 - angle)
 
 
+class Epochs:
+    """Which samples make the batch of a step: all of them once an epoch, in an order of its own.
+
+    The last batch of an epoch holds what is left. `epochs(step)` gives indices (members, batch)
+    that depend on (seed, member, step) alone.
+    """
+
+    def __init__(self, samples: int, batch: int, members: int, seed: int):
+        self.samples, self.batch, self.members, self.seed = samples, batch, members, seed
+        self._epoch, self._order = -1, np.empty((members, 0), int)
+
+    def __call__(self, step: int) -> np.ndarray:
+        epoch, place = divmod(step, -(-self.samples // self.batch))
+        if epoch != self._epoch:
+            streams = (np.random.default_rng([self.seed, 1, epoch, m]) for m in range(self.members))
+            self._order = np.stack([rng.permutation(self.samples) for rng in streams])
+            self._epoch = epoch
+        return self._order[:, place * self.batch : (place + 1) * self.batch]
+
+
 def learn(norm, settings: dict, seed: int, checkpoint, progress) -> tuple[Ensemble, dict]:
     """Train an ensemble with this norm; it, and the test loss, accuracy and angle on the way.
 
     `norm(d)` makes the norm before attention; four fifths of the sequences are for training. The
-    sequences depend on the seed alone, not on the norm: all variants learn from the same.
+    sequences depend on the seed alone, not on the norm: all variants learn from the same. The
+    angle is that of `query_angles`, averaged over all positions of the test sequences, as
+    published.
     """
     names = ("samples", "length", "classes", "lead")
     counts = sequences(*(settings[name] for name in names), np.random.default_rng([seed, 0]))
     counts = torch.tensor(counts, dtype=torch.float32)
     training, test = counts.split([len(counts) * 4 // 5, len(counts) - len(counts) * 4 // 5])
     classes, d, members = settings["classes"], settings["dim"], settings["members"]
+    occurrence = (test.sum(dim=0) / test.sum()).double().numpy()
+    batches_of = Epochs(len(training), settings["batch"], members, seed)
     ensemble = Ensemble(lambda: MajorityModel(classes, d, norm(d)), members, seed)
 
     def batch_losses(step):
-        rng = np.random.default_rng([seed, 1, step])
-        batches = training[rng.integers(len(training), size=(members, settings["batch"]))]
+        batches = training[batches_of(step)]
         return losses(ensemble.together(batches), batches)
 
     def observe():
         rows = []
         for model in ensemble.members():
             logits = model(test)
-            rows.append((losses(logits, test), accuracies(logits, test), query_angles(model)))
+            angle = query_angles(model) @ occurrence
+            rows.append((losses(logits, test), accuracies(logits, test), angle))
         loss, accuracy, angle = zip(*rows, strict=True)
-        return {"loss": np.array(loss), "accuracy": np.array(accuracy), "angle": np.stack(angle)}
+        return {"loss": np.array(loss), "accuracy": np.array(accuracy), "angle": np.array(angle)}
 
-    plan = Training(settings["steps"], settings["rate"], settings["every"])
+    plan = Training(settings["steps"], settings["rate"], settings["every"], settings["decay"])
     return ensemble, train(ensemble, batch_losses, observe, plan, checkpoint, progress)

@@ -7,7 +7,8 @@ the same answer: sequences are counts (samples, classes), and a token of class c
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 from dynsim.geometry import angle_to_ones
 from experiments.training.ensembles import Ensemble, Training, train
 
-__all__ = ["Epochs", "MajorityModel", "accuracies", "learn", "losses", "query_angles", "sequences"]
+__all__ = ["MajorityModel", "accuracies", "epochs", "learn", "losses", "query_angles", "sequences"]
 
 
 @cache
@@ -119,24 +120,23 @@ def query_angles(model: MajorityModel) -> np.ndarray:
     return np.minimum(angle, 180.0 - angle)
 
 
-class Epochs:
+def epochs(samples: int, batch: int, members: int, seed: int) -> Callable[[int], np.ndarray]:
     """Which samples make the batch of a step: all of them once an epoch, in an order of its own.
 
-    The last batch of an epoch holds what is left. `epochs(step)` gives indices (members, batch)
-    that depend on (seed, member, step) alone.
+    The last batch of an epoch holds what is left. Gives a function of the step; its indices,
+    (members, batch), depend on (seed, member, step) alone.
     """
 
-    def __init__(self, samples: int, batch: int, members: int, seed: int):
-        self.samples, self.batch, self.members, self.seed = samples, batch, members, seed
-        self._epoch, self._order = -1, np.empty((members, 0), int)
+    @lru_cache(maxsize=1)
+    def order(epoch):
+        streams = (np.random.default_rng([seed, 1, epoch, m]) for m in range(members))
+        return np.stack([rng.permutation(samples) for rng in streams])
 
-    def __call__(self, step: int) -> np.ndarray:
-        epoch, place = divmod(step, -(-self.samples // self.batch))
-        if epoch != self._epoch:
-            streams = (np.random.default_rng([self.seed, 1, epoch, m]) for m in range(self.members))
-            self._order = np.stack([rng.permutation(self.samples) for rng in streams])
-            self._epoch = epoch
-        return self._order[:, place * self.batch : (place + 1) * self.batch]
+    def indices(step):
+        epoch, place = divmod(step, -(-samples // batch))
+        return order(epoch)[:, place * batch : (place + 1) * batch]
+
+    return indices
 
 
 def learn(norm, settings: dict, seed: int, checkpoint, progress) -> tuple[Ensemble, dict]:
@@ -153,7 +153,7 @@ def learn(norm, settings: dict, seed: int, checkpoint, progress) -> tuple[Ensemb
     training, test = counts.split([len(counts) * 4 // 5, len(counts) - len(counts) * 4 // 5])
     classes, d, members = settings["classes"], settings["dim"], settings["members"]
     occurrence = (test.sum(dim=0) / test.sum()).double().numpy()
-    batches_of = Epochs(len(training), settings["batch"], members, seed)
+    batches_of = epochs(len(training), settings["batch"], members, seed)
     ensemble = Ensemble(lambda: MajorityModel(classes, d, norm(d)), members, seed)
 
     def batch_losses(step):

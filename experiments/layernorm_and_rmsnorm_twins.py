@@ -28,7 +28,7 @@ SETTINGS = {
     "smoke": {"dims": [16, 24], "layers": 2, "heads": 2, "positions": 24, "context": 24,
               "members": 2, "batch": 2, "steps": 4, "rate": 1e-3, "every": 2, "tests": 2},
     "default": {"dims": [64, 128, 256], "layers": 2, "heads": 4, "positions": 64, "context": 64,
-                "members": 5, "batch": 8, "steps": 600, "rate": 1e-3, "every": 50, "tests": 16},
+                "members": 5, "batch": 8, "steps": 300, "rate": 1e-3, "every": 25, "tests": 16},
 }  # fmt: skip
 TWINS = ("LayerNorm", "RMSNorm")
 MEASURES = (

@@ -29,9 +29,9 @@ SETTINGS = {
     "smoke": {"dim": 8, "layers": 2, "heads": 4, "positions": 40, "context": 16, "members": 2,
               "batch": 2, "steps": 4, "rates": [1e-3, 3e-3], "every": 2, "tests": 2, "texts": 1,
               "short": 20},
-    "default": {"dim": 8, "layers": 4, "heads": 4, "positions": 1024, "context": 256, "members": 5,
-                "batch": 8, "steps": 1200, "rates": [1e-3, 5e-3], "every": 50, "tests": 16,
-                "texts": 16, "short": 128},
+    "default": {"dim": 8, "layers": 4, "heads": 4, "positions": 1024, "context": 96, "members": 5,
+                "batch": 4, "steps": 800, "rates": [1e-3, 5e-3], "every": 50, "tests": 64,
+                "texts": 4, "short": 128},
 }  # fmt: skip
 
 #: Name: (projection, scaling) of the norm before attention.

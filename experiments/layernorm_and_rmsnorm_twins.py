@@ -153,8 +153,9 @@ def claim(data) -> Verdict:
     """
     found = {}
     for k, name in enumerate(TWINS):
+        times, norms = data["offset"].shape[2], data["offset"].shape[-1]
         offset, baseline = (
-            np.concatenate(np.moveaxis(data[key][:, k], 1, 0), axis=1).astype(float)
+            data[key][:, k].astype(float).swapaxes(0, 1).reshape(times, -1, norms)
             for key in ("offset", "baseline")
         )  # time, model, norm
         found[name] = {

@@ -104,7 +104,7 @@ def draw(data) -> Figure:
     angles.axvline(90, color="0.6", linewidth=0.8, linestyle=(0, (2, 2)))
     typical = np.degrees(np.median(data["baseline"]) * MEDIAN / minilm.DIM**0.5)
     angles.axvspan(90 - typical, 90 + typical, color="0.9", zorder=0)
-    angles.text(0.98, 0.05, "grey: means to every second\nrandom direction in place of 1",
+    angles.text(0.98, 0.05, "grey: the mean angles to half\nof all random directions",
                 transform=angles.transAxes, ha="right", fontsize=7, color="0.3")  # fmt: skip
     angles.set(xlabel="degrees", ylabel="share of tokens", title="MiniLM: angle of inputs to 1")
     for axes in (spectra, distances, angles):

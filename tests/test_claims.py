@@ -90,6 +90,7 @@ ELSEWHERE = {
         "layernorm_and_rmsnorm_twins",
         "majority_keys_and_queries",
         "majority_task",
+        "unselectable_in_a_classifier",
         "unselectable_in_language_models",
     },
     "tests/test_experiments.py": {"masks_and_layernorm"},

@@ -17,6 +17,7 @@ TRAINED = {
     "layernorm_and_rmsnorm_twins",
     "majority_keys_and_queries",
     "majority_task",
+    "unselectable_in_a_classifier",
     "unselectable_in_language_models",
 }
 

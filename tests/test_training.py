@@ -19,9 +19,10 @@ from experiments import (  # noqa: E402
     layernorm_and_rmsnorm_twins,
     majority_keys_and_queries,
     majority_task,
+    unselectable_in_a_classifier,
     unselectable_in_language_models,
 )
-from experiments.training import gpt, hidden, majority, text  # noqa: E402
+from experiments.training import classifier, gpt, hidden, majority, text  # noqa: E402
 from experiments.training.checkpoints import Checkpoint  # noqa: E402
 from experiments.training.ensembles import Ensemble, Training, train  # noqa: E402
 from experiments.training.norms import FactoredNorm, layer_norm, rms_norm  # noqa: E402
@@ -453,6 +454,38 @@ def test_both_pairs_of_a_seed_count_once():
     assert np.allclose(costs[0], ((loss[0, 1] - loss[0, 0]) + (loss[0, 3] - loss[0, 2])) / 2)
 
 
+def test_the_classifiers_claim_can_fail(rng):
+    share = rng.uniform(0.1, 0.3, (5, 3, 4))
+    data = {"unselectable": share, "at_first": share, "accuracy": rng.uniform(0.8, 0.9, (3, 5))}
+    claim = unselectable_in_a_classifier.claim
+    assert claim(data).reproduced
+    none = share.copy()
+    none[:, :, 2] = 0.0
+    assert not claim(data | {"unselectable": none}).reproduced
+    assert not claim(data | {"accuracy": rng.uniform(0.45, 0.55, (3, 5))}).reproduced
+
+
+def test_the_classifier_has_no_norm_and_sees_both_ways(rng):
+    model = classifier.Classifier(12, 8, 2, 4).requires_grad_(False)
+    ids = torch.from_numpy(rng.integers(len(text.VOCABULARY), size=(3, 12)))
+    for passage in hidden.passages(model, ids.numpy()).values():
+        assert np.array_equal(passage.before, passage.after)
+    states = model.encoder.states(ids)
+    changed = ids.clone()
+    changed[:, -1] = (changed[:, -1] + 1) % len(text.VOCABULARY)
+    assert not torch.equal(model.encoder.states(changed)[:, 0], states[:, 0])
+    assert torch.allclose(model(ids), states.mean(dim=1) @ model.head.weight[0] + model.head.bias)
+
+
+def test_the_two_kinds_of_text(rng):
+    ids, labels = classifier.drawn(1, 5, 40, rng)
+    assert ids.shape == (5, 40)
+    assert labels.tolist() == [0, 0, 1, 1, 1]
+    reference = text.decode(np.concatenate(text.language_reference()))
+    assert "identifier" in reference
+    assert text.decode(ids[4].numpy()) in reference
+
+
 def twins_data(layer_norm=0.2, rms_norm=3.0, models=(3, 5), norms=5):
     """Offsets after training are these times those at step 0, those of random directions."""
     rng = np.random.default_rng(0)
@@ -471,9 +504,21 @@ def twins_data(layer_norm=0.2, rms_norm=3.0, models=(3, 5), norms=5):
 
 def test_the_twins_can_disagree():
     claim = layernorm_and_rmsnorm_twins.claim
-    assert claim(twins_data()).reproduced
+    found = claim(twins_data())
+    assert found.reproduced
+    assert "are further away than at step 0" in found.statement
     assert not claim(twins_data(layer_norm=1.0)).reproduced
-    assert not claim(twins_data(rms_norm=0.3)).reproduced
+    assert not claim(twins_data(rms_norm=0.2)).reproduced  # as near as its twin
+    above = twins_data()
+    above["baseline"] = above["baseline"] / 10
+    assert not claim(above).reproduced  # random directions are nearer
+
+
+def test_what_is_not_shown_of_rmsnorm_is_not_claimed():
+    data = twins_data()
+    data["offset"][:, 1, -1, ::2] /= 9  # a factor 3 up in some models, 3 down in others
+    statement = layernorm_and_rmsnorm_twins.claim(data).statement
+    assert "are not shown nearer than at step 0" in statement
 
 
 def test_untrained_twins_do_not_meet_the_claim():

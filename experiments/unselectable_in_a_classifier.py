@@ -68,7 +68,8 @@ def draw(data) -> Figure:
             keys.plot(at, seed, color="0.2", marker=".", markersize=4, linestyle="none")
     keys.set(xlabel="layer", ylabel="unselectable keys (%)", xticks=layers,
              title="mean, and one dot a seed")  # fmt: skip
-    keys.legend(frameon=False, fontsize=8)
+    keys.set_ylim(0, 1.25 * max(100 * data["unselectable"].mean(axis=1).max(), 1.0))
+    keys.legend(frameon=False, fontsize=8, ncols=2, loc="upper right")
     for axes in (accuracy, keys):
         axes.grid(True, color="0.92", linewidth=0.6)
         axes.set_axisbelow(True)

@@ -103,9 +103,14 @@ def _check_layer(k: int) -> str:
     return f"encoder.layer.{k}"
 
 
-@lru_cache(maxsize=N_LAYERS)
-def attention(k: int) -> Layers:
-    """The query, key, value and output matrices of layer k (from 0), biases included."""
+@lru_cache(maxsize=N_LAYERS + 1)
+def attention(k: int | None = None) -> Layers:
+    """The query, key, value and output matrices of layer k (from 0), or of all six layers in turn.
+
+    Biases are included; the MLPs and the gains of the LayerNorms are not: see `layer`.
+    """
+    if k is None:
+        return Layers(tuple(attention(k).entries[0] for k in range(N_LAYERS)), name="minilm")
     prefix, width = _check_layer(k), DIM // N_HEADS
     (W_Q, b_Q), (W_K, _), (W_V, b_V) = (
         _linear(f"{prefix}.attention.self.{part}") for part in ("query", "key", "value")

@@ -90,8 +90,9 @@ def rank_trajectory(
         _note(ranks, _THIN, height=0.1)  # above lines at rank one
     ranks.set(ylabel="rank", ylim=(0, None))
     names = {"mean_cosine": "mean cosine", "min_cosine": "smallest cosine"}
-    if _draw_lines(cosines, runs, rounding, names, "cosines"):
-        _note(cosines, _THIN)
+    thin = _draw_lines(cosines, runs, rounding, names, "cosines")
+    words = filter(None, [_THIN if thin else "", _what_lines_are(runs)])
+    _note(cosines, "\n".join(words), height=0.08)  # above lines at -1
     cosines.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     cosines.set(ylabel="pairwise cosine", ylim=(-1.05, 1.05), yticks=(-1, -0.5, 0, 0.5, 1))
     for axes in (distances, ranks, cosines):
@@ -108,6 +109,12 @@ def rank_trajectory(
     if lines:
         figure.suptitle("\n".join(lines), fontsize=10, y=1 - 0.06 / figure.get_figheight())
     return figure
+
+
+def _what_lines_are(runs) -> str:
+    """That lines are medians and bands percentiles, where there are several samples."""
+    several = any(run.n_samples > 1 for run in runs.values())
+    return "lines: medians, bands: 16–84% of samples" if several else ""
 
 
 def _panels(title_lines: int, legend_rows: int):

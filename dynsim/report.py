@@ -52,8 +52,11 @@ class Outcome(NamedTuple):
 
 
 def summary(outcome: Outcome) -> dict:
-    """JSON-ready: mask facts, dynamics, mean and sd of each measure by depth (null where a measure
-    on a stride was not recorded), verdict, provenance; error and theory where there are any.
+    """JSON-ready: mask facts, dynamics, each measure by depth (null where a measure on a stride was
+    not recorded), verdict, provenance; error and theory where there are any.
+
+    Of a measure: over samples the median, its 16th and 84th percentile ("low", "high"), which the
+    table and the figure show, and mean and sd.
 
     "rounding" is how far rounding may move the mean of a measure (null for arbitrarily far), and
     "within_rounding" whether it lies no further than that from its value at collapse.
@@ -72,12 +75,28 @@ def summary(outcome: Outcome) -> dict:
 
 def _measure(trajectory: Trajectory, name: str) -> dict:
     """A measure by depth, for JSON."""
+    low, median, high = _band(trajectory[name])
     mean, sd = _mean_and_sd(trajectory[name])
-    found = {"mean": _plain(mean), "sd": _plain(sd)}
+    found = {"median": _plain(median), "low": _plain(low), "high": _plain(high)}
+    found |= {"mean": _plain(mean), "sd": _plain(sd)}
     if name in ROUNDING:
         found["rounding"] = _plain(_mean_and_sd(trajectory.rounding(name))[0])
         found["within_rounding"] = _means_within_rounding(trajectory, name).tolist()
     return found
+
+
+def _band(values: np.ndarray) -> np.ndarray:
+    """16th, 50th and 84th percentile over the first axis, (3, ...); also where some are -inf."""
+    with np.errstate(invalid="ignore"):
+        found = np.percentile(values, [16, 50, 84], axis=0)
+    if not np.isnan(found).any():
+        return found
+    return np.where(np.isnan(found), np.percentile(values, [16, 50, 84], 0, method="lower"), found)
+
+
+def _mostly_within_rounding(trajectory: Trajectory, name: str) -> np.ndarray:
+    """Where a measure of most samples lies within rounding, (T+1,), as in the figure."""
+    return trajectory.within_rounding(name).mean(axis=0) > 0.5
 
 
 def _means_within_rounding(trajectory: Trajectory, name: str) -> np.ndarray:
@@ -184,26 +203,33 @@ def _not_shown(trajectory: Trajectory) -> set[str]:
 
 
 def measure_table(trajectory: Trajectory) -> str:
-    """First, middle and last values of the main measures, mean ± sd over samples.
+    """First, middle and last values of the main measures: median and band over samples.
 
-    A mean within rounding ends in `~`, and a line below says what that means.
+    Where most samples lie within rounding it ends in `~`, and a line below says what that means.
     """
     depth = trajectory.depth
     columns = sorted({0, depth // 2, depth})
-    rows = [["mean ± sd over samples", *(f"depth {t}" for t in columns)]]
+    rows = [["median (16–84% of samples)", *(f"depth {t}" for t in columns)]]
     given = set(trajectory.measures) - _not_shown(trajectory)
     for name in (name for name in _SHOWN if name in given):
         depths, values = trajectory.recorded(name)
-        mean, sd = _mean_and_sd(values)
-        marks = _marks(_means_within_rounding(trajectory, name)[depths])
+        low, median, high = _band(values)
+        marks = _marks(_mostly_within_rounding(trajectory, name)[depths])
         nearest = [int(np.argmin(np.abs(depths - t))) for t in columns]
         cells = [
-            f"{mean[k]:.4g} ± {sd[k]:.2g}{marks[k]}"
+            _with_band(median[k], low[k], high[k])
+            + marks[k]
             + ("" if depths[k] == t else f" (at {depths[k]})")
             for k, t in zip(nearest, columns, strict=True)
         ]
         rows.append([MEASURES[name].label, *cells])
     return _noted(_aligned(rows, to_the_left=1), trajectory.final.dtype)
+
+
+def _with_band(median: float, low: float, high: float) -> str:
+    """The median and, where samples differ in three digits, the band."""
+    ends = f"{low:.3g}", f"{high:.3g}"
+    return f"{median:.4g}" + (f" ({ends[0]}–{ends[1]})" if ends[0] != ends[1] else "")
 
 
 #: Behind a number that lies within rounding.
@@ -223,25 +249,25 @@ def _noted(table: str, *dtypes) -> str:
 
 
 def comparison_table(runs: Mapping[str, Outcome]) -> str:
-    """One row a run, with geometric means of mu; fitted and predicted rates where asked for.
+    """One row a run, with medians over samples; fitted and predicted rates where asked for.
 
     mu at depths N and 128, where a run reaches them, is shown as a share of mu at 0.
     """
     deepest = max(outcome.trajectory.depth for outcome in runs.values())
     depths = sorted({_SHARE_AT, *(outcome.facts.tokens for outcome in runs.values())})
     depths = [depth for depth in depths if depth <= deepest]
-    rows = [["run", "mask", "radius", "lambda_2", "mu at 0", "mu at T"]]
+    rows = [["run (medians)", "mask", "radius", "lambda_2", "mu at 0", "mu at T"]]
     rows[0] += [*(f"mu_{depth} / mu_0" for depth in depths), "stable rank"]
     if any(outcome.theory for outcome in runs.values()):
         rows[0] += ["fitted", "predicted", "max ||P^t||", "bound / mu"]
     for label, (facts, trajectory, _, _, theory) in runs.items():
-        logs = _mean_and_sd(trajectory["log10_mu"] * np.log(10.0))[0]
-        marks = _marks(_means_within_rounding(trajectory, "log10_mu"))
+        logs = _band(trajectory["log10_mu"])[1] * np.log(10.0)
+        marks = _marks(_mostly_within_rounding(trajectory, "log10_mu"))
         mu = [from_log(log) + mark for log, mark in zip(logs, marks, strict=True)]
         stable = "-"
         if "stable_rank" in trajectory.measures:
-            stable = f"{_mean_and_sd(trajectory['stable_rank'])[0][-1]:.3g}"
-            stable += _marks(_means_within_rounding(trajectory, "stable_rank"))[-1]
+            stable = f"{np.median(trajectory['stable_rank'][:, -1]):.3g}"
+            stable += _marks(_mostly_within_rounding(trajectory, "stable_rank"))[-1]
         rows.append(
             [
                 label,

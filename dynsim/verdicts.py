@@ -15,10 +15,17 @@ from dynsim.trajectory import Trajectory
 
 __all__ = ["Verdict", "from_log", "verdict"]
 
-#: A change of the logarithm by less than this over the fitted layers counts as none.
-_LEAST_CHANGE = 0.05
 #: Below this share of ||X||_F a distance counts as gone.
 _GONE = 1e-6
+#: A fall that has left more than this share of the largest distance is slow: nothing has collapsed,
+#: and the fall may stop.
+_SLOW = 0.5
+#: A change of the logarithm by less than this over the fitted layers counts as none: 5% of a
+#: distance cannot be seen in a figure over decades.
+_LEAST_CHANGE = 0.05
+#: A slope is fitted to so many depths at least, in the second half of a run.
+_LEAST_POINTS = 4
+_RATE_NEEDS = f"a rate needs {2 * (_LEAST_POINTS - 1)} layers"
 #: An error of log10 mu that a sentence about it mentions.
 _VISIBLE = 0.05
 #: Two halves of a fit whose slopes differ by less than this share have a constant rate.
@@ -31,18 +38,21 @@ class Verdict:
 
     floor       mu reached the floating-point floor, first at `layer`; later values are rounding
     collapsed   mu fell below 1e-6 of ||X||_F, or is exactly 0 from `layer` on
-    collapsing  mu still falls against the mean token
-    rank one    the distance to rank one is gone, or falls, while mu stays
-    spreading   mu grows against the mean token
+    collapsing  mu has lost half of its largest share of ||X||_F, or more, and still falls
+    slow        mu, or else the distance to rank one, falls, and has not lost half yet
+    rank one    the distance to rank one is gone, or has lost half and still falls, while mu stays
+    growing     mu grows
     staying     none of these; `rank` is the median numerical rank at the end, not `rank_is_sure`
                 where a singular value of a sample is near the edge
+    short       fewer layers than a rate needs, and mu has not lost half
     zero        every token became zero, first at `layer`
     mixed       samples differ: see `samples`, {kind: how many}
     none        nothing to judge: one token, or no layer
 
-    `rate` is the factor per layer (geometric mean over samples) in the layers `fitted`, `rate_sd`
-    the standard deviation of its logarithm over samples, `steady` whether both halves of the fit
-    agree.
+    Distances are shares of ||X||_F, medians over samples; a change by less than 5% over the fitted
+    layers counts as none. `rate` is the factor per layer (geometric mean over samples) in the
+    layers `fitted`, `rate_sd` the standard deviation of its logarithm over samples, `steady`
+    whether both halves of the fit agree.
     """
 
     kind: str
@@ -64,11 +74,11 @@ class Verdict:
 
 
 def verdict(trajectory: Trajectory) -> Verdict:
-    """Judge a trajectory by mu, set against the mean token, and by the distance to rank one.
+    """Judge a trajectory by mu and by the distance to rank one, both as shares of ||X||_F.
 
-    X = 1 mean + Z with ||Z||_F = mu and ||X||_F^2 = N ||mean||^2 + mu^2. A rate is the slope of
-    log(mu / (sqrt(N) ||mean||)) over the second half of what lies above the floor, sample by
-    sample: tokens that shrink or grow as a whole do not collapse by that.
+    X = 1 mean + Z with ||Z||_F = mu and ||X||_F^2 = N ||mean||^2 + mu^2: tokens that shrink or grow
+    as a whole do not collapse by that. A rate is the slope of log(mu / ||X||_F) over the second
+    half of what lies above the floor, sample by sample.
     """
     if trajectory.final.shape[1] == 1:
         return Verdict("none", "one token: there is nothing to collapse")
@@ -176,9 +186,9 @@ def _floor(trajectory: Trajectory) -> Verdict:
         rest = "all tokens are equal" if exact else "mu is rounding of equal tokens"
         kind = "collapsed" if exact else "floor"
         return Verdict(kind, f"at consensus from the start: {rest}", layer=0)
-    fit = _Fit(trajectory.depths, share, edge, against_mean=True)
+    fit = _Fit(trajectory.depths, share, edge)
     when, layer = _span(layers.min(), layers.max()), int(layers.min())
-    before = f"; before, it fell {fit.words}" if fit.known else ""
+    before = f"; before, it fell {fit.words}" if fit.known else f"; {_RATE_NEEDS} above it"
     if exact:
         sentence = f"collapsed: mu is 0, or less than 10^(-10^99), from {when} on{before}"
         return Verdict("collapsed", sentence, **fit.numbers, layer=layer)
@@ -191,8 +201,8 @@ def _collapsed(trajectory: Trajectory) -> Verdict:
     now = from_log(np.median(share[:, -1]))
     if (share[:, 0] < np.log(_GONE)).all():
         return Verdict("collapsed", f"near consensus from the start: mu is {now} of ||X||")
-    fit = _Fit(trajectory.depths, share, _log_mu_floor(trajectory), against_mean=True)
-    falling = f", falling {fit.words}" if fit.known else ""
+    fit = _Fit(trajectory.depths, share, _log_mu_floor(trajectory))
+    falling = f", falling {fit.words}" if fit.known else f"; {_RATE_NEEDS}"
     factor = doubly_exponential(trajectory) if trajectory.follows_mu else None
     if factor is not None:
         falling = f", falling so that log mu grows by a factor {factor:.4g} per layer"
@@ -217,26 +227,50 @@ def _rank_one(trajectory: Trajectory) -> Verdict:
 
 
 def _open(trajectory: Trajectory) -> Verdict:
-    logs, edge = _log_mu_share(trajectory), _log_mu_floor(trajectory)
-    share = np.exp(logs)
-    now = _range(share[:, -1])
-    fit = _Fit(trajectory.depths, logs, edge, against_mean=True)
+    share = _log_mu_share(trajectory)
+    fit = _Fit(trajectory.depths, share, _log_mu_floor(trajectory))
+    if not fit.known:
+        return _short(share)
+    now = _range(np.exp(share[:, -1]))
+    if fit.changes and fit.slope > 0:
+        sentence = f"growing: mu grows {fit.words} and is now {now} of ||X||"
+        return Verdict("growing", sentence, **fit.numbers)
     if fit.changes:
-        kind, verb = ("collapsing", "falls") if fit.slope < 0 else ("spreading", "grows")
-        sentence = f"{kind}: mu {verb} {fit.words} against the mean token and is now {now} of ||X||"
+        left = f"{np.exp(_log_left(share)):.2g} of its largest"
+        kind, words = ("slow", "slowly falling") if _is_slow(share) else ("collapsing",) * 2
+        sentence = f"{words}: mu falls {fit.words} and is now {now} of ||X||, {left}"
         return Verdict(kind, sentence, **fit.numbers)
     if "rank_one_distance" in trajectory.measures:
         depths, rest = _rank_one_share(trajectory)
         with np.errstate(divide="ignore"):
-            fit = _Fit(depths, np.log(rest), _log_rank_one_floor(trajectory))
+            logs = np.log(rest)
+        fit = _Fit(depths, logs, _log_rank_one_floor(trajectory))
         if fit.changes and fit.slope < 0:
+            kind, words = (
+                ("slow", "slowly falling") if _is_slow(logs) else ("rank one", "collapsing")
+            )
             sentence = (
-                f"collapsing to rank one but not to consensus: the distance to rank one falls "
+                f"{words} to rank one but not to consensus: the distance to rank one falls "
                 f"{fit.words} to {_range(rest[:, -1])} of ||X||, while mu is {now} of it"
             )
-            return Verdict("rank one", sentence, **fit.numbers)
+            return Verdict(kind, sentence, **fit.numbers)
+    return _staying(trajectory, np.exp(share))
+
+
+def _short(share: np.ndarray) -> Verdict:
+    """Fewer layers than a slope needs: judged by what is left."""
+    layers = f"{share.shape[1] - 1} layer{'s' * (share.shape[1] > 2)}"
+    first, now = (_range(np.exp(share[:, t])) for t in (0, -1))
+    if _is_slow(share):
+        sentence = f"too short to say: after {layers} mu is {now} of ||X||, before them {first}"
+        return Verdict("short", f"{sentence}; {_RATE_NEEDS}")
+    sentence = f"collapsing: in {layers} mu fell from {first} to {now} of ||X||; {_RATE_NEEDS}"
+    return Verdict("collapsing", sentence)
+
+
+def _staying(trajectory: Trajectory, share: np.ndarray) -> Verdict:
     half = trajectory.depth // 2
-    where = f"mu is {now} of ||X||, after {_range(share[:, half])} at layer {half}"
+    where = f"mu is {_range(share[:, -1])} of ||X||, after {_range(share[:, half])} at layer {half}"
     if "rank" not in trajectory.measures:
         return Verdict("staying", f"staying: {where}")
     ranks, sure = trajectory.recorded("rank")[1][:, -1], rank_is_sure(trajectory.final)
@@ -244,6 +278,15 @@ def _open(trajectory: Trajectory) -> Verdict:
     unsure = "" if sure.all() else f" (in {np.sum(~sure)} of {len(sure)} samples rounding decides)"
     sentence = f"staying at rank {rank}{unsure}: {where}"
     return Verdict("staying", sentence, rank=rank, rank_is_sure=bool(sure.all()))
+
+
+def _log_left(logs: np.ndarray) -> float:
+    """Logarithm of what the last depth has of the largest, median over samples."""
+    return float(np.median(logs[:, -1] - logs.max(axis=1)))
+
+
+def _is_slow(logs: np.ndarray) -> bool:
+    return _log_left(logs) > np.log(_SLOW)
 
 
 def _range(values: np.ndarray) -> str:
@@ -260,11 +303,11 @@ class _Fit:
     """Slopes of a logarithm against depth, each sample over the second half of its usable points.
 
     `logs` (samples, depths) are those of a share of ||X||_F, usable above `edge` up to where they
-    first meet it; `against_mean` turns mu / ||X|| into mu / (sqrt(N) ||mean||).
+    first meet it.
     """
 
-    def __init__(self, depths, logs, edge: float, against_mean: bool = False):
-        slopes = [self._of_sample(depths, row, edge, against_mean) for row in logs]
+    def __init__(self, depths, logs, edge: float):
+        slopes = [self._of_sample(depths, row, edge) for row in logs]
         slopes = np.array([row for row in slopes if row is not None]).reshape(-1, 5)
         self.known = len(slopes) > 0
         if not self.known:
@@ -280,17 +323,15 @@ class _Fit:
         self.changes = bool(sure and size > _LEAST_CHANGE)
 
     @staticmethod
-    def _of_sample(depths, row, edge, against_mean):
+    def _of_sample(depths, row, edge):
         """(slope, of the first half, of the second half, first and last depth), or None."""
         usable = np.flatnonzero(row <= edge)
         stop = usable[0] if len(usable) else len(row)
         at, logs = depths[:stop], row[:stop]
         late = at >= (at[-1] / 2 if len(at) else 0)
         at, logs = at[late], logs[late]
-        if len(at) < 4:
+        if len(at) < _LEAST_POINTS:
             return None
-        if against_mean:
-            logs = logs - np.log(np.maximum(-np.expm1(2.0 * logs), floor(1.0))) / 2.0
         half = len(at) // 2
         slopes = [np.polyfit(x, y, 1)[0] for x, y in (
             (at, logs), (at[: half + 1], logs[: half + 1]), (at[half:], logs[half:]))]  # fmt: skip

@@ -3,7 +3,8 @@
 An experiment is a module of this package with
 
     PAPER       the paper and item it reproduces or extends
-    SETTINGS    {"smoke": ..., "default": ..., "paper": ...}: seconds, minutes, as published
+    SETTINGS    {"smoke": ..., "default": ..., "paper": ...}: seconds, minutes, as published;
+                  without "paper" where nothing of the kind is published, or it cannot be had here
     compute(settings, seed, progress) -> {name: array}; long ones take `checkpoints` too, a folder
                   for what they need to go on after an interruption
     draw(data) -> matplotlib Figure

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     for command in (one, every):
         command.add_argument(
             "--settings", default="default", choices=("smoke", "default", "paper"),
-            help="seconds, minutes, or as published (default)",
+            help="seconds, minutes, or as published, which not all have (default: default)",
         )  # fmt: skip
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--out", type=Path, default=FIGURES, metavar="DIR")
@@ -61,7 +61,12 @@ def main(argv: list[str] | None = None) -> int:
     if options.out.exists() and not options.out.is_dir():
         print(f"experiments: --out {options.out} is a file; name a folder", file=sys.stderr)
         return 2
-    names = list(known) if options.command == "all" else [options.name]
+    if options.command == "run" and options.settings not in known[options.name].SETTINGS:
+        print(f"experiments: {options.name} has no settings as published; use --settings default",
+              file=sys.stderr)  # fmt: skip
+        return 2
+    names = [options.name] if options.command == "run" else list(known)
+    names = [name for name in names if options.settings in known[name].SETTINGS]
     try:
         verdicts = [_run(name, known[name], options) for name in names]
     except ModuleNotFoundError as error:

@@ -21,8 +21,6 @@ SETTINGS = {
               "jordan": 2, "strengths": [0.5, 1.5, 3.0]},
     "default": {"slopes": [0.2, 0.4, 0.6, 0.8], "tokens": [3, 3], "points": 600, "tries": 12,
                 "jordan": 3, "strengths": np.geomspace(0.5, 6.0, 60).round(4).tolist()},
-    "paper": {"slopes": [0.1, 0.2, 0.4, 0.6, 0.8, 0.9], "tokens": [4, 4], "points": 2000,
-              "tries": 40, "jordan": 4, "strengths": np.geomspace(0.5, 8.0, 200).round(4).tolist()},
 }  # fmt: skip
 #: Starts of the search at each w; lone tokens under M = 0 are solved by algebra anyway.
 STARTS = 4

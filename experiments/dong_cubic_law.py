@@ -21,7 +21,6 @@ PAPER = (
 SETTINGS = {
     "smoke": {"tokens": 6, "dim": 3, "samples": 3, "depth": 12},
     "default": {"tokens": 64, "dim": 32, "samples": 8, "depth": 12},
-    "paper": {"tokens": 128, "dim": 768, "samples": 8, "depth": 12},
 }
 #: The law holds to the relative order of s; it is judged where s has fallen below this.
 SMALL = np.log(1e-8)

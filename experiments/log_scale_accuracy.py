@@ -24,7 +24,6 @@ PAPER = (
 SETTINGS = {
     "smoke": {"tokens": 5, "dim": 3, "depth": 60, "masks": ("complete", "causal-local")},
     "default": {"tokens": 8, "dim": 4, "depth": 200, "masks": tuple(masks.MASKS)},
-    "paper": {"tokens": 8, "dim": 6, "depth": 200, "masks": tuple(masks.MASKS)},
 }
 
 #: Layers after which the complete mask without skip is at 10^-1000 or so.

@@ -1,4 +1,4 @@
-"""The majority task learnt with LayerNorm, without its projection, and without its scaling.
+"""The majority task learnt with LayerNorm, and in two ways without its projection.
 
 Attending equally to all tokens is what the task needs; with the projection a query parallel to
 **1** does that. The authors' public code has, in place of LayerNorm without projection, tokens of
@@ -22,27 +22,31 @@ PAPER = (
     "the line of 1, loss and accuracy with and without LayerNorm's projection"
 )
 
+#: As published, the rate falls to 0 over 140,000 steps, of which 17,000 are carried out; an epoch
+#: has 14 steps. The default has the same steps and rates with a tenth of the sequences, batches of
+#: a hundredth, and half the seeds. "paper" takes one core about a day.
 SETTINGS = {
     "smoke": {"samples": 100, "length": 20, "classes": 8, "lead": 3, "dim": 8, "members": 2,
-              "batch": 20, "steps": 20, "rate": 0.03, "every": 5},
-    "default": {"samples": 10_000, "length": 50, "classes": 20, "lead": 6, "dim": 8, "members": 8,
-                "batch": 150, "steps": 5000, "rate": 1e-3, "every": 100},
+              "batch": 20, "steps": 20, "rate": 0.03, "decay": 200, "every": 5},
+    "default": {"samples": 10_000, "length": 50, "classes": 20, "lead": 6, "dim": 8, "members": 5,
+                "batch": 60, "steps": 17_000, "rate": 1e-3, "decay": 140_000, "every": 250},
     "paper": {"samples": 100_000, "length": 50, "classes": 20, "lead": 6, "dim": 8, "members": 10,
-              "batch": 6000, "steps": 5000, "rate": 1e-3, "every": 100},
+              "batch": 6000, "steps": 17_000, "rate": 1e-3, "decay": 140_000, "every": 250},
 }  # fmt: skip
 
-#: Name: (projection, length of a token as a power of d; None: unscaled).
+#: Name: (projection, length of a token as a power of d).
 VARIANTS = {
     "LayerNorm": (True, 0.5),
     "no projection (RMSNorm)": (False, 0.5),
     "no projection, length 1/√d": (False, -0.5),
-    "no scaling": (True, None),
 }
-LAYERNORM, RMS, PUBLISHED, _ = VARIANTS
+LAYERNORM, RMS, PUBLISHED = VARIANTS
+#: The step at which the paper compares losses and accuracies.
+EARLY = 5000
 
 
 def compute(settings: dict, seed: int, progress, checkpoints) -> dict[str, np.ndarray]:
-    """Test loss and accuracy (variant, time, seed), angles (variant, time, seed, class), steps."""
+    """Test loss, accuracy and angle (variant, time, seed), steps."""
     found = [seen for _, seen in learnt(VARIANTS, settings, seed, progress, checkpoints)]
     curves = {name: np.stack([f[name] for f in found]) for name in ("loss", "accuracy", "angle")}
     return {"step": found[0]["step"], **curves}
@@ -58,8 +62,7 @@ def learnt(names, settings: dict, seed: int, progress, checkpoints) -> Iterator[
         project, power = VARIANTS[name]
 
         def norm(d, project=project, power=power):
-            length = None if power is None else d**power
-            return FactoredNorm(d, project, length, affine=False, eps=0.0)
+            return FactoredNorm(d, project, d**power, affine=False, eps=0.0)
 
         def report(share, k=k):
             progress((k + share) / len(names))
@@ -99,8 +102,8 @@ def speed_up(data, slow: str) -> dict:
 
 
 def turned(data, name: str) -> tuple[float, float]:
-    """95% interval (t, over seeds) of the change of the mean angle from first to last step."""
-    angle = data["angle"][list(VARIANTS).index(name)].mean(axis=-1)
+    """95% interval (t, over seeds) of the change of the angle from first to last step."""
+    angle = data["angle"][list(VARIANTS).index(name)]
     interval = stats.ttest_1samp(angle[-1] - angle[0], 0.0).confidence_interval(0.95)
     return float(interval.low), float(interval.high)
 
@@ -109,7 +112,7 @@ def draw(data) -> Figure:
     """Loss, accuracy and angle against steps, mean and standard deviation over seeds."""
     figure = Figure(figsize=(11.5, 3.8), layout="constrained")
     panels = figure.subplots(1, 3)
-    curves = [data["loss"], data["accuracy"], data["angle"].mean(axis=-1)]
+    curves = [data["loss"], data["accuracy"], data["angle"]]
     labels = ["test loss (nats)", "test accuracy", "angle of queries to line of 1 (°)"]
     for axes, values, label in zip(panels, curves, labels, strict=True):
         for name, of_variant, style in zip(VARIANTS, values, plots.STYLES, strict=False):
@@ -129,30 +132,52 @@ def draw(data) -> Figure:
 
 
 def claim(data) -> Verdict:
-    """With projection the queries turn to **1** and the loss falls in fewer steps."""
-    angle, accuracy = data["angle"].mean(axis=(-2, -1)), data["accuracy"].mean(axis=-1)
-    gains = {slow: speed_up(data, slow) for slow in list(VARIANTS)[1:]}
-    turns = turned(data, LAYERNORM)[1] < 0 and turned(data, PUBLISHED)[1] > 0
+    """With projection the queries turn to **1**, without it away, and the loss falls sooner."""
+    early = int(np.argmin(np.abs(data["step"] - EARLY)))
+    times = {f"step {data['step'][k]}": k for k in (0, early, len(data["step"]) - 1)}
+    gains = {slow: speed_up(data, slow) for slow in (RMS, PUBLISHED)}
+    turns = {name: turned(data, name) for name in VARIANTS}
+    parts = {
+        "the queries turn towards 1 with the projection": turns[LAYERNORM][1] < 0,
+        "they turn away from 1 in the published variant without": turns[PUBLISHED][0] > 0,
+        "the loss falls in fewer steps than in that": gains[PUBLISHED]["interval"][0] > 1,
+    }
+    low, high = gains[RMS]["interval"]
+
+    def table(key, digits):
+        means = data[key].mean(axis=-1)
+        return {
+            name: {when: round(float(means[v, k]), digits) for when, k in times.items()}
+            for v, name in enumerate(VARIANTS)
+        }
+
     return Verdict(
-        statement="with LayerNorm's projection the queries turn towards 1, without it they do "
-        "not; the loss falls in fewer steps than in the published code's variant without "
-        "projection, whose tokens have length 1/√d (at equal length: the factor for RMSNorm)",
-        paper="angle from about 70 to 11 degrees with projection, to 83 without; 3 times fewer "
-        "steps; accuracy at 5000 steps .93 against .85",
+        statement="with LayerNorm's projection the queries turn towards 1 and the loss falls in "
+        "fewer steps than in the published code's variant without projection, whose tokens have "
+        "length 1/√d and whose queries turn away from 1. The comparison at equal length (RMSNorm) "
+        "is not part of the verdict: "
+        + (
+            "it does not decide whether the projection helps"
+            if low <= 1.0 <= high
+            else f"there the loss falls {'sooner' if low > 1.0 else 'later'} with the projection"
+        ),
+        paper="angle from about 70 degrees to 25 at 5,000 steps and 11 at 17,000 with projection, "
+        "to 73 and 83 without; loss at 5,000 steps .2 against .42 (3 times fewer steps), accuracy "
+        ".93 against .85",
         measured={
-            "angle, first and last": {
-                name: [round(float(angle[v, k]), 1) for k in (0, -1)]
-                for v, name in enumerate(VARIANTS)
+            "shown": {part: bool(shown) for part, shown in parts.items()},
+            "angle": table("angle", 1),
+            "change of the angle, 95% interval": {
+                name: [round(v, 1) for v in interval] for name, interval in turns.items()
             },
-            "accuracy, last": {
-                name: round(float(accuracy[v, -1]), 4) for v, name in enumerate(VARIANTS)
-            },
+            "loss": table("loss", 3),
+            "accuracy": table("accuracy", 3),
             "steps, times fewer with LayerNorm than with": {
                 name: f"{g['factor']:.3g} ({g['interval'][0]:.3g} to {g['interval'][1]:.3g})"
                 for name, g in gains.items()
             },
         },
-        tolerance="95% intervals over seeds: the angle falls with projection and does not fall "
-        "without; the factor is above 1",
-        reproduced=bool(turns and gains[PUBLISHED]["interval"][0] > 1),
+        tolerance="95% intervals (t, over seeds): the angle falls with projection and rises in the "
+        "published variant without; the factor is above 1",
+        reproduced=all(parts.values()),
     )

@@ -2,8 +2,10 @@
 
 Uniform attention and W_V = I, so that only the mask acts: mu(X_t) = ||P^t X_0 - mean||_F exactly,
 P the uniform walk, and the late rate is |lambda_2(P)|. WU's Theorem 1 bounds it by
-(1 - eps^r)^(1/r), which gets worse with the radius r. The window that looks one way has the
-largest radius and one of the fastest late rates, after a long shoulder: its walk is not normal.
+(1 - eps^r)^(1/r), which gets worse with the radius r, and section 4.1 concludes that "rank
+collapse should be slower for graphs with larger radius r". That is contradicted here: the window
+that looks one way has the largest radius and one of the fastest late rates, after a long shoulder,
+for its walk is not normal.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ PAPER = (
 SETTINGS = {
     "smoke": {"tokens": 24, "dim": 4, "samples": 2, "depth": 400},
     "default": {"tokens": 128, "dim": 8, "samples": 4, "depth": 10_000},
-    "paper": {"tokens": 128, "dim": 768, "samples": 32, "depth": 20_000},
 }
 
 MASKS = {
@@ -113,16 +114,22 @@ def claim(data) -> Verdict:
     simple = data["lambda_2"] > 0
     simple[DEFECTIVE] = False  # powers of t come with its factor 1/2
     agree = np.abs(data["rate"] - data["lambda_2"])[simple] < 1e-4
-    order = data["lambda_2"][DEFECTIVE] < data["lambda_2"][data["radius"] < n - 1].max() - 0.1
-    faster = data["rate"][DEFECTIVE] < data["rate"][simple].max() - 0.1
+    others = data["radius"] < data["radius"][DEFECTIVE]
+    order = data["lambda_2"][DEFECTIVE] < data["lambda_2"][others].max() - 0.1
+    faster = data["rate"][DEFECTIVE] < data["rate"][others].max() - 0.1
+    one = data["lambda_2"][data["radius"] == 1]
+    apart = one.max() - one.min() > 0.1
     return Verdict(
-        statement="fitted late rates are |lambda_2| of the uniform walk; the mask of the largest "
-        "radius is not the slowest, nor does lambda_2 grow with the radius",
-        paper="Theorem 1 bounds mu by C (1 - eps^r)^(t/r): larger for larger r; an upper bound, "
-        "not an order of rates",
+        statement="contrary to the paper, the radius does not order the rates: the mask of the "
+        "largest radius collapses faster in the end than one of smaller radius, and masks of "
+        "radius 1 differ; fitted late rates are |lambda_2| of the uniform walk",
+        paper='section 4.1: "rank collapse should be slower for graphs with larger radius r", '
+        "concluded from Theorem 1, which bounds mu by C (1 - eps^r)^(t/r): an upper bound, not an "
+        "order of rates",
         measured=table,
-        tolerance="fitted rate within 1e-4 of |lambda_2| where lambda_2 is not defective",
-        reproduced=bool(simple.sum() >= 3 and agree.all() and order and faster),
+        tolerance="fitted rate within 1e-4 of |lambda_2| where lambda_2 is not defective; rates "
+        "differ by more than .1",
+        reproduced=bool(simple.sum() >= 3 and agree.all() and order and faster and apart),
     )
 
 

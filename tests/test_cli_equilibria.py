@@ -37,7 +37,7 @@ def test_the_table_of_the_jordan_family(capsys):
     assert ["rank", "found", "stable", "marginal", "saddle", "unstable"] in words
     assert ["1", "2", "0", "2", "0", "0"] in words
     assert ["3", "8", "0", "2", "6", "0"] in words
-    assert "verdict   20 found, none stable" in out
+    assert "verdict   20 found, none stable; marginal ones of rank 1, 2" in out
     assert "growth" in out
     assert {p.suffix for p in Path("results").iterdir()} == {".json", ".npz", ".png"}
 

@@ -43,6 +43,22 @@ def test_constant_and_zero_tokens():
     assert np.allclose(geometry.angle_to_ones([-np.ones(3), np.ones(3)]), [180, 0])
 
 
+def test_orthogonality_is_that_of_the_definition(rng):
+    x = rng.standard_normal((4, 7, 30)) + 0.3
+    offset, baseline = geometry.orthogonality(x)
+    angle = np.radians(geometry.angle_to_ones(x))
+    assert np.isclose(offset, 30**0.5 * abs(np.cos(angle).mean()))
+    directions = rng.standard_normal((30, 40_000))
+    directions /= np.linalg.norm(directions, axis=0)
+    units = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    others = 30**0.5 * (units @ directions).mean(axis=(0, 1))
+    assert np.isclose(baseline, np.sqrt(np.mean(others**2)), rtol=0.02)
+    assert np.isclose(np.median(np.abs(others)) / baseline, 0.67, atol=0.02)
+    assert geometry.orthogonality(1e-200 * x) == pytest.approx((offset, baseline))
+    with pytest.raises(ValueError, match="no direction"):
+        geometry.orthogonality(np.zeros((2, 3)))
+
+
 @given(st.integers(2, 9), SEEDS, st.sampled_from([0.0, 1e-5, 0.3]))
 def test_the_closed_form_is_the_definition(d, seed, eps):
     gain, bias, x = drawn(d, seed)

@@ -78,3 +78,10 @@ def test_bad_requests_are_refused(monkeypatch):
     monkeypatch.setattr(minilm, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'dynsim\[models\]'"):
         minilm.folder()
+
+
+def test_all_layers_come_in_turn():
+    whole = minilm.attention()
+    assert whole.n_layers == minilm.N_LAYERS
+    for k in range(minilm.N_LAYERS):
+        assert whole.layer(k, minilm.DIM) is minilm.attention(k).layer(0, minilm.DIM)

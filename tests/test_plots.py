@@ -25,6 +25,15 @@ def test_one_run_shows_mu_with_its_median_and_the_floor():
     assert any("floor" in text for text in axes.get_legend_handles_labels()[1])
 
 
+def test_the_figure_says_what_its_lines_are():
+    def words(trajectory):
+        return [text.get_text() for text in plots.rank_trajectory({"": trajectory}).axes[2].texts]
+
+    assert any("medians, bands: 16–84%" in text for text in words(run(masks.local(6))))
+    dynamics = dynsim.AttentionDynamics(masks.local(6), weights.Identity())
+    assert not any("medians" in text for text in words(simulate(dynamics, np.eye(6), 5)))
+
+
 def test_a_floor_far_below_is_named_instead_of_drawn():
     texts = [t.get_text() for t in plots.rank_trajectory({"": run(masks.local(6))}).axes[0].texts]
     assert any("floor" in text for text in texts)

@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text()
 
 #: Options that keep each command short.
 SHORTER = {
-    "run": ["--samples", "2", "--depth", "20"],
+    "run": ["--samples", "2", "--depth", "6"],
     "equilibria": ["--starts", "50"],
     "geometry": [],
 }

@@ -38,6 +38,25 @@ def test_measures_within_rounding_are_marked():
     assert "~" not in report.measure_table(slow.trajectory)
 
 
+def test_tables_say_that_they_show_medians(rng):
+    found = outcome(masks.local(6), Identity(), 10, x0=tokens.gaussian(9, 6, 3))
+    head, *lines = report.measure_table(found.trajectory).splitlines()
+    assert head.startswith("median (16–84% of samples)")
+    low, middle, high = np.percentile(found.trajectory["mu"][:, 0], [16, 50, 84])
+    assert f"{middle:.4g} ({low:.3g}–{high:.3g})" in lines[0]
+    data = report.summary(found)["measures"]["mu"]
+    assert (data["low"][0], data["median"][0], data["high"][0]) == (low, middle, high)
+    assert report.comparison_table({"a": found, "b": found}).startswith("run (medians)")
+    single = outcome(masks.local(6), Identity(), 10, x0=tokens.gaussian(1, 6, 3))
+    assert "–" not in report.measure_table(single.trajectory).splitlines()[1]
+
+
+def test_a_band_may_reach_zero():
+    """log10 mu of samples at consensus is -inf."""
+    values = np.array([[-np.inf, -np.inf], [-np.inf, 0.0], [-1.0, 1.0]])
+    assert np.array_equal(report._band(values)[1], [-np.inf, 0.0])
+
+
 def test_json_says_where_a_measure_is_rounding():
     plain = outcome(masks.causal(6), Identity(), 60, engine="numba")
     found = report.summary(plain)["measures"]

@@ -19,9 +19,10 @@ from experiments import (  # noqa: E402
     layernorm_and_rmsnorm_twins,
     majority_keys_and_queries,
     majority_task,
+    unselectable_in_a_classifier,
     unselectable_in_language_models,
 )
-from experiments.training import gpt, hidden, majority, text  # noqa: E402
+from experiments.training import classifier, gpt, hidden, majority, text  # noqa: E402
 from experiments.training.checkpoints import Checkpoint  # noqa: E402
 from experiments.training.ensembles import Ensemble, Training, train  # noqa: E402
 from experiments.training.norms import FactoredNorm, layer_norm, rms_norm  # noqa: E402
@@ -89,6 +90,17 @@ def test_the_papers_sequences(rng):
     ordered = np.sort(counts, axis=1)
     assert (ordered[:, -1] - ordered[:, -2] >= 6).all()
     assert (ordered[:, -2] > 0).all()
+
+
+def test_an_epoch_has_every_sample_once():
+    batches = majority.epochs(samples=10, batch=4, members=3, seed=0)
+    first = np.concatenate([batches(step) for step in range(3)], axis=1)
+    assert [batches(step).shape for step in range(3)] == [(3, 4), (3, 4), (3, 2)]
+    assert (np.sort(first, axis=1) == np.arange(10)).all()
+    later = batches(4)
+    assert not np.array_equal(batches(1), later)
+    assert np.array_equal(majority.epochs(10, 4, 2, 0)(4), later[:2])  # of the step alone
+    assert np.array_equal(np.sort(majority.epochs(10, 99, 1, 0)(7)[0]), np.arange(10))
 
 
 @pytest.mark.parametrize("project", [True, False])
@@ -188,6 +200,30 @@ def test_an_interrupted_training_ends_with_the_same_bits(tmp_path):
     assert np.array_equal(again["weight"], whole["weight"])
 
 
+def test_a_rate_that_falls_reaches_zero():
+    constant, falling = Training(10, 0.5, 1), Training(10, 0.5, 1, decay=20)
+    assert [constant.rate_at(step) for step in (0, 9)] == [0.5, 0.5]
+    assert [falling.rate_at(step) for step in (0, 10, 20)] == [0.5, 0.25, 0.0]
+
+
+def test_training_follows_the_rate(tmp_path):
+    """Against torch's own schedule."""
+    one, other = small_ensemble(1), small_ensemble(1)
+
+    def losses_of(ensemble):
+        return lambda step: ensemble.parameters["weight"].square().sum(dim=(1, 2))
+
+    train(one, losses_of(one), dict, Training(6, 0.1, 6, 12), Checkpoint(tmp_path / "x"), id)
+    optimizer = torch.optim.Adam(other.parameters.values(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / 12)
+    for step in range(6):
+        optimizer.zero_grad()
+        losses_of(other)(step).sum().backward()
+        optimizer.step()
+        schedule.step()
+    assert torch.allclose(one.parameters["weight"], other.parameters["weight"], rtol=1e-6)
+
+
 def test_a_checkpoint_of_other_settings_is_not_used(tmp_path):
     line(small_ensemble(seed=1), tmp_path, seed=1)
     fresh = line(small_ensemble(), tmp_path / "elsewhere", seed=0)
@@ -265,7 +301,8 @@ def test_excerpts_come_from_everywhere(rng):
 
 
 def test_learning_lowers_the_loss(tmp_path):
-    settings = layernorm_and_rmsnorm_twins.SETTINGS["smoke"] | {"steps": 30, "every": 30}
+    settings = layernorm_and_rmsnorm_twins.SETTINGS["smoke"]
+    settings = settings | {"dim": 16, "members": 1, "steps": 30, "every": 30}
     checkpoint = Checkpoint(tmp_path / "x.safetensors")
     _, seen = gpt.learn(
         layer_norm, layer_norm, settings | {"rate": 0.01}, 0, checkpoint, lambda share: None
@@ -323,15 +360,15 @@ def test_minilms_norms_end_where_its_layers_end():
 # --- the experiments' claims ----------------------------------------------------------------------
 
 
-def majority_data(slower=3.0, turn=-40.0, seeds=5):
-    """Exponential losses; LayerNorm `slower` times faster; its angle changes by `turn`."""
+def majority_data(slower=3.0, turn=-40.0, published=10.0, seeds=5):
+    """Exponential losses; LayerNorm `slower` times faster; angles change by these degrees."""
     rng = np.random.default_rng(0)
-    step = np.arange(0, 5001, 50)
+    step = np.arange(0, 17_001, 250)
     pace = np.exp(0.02 * rng.standard_normal(seeds))
-    curves = [np.exp(-step[:, None] * pace / 1000 * factor) for factor in (slower, 1, 1, 1)]
-    angle = 70 + 0.5 * rng.standard_normal((4, len(step), seeds, 3))
-    angle[0] += turn * np.linspace(0, 1, len(step))[:, None, None]
-    angle[2] += 10 * np.linspace(0, 1, len(step))[:, None, None]
+    curves = [np.exp(-step[:, None] * pace / 4000 * factor) for factor in (slower, 1, 1)]
+    angle = 70 + 0.5 * rng.standard_normal((3, len(step), seeds))
+    angle[0] += turn * np.linspace(0, 1, len(step))[:, None]
+    angle[2] += published * np.linspace(0, 1, len(step))[:, None]
     loss = np.stack(curves)
     return {"step": step, "loss": loss, "accuracy": 1 - loss / 4, "angle": angle}
 
@@ -344,10 +381,26 @@ def test_the_speed_up_is_the_ratio_of_steps():
     assert even["interval"][0] <= 1.0 <= even["interval"][1]
 
 
-def test_the_majority_claim_needs_both_its_parts():
+def test_the_majority_claim_needs_all_its_parts():
     assert majority_task.claim(majority_data()).reproduced
-    assert not majority_task.claim(majority_data(turn=5.0)).reproduced
+    assert not majority_task.claim(majority_data(turn=0.0)).reproduced
+    assert not majority_task.claim(majority_data(published=-5.0)).reproduced
     assert not majority_task.claim(majority_data(slower=0.7)).reproduced
+
+
+def test_an_interval_that_reaches_zero_shows_no_turn():
+    """The published variant's angle neither rises nor falls for certain."""
+    data = majority_data(published=0.0)
+    low, high = majority_task.turned(data, majority_task.PUBLISHED)
+    assert low < 0 < high
+    assert not majority_task.claim(data).reproduced
+
+
+def test_absence_of_evidence_is_called_that():
+    data = majority_data()
+    assert "the loss falls sooner with the projection" in majority_task.claim(data).statement
+    data["loss"][1] = data["loss"][0]
+    assert "does not decide" in majority_task.claim(data).statement
 
 
 def test_the_picture_in_three_dimensions_can_disagree(rng):
@@ -361,26 +414,118 @@ def test_the_picture_in_three_dimensions_can_disagree(rng):
     assert not majority_keys_and_queries.claim(data | {"keys": keys[[1, 1, 1]]}).reproduced
 
 
+def unselectable_data(worth=(0.05, 0.0)):
+    """Shares of 30%, none after scaling; by rate, the loss without scaling is higher by `worth`."""
+    rng = np.random.default_rng(0)
+    share = np.full((2, 4, 5, 1, 4, 2), 0.3)
+    share[:, [0, 2], ..., 1] = 0.0
+    loss = 2.0 + 0.1 * rng.standard_normal(5) * np.ones((2, 4, 8, 1))
+    loss[:, [1, 3]] += np.array(worth)[:, None, None, None] + 0.01 * rng.standard_normal(
+        (2, 2, 1, 5)
+    )
+    data = {"rates": np.array([1e-3, 5e-3]), "step": np.arange(8), "loss": loss}
+    return data | {
+        "unselectable": share, "unselectable_short": share.copy(), "minilm": np.zeros((2, 6, 3)),
+    }  # fmt: skip
+
+
 def test_the_table_of_unselectable_keys_can_disagree():
-    share = np.full((4, 2, 1, 4, 2), 0.3)
-    share[[0, 2], ..., 1] = 0.0
-    loss = np.array([[2.0, 2.1], [2.2, 2.31], [2.0, 2.1], [2.21, 2.3]])[:, None]
-    data = {"unselectable": share, "loss": loss, "minilm": np.zeros((2, 6, 3))}
-    claim = unselectable_in_language_models.claim
+    data, claim = unselectable_data(), unselectable_in_language_models.claim
     assert claim(data).reproduced
-    assert not claim(data | {"loss": loss[[1, 0, 2, 3]]}).reproduced
-    assert not claim(data | {"unselectable": share[[1, 1, 2, 3]]}).reproduced
-    assert not claim(data | {"unselectable": share[[0, 0, 2, 3]]}).reproduced
+    for key in ("unselectable", "unselectable_short"):
+        for variants in ([1, 1, 2, 3], [0, 0, 2, 3]):
+            assert not claim(data | {key: data[key][:, variants]}).reproduced
+    assert not claim(unselectable_data(worth=(-0.05, -0.1))).reproduced
+    assert not claim(unselectable_data(worth=(0.0, 0.0))).reproduced
+
+
+def test_what_scaling_is_worth_is_told_by_rate():
+    claim = unselectable_in_language_models.claim
+    assert "none of it is shown at 0.005" in claim(unselectable_data()).statement
+    assert "some is left at 0.005" in claim(unselectable_data(worth=(0.1, 0.05))).statement
+    assert not claim(unselectable_data(worth=(0.05, 0.05))).reproduced  # it has to depend on it
+
+
+def test_both_pairs_of_a_seed_count_once():
+    data = unselectable_data()
+    costs = unselectable_in_language_models.cost_of_no_scaling(data)
+    assert costs.shape == (2, 8, 5)
+    loss = data["loss"]
+    assert np.allclose(costs[0], ((loss[0, 1] - loss[0, 0]) + (loss[0, 3] - loss[0, 2])) / 2)
+
+
+def test_the_classifiers_claim_can_fail(rng):
+    share = rng.uniform(0.1, 0.3, (5, 3, 4))
+    data = {"unselectable": share, "at_first": share, "accuracy": rng.uniform(0.8, 0.9, (3, 5))}
+    claim = unselectable_in_a_classifier.claim
+    assert claim(data).reproduced
+    none = share.copy()
+    none[:, :, 2] = 0.0
+    assert not claim(data | {"unselectable": none}).reproduced
+    assert not claim(data | {"accuracy": rng.uniform(0.45, 0.55, (3, 5))}).reproduced
+
+
+def test_the_classifier_has_no_norm_and_sees_both_ways(rng):
+    model = classifier.Classifier(12, 8, 2, 4).requires_grad_(False)
+    ids = torch.from_numpy(rng.integers(len(text.VOCABULARY), size=(3, 12)))
+    for passage in hidden.passages(model, ids.numpy()).values():
+        assert np.array_equal(passage.before, passage.after)
+    states = model.encoder.states(ids)
+    changed = ids.clone()
+    changed[:, -1] = (changed[:, -1] + 1) % len(text.VOCABULARY)
+    assert not torch.equal(model.encoder.states(changed)[:, 0], states[:, 0])
+    assert torch.allclose(model(ids), states.mean(dim=1) @ model.head.weight[0] + model.head.bias)
+
+
+def test_the_two_kinds_of_text(rng):
+    ids, labels = classifier.drawn(1, 5, 40, rng)
+    assert ids.shape == (5, 40)
+    assert labels.tolist() == [0, 0, 1, 1, 1]
+    reference = text.decode(np.concatenate(text.language_reference()))
+    assert "identifier" in reference
+    assert text.decode(ids[4].numpy()) in reference
+
+
+def twins_data(layer_norm=0.2, rms_norm=3.0, models=(3, 5), norms=5):
+    """Offsets after training are these times those at step 0, those of random directions."""
+    rng = np.random.default_rng(0)
+    shape = (models[0], 2, 3, models[1], norms)
+    data = {name: np.full(shape, 90.0) for name in layernorm_and_rmsnorm_twins.MEASURES}
+    data["baseline"] = np.ones(shape)
+    data["offset"] = (
+        np.abs(rng.standard_normal(shape[:1] + shape[3:]))[:, None, None] * data["baseline"]
+    )
+    for k, factor in enumerate((layer_norm, rms_norm)):
+        spread = np.exp(0.1 * rng.standard_normal((models[0], *models[1:], norms)))
+        data["offset"][:, k, -1] *= factor * spread
+    real = {f"minilm_{name}": np.ones(13) for name in layernorm_and_rmsnorm_twins.MEASURES}
+    return data | real | {"dims": np.array([64, 128, 256]), "loss": np.ones(shape[:-1])}
 
 
 def test_the_twins_can_disagree():
-    data = {name: np.full((2, 3, 1, 5), 90.0) for name in layernorm_and_rmsnorm_twins.MEASURES}
-    data |= {f"minilm_{name}": np.full(12, 90.0) for name in layernorm_and_rmsnorm_twins.MEASURES}
-    data |= {"dim": np.array(64), "loss": np.ones((2, 3, 1))}
     claim = layernorm_and_rmsnorm_twins.claim
-    assert claim(data).reproduced
-    assert not claim(data | {"angle": data["angle"] - 8.0}).reproduced
-    assert not claim(data | {"minilm_angle": data["minilm_angle"] + 3.0}).reproduced
+    found = claim(twins_data())
+    assert found.reproduced
+    assert "are further away than at step 0" in found.statement
+    assert not claim(twins_data(layer_norm=1.0)).reproduced
+    assert not claim(twins_data(rms_norm=0.2)).reproduced  # as near as its twin
+    above = twins_data()
+    above["baseline"] = above["baseline"] / 10
+    assert not claim(above).reproduced  # random directions are nearer
+
+
+def test_what_is_not_shown_of_rmsnorm_is_not_claimed():
+    data = twins_data()
+    data["offset"][:, 1, -1, ::2] /= 9  # a factor 3 up in some models, 3 down in others
+    statement = layernorm_and_rmsnorm_twins.claim(data).statement
+    assert "are not shown nearer than at step 0" in statement
+
+
+def test_untrained_twins_do_not_meet_the_claim():
+    """However near to 90 degrees a random direction is."""
+    data = twins_data(1.0, 1.0)
+    assert np.abs(data["angle"] - 90.0).max() == 0.0
+    assert not layernorm_and_rmsnorm_twins.claim(data).reproduced
 
 
 def test_finding_the_experiments_does_not_load_torch():

@@ -1,10 +1,15 @@
 """Verdicts on dynamics of which the outcome is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 import dynsim
-from dynsim import Record, masks, norms, simulate, tokens, verdict
+from dynsim import Record, masks, minilm, norms, simulate, tokens, verdict
+from dynsim.trajectory import joined
 from dynsim.weights import Diagonal, Identity, Jordan, Orthogonal, Weights, Zero
 
 
@@ -77,9 +82,99 @@ def test_a_verdict_is_json_ready():
     assert json.loads(json.dumps(found.to_dict()))["kind"] == found.kind
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_short_runs_have_a_verdict_too(depth):
-    assert verdict(run(masks.local(9), Identity(), depth)).sentence
+def with_shares(shares):
+    """A trajectory whose samples have these mu / ||X|| by depth, (samples, T+1), and no ranks."""
+    shares = np.atleast_2d(shares)
+    n, depth = shares.shape[0], shares.shape[1] - 1
+    alone = dynsim.AttentionDynamics(masks.from_adjacency(np.eye(3)), Identity())
+    made = simulate(alone, tokens.gaussian(n, 3, 2), depth, record=Record(measures=()))
+    measures = {"mu": shares, "log10_mu": np.log10(shares), "frobenius_norm": np.ones_like(shares)}
+    return replace(made, measures=dict(made.measures) | measures)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_few_layers_are_called_too_few(depth):
+    found = verdict(run(masks.local(30), Identity(), depth, x0=tokens.gaussian(4, 30, 20)))
+    assert (found.kind, found.rate) == ("short", None)
+    assert found.sentence.startswith(f"too short to say: after {depth} layer")
+    assert "a rate needs 6 layers" in found.sentence
+    assert verdict(run(masks.local(30), Identity(), 6)).kind != "short"
+
+
+def test_what_collapses_within_few_layers_does_not_stay():
+    """mu of 1e-6 of ||X|| after 3 layers, at a numerical rank that is still full."""
+    network = Weights(dynsim.weights.Gaussian(), Orthogonal(), seed=3)
+    dynamics = dynsim.AttentionDynamics(masks.complete(12), network, norms.Unit())
+    found = verdict(simulate(dynamics, tokens.gaussian(4, 12, 16, 3), 3))
+    assert found.samples == {"collapsing": 3, "collapsed": 1}
+    assert "in 3 layers mu fell from 0.98 to 1.3e-06" in found.sentence
+    assert "a rate needs 6 layers" in found.sentence
+
+
+def test_the_size_of_a_fall_decides_its_class():
+    t = np.arange(13)
+    classes = {
+        0.97: "staying",  # a randomly initialised GPT-2
+        0.85: "slow",  # MiniLM
+        0.6: "slow",
+        0.4: "collapsing",
+        1e-4: "collapsing",
+        1e-7: "collapsed",
+    }
+    found = {end: verdict(with_shares(0.99 * (end / 0.99) ** (t / 12))).kind for end in classes}
+    assert found == classes
+    slow = verdict(with_shares(0.99 * (0.6 / 0.99) ** (t / 12)))
+    assert slow.rate == pytest.approx((0.6 / 0.99) ** (1 / 12))
+    assert slow.sentence.startswith("slowly falling: mu falls by a factor 0.9591 per layer")
+    assert "0.61 of its largest" in slow.sentence
+
+
+def test_a_fall_is_told_from_the_largest_distance():
+    """Not from the first: tokens may spread before they collapse."""
+    up_and_down = np.concatenate([np.geomspace(0.1, 0.9, 5), np.geomspace(0.8, 0.3, 8)])
+    assert verdict(with_shares(up_and_down)).kind == "collapsing"
+    early = np.concatenate([np.geomspace(0.99, 0.2, 6), np.full(15, 0.2)])
+    assert verdict(with_shares(early)).kind == "staying"
+    assert verdict(with_shares(early[::-1])).kind == "growing"
+
+
+@given(
+    depth=st.integers(1, 30),
+    rate=st.floats(0.5, 1.2),
+    start=st.floats(0.01, 0.7),
+    noise=st.floats(0, 0.05),
+    seed=st.integers(0, 1000),
+)
+def test_no_verdict_says_more_than_was_seen(depth, rate, start, noise, seed):
+    jitter = np.random.default_rng(seed).normal(0, noise, (3, depth + 1))
+    shares = np.minimum(start * rate ** np.arange(depth + 1) * np.exp(jitter), 1.0)
+    shares = shares[shares[:, -1] > 1e-6]  # the others have collapsed
+    assume(len(shares))
+    found = verdict(with_shares(shares))
+    left = np.median(shares[:, -1] / shares.max(axis=1))
+    kinds = set(found.samples)
+    assert "collapsing" not in kinds or left < 0.5 + 1e-9
+    assert not kinds & {"slow", "short"} or left > 0.5 - 1e-9
+    if depth < 6:
+        assert not kinds & {"staying", "growing", "slow"}
+
+
+def test_one_layer_of_minilm_collapses_text_and_its_six_do_not():
+    text = (
+        "A token attends to the tokens that its mask allows. Information flows along the arrows of "
+        "the mask graph, and when every token hears the same voices, all say the same thing."
+    )
+    x0, mask = minilm.embed(text, 16, 2), masks.complete(16)
+    one = dynsim.AttentionDynamics(mask, minilm.attention(0), norms.Unit(), skip=1.0)
+    assert verdict(simulate(one, x0, 24)).kind == "collapsed"
+    runs = [simulate(minilm.layer(0, mask), x0, 1)]
+    for k in range(1, minilm.N_LAYERS):  # whole layers: MLPs and LayerNorms of their own
+        following = simulate(minilm.layer(k, mask), runs[-1].final, 1)
+        runs.append(joined(runs[-1], replace(following, dynamics=runs[0].dynamics)))
+    found = verdict(runs[-1])
+    assert runs[-1].depth == 6
+    assert found.kind in ("slow", "staying")
+    assert np.median(runs[-1]["mu"][:, -1] / runs[-1]["frobenius_norm"][:, -1]) > 0.7
 
 
 def test_samples_that_differ_are_told_apart():
@@ -128,7 +223,7 @@ def test_growth_is_named():
     network = Weights(Zero(), Diagonal(-0.5), shared=True)
     dynamics = dynsim.AttentionDynamics(masks.local(4), network, skip=1.0)
     found = verdict(simulate(dynamics, x0, 12))
-    assert found.kind == "spreading"
+    assert found.kind == "growing"
     assert found.rate > 1
 
 

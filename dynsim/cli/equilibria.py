@@ -157,9 +157,14 @@ def _certificates(search, dynamics, stem) -> list[str]:
 
 def _sentence(search) -> str:
     total = sum(len(e.orbit) for e in search.equilibria)
-    ranks = sorted({e.rank for e in search.equilibria if e.kind == "stable"})
-    stable = f"stable ones of rank {', '.join(map(str, ranks))}" if ranks else "none stable"
-    return f"{total} found, {stable}"
+    stable, marginal = (
+        ", ".join(map(str, sorted({e.rank for e in search.equilibria if e.kind == kind})))
+        for kind in ("stable", "marginal")
+    )
+    sentence = f"{total} found, {f'stable ones of rank {stable}' if stable else 'none stable'}"
+    if not marginal:
+        return sentence
+    return f"{sentence}; marginal ones of rank {marginal} may attract: dynsim basins tells"
 
 
 def _print(search, dynamics, options, files) -> None:

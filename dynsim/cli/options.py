@@ -86,8 +86,9 @@ def add_dynamics_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--weights",
-        metavar="minilm:LAYER",
-        help="all matrices of one real layer (0..5) of all-MiniLM-L6-v2; needs dynsim[models]",
+        metavar="minilm[:LAYER]",
+        help="attention's matrices of all-MiniLM-L6-v2: its six layers in turn, or one of them "
+        "(0..5) in every layer; needs dynsim[models]",
     )
     group.add_argument(
         "--d-qk", type=float, metavar="D", help="temperature term (d / heads for gaussian, else 1)"
@@ -242,10 +243,12 @@ def make_weights(options):
                 "--weights brings all matrices; leave --value, --scores, --heads, --d-qk, --mix "
                 "and --shared out"
             )
+        if options.weights == "minilm":
+            return minilm.attention()
         model, _, number = options.weights.partition(":")
         if model != "minilm" or not number.isdecimal():
             raise ValueError(
-                f"unknown weights {options.weights!r}; known are minilm:0 to "
+                f"unknown weights {options.weights!r}; known are minilm and minilm:0 to "
                 f"minilm:{minilm.N_LAYERS - 1}"
             )
         return minilm.attention(int(number))

@@ -10,6 +10,7 @@ from dynsim.geometry.decomposition import (
     angle_to_ones,
     decompose,
     layer_norm_closed_form,
+    orthogonality,
 )
 from dynsim.geometry.ellipsoid import Ellipsoid, image_ellipsoid
 from dynsim.geometry.layers import Changes, Survey, changes, survey
@@ -24,5 +25,6 @@ __all__ = [
     "decompose",
     "image_ellipsoid",
     "layer_norm_closed_form",
+    "orthogonality",
     "survey",
 ]

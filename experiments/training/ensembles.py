@@ -53,11 +53,20 @@ class Ensemble:
 
 
 class Training(NamedTuple):
-    """So many steps of Adam at a constant rate; observed at step 0, every so often, and last."""
+    """So many steps of Adam; observed at step 0, every so often, and last.
+
+    The rate is constant, or falls linearly to reach 0 after `decay` steps, which may be more than
+    there are.
+    """
 
     steps: int
     rate: float
     every: int
+    decay: int | None = None
+
+    def rate_at(self, step: int) -> float:
+        """The rate of this step (the first is 0)."""
+        return self.rate if self.decay is None else self.rate * (1.0 - step / self.decay)
 
 
 def train(
@@ -95,6 +104,8 @@ def train(
                 f"the loss of member {member} is {found[member]} at step {step}; lower the rate "
                 f"{training.rate}"
             )
+        for group in optimizer.param_groups:
+            group["lr"] = training.rate_at(step)
         optimizer.zero_grad()
         current.sum().backward()  # no member's parameters enter another's loss
         optimizer.step()

@@ -18,14 +18,14 @@ Norm = Callable[[int], nn.Module]
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then + mlp(norm(x)): causal, GELU, width 4 d.
+    """x + attention(norm(x)), then + mlp(norm(x)): GELU, width 4 d, causal or not.
 
     Queries, keys and values have no bias, as in BRODY, arXiv 2305.02582; all else has.
     """
 
-    def __init__(self, d: int, heads: int, attention_norm: Norm, norm: Norm):
+    def __init__(self, d: int, heads: int, attention_norm: Norm, norm: Norm, causal: bool):
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.attention_norm = attention_norm(d)
         self.queries_keys_values = nn.Linear(d, 3 * d, bias=False)
         self.output = nn.Linear(d, d)
@@ -35,7 +35,7 @@ class Block(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (B, N, d) -> (B, N, d)
         parts = self.queries_keys_values(self.attention_norm(x)).chunk(3, dim=-1)
         q, k, v = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in parts)  # (B, H, N, w)
-        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         x = x + self.output(mixed.transpose(1, 2).flatten(2))
         return x + self.mlp(self.mlp_norm(x))
 
@@ -49,12 +49,14 @@ class GPT(nn.Module):
 
     def __init__(
         self, vocabulary: int, positions: int, d: int, layers: int, heads: int,
-        attention_norm: Norm, norm: Norm,
+        attention_norm: Norm, norm: Norm, causal: bool = True,
     ):  # fmt: skip
         super().__init__()
         self.characters = nn.Embedding(vocabulary, d)
         self.positions = nn.Embedding(positions, d)
-        self.blocks = nn.ModuleList([Block(d, heads, attention_norm, norm) for _ in range(layers)])
+        self.blocks = nn.ModuleList(
+            [Block(d, heads, attention_norm, norm, causal) for _ in range(layers)]
+        )
         self.last_norm = norm(d)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
@@ -67,10 +69,14 @@ class GPT(nn.Module):
 
     def forward(self, ids: torch.Tensor, first: int = 0) -> torch.Tensor:
         """Logits (B, N, vocabulary) for characters (B, N) that stand at positions first, ..."""
+        return self.states(ids, first) @ self.characters.weight.T
+
+    def states(self, ids: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """What the last norm gives for these characters, (B, N, d)."""
         x = self.characters(ids) + self.positions.weight[first : first + ids.shape[1]]
         for block in self.blocks:
             x = block(x)
-        return self.last_norm(x) @ self.characters.weight.T
+        return self.last_norm(x)
 
 
 def losses(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

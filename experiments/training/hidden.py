@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dynsim import minilm
-from dynsim.geometry import angle_to_ones
+from dynsim.geometry import angle_to_ones, orthogonality
 from experiments.training.norms import FactoredNorm
 
 __all__ = ["Passage", "angles", "geometry", "of_minilm", "passages"]
@@ -59,7 +59,8 @@ def angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def geometry(seen: dict[str, Passage]) -> dict[str, np.ndarray]:
-    """Per norm, over all tokens: mean and sd of the angle to **1**, mean lengths, mean rotation.
+    """Per norm, over all tokens: mean and sd of the angle to **1**, mean lengths, mean rotation,
+    and `dynsim.geometry.orthogonality` of what enters.
 
     (norms,) each. What GUPTA, arXiv 2409.12951, tells of models layer by layer; the rotation is
     the angle between what enters the norm and what leaves it.
@@ -68,6 +69,7 @@ def geometry(seen: dict[str, Passage]) -> dict[str, np.ndarray]:
     for before, after in seen.values():
         angle = angle_to_ones(before)
         lengths = [np.linalg.norm(x, axis=-1).mean() for x in (before, after)]
-        rows.append([angle.mean(), angle.std(), *lengths, angles(before, after).mean()])
-    names = ("angle", "angle_sd", "length_before", "length_after", "rotation")
+        turned = angles(before, after).mean()
+        rows.append([angle.mean(), angle.std(), *lengths, turned, *orthogonality(before)])
+    names = ("angle", "angle_sd", "length_before", "length_after", "rotation", "offset", "baseline")
     return dict(zip(names, np.array(rows).T, strict=True))

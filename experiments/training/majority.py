@@ -7,7 +7,8 @@ the same answer: sequences are counts (samples, classes), and a token of class c
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 from dynsim.geometry import angle_to_ones
 from experiments.training.ensembles import Ensemble, Training, train
 
-__all__ = ["MajorityModel", "accuracies", "learn", "losses", "query_angles", "sequences"]
+__all__ = ["MajorityModel", "accuracies", "epochs", "learn", "losses", "query_angles", "sequences"]
 
 
 @cache
@@ -119,31 +120,54 @@ def query_angles(model: MajorityModel) -> np.ndarray:
     return np.minimum(angle, 180.0 - angle)
 
 
+def epochs(samples: int, batch: int, members: int, seed: int) -> Callable[[int], np.ndarray]:
+    """Which samples make the batch of a step: all of them once an epoch, in an order of its own.
+
+    The last batch of an epoch holds what is left. Gives a function of the step; its indices,
+    (members, batch), depend on (seed, member, step) alone.
+    """
+
+    @lru_cache(maxsize=1)
+    def order(epoch):
+        streams = (np.random.default_rng([seed, 1, epoch, m]) for m in range(members))
+        return np.stack([rng.permutation(samples) for rng in streams])
+
+    def indices(step):
+        epoch, place = divmod(step, -(-samples // batch))
+        return order(epoch)[:, place * batch : (place + 1) * batch]
+
+    return indices
+
+
 def learn(norm, settings: dict, seed: int, checkpoint, progress) -> tuple[Ensemble, dict]:
     """Train an ensemble with this norm; it, and the test loss, accuracy and angle on the way.
 
     `norm(d)` makes the norm before attention; four fifths of the sequences are for training. The
-    sequences depend on the seed alone, not on the norm: all variants learn from the same.
+    sequences depend on the seed alone, not on the norm: all variants learn from the same. The
+    angle is that of `query_angles`, averaged over all positions of the test sequences, as
+    published.
     """
     names = ("samples", "length", "classes", "lead")
     counts = sequences(*(settings[name] for name in names), np.random.default_rng([seed, 0]))
     counts = torch.tensor(counts, dtype=torch.float32)
     training, test = counts.split([len(counts) * 4 // 5, len(counts) - len(counts) * 4 // 5])
     classes, d, members = settings["classes"], settings["dim"], settings["members"]
+    occurrence = (test.sum(dim=0) / test.sum()).double().numpy()
+    batches_of = epochs(len(training), settings["batch"], members, seed)
     ensemble = Ensemble(lambda: MajorityModel(classes, d, norm(d)), members, seed)
 
     def batch_losses(step):
-        rng = np.random.default_rng([seed, 1, step])
-        batches = training[rng.integers(len(training), size=(members, settings["batch"]))]
+        batches = training[batches_of(step)]
         return losses(ensemble.together(batches), batches)
 
     def observe():
         rows = []
         for model in ensemble.members():
             logits = model(test)
-            rows.append((losses(logits, test), accuracies(logits, test), query_angles(model)))
+            angle = query_angles(model) @ occurrence
+            rows.append((losses(logits, test), accuracies(logits, test), angle))
         loss, accuracy, angle = zip(*rows, strict=True)
-        return {"loss": np.array(loss), "accuracy": np.array(accuracy), "angle": np.stack(angle)}
+        return {"loss": np.array(loss), "accuracy": np.array(accuracy), "angle": np.array(angle)}
 
-    plan = Training(settings["steps"], settings["rate"], settings["every"])
+    plan = Training(settings["steps"], settings["rate"], settings["every"], settings["decay"])
     return ensemble, train(ensemble, batch_losses, observe, plan, checkpoint, progress)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["VOCABULARY", "decode", "encode", "excerpts", "standard_library"]
+__all__ = ["VOCABULARY", "decode", "encode", "excerpts", "language_reference", "standard_library"]
 
 _OTHER = "\N{REPLACEMENT CHARACTER}"
 #: Every character that a model knows; its number is its place.
@@ -49,10 +49,25 @@ def standard_library() -> tuple[np.ndarray, np.ndarray]:
     """
     folder = Path(sysconfig.get_path("stdlib"))
     files = sorted([*folder.glob("*.py"), *folder.glob("LICENSE.txt")])
-    texts = [encode(file.read_text(encoding="utf-8", errors="replace")) for file in files]
-    held_out = texts[::_HELD_OUT]
-    kept = [text for k, text in enumerate(texts) if k % _HELD_OUT]
-    return np.concatenate(kept), np.concatenate(held_out)
+    return _split([file.read_text(encoding="utf-8", errors="replace") for file in files])
+
+
+@cache
+def language_reference() -> tuple[np.ndarray, np.ndarray]:
+    """(training text, held-out text), encoded: what Python's help() says of the language's topics.
+
+    Prose for the most part; every tenth topic by name is held out.
+    """
+    from pydoc_data.topics import topics
+
+    return _split([topics[name] for name in sorted(topics)])
+
+
+def _split(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(the others, every tenth text), encoded and joined."""
+    encoded = [encode(text) for text in texts]
+    kept = [text for k, text in enumerate(encoded) if k % _HELD_OUT]
+    return np.concatenate(kept), np.concatenate(encoded[::_HELD_OUT])
 
 
 def excerpts(text: np.ndarray, count: int, length: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,116 @@
+"""Every experiment's claim is made to fail: by data that say otherwise, one change at a time.
+
+Those of experiments that train are tried in `tests/test_training.py`, for seconds are too short.
+"""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from experiments import experiments
+from experiments.layernorm_ellipsoid import LARGEST
+from experiments.radius_does_not_order_rates import DEFECTIVE
+
+
+@cache
+def smoke(name):
+    """What a run with smoke settings finds."""
+    experiment = experiments()[name]
+    return experiment.compute(experiment.SETTINGS["smoke"], 0, lambda share: None)
+
+
+def put(array, where, value):
+    array = np.array(array)
+    array[where] = value
+    return array
+
+
+def cut_rank(data, rank):
+    return data["w"][data["w"][:, 1] != rank]
+
+
+def moved_fold(data):
+    events = [str(e) for e in data["c_0_events"]]
+    return np.array(
+        [f"fold at {float(e.split()[-1]) + 2e-3}" if "fold" in e else e for e in events]
+    )
+
+
+#: By experiment: what is changed, and the arrays that take the place of those found.
+CHANGES = {
+    "bifurcations": {
+        "no equilibria of rank 2": lambda data: {"w": cut_rank(data, 2)},
+        "a fold elsewhere": lambda data: {"c_0_events": moved_fold(data)},
+        "no fold": lambda data: {"c_0_events": np.array([], "U64")},
+        "not stable at first": lambda data: {"beta_up_radius": put(data["beta_up_radius"], 0, 1.1)},
+    },
+    "dong_cubic_law": {
+        "another coefficient": lambda data: {"predicted": data["predicted"] + 1e-5},
+        "another exponent": lambda data: {"exponent": data["exponent"] - 0.01},
+        "not deep": lambda data: {key: data[key] / 10 for key in ("log_s", "predicted")},
+    },
+    "layernorm_ellipsoid": {
+        "off the hyperplane": lambda data: {"off_plane": data["off_plane"] + 1e-9},
+        "off the surface": lambda data: {"level": data["level"] * 0.999},
+        "an input along 1": lambda data: {
+            "offset": put(data["offset"], 3, 1.01 * LARGEST * data["baseline"][3])
+        },
+    },
+    "log_scale_accuracy": {
+        "a case that is wrong by 1e-8": lambda data: {
+            "logscale": put(data["logscale"], 0, data["exact"][0] * (1 + 1e-8) + 1e-8)
+        },
+        "another cubic law": lambda data: {"cubic_expected": data["cubic_expected"] + 1e-5},
+        "not deep": lambda data: {
+            key: data[key][data["cubic"] > -1e4] for key in ("cubic", "cubic_expected")
+        },
+    },
+    "radius_does_not_order_rates": {
+        "the largest radius is the slowest": lambda data: {
+            key: put(data[key], DEFECTIVE, 0.99999) for key in ("lambda_2", "rate")
+        },
+        "rates that are not lambda_2": lambda data: {"rate": data["rate"] - 1e-3},
+        "one rate for one radius": lambda data: {
+            "lambda_2": put(data["lambda_2"], data["radius"] == 1, 0.5),
+            "rate": put(data["rate"], data["radius"] == 1, 0.5),
+        },
+    },
+    "unselectable_keys": {
+        "one after LayerNorm": lambda data: {"counts": put(data["counts"], (1, 0, 0, 0), 1)},
+        "twice the expectation": lambda data: {"expected": 2 * data["expected"]},
+        "a front that moves left": lambda data: {
+            "counts": data["counts"][:, ::-1], "expected": data["expected"][::-1],
+        },
+    },
+}  # fmt: skip
+#: Whose claims have tests of their own, and where.
+ELSEWHERE = {
+    "tests/test_training.py": {
+        "layernorm_and_rmsnorm_twins",
+        "majority_keys_and_queries",
+        "majority_task",
+        "unselectable_in_a_classifier",
+        "unselectable_in_language_models",
+    },
+    "tests/test_experiments.py": {"masks_and_layernorm"},
+    "not yet": {"jordan_family", "stable_every_rank", "stable_full_rank", "two_token_basins"},
+}
+
+
+def test_every_claim_is_tried():
+    assert set(CHANGES) | set.union(*ELSEWHERE.values()) == set(experiments())
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_claim_holds_as_found(name):
+    assert experiments()[name].claim(smoke(name)).reproduced
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [(name, change) for name, changes in CHANGES.items() for change in changes]
+)
+def test_a_claim_fails_on_data_that_say_otherwise(name, change):
+    data = smoke(name)
+    verdict = experiments()[name].claim(data | CHANGES[name][change](data))
+    assert verdict.reproduced is False

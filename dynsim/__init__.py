@@ -27,6 +27,7 @@ __version__ = "0.1.0"
 #: and nothing compiled, by ``import dynsim``.
 _NAMES = {
     "AttentionDynamics": "dynamics",
+    "Dropout": "dropout",
     "Overflow": "simulation",
     "Record": "simulation",
     "Stopped": "simulation",

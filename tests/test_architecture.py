@@ -17,7 +17,7 @@ FLOORS = [
     ["layout", "spectra", "threads"],
     ["masks", "walk"],
     ["nonnormal"],
-    ["connectivity", "tokens", "weights", "norms", "mlp"],
+    ["connectivity", "tokens", "weights", "norms", "mlp", "dropout"],
     ["dynamics", "measures"],
     ["geometry.decomposition", "selectability", "gaussian_keys"],
     ["geometry.ellipsoid"],

@@ -51,6 +51,7 @@ _ROOMS = (
     "expectations",
     "gaussian_keys",
     "geometry",
+    "gram",
     "jacobian",
     "lyapunov",
     "masks",

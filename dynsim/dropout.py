@@ -48,7 +48,7 @@ class Dropout(Value):
     Examples
     --------
     >>> Dropout(hidden=0.5).scaled(np.ones((1, 6)), "mlp", 0, 0)
-    array([[0., 2., 0., 2., 0., 2.]])
+    array([[0., 2., 0., 0., 2., 2.]])
     """
 
     hidden: float = 0.0

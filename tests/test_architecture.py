@@ -41,7 +41,7 @@ FLOORS = [
     ["basins", "continuation", "lyapunov"],
     ["enclosures"],
     ["contraction"],
-    ["certificates", "predictions", "rates"],
+    ["certificates", "gram", "predictions", "rates"],
     ["expectations"],
     ["verdicts"],
     ["plots", "report"],

@@ -8,17 +8,18 @@ depends on. With attention matrices A one layer is
 
 s^2 / d the variance of the entries of W_V (heads and output included), p the dropout of the
 projection and a that of the attention weights. Scores are Gaussian with covariance c G_ik G_jl,
-and the expectation is taken to first order in c; for c = 0, A = P, the uniform walk. Given the tokens, K is the exact expectation of
-Y Y^T / d for the projection's output Y after dropout, in any dimension (lemma dropout-gram); that Y
-Y^T / d is K, and that the norm divides by the expected length, holds in the limit of many
-dimensions. mu^2 = d (tr G - 1^T G 1 / N).
+and the expectation is taken to first order in c; for c = 0, A = P, the uniform walk, and K is the
+exact expectation of Y Y^T / d given the tokens, for the projection's output Y after dropout, in any
+dimension (lemma dropout-gram). That Y Y^T / d is K, and that the norm divides by the expected
+length, holds in the limit of many dimensions. mu^2 = d (tr G - 1^T G 1 / N).
 
 Closed forms: under the complete mask without skip, mu^2 = (N - 1) d p from the second layer on
 (lemma dropout-level); near consensus under any mask mu^2 = d p sum_t ||C P^t||_F^2, C = I - 11^T/N
 (lemma dropout-near-consensus).
 
 It stops where softmax is far from uniform, at scores of large variance: `Gram.spread` is their
-standard deviation within a row, and above `MOST_SPREAD` there is no prediction any more.
+standard deviation within a row. At a spread of 1 the first layers err by a few per cent, and where
+attention falls fastest by a factor of two; above `MOST_SPREAD` there is no prediction any more.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from dynsim.weights import Gaussian, Orthogonal, Weights, Zero
 __all__ = ["MOST_SPREAD", "Gram", "infinite_width"]
 
 #: Standard deviation of the scores in a row up to which the expectation of softmax is expanded.
-MOST_SPREAD = 1.0
+MOST_SPREAD = 1.5
 
 #: mu^2 below this share of ||X||^2 is rounding.
 _ROUNDING = 1e-12

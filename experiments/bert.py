@@ -89,7 +89,7 @@ def text() -> str:
 
 @lru_cache(maxsize=1)
 def word_pieces(samples: int, n_tokens: int) -> np.ndarray:
-    """The first excerpts of `text`, as the word pieces of BERT's uncased tokenizer: (samples, N)."""
+    """The first excerpts of `text` as word pieces of BERT's uncased tokenizer, (samples, N)."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(minilm.folder() / "tokenizer.json"))
@@ -101,7 +101,7 @@ def word_pieces(samples: int, n_tokens: int) -> np.ndarray:
 
 
 def embedding(ids: np.ndarray, d: int, seed: int) -> np.ndarray:
-    """BERT's embedding, as it is initialised, of word pieces (samples, N): (samples, N, d), float32.
+    """BERT's embedding as it is initialised, in float32, of word pieces (S, N): (S, N, d).
 
     Word, position and segment vectors are added and pass LayerNorm; without the dropout that BERT
     has there.

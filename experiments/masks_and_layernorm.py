@@ -1,9 +1,9 @@
-"""mu by layer under four masks: networks as BERT is initialised, with and without dropout, and MiniLM.
+"""mu by layer under four masks: BERT as it is initialised, with and without dropout, and MiniLM.
 
-WU's Fig. 2 and 6. Their text says that LayerNorm alone keeps mu at a stable level at initialisation.
-Without noise it does not: what keeps it there is dropout, which a `BertModel` made from a
-configuration applies by default (.1 of hidden states and of attention weights, in training mode),
-and one made by `from_pretrained` does not (evaluation mode). That this is what they ran is a
+WU's Fig. 2 and 6. Their text says that LayerNorm alone keeps mu at a stable level at
+initialisation. Without noise it does not: what keeps it there is dropout, which a `BertModel` made
+from a configuration applies by default (.1 of hidden states and of attention weights, in training
+mode), and one made by `from_pretrained` does not (evaluation mode). That this is what they ran is a
 conjecture: their code is not public. The level is predicted without a fitted number
 (`dynsim.gram`).
 
@@ -25,8 +25,8 @@ from experiments import bert
 from experiments.record import Verdict
 
 PAPER = (
-    "WU, arXiv 2405.18781, Fig. 2 and 6: mu by layer for SAN, SAN+skip, SAN+LN, SAN+skip+LN and the "
-    "full transformer under four masks, initialised and pretrained"
+    "WU, arXiv 2405.18781, Fig. 2 and 6: mu by layer for SAN, SAN+skip, SAN+LN, SAN+skip+LN and "
+    "the full transformer under four masks, initialised and pretrained"
 )
 
 SETTINGS = {
@@ -245,8 +245,8 @@ def _sans_collapse(data) -> Verdict:
             "factor a layer": _table(share ** (1.0 / twelve)),
             "of which the length ||X|| shrinks by, a layer": float(f"{bert.SIGMA**2:.3g}"),
         },
-        tolerance="below 1e-3 at layer 12; no third of these layers falls less than a third as fast "
-        "(in log mu) as the one before, until mu is rounding",
+        tolerance="below 1e-3 at layer 12; no third of these layers falls less than a third as "
+        "fast (in log mu) as the one before, until mu is rounding",
         reproduced=bool(steady.all() and (share < 1e-3).all()),
     )
 
@@ -256,8 +256,8 @@ def _local_is_slower(data) -> Verdict:
     twelve = min(TWELVE, mu.shape[-1] - 1)
     complete, causal, window, one_way = mu[:, twelve] / mu[:, 0]
     return Verdict(
-        statement="the collapse of SANs is slower under the window masks than under the causal, and "
-        "slower under that than under the complete mask",
+        statement="the collapse of SANs is slower under the window masks than under the causal, "
+        "and slower under that than under the complete mask",
         paper="section 5.1: slower under more local masks",
         measured={"mu at layer 12 over mu at 0": _table((complete, causal, window, one_way))},
         tolerance="the order alone: the paper prints no numbers",
@@ -316,8 +316,8 @@ def _pretrained_together(data) -> Verdict:
     share = (mu / size)[..., -1]  # variant, mask
     helps = (share[LN] > share[SAN]) & (share[SKIP_LN] > share[LN]) & (share[FULL] > share[LN])
     return Verdict(
-        statement="in a pretrained model LayerNorm keeps more of mu / ||X|| than the SAN alone, and "
-        "together with the other components more than alone",
+        statement="in a pretrained model LayerNorm keeps more of mu / ||X|| than the SAN alone, "
+        "and together with the other components more than alone",
         paper="section 5.1: in pretrained models LN helps together with other components",
         measured={f"mu / ||X|| after MiniLM's layer 6, {variant}": _table(share[v])
                   for v, variant in enumerate(VARIANTS)},
@@ -351,8 +351,8 @@ def _level(data) -> Verdict:
     n, d = data["shape"]
     error = 0.02 * (768 / d) ** 0.5
     return Verdict(
-        statement="under hidden dropout of .1 the level at which SAN + LN stays is that of infinite "
-        "width for the complete mask, sqrt((N - 1) d p), and for the causal one",
+        statement="under hidden dropout of .1 the level at which SAN + LN stays is that of "
+        "infinite width for the complete mask, sqrt((N - 1) d p), and for the causal one",
         paper="dynsim, lemma dropout-level; not in the paper, which names no dropout",
         measured={
             "mean mu over the last quarter of the layers": _table(measured),

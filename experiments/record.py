@@ -51,7 +51,7 @@ def carry_out(
 ) -> list[Verdict]:
     """Compute, judge and draw; write NAME.png, NAME.npz and NAME.json, each whole or not at all.
 
-    An experiment with several claims, `claims(data)` instead of `claim(data)`, has several verdicts.
+    With several claims, an experiment has `claims(data)` instead of `claim(data)`.
     """
     commit = commit_of_code()  # of the code that runs, before the figures change the tree
     begun = time.perf_counter()

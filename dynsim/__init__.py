@@ -27,6 +27,7 @@ __version__ = "0.1.0"
 #: and nothing compiled, by ``import dynsim``.
 _NAMES = {
     "AttentionDynamics": "dynamics",
+    "Dropout": "dropout",
     "Overflow": "simulation",
     "Record": "simulation",
     "Stopped": "simulation",
@@ -50,6 +51,7 @@ _ROOMS = (
     "expectations",
     "gaussian_keys",
     "geometry",
+    "gram",
     "jacobian",
     "lyapunov",
     "masks",

@@ -132,7 +132,7 @@ def certificates(
     A bound holds for exact arithmetic. Where tokens are chaotic, a run in floating point parts from
     the exact one, and its mu may exceed what is proved of the other.
 
-    Raises ValueError for tokens that cannot be, and for one token; ImportError without
+    Raises ValueError for dropout, for tokens that cannot be, and for one token; ImportError without
     python-flint, where there is a bound to compute.
 
     >>> import dynsim
@@ -145,6 +145,7 @@ def certificates(
     depth = whole("depth", depth, least=1)
     if window is not None:
         whole("window", window, least=1)
+    dynamics.require_deterministic("a certified bound")
     dynamics.check_tokens(x0)
     if dynamics.n_tokens == 1:
         raise ValueError("one token is always at consensus; give two or more")

@@ -6,13 +6,14 @@ it to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import networkx as nx
 import numpy as np
 
+from dynsim.dropout import Dropout
 from dynsim.layout import Layout, compile_layout
 from dynsim.mlp import ACTIVATIONS, FixedMLP, GaussianMLP, NoMLP
 from dynsim.norms import NoNorm, Norm
@@ -64,6 +65,8 @@ class AttentionDynamics(Value):
         What follows attention.
     mlp_norm : Norm, optional
         The MLP's norm; `norm` when not given.
+    dropout : Dropout
+        None by default. With it, layer t of sample s is a random map with a stream of its own.
 
     Raises
     ------
@@ -87,6 +90,7 @@ class AttentionDynamics(Value):
     skip: float = 0.0
     mlp: NoMLP | GaussianMLP | FixedMLP = NoMLP()
     mlp_norm: Norm | None = None
+    dropout: Dropout = Dropout()
 
     def __post_init__(self):
         self.layout  # noqa: B018  compiled now, so that a bad mask is refused here
@@ -108,6 +112,10 @@ class AttentionDynamics(Value):
         for norm in (self.norm, self.mlp_norm):
             if not isinstance(norm, Norm):
                 raise ValueError(f"a norm is an object such as dynsim.norms.Unit(); got {norm!r}")
+        if not isinstance(self.dropout, Dropout):
+            raise ValueError(
+                f"dropout is an object, dynsim.Dropout(hidden=0.1); got {self.dropout!r}"
+            )
 
     @cached_property
     def layout(self) -> Layout:
@@ -121,7 +129,8 @@ class AttentionDynamics(Value):
     @cached_property
     def description(self) -> dict:
         mask = {"name": self.mask.name or "graph", "tokens": self.n_tokens}
-        fields = ("weights", "norm", "placement", "skip", "mlp", "mlp_norm")
+        fields = ["weights", "norm", "placement", "skip", "mlp", "mlp_norm"]
+        fields += ["dropout"] * self.dropout.active
         return {
             "type": type(self).__name__,
             "mask": mask | {"layout": self.layout.description},
@@ -165,8 +174,19 @@ class AttentionDynamics(Value):
         allowed[rows.row_of_edge, rows.indices] = True
         return allowed
 
+    def require_deterministic(self, what: str) -> None:
+        """Raise ValueError when there is dropout, which `what`, the caller, cannot deal with."""
+        if self.dropout.active:
+            raise ValueError(
+                f"{what}: layers are random with {self.dropout}; leave the dropout out, "
+                f"dropout=dynsim.Dropout()"
+            )
+
     def attention(self, x: np.ndarray, t: int = 0) -> np.ndarray:
-        """The attention matrices of layer t on tokens x: (N, d) -> (H, N, N), rows sum to 1."""
+        """The attention matrices of layer t on tokens x: (N, d) -> (H, N, N), rows sum to 1.
+
+        That is before their dropout.
+        """
         return self._attention(*self.attention_input(x, t))
 
     def attention_input(self, x: np.ndarray, t: int) -> tuple[np.ndarray, LayerWeights]:
@@ -180,28 +200,49 @@ class AttentionDynamics(Value):
         key = x @ layer.key if layer.key.size else x  # (H, N, p) or (N, d)
         return masked_softmax(query @ np.swapaxes(key, -1, -2), self.allowed())
 
-    def _attend(self, x: np.ndarray, layer: LayerWeights) -> np.ndarray:
-        value = x @ layer.value if layer.value.size else x
-        return (self._attention(x, layer) @ value @ layer.output).sum(axis=0) + layer.output_bias
+    def _dropped(self, A: np.ndarray, t: int, sample: int) -> np.ndarray:
+        """A, (H, N, N), after its dropout: one number for each head and entry of the mask."""
+        if not self.dropout.attention:
+            return A
+        allowed = self.allowed()
+        A[:, allowed] = self.dropout.scaled(A[:, allowed], "attention", t, sample)
+        return A
 
-    def step(self, x: np.ndarray, t: int = 0) -> np.ndarray:
-        """One layer, layer number t: tokens (N, d) -> (N, d)."""
-        return self.compose(x, t, self._attend)
+    def step(self, x: np.ndarray, t: int = 0, sample: int = 0) -> np.ndarray:
+        """One layer, layer number t: tokens (N, d) -> (N, d).
 
-    def compose(self, x: np.ndarray, t: int, attend: Callable) -> np.ndarray:
-        """One layer on tokens (..., N, d), with attend(z, layer weights) for the attention."""
+        The number of the sample decides what is dropped, where there is dropout, and nothing else.
+        """
+
+        def attend(z, layer):
+            value = z @ layer.value if layer.value.size else z
+            A = self._dropped(self._attention(z, layer), t, sample)
+            return (A @ value @ layer.output).sum(axis=0) + layer.output_bias
+
+        return self.compose(x, t, attend, sample)
+
+    def compose(
+        self, x: np.ndarray, t: int, attend: Callable, samples: int | Sequence[int] = 0
+    ) -> np.ndarray:
+        """One layer on tokens (..., N, d), with attend(z, layer weights) for the attention.
+
+        Hidden dropout is done here, for the numbers of the samples; `attend` does attention's.
+        """
         x = real_array("tokens", x, own=(np.float32,))
-        seen, layer = self.attention_input(x, t)
-        return self.feed_forward(self._residual(x, attend(seen, layer), self.norm), t)
+        branch = attend(*self.attention_input(x, t))
+        branch = self.dropout.scaled(branch, "projection", t, samples)
+        return self.feed_forward(self._residual(x, branch, self.norm), t, samples)
 
-    def feed_forward(self, x: np.ndarray, t: int) -> np.ndarray:
+    def feed_forward(self, x: np.ndarray, t: int, samples: int | Sequence[int] = 0) -> np.ndarray:
         """What follows attention in layer t: the MLP's sub-layer, or nothing."""
         if not self.mlp.active:
             return x
         W_1, b_1, W_2, b_2 = (a.astype(x.dtype, copy=False) for a in self.mlp.layer(t, x.shape[-1]))
         activation = ACTIVATIONS[self.mlp.activation]
         seen = self._at("before", x, self.mlp_norm)
-        return self._residual(x, activation(seen @ W_1 + b_1) @ W_2 + b_2, self.mlp_norm)
+        branch = activation(seen @ W_1 + b_1) @ W_2 + b_2
+        branch = self.dropout.scaled(branch, "mlp", t, samples)
+        return self._residual(x, branch, self.mlp_norm)
 
     def _residual(self, x: np.ndarray, branch: np.ndarray, norm: Norm) -> np.ndarray:
         """after(skip x + branch(...)): the end of a sub-layer."""
@@ -211,11 +252,11 @@ class AttentionDynamics(Value):
     def _at(self, place: str, x: np.ndarray, norm: Norm) -> np.ndarray:
         return norm.apply(x) if place in PLACEMENTS[self.placement] else x
 
-    def tokens_without_size(self, x: np.ndarray, t: int) -> np.ndarray:
+    def tokens_without_size(self, x: np.ndarray, t: int, sample: int = 0) -> np.ndarray:
         """The tokens that a norm would divide by zero in layer t, for tokens x (N, d)."""
         watched = [_Watch(self.norm), _Watch(self.mlp_norm)]
         with np.errstate(all="ignore"):
-            replace(self, norm=watched[0], mlp_norm=watched[1]).step(x, t)
+            replace(self, norm=watched[0], mlp_norm=watched[1]).step(x, t, sample)
         return np.unique(np.concatenate([watch.met for watch in watched]))
 
 

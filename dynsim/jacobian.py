@@ -23,7 +23,11 @@ __all__ = ["image", "is_spherical", "jacobian", "linearise", "tangent_basis", "t
 
 
 def image(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarray:
-    """One layer on many states at once: (..., N, d) -> (..., N, d). Equals `dynamics.step`."""
+    """One layer on many states at once: (..., N, d) -> (..., N, d). Equals `dynamics.step`.
+
+    Raises ValueError for a dynamics with dropout.
+    """
+    dynamics.require_deterministic("one layer as a map")
 
     def attend(z, layer):
         return _attended(dynamics, z, layer)[0].sum(axis=-3) + layer.output_bias
@@ -46,7 +50,11 @@ def jacobian(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarr
 
 
 def linearise(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0):
-    """(x', dx'/dx) of layer t: shapes (..., N, d) and (..., N, d, N, d)."""
+    """(x', dx'/dx) of layer t: shapes (..., N, d) and (..., N, d, N, d).
+
+    Raises ValueError for a dynamics with dropout.
+    """
+    dynamics.require_deterministic("the derivative of a layer")
     x = real_array("tokens", x)
     layer = dynamics.weights.layer(t, x.shape[-1])
     x, total = _sublayer(dynamics, dynamics.norm, x, lambda z: _attention(dynamics, z, layer))

@@ -63,7 +63,7 @@ def spectrum(
     Raises
     ------
     ValueError
-        For a state that does not fit or a count that is too large.
+        For dropout, a state that does not fit or a count that is too large.
     FloatingPointError
         When tokens or their derivative stop being finite.
 
@@ -74,6 +74,7 @@ def spectrum(
     >>> bool(np.isclose(spectrum(layer, np.array([[0.6, 0.8]])).exponents[0], np.log(0.5)))
     True
     """
+    dynamics.require_deterministic("Lyapunov exponents")
     x = real_array("tokens", x0)
     dynamics.check_tokens(x)
     layers = whole("number of layers", layers, least=1)

@@ -193,14 +193,16 @@ def predict(dynamics: AttentionDynamics, x0, start: int = 0) -> Prediction:
     first. Defective multipliers (a window that looks one way, a Jordan block as W_V) come with
     powers of t: what is known of them is in `dynsim.spectra`.
 
-    Raises ValueError for a dynamics with an MLP, for a skip connection above 2000 tokens, and for
-    tokens or a start that cannot be; FloatingPointError where the norm comes to divide by zero.
+    Raises ValueError for a dynamics with an MLP or dropout, for a skip connection above 2000
+    tokens, and for tokens or a start that cannot be; FloatingPointError where the norm comes to
+    divide by zero.
 
     >>> from dynsim import masks, tokens, weights
     >>> x0 = tokens.gaussian(samples=1, n=6, d=2)
     >>> predict(AttentionDynamics(masks.causal(6), weights.Diagonal([0.9, -0.5])), x0).rate
     0.45
     """
+    dynamics.require_deterministic("a late rate")
     x0 = real_array("tokens", x0)
     dynamics.check_tokens(x0)
     start, available = whole("number of the first layer", start, least=0), dynamics.weights.n_layers

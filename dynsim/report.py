@@ -183,7 +183,14 @@ def describe_dynamics(dynamics) -> str:
     parts = [formula, f"{_weights_in_words(dynamics.weights)}, {repeated}"]
     if dynamics.mlp.active:
         parts.append(f"then an MLP ({dynamics.mlp.activation}) in the same form")
+    if dynamics.dropout.active:
+        parts.append(f"dropout {_dropout_in_words(dynamics.dropout)}")
     return "; ".join(parts)
+
+
+def _dropout_in_words(dropout) -> str:
+    places = {"of projections": dropout.hidden, "of attention weights": dropout.attention}
+    return ", ".join(f"{p:g} {place}" for place, p in places.items() if p)
 
 
 def _weights_in_words(weights) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["MLPS", "SCORES", "TOKENS", "VALUES", "stream"]
+__all__ = ["DROPOUT", "MLPS", "SCORES", "TOKENS", "VALUES", "stream"]
 
-#: First part of a key: what is drawn. The second is the sample or the layer.
-TOKENS, SCORES, VALUES, MLPS = range(4)
+#: First part of a key: what is drawn. Then comes the sample or the layer; for dropout, both.
+TOKENS, SCORES, VALUES, MLPS, DROPOUT = range(5)
 
 
 def stream(seed: int, *key: int) -> np.random.Generator:

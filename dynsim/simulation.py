@@ -109,6 +109,7 @@ def simulate(
     threads: int | None = None,
     device: str | None = None,
     start: int = 0,
+    first_sample: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Trajectory:
     """Iterate `dynamics` for `depth` layers from the tokens `x0`.
@@ -133,6 +134,10 @@ def simulate(
         "mps" (for float32 tokens), ...
     start : int
         Number of the first layer, for going on from a trajectory's `state`.
+    first_sample : int
+        Number of the first sample: `x0[s]` is sample number first_sample + s. It matters under
+        dropout alone, which depends on the number. To run a part x0[a:b] of a batch as in the
+        whole, give a; to run one input under several draws, give each another number.
     progress : callable, optional
         Called with the number of layers done so far.
 
@@ -159,6 +164,7 @@ def simulate(
     x = x0.tokens if isinstance(x0, Deviation) else _as_tokens(x0)
     depth = whole("depth", depth, least=1)
     start = whole("number of the first layer", start, least=0)
+    first_sample = whole("number of the first sample", first_sample, least=0)
     workers = thread_count(threads)
     dynamics.check_tokens(x)
     available = dynamics.weights.n_layers
@@ -168,6 +174,7 @@ def simulate(
             f"{available - start} or less"
         )
     built = make_engine(engine, dynamics, workers, device)
+    built.first_sample = first_sample
     state = built.begin(x0 if isinstance(x0, Deviation) else x)
     run = _Run(dynamics, x, state, depth, record or Record(), built, start)
     begun = time.perf_counter()
@@ -178,6 +185,7 @@ def simulate(
                 "engine": engine,
                 "device": getattr(built, "device", "cpu"),
                 "start": start,
+                **({"first_sample": first_sample} if dynamics.dropout.active else {}),
                 "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "runtime_s": round(time.perf_counter() - begun, 3),
                 "versions": {"dynsim": __version__, "python": platform.python_version()}
@@ -290,7 +298,8 @@ class _Run:
         layer = self.start + self.t
         kept = f"what was computed up to depth {layer} is kept"
         if len(x) <= _PAIRS_LIMIT:  # the definition is dense
-            for token in self.dynamics.tokens_without_size(x, layer):
+            number = self.engine.first_sample + sample
+            for token in self.dynamics.tokens_without_size(x, layer, number):
                 return (
                     f"token {token} of sample {sample} has no size left for the norm to divide by "
                     f"in layer {layer + 1}; {kept}; change weights or input, or use eps > 0"

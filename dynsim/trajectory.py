@@ -316,6 +316,12 @@ def joined(first: Trajectory, second: Trajectory) -> Trajectory:
     """
     if first.dynamics != second.dynamics:
         raise ValueError("the trajectories are of different dynamics and cannot be joined")
+    numbers = [run.provenance.get("first_sample", 0) for run in (first, second)]
+    if numbers[0] != numbers[1]:
+        raise ValueError(
+            f"the trajectories are of other samples, from number {numbers[0]} and {numbers[1]}; go "
+            f"on with first_sample={numbers[0]}"
+        )
     new_states = second.state_depths > 0
     return replace(
         second,

@@ -1,29 +1,42 @@
-"""mu by depth under four masks with and without skip and LayerNorm, randomly initialised.
+"""mu by layer under four masks: BERT as it is initialised, with and without dropout, and MiniLM.
 
-The shape of WU's Fig. 2 and 6 without a pretrained model: a BERT-like network of many heads as it
-is initialised (all matrices N(0, .02^2) at d = 768, scaled with d), on Gaussian tokens that have
-passed the embedding's LayerNorm.
+WU's Fig. 2 and 6. Their text says that LayerNorm alone keeps mu at a stable level at
+initialisation. Without noise it does not: what keeps it there is dropout, which a `BertModel` made
+from a configuration applies by default (.1 of hidden states and of attention weights, in training
+mode), and one made by `from_pretrained` does not (evaluation mode). That this is what they ran is a
+conjecture: their code is not public. The level is predicted without a fitted number
+(`dynsim.gram`).
+
+Every network has its own weights, embedding and excerpts.
 """
 
 from __future__ import annotations
+
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.figure import Figure
 
 import dynsim
-from dynsim import masks, norms, plots, tokens, weights
+from dynsim import gram, masks, minilm, mlp, norms, plots, weights
+from experiments import bert
 from experiments.record import Verdict
 
 PAPER = (
-    "WU, arXiv 2405.18781, Fig. 2 and 6: mu by layer for SAN, SAN+skip, SAN+LN, SAN+skip+LN under "
-    "four masks, randomly initialised"
+    "WU, arXiv 2405.18781, Fig. 2 and 6: mu by layer for SAN, SAN+skip, SAN+LN, SAN+skip+LN and "
+    "the full transformer under four masks, initialised and pretrained"
 )
 
 SETTINGS = {
-    "smoke": {"tokens": 24, "dim": 24, "heads": 4, "samples": 3, "depth": 24},
-    "default": {"tokens": 128, "dim": 192, "heads": 12, "samples": 8, "depth": 128},
-    "paper": {"tokens": 128, "dim": 768, "heads": 12, "samples": 3000, "depth": 128},
-}
+    "smoke": {"tokens": 24, "dim": 96, "heads": 4, "networks": 2, "excerpts": 1, "depth": 24,
+              "pretrained": 2},
+    "default": {"tokens": 128, "dim": 768, "heads": 12, "networks": 5, "excerpts": 1, "depth": 128,
+                "pretrained": 16},
+    "paper": {"tokens": 128, "dim": 768, "heads": 12, "networks": 5, "excerpts": 600, "depth": 128,
+              "pretrained": 3000},
+}  # fmt: skip
 
 MASKS = {
     "complete": masks.complete,
@@ -31,96 +44,321 @@ MASKS = {
     "sliding window ±1": masks.local,
     "uni-directional window 1": masks.causal_local,
 }
+#: Skip, LayerNorm, MLP.
 VARIANTS = {
-    "SAN": (0.0, norms.NoNorm()),
-    "SAN + skip": (1.0, norms.NoNorm()),
-    "SAN + LN": (0.0, norms.LayerNorm(eps=1e-12)),
-    "SAN + skip + LN": (1.0, norms.LayerNorm(eps=1e-12)),
+    "SAN": (0.0, False, False),
+    "SAN + skip": (1.0, False, False),
+    "SAN + LN": (0.0, True, False),
+    "SAN + skip + LN": (1.0, True, False),
+    "transformer": (1.0, True, True),
 }
-#: BERT initialises with standard deviation .02 at d = 768: sigma in units of d^-1/2.
-SIGMA = 0.02 * 768**0.5
+SAN, SKIP, LN, SKIP_LN, FULL = range(len(VARIANTS))
+#: Hidden and attention dropout; BERT trains with .1 of both.
+DROPOUTS = {"none": (0.0, 0.0), "hidden": (0.1, 0.0), "attention": (0.0, 0.1), "both": (0.1, 0.1)}
+NONE, HIDDEN, ATTENTION, BOTH = range(len(DROPOUTS))
+#: Variants whose level is predicted.
+PREDICTED = {"SAN + LN": LN, "SAN + skip + LN": SKIP_LN}
+#: The depth of WU's Fig. 2.
+TWELVE = 12
+NORM = norms.LayerNorm(eps=1e-12)
 
 
 def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
-    """mu and ||X||_F, (variant, mask, sample, depth)."""
+    """mu and ||X||_F (variant, mask, dropout, network, excerpt, depth); what is predicted of mu for
+    the first excerpt of every network (`PREDICTED`, mask, dropout, network, depth); and of MiniLM
+    (variant, mask, excerpt, layer)."""
+    networks, depth = settings["networks"], settings["depth"]
+    shape = (len(VARIANTS), len(MASKS), len(DROPOUTS), networks, settings["excerpts"], depth + 1)
+    found = {name: np.empty(shape) for name in ("mu", "frobenius_norm")}
+    found["predicted"] = np.empty((len(PREDICTED), *shape[1:4], depth + 1))
+    jobs = [(settings, seed, k, mask) for k in range(networks) for mask in range(len(MASKS))]
+    for done, ((_, _, k, mask), part) in enumerate(_every(jobs)):
+        found["mu"][:, mask, :, k], found["frobenius_norm"][:, mask, :, k] = part[:2]
+        found["predicted"][:, mask, :, k] = part[2]
+        progress((done + 1) / (len(jobs) + 1))
+    found["shape"] = np.array([settings["tokens"], settings["dim"]])
+    names = ("pretrained_mu", "pretrained_norm")
+    return found | dict(zip(names, _pretrained(settings), strict=True))
+
+
+def _every(jobs):
+    """(job, what it found), in any order, in as many processes as there are cores."""
+    workers = min(os.cpu_count() or 1, len(jobs))
+    with ProcessPoolExecutor(workers) as pool:
+        pending = {pool.submit(_one, *job): job for job in jobs}
+        for future in as_completed(pending):
+            yield pending[future], future.result()
+
+
+def _one(settings: dict, seed: int, network: int, mask: int):
+    """mu and norm (variant, dropout, excerpt, depth) and predictions of one network and mask."""
     n, d, heads = settings["tokens"], settings["dim"], settings["heads"]
-    network = weights.Weights(
-        weights.Gaussian(SIGMA), weights.Gaussian(SIGMA), heads, mix=(SIGMA,) * heads, seed=seed
-    )
-    embedding = norms.LayerNorm(eps=1e-12)
-    x0 = embedding.apply(tokens.gaussian(settings["samples"], n, d, seed))
-    shape = (len(VARIANTS), len(MASKS), settings["samples"], settings["depth"] + 1)
-    found = {"mu": np.empty(shape), "frobenius_norm": np.empty(shape)}
-    for v, (skip, norm) in enumerate(VARIANTS.values()):
-        for m, mask in enumerate(MASKS.values()):
-            dynamics = dynsim.AttentionDynamics(mask(n), network, norm, skip=skip)
-            begun = v * len(MASKS) + m
-
-            def report(layer, begun=begun):
-                share = (begun + layer / settings["depth"]) / (len(VARIANTS) * len(MASKS))
-                progress(share)
-
-            run = dynsim.simulate(
-                dynamics, x0, settings["depth"],
-                record=dynsim.Record(measures=()), progress=report,
+    depth, count = settings["depth"], settings["excerpts"]
+    number = 1000 * seed + network
+    ids = bert.word_pieces(settings["networks"] * count, n)[network * count :][:count]
+    x0 = bert.embedding(ids, d, number)
+    graph, states = list(MASKS.values())[mask](n), {}
+    for v, (skip, normed, perceptron) in enumerate(VARIANTS.values()):
+        # without norm and skip mu falls below the range of float32
+        start = x0 if normed or skip else x0.astype(np.float64)
+        for p, (hidden, attention) in enumerate(DROPOUTS.values()):
+            states[v, p] = start, dynsim.AttentionDynamics(
+                graph, bert.Attention(d, heads, number), NORM if normed else norms.NoNorm(),
+                skip=skip, mlp=bert.Perceptron(number) if perceptron else mlp.NoMLP(),
+                dropout=dynsim.Dropout(hidden, attention, number),
             )  # fmt: skip
-            for name in found:
-                found[name][v, m] = run[name]
-    return found
+    measured = np.empty((2, len(VARIANTS), len(DROPOUTS), count, depth + 1))
+    for t in range(0, depth, bert.BLOCK):  # all conditions share the layers of a block
+        layers = min(bert.BLOCK, depth - t)
+        for (v, p), (x, dynamics) in states.items():
+            run = dynsim.simulate(
+                dynamics, x, layers, record=dynsim.Record(measures=()), engine="torch",
+                device="cpu", threads=1, start=t,
+            )  # fmt: skip
+            states[v, p] = run.state, dynamics
+            measured[:, v, p, :, t : t + layers + 1] = run["mu"], run["frobenius_norm"]
+    same = weights.Weights(
+        weights.Gaussian(bert.SIGMA), weights.Gaussian(bert.SIGMA), heads,
+        mix=(bert.SIGMA,) * heads,
+    )  # fmt: skip
+    predicted = [
+        [gram.infinite_width(replace(states[v, p][1], weights=same), x0[0], depth).mu[0]
+         for p in range(len(DROPOUTS))]
+        for v in PREDICTED.values()
+    ]  # fmt: skip
+    return *measured, np.array(predicted)
+
+
+def _pretrained(settings: dict) -> tuple[np.ndarray, np.ndarray]:
+    """mu and ||X||_F of MiniLM's six layers, (variant, mask, excerpt, layer)."""
+    n, count = settings["tokens"], settings["pretrained"]
+    x0 = minilm.embed(bert.text(), n, count).astype(np.float32)
+    found = np.empty((2, len(VARIANTS), len(MASKS), count, minilm.N_LAYERS + 1))
+    for m, mask in enumerate(MASKS.values()):
+        for v, (skip, normed, perceptron) in enumerate(VARIANTS.values()):
+            x = x0
+            for k in range(minilm.N_LAYERS):
+                whole = minilm.layer(k, mask(n))
+                parts = replace(
+                    whole, skip=skip, norm=whole.norm if normed else norms.NoNorm(),
+                    mlp=whole.mlp if perceptron else mlp.NoMLP(),
+                )  # fmt: skip
+                run = dynsim.simulate(
+                    parts, x, 1, record=dynsim.Record(measures=()), engine="torch", device="cpu"
+                )
+                x = run.final
+                found[:, v, m, :, k : k + 2] = run["mu"], run["frobenius_norm"]
+    return tuple(found)
 
 
 def draw(data) -> Figure:
-    """One panel a mask, one line a variant, log-log, with the float64 floor."""
-    figure = Figure(figsize=(11.5, 3.6), layout="constrained")
-    panels = figure.subplots(1, len(MASKS), sharey=True)
-    depth = np.arange(data["mu"].shape[-1])
-    for m, (axes, name) in enumerate(zip(panels, MASKS, strict=True)):
-        for v, (variant, style) in enumerate(zip(VARIANTS, plots.STYLES, strict=False)):
-            mu = data["mu"][v, m]
-            mean, sd = mu.mean(axis=0), mu.std(axis=0)
-            look = style | {"markevery": (0.02 + 0.04 * v, 0.16), "markersize": 4, "linewidth": 1.4}
-            axes.plot(depth[1:], mean[1:], label=variant, **look)
-            low = np.maximum(mean - sd, mean / 10)
-            axes.fill_between(
-                depth[1:], low[1:], (mean + sd)[1:], color=style["color"], alpha=0.2, linewidth=0
-            )
-        rounding = dynsim.measures.floor(data["frobenius_norm"][2:, m]).mean(axis=(0, 1))
-        axes.plot(depth[1:], rounding[1:], color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
-        axes.set(xscale="log", yscale="log", xlabel="depth (layers)", title=name)
+    """Rows: no dropout, hidden, attention, MiniLM. A column a mask, a line a variant, log-log."""
+    figure = Figure(figsize=(11.5, 10.5), layout="constrained")
+    panels = figure.subplots(4, len(MASKS), sharey="row")
+    level = 0.5 * data["mu"][LN, :, NONE, ..., 0].mean()
+    rows = {"initialised,\nno dropout": NONE, "initialised,\nhidden dropout .1": HIDDEN,
+            "initialised,\nattention dropout .1": ATTENTION}  # fmt: skip
+    for row, (name, p) in zip(panels, rows.items(), strict=False):
+        for m, axes in enumerate(row):
+            for v in range(len(VARIANTS)):
+                runs = data["mu"][v, m, p].reshape(-1, data["mu"].shape[-1])
+                _line(axes, v, runs)
+            predicted = data["predicted"][0, m, p]
+            axes.plot(
+                np.arange(1, predicted.shape[1]), np.exp(np.log(predicted).mean(axis=0))[1:],
+                color="black", linewidth=0.9, linestyle=(0, (1, 1)), zorder=3,
+                label="SAN + LN, predicted (infinite width)",
+            )  # fmt: skip
+            axes.set(ylim=(level * 1e-5, level * 1e3))
+        row[0].set(ylabel=f"{name}\nmu")
+    for m, axes in enumerate(panels[-1]):
+        for v in range(len(VARIANTS)):
+            _line(axes, v, data["pretrained_mu"][v, m])
+        axes.set(xlabel="layer")
+    panels[-1, 0].set(ylabel="MiniLM, pretrained,\nno dropout\nmu")
+    for axes, name in zip(panels[0], MASKS, strict=True):
+        axes.set(title=name)
+    for axes in panels.flat:
+        axes.set(xscale="log", yscale="log")
         axes.grid(True, color="0.92", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set(ylabel="mu, mean ± sd", ylim=(1e-16, None))
-    panels[0].annotate(
-        "float64 floor with LN", (depth[1] * 1.1, rounding[1]), fontsize=7, color="0.4", va="bottom"
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+    figure.suptitle(
+        "LayerNorm alone keeps mu up at initialisation only where dropout adds noise", fontsize=12
     )
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
-def claim(data) -> Verdict:
-    """Sparser masks keep more of mu / ||X||; skip connections keep most of all.
-
-    The share mu / ||X||_F is compared, because plain layers also shrink ||X||_F as a whole.
-    """
-    share = (data["mu"] / data["frobenius_norm"])[..., -1].mean(axis=-1)  # variant, mask
-    table = {
-        variant: {mask: float(f"{share[v, m]:.3g}") for m, mask in enumerate(MASKS)}
-        for v, variant in enumerate(VARIANTS)
-    }
-    complete, causal, window, _ = range(len(MASKS))
-    no_skip = [0, 2]
-    sparse_slower = all(
-        share[v, window] > 10 * max(share[v, complete], share[v, causal]) for v in no_skip
+def _line(axes, v: int, runs: np.ndarray) -> None:
+    """Geometric mean over runs, and their whole range as a band."""
+    style, layers = plots.STYLES[v], np.arange(1, runs.shape[1])
+    shown = np.maximum(runs[:, 1:], 1e-300)
+    look = style | {"markevery": (0.02 + 0.04 * v, 0.16), "markersize": 4, "linewidth": 1.3}
+    axes.plot(layers, np.exp(np.log(shown).mean(axis=0)), label=list(VARIANTS)[v], **look)
+    axes.fill_between(
+        layers, shown.min(axis=0), shown.max(axis=0), color=style["color"], alpha=0.2, linewidth=0
     )
-    skip_keeps = all((share[v + 1] > share[v]).all() for v in no_skip)
+
+
+# --- claims -------------------------------------------------------------------------------------
+
+#: Largest factor between depth / 4 and the last layer at which mu is called stable.
+STABLE = 1.5
+#: mu / ||X||_F below which mu is rounding, in float64.
+ROUNDING = 1e-13
+#: Least mu / ||X||_F that is called significantly above zero.
+ABOVE_ZERO = 0.01
+
+
+def claims(data) -> list[Verdict]:
+    """One verdict for each sentence of the paper about these figures."""
+    return [
+        _sans_collapse(data), _local_is_slower(data), _layernorm_alone(data),
+        _pretrained_together(data), _skip_alone(data), _whole_is_stable(data), _level(data),
+    ]  # fmt: skip
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    """Geometric means over networks and excerpts: the last axes but one."""
+    flat = values.reshape(*values.shape[: -3 if values.ndim > 4 else -2], -1, values.shape[-1])
+    return np.exp(np.log(np.maximum(flat, 1e-300)).mean(axis=-2))
+
+
+def _table(values) -> dict:
+    return {mask: float(f"{v:.3g}") for mask, v in zip(MASKS, values, strict=True)}
+
+
+def _sans_collapse(data) -> Verdict:
+    mu, size = (_means(data[name][SAN])[:, NONE] for name in ("mu", "frobenius_norm"))
+    twelve = min(TWELVE, mu.shape[-1] - 1)
+    share = mu[:, twelve] / mu[:, 0]
+    marks = [0, twelve // 3, 2 * twelve // 3, twelve]
+    falls = -np.diff(np.log(mu[:, marks]), axis=1)
+    rounding = (mu < ROUNDING * size)[:, marks]
+    steady = (falls[:, 1:] > falls[:, :-1] / 3) | rounding[:, 1:-1] | rounding[:, 2:]
     return Verdict(
-        statement="without skip the sliding window keeps over 10 times more of mu / ||X|| than the "
-        "complete and the causal mask, with and without LN; a skip connection keeps more under "
-        "every mask",
-        paper="Fig. 2 and 6 as drawn: the curves of the window masks lie above those of the "
-        "complete and causal ones; curves with skip above those without",
-        measured={"mu / ||X|| at the last layer": table},
-        tolerance="orders, not values: the paper prints none",
-        reproduced=bool(sparse_slower and skip_keeps),
+        statement="without LayerNorm and skip mu goes to zero exponentially under all four masks",
+        paper="section 5.1: in SANs mu goes to zero exponentially under all masks",
+        measured={
+            "mu at layer 12 over mu at 0": _table(share),
+            "factor a layer": _table(share ** (1.0 / twelve)),
+            "of which the length ||X|| shrinks by, a layer": float(f"{bert.SIGMA**2:.3g}"),
+        },
+        tolerance="below 1e-3 at layer 12; no third of these layers falls less than a third as "
+        "fast (in log mu) as the one before, until mu is rounding",
+        reproduced=bool(steady.all() and (share < 1e-3).all()),
+    )
+
+
+def _local_is_slower(data) -> Verdict:
+    mu = _means(data["mu"][SAN])[:, NONE]
+    twelve = min(TWELVE, mu.shape[-1] - 1)
+    complete, causal, window, one_way = mu[:, twelve] / mu[:, 0]
+    return Verdict(
+        statement="the collapse of SANs is slower under the window masks than under the causal, "
+        "and slower under that than under the complete mask",
+        paper="section 5.1: slower under more local masks",
+        measured={"mu at layer 12 over mu at 0": _table((complete, causal, window, one_way))},
+        tolerance="the order alone: the paper prints no numbers",
+        reproduced=bool(complete < causal < min(window, one_way)),
+    )
+
+
+def _stable(data, variant: int):
+    """By mask and dropout: mu at the last layer over that at a quarter of them, mu / ||X|| there,
+    and whether it is stable and above zero."""
+    mu, size = (_means(data[name][variant]) for name in ("mu", "frobenius_norm"))
+    change, share = mu[..., -1] / mu[..., (mu.shape[-1] - 1) // 4], mu[..., -1] / size[..., -1]
+    return change, share, (share > ABOVE_ZERO) & (change > 1 / STABLE) & (change < STABLE)
+
+
+def _under_dropout(data, variant: int, statement: str, paper: str) -> Verdict:
+    """A variant is stable under every mask: without dropout, or only with it."""
+    change, share, stable = _stable(data, variant)
+    which = [name for p, name in enumerate(DROPOUTS) if p != NONE and stable[:, p].all()]
+    holds = bool(stable[:, NONE].all())
+    return Verdict(
+        statement=statement,
+        paper=paper,
+        measured={
+            f"dropout {name}": {
+                "mu / ||X|| at the last layer": _table(share[:, p]),
+                "mu there over mu at a quarter of the depth": _table(change[:, p]),
+            }
+            for p, name in enumerate(DROPOUTS)
+        },
+        tolerance=f"under every mask mu / ||X|| above {ABOVE_ZERO} at the last layer, and mu there "
+        f"within a factor of {STABLE} of mu at a quarter of the depth",
+        reproduced=holds,
+        only_with="" if holds or not which else f"dropout ({', '.join(which)})",
+    )
+
+
+def _layernorm_alone(data) -> Verdict:
+    return _under_dropout(
+        data, LN, "at initialisation LayerNorm alone keeps mu at a stable level above zero, under "
+        "all four masks and in all layers",
+        "section 5.1 and Fig. 6: LN alone keeps mu at a stable level significantly above zero; no "
+        "decreasing trend in 128 layers",
+    )  # fmt: skip
+
+
+def _whole_is_stable(data) -> Verdict:
+    return _under_dropout(
+        data, FULL, "at initialisation mu of the full transformer is stable, under all four masks",
+        "section 5.1: in the full transformer mu is stable",
+    )  # fmt: skip
+
+
+def _pretrained_together(data) -> Verdict:
+    mu, size = (_means(data[f"pretrained_{name}"]) for name in ("mu", "norm"))
+    share = (mu / size)[..., -1]  # variant, mask
+    helps = (share[LN] > share[SAN]) & (share[SKIP_LN] > share[LN]) & (share[FULL] > share[LN])
+    return Verdict(
+        statement="in a pretrained model LayerNorm keeps more of mu / ||X|| than the SAN alone, "
+        "and together with the other components more than alone",
+        paper="section 5.1: in pretrained models LN helps together with other components",
+        measured={f"mu / ||X|| after MiniLM's layer 6, {variant}": _table(share[v])
+                  for v, variant in enumerate(VARIANTS)},
+        tolerance="the order alone, under every mask; MiniLM (6 layers, d = 384), not "
+        "bert-base-uncased",
+        reproduced=bool(helps.all()),
+    )  # fmt: skip
+
+
+def _skip_alone(data) -> Verdict:
+    change = _stable(data, SKIP)[0][:, NONE]
+    trained = _means(data["pretrained_mu"][SKIP])
+    return Verdict(
+        statement="at initialisation the skip connection alone makes mu unstable in deep layers, "
+        "under all four masks",
+        paper="section 5.1: skip connections alone make mu unstable in deep layers",
+        measured={
+            "mu at the last layer over mu at a quarter of the depth": _table(change),
+            "MiniLM, mu after layer 6 over mu at 0": _table(trained[:, -1] / trained[:, 0]),
+        },
+        tolerance=f"by more than the factor of {STABLE} up to which the others are called stable",
+        reproduced=bool(((change > STABLE) | (change < 1 / STABLE)).all()),
+    )
+
+
+def _level(data) -> Verdict:
+    """Ours: the levels that noise leaves are those of infinite width."""
+    later = slice(data["mu"].shape[-1] * 3 // 4, None)
+    measured = data["mu"][LN, :, HIDDEN, :, 0, later].mean(axis=(-1, -2))
+    predicted = data["predicted"][0, :, HIDDEN, :, later].mean(axis=(-1, -2))
+    n, d = data["shape"]
+    error = 0.02 * (768 / d) ** 0.5
+    return Verdict(
+        statement="under hidden dropout of .1 the level at which SAN + LN stays is that of "
+        "infinite width for the complete mask, sqrt((N - 1) d p), and for the causal one",
+        paper="dynsim, lemma dropout-level; not in the paper, which names no dropout",
+        measured={
+            "mean mu over the last quarter of the layers": _table(measured),
+            "predicted": _table(predicted),
+            "sqrt((N - 1) d p)": float(f"{((n - 1) * d * 0.1) ** 0.5:.4g}"),
+        },
+        tolerance=f"{error:.2g} of it (the window masks relax over thousands of layers)",
+        reproduced=bool((np.abs(measured / predicted - 1.0) < error)[:2].all()),
     )

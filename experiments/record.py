@@ -26,19 +26,33 @@ PACKAGES = ("dynsim", "numpy", "scipy", "numba", "matplotlib", "torch", "mpmath"
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, what the paper has for it, what was measured, and whether it was reproduced."""
+    """A claim, what the paper has for it, what was measured, and whether it was reproduced.
+
+    `only_with` names what the paper does not say and the claim needs, where it fails without.
+    """
 
     statement: str
     paper: str
     measured: dict
     tolerance: str
     reproduced: bool
+    only_with: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """In words: reproduced, NOT reproduced, or reproduced only with something."""
+        if self.only_with:
+            return f"reproduced only with {self.only_with}"
+        return "reproduced" if self.reproduced else "NOT reproduced"
 
 
 def carry_out(
     name: str, experiment: ModuleType, settings: str, seed: int, folder: Path, progress
-) -> Verdict:
-    """Compute, judge and draw; write NAME.png, NAME.npz and NAME.json, each whole or not at all."""
+) -> list[Verdict]:
+    """Compute, judge and draw; write NAME.png, NAME.npz and NAME.json, each whole or not at all.
+
+    With several claims, an experiment has `claims(data)` instead of `claim(data)`.
+    """
     commit = commit_of_code()  # of the code that runs, before the figures change the tree
     begun = time.perf_counter()
     checkpoints = folder / "checkpoints" / f"{name}-{settings}-{seed}"
@@ -46,7 +60,8 @@ def carry_out(
     kept = {"checkpoints": checkpoints} if _is_resumable(experiment) else {}
     data = experiment.compute(experiment.SETTINGS[settings], seed, progress, **kept)
     runtime = time.perf_counter() - begun
-    verdict = experiment.claim(data)
+    several = hasattr(experiment, "claims")
+    verdicts = experiment.claims(data) if several else [experiment.claim(data)]
     plots.save(experiment.draw(data), folder / f"{name}.png")
     with written_whole(folder / f"{name}.npz") as temporary:
         np.savez_compressed(temporary, **data)
@@ -55,7 +70,11 @@ def carry_out(
         "paper": experiment.PAPER,
         "settings": {"name": settings, **experiment.SETTINGS[settings]},
         "seed": seed,
-        "verdict": asdict(verdict),
+        **(
+            {"verdicts": [asdict(verdict) | {"outcome": verdict.outcome} for verdict in verdicts]}
+            if several
+            else {"verdict": asdict(verdicts[0])}
+        ),
         "runtime_s": round(runtime, 1),
         "resumed": resumed,
         "versions": _versions(),
@@ -63,7 +82,7 @@ def carry_out(
     }
     with written_whole(folder / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(sidecar, indent=2) + "\n")
-    return verdict
+    return verdicts
 
 
 def write_report(reports, folder: Path) -> None:

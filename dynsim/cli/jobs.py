@@ -22,7 +22,18 @@ DEFAULT_DEPTH = 128
 #: Options that `--compare` may vary.
 COMPARABLE = (
     *("mask", "window", "graph", "ln", "norm", "placement", "skip", "value", "scores", "weights"),
-    *("d-qk", "heads", "mlp", "tokens", "dim", "start", "seed", "x0"),
+    *(
+        "d-qk",
+        "heads",
+        "mlp",
+        "dropout",
+        "attention-dropout",
+        "tokens",
+        "dim",
+        "start",
+        "seed",
+        "x0",
+    ),
 )
 #: Options that do not change what is computed.
 OUTPUT_OPTIONS = (
@@ -46,11 +57,12 @@ class Job:
         chosen = "numba" if options.engine == "auto" else options.engine
         find_engine(chosen, options.device)  # refused now, if it is not there
         self.record = _record(options)
+        dropout = shared.make_dropout(options)
         graph = shared.read_graph(options)
         weights = shared.make_weights(options)
         self.x0 = shared.make_tokens(options, graph, weights)
         mask = graph or shared.make_mask(options, self.x0.shape[-2])
-        self.dynamics = shared.make_dynamics(options, mask, weights)
+        self.dynamics = shared.make_dynamics(options, mask, weights, dropout)
         self.dynamics.check_tokens(self.x0)
         if options.theory and not 2 <= self.dynamics.n_tokens <= MOST_TOKENS:
             raise ValueError(

@@ -9,6 +9,7 @@ import numpy as np
 
 from dynsim import masks, minilm, tokens
 from dynsim.cli import specs
+from dynsim.dropout import Dropout
 from dynsim.dynamics import PLACEMENTS, AttentionDynamics
 from dynsim.files import read_arrays
 from dynsim.mlp import MLPS
@@ -17,10 +18,12 @@ from dynsim.weights import WEIGHTS, FromArray, Weights
 
 __all__ = [
     "OneLineParser",
+    "add_dropout_options",
     "add_dynamics_options",
     "add_iterated_options",
     "add_mask_options",
     "add_token_options",
+    "make_dropout",
     "make_dynamics",
     "make_family",
     "make_iterated",
@@ -108,6 +111,19 @@ def add_dynamics_options(parser: argparse.ArgumentParser) -> None:
     sharing.add_argument(
         "--fresh", dest="shared", action="store_false", help="fresh ones in every layer (default)"
     )
+
+
+def add_dropout_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("dropout", "as in training: noise, drawn after --seed")
+    group.add_argument(
+        "--dropout", type=float, default=0.0, metavar="P",
+        help="probability for entries of what the projections of attention and MLP give, before "
+        "skip and norm (default: 0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--attention-dropout", type=float, default=0.0, metavar="P",
+        help="probability for attention weights, after the softmax (default: 0)",
+    )  # fmt: skip
 
 
 def add_token_options(parser: argparse.ArgumentParser) -> None:
@@ -220,8 +236,19 @@ def make_mask(options, n: int):
     return specs.build("mask", masks.MASKS, options.mask or "complete", n, given=given)
 
 
-def make_dynamics(options, mask, weights) -> AttentionDynamics:
-    """Mask, weights, norm, skip, placement and MLP as one dynamics."""
+def make_dropout(options) -> Dropout:
+    """The dropout of --dropout and --attention-dropout. Raises ValueError unless 0 <= p < 1."""
+    for name in ("dropout", "attention_dropout"):
+        p = getattr(options, name)
+        if not 0.0 <= p < 1.0:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is a probability, at least 0 and below 1; got {p:g}"
+            )
+    return Dropout(options.dropout, options.attention_dropout, options.seed)
+
+
+def make_dynamics(options, mask, weights, dropout: Dropout = Dropout()) -> AttentionDynamics:
+    """Mask, weights, norm, skip, placement, MLP and dropout as one dynamics."""
     norm = options.norm if options.norm else {"on": "unit", "off": "none"}[options.ln]
     given = {"shared": options.shared, "seed": options.seed}
     return AttentionDynamics(
@@ -231,6 +258,7 @@ def make_dynamics(options, mask, weights) -> AttentionDynamics:
         placement=options.placement,
         skip=options.skip,
         mlp=specs.build("MLP", MLPS, options.mlp, given=given),
+        dropout=dropout,
     )
 
 

@@ -25,6 +25,10 @@ EPILOG = """examples:
       WU, section 4.3.1: most starts collapse, some keep rank two
   python -m dynsim.run --mask causal --ln on --value orthogonal --theory
       measured mu, the predicted late rate and certified bounds in one figure
+  python -m dynsim.run --compare dropout=0,.1 --norm layernorm --dim 256 --theory
+      the noise of training keeps LayerNorm from collapse, at sqrt((N - 1) d p)
+  python -m dynsim.run --norm layernorm --skip 1 --heads 4 --dropout .1 --attention-dropout .1
+      both kinds of dropout at the rates that BERT is trained with
   python -m dynsim.run --text README.md --weights minilm:0 --ln on --skip 1
       real text through one real layer's matrices (needs dynsim[models])
   python -m dynsim.run --resume results/NAME.nc --depth 1000
@@ -42,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     )
     shared.add_mask_options(parser)
     shared.add_dynamics_options(parser)
+    shared.add_dropout_options(parser)
     shared.add_token_options(parser)
     group = parser.add_argument_group("run")
     group.add_argument("--depth", type=int, metavar="T", help=f"number of layers ({DEFAULT_DEPTH})")
@@ -77,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         metavar="NAME",
         help=f"{', '.join(ENGINES)} (auto: logscale, which follows mu below the floating-point "
-        f"floor, or numba where it does not apply)",
+        f"floor; where it does not apply numba, torch or reference)",
     )
     group.add_argument("--threads", type=int, metavar="P", help="over samples (all cores)")
     group.add_argument(

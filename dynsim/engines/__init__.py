@@ -15,12 +15,14 @@ often the tokens (`base.TokenEngine`), and has these methods:
         The tokens; the state as a `Deviation`, or None; what `advance` observes; tokens less
         their mean, up to a factor.
 
-It may have `device`, where it runs, and `packages`, whose versions belong to the provenance.
+It may have `device`, where it runs, and `packages`, whose versions belong to the provenance. Its
+`first_sample`, 0 unless it is set, is the number of the first sample in the state, for dropout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 __all__ = ["ENGINES", "find_engine", "make_engine", "preferred"]
 
@@ -82,11 +84,18 @@ def find_engine(name: str, device: str | None = None) -> Callable:
 
 
 def preferred(dynamics, dtype) -> tuple[str, str | None]:
-    """The engine that follows mu furthest on tokens of this type, and what keeps it from 10^-k."""
-    from dynsim.engines.logscale import reason_against
+    """The engine that follows mu furthest on tokens of this type, and what keeps it from 10^-k.
 
-    reason = reason_against(dynamics, dtype)
-    return ("logscale", None) if reason is None else ("numba", reason)
+    Of those that apply: logscale, numba, torch where it is installed, reference.
+    """
+    from dynsim.engines import compiled, logscale
+
+    reason = logscale.reason_against(dynamics, dtype)
+    if reason is None:
+        return "logscale", None
+    if compiled.reason_against(dynamics) is None:
+        return "numba", reason
+    return ("torch" if find_spec("torch") else "reference"), reason
 
 
 def make_engine(name: str, dynamics, threads: int, device: str | None = None):

@@ -13,6 +13,13 @@ __all__ = ["TokenEngine"]
 class TokenEngine:
     """Base of the engines that carry tokens (samples, N, d) from layer to layer."""
 
+    #: Number of the first sample in the state, which decides what dropout drops of it.
+    first_sample = 0
+
+    def numbers(self, samples: int) -> range:
+        """The numbers of so many samples."""
+        return range(self.first_sample, self.first_sample + samples)
+
     def begin(self, given: np.ndarray | Deviation) -> np.ndarray:
         return given.tokens if isinstance(given, Deviation) else given
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cached_property
 from itertools import groupby
 
 import numpy as np
 
+from dynsim.dropout import Dropout
 from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.base import TokenEngine
 from dynsim.engines.lanes import LANES_UP_TO, Lanes
@@ -14,17 +17,36 @@ from dynsim.engines.rows import Rows
 from dynsim.engines.single import Single, is_single
 from dynsim.engines.workers import Workers
 from dynsim.measures import observe
+from dynsim.mlp import NoMLP
+from dynsim.norms import NoNorm
 
-__all__ = ["CompiledEngine"]
+__all__ = ["CompiledEngine", "reason_against"]
 
 #: Multiply-adds in a call below which another thread costs more than it brings.
 _THREAD_WORK = 4_000_000
 
 
+def reason_against(dynamics: AttentionDynamics) -> str | None:
+    """Why the compiled kernels cannot carry out this dynamics, or None."""
+    if dynamics.dropout.attention:
+        return "its kernels never hold the attention weights that are dropped"
+    return None
+
+
 class CompiledEngine(TokenEngine):
-    """Numba kernels. The bits of a sample do not depend on batch or threads."""
+    """Numba kernels. The bits of a sample do not depend on batch or threads.
+
+    Under hidden dropout the kernels do the attention, layer by layer, and numpy what comes after.
+
+    Raises ValueError for dropout of the attention weights, which the kernels never hold.
+    """
 
     def __init__(self, dynamics: AttentionDynamics, threads: int):
+        reason = reason_against(dynamics)
+        if reason is not None:
+            raise ValueError(
+                f"the numba engine does not apply: {reason}; use engine='torch' or 'reference'"
+            )
         self.dynamics = dynamics
         self.threads = threads
         self._workers = None
@@ -33,6 +55,8 @@ class CompiledEngine(TokenEngine):
 
     def advance(self, x, start, stop, entropy=False):
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
+            if self.dynamics.dropout.active:
+                return self._with_dropout(x, start, stop, entropy)
             if not self.dynamics.mlp.active:
                 return self._attention(x, start, stop, entropy)
             seen, entropies = [], None
@@ -42,6 +66,30 @@ class CompiledEngine(TokenEngine):
                 seen.append(observe(x))
                 entropies = found if t == start else entropies
             return x, np.stack(seen, axis=-1), entropies
+
+    def _with_dropout(self, x, start, stop, entropy):
+        seen, entropies = [], None
+        for t in range(start, stop):
+            found = None
+
+            def attend(z, layer, t=t):
+                nonlocal found
+                branch, _, found = self._projected.advance(z, t, t + 1, entropy and t == start)
+                return branch
+
+            x = self.dynamics.compose(x, t, attend, self.numbers(len(x)))
+            seen.append(observe(x))
+            entropies = found if t == start else entropies
+        return x, np.stack(seen, axis=-1), entropies
+
+    @cached_property
+    def _projected(self) -> CompiledEngine:
+        """The kernels for the output of the attention's projection alone."""
+        bare = replace(
+            self.dynamics, norm=NoNorm(), mlp_norm=NoNorm(), placement="post", skip=0.0,
+            mlp=NoMLP(), dropout=Dropout(),
+        )  # fmt: skip
+        return CompiledEngine(bare, self.threads)
 
     def _attention(self, x, start, stop, entropy):
         """Attention's part of the layers, as `advance`."""

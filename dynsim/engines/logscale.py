@@ -37,6 +37,8 @@ def reason_against(dynamics: AttentionDynamics, dtype) -> str | None:
     """Why the log-scale engine cannot follow this dynamics on tokens of this type, or None."""
     if dynamics.mlp.active:
         return "an MLP does not keep the mean and the deviation of tokens apart"
+    if dynamics.dropout.active:
+        return "dropout does not keep the mean and the deviation of tokens apart"
     if dtype != np.float64:
         return f"it needs float64 tokens, not {np.dtype(dtype)}"
     return None

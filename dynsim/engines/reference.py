@@ -21,7 +21,8 @@ class ReferenceEngine(TokenEngine):
         entropies, observed = self._entropies(x, start) if entropy else None, []
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
             for t in range(start, stop):
-                x = np.stack([self.dynamics.step(sample, t) for sample in x]).astype(x.dtype)
+                steps = [self.dynamics.step(x[k], t, s) for k, s in enumerate(self.numbers(len(x)))]
+                x = np.stack(steps).astype(x.dtype)
                 observed.append(observe(x))
         return x, np.stack(observed, axis=-1), entropies
 

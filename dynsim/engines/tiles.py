@@ -13,7 +13,7 @@ import numpy as np
 
 from dynsim.layout import Layout, Ranges
 
-__all__ = ["Unions", "Windows", "tiles"]
+__all__ = ["Unions", "Windows", "edges", "tiles"]
 
 #: Work beside the scores, in scores: to fetch a key and value, and to start a batched product.
 #: Measured on a CPU with d = 16..64; the choice of c is flat about its optimum.
@@ -70,6 +70,17 @@ def tiles(layout: Layout, height: int | None = None) -> tuple[list[Windows | Uni
     groups = [chosen.group(np.flatnonzero(chosen.widths == w), w) for w in np.unique(chosen.widths)]
     order = np.concatenate([group.rows.ravel() for group in groups])
     return groups, np.unique(order, return_index=True)[1]
+
+
+def edges(group: Windows | Unions, layout: Layout) -> np.ndarray:
+    """The number of the edge of every slot of a group, row by row of the mask: (T, c, W).
+
+    Meaningless where a row may not see a slot.
+    """
+    rows, n = layout.to_rows(), layout.n_tokens
+    pairs = rows.row_of_edge * n + rows.indices
+    wanted = group.rows[:, :, None] * n + group.keys(slice(None))[:, None, :]
+    return np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
 
 
 def _rounded_up(widths: np.ndarray, limit: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from dynsim.dynamics import PLACEMENTS, AttentionDynamics
 from dynsim.engines.base import TokenEngine
-from dynsim.engines.tiles import tiles
+from dynsim.engines.tiles import edges, tiles
 from dynsim.measures import CHEAP
 from dynsim.norms import Norm
 from dynsim.weights import LayerWeights
@@ -89,8 +89,12 @@ class TorchEngine(TokenEngine):
         self.dynamics, self.threads, self._device = dynamics, threads, device
         self.budget = _budget(self._device)
         groups, place = tiles(dynamics.layout)
-        self._groups = [type(group)(*map(self._put, group)) for group in groups]
-        self._place = self._put(place)
+        self._groups = [type(group)(*map(self.put, group)) for group in groups]
+        self._entries = [
+            self.put(edges(group, dynamics.layout)) if dynamics.dropout.attention else None
+            for group in groups
+        ]
+        self._place = self.put(place)
         self._held = {}
 
     @property
@@ -103,7 +107,8 @@ class TorchEngine(TokenEngine):
     def advance(self, x, start, stop, entropy=False):
         with self._running():
             state = self._tokens(x)
-            parts = state.split(self._samples_at_once(state, start))
+            at_once = self._samples_at_once(state, start)
+            parts, numbers = state.split(at_once), self.numbers(len(state))
             entropies, observed = None, []
             if entropy:
                 heads, _ = self._weights(start, state)
@@ -111,8 +116,9 @@ class TorchEngine(TokenEngine):
                 entropies = entropies.cpu().numpy().astype(float)
             for t in range(start, stop):
                 heads, perceptron = self._weights(t, state)
-                for part in parts:
-                    part.copy_(self._layer(part, heads, perceptron))
+                for k, part in enumerate(parts):
+                    dropped = _Dropped(self, t, numbers[k * at_once : (k + 1) * at_once])
+                    part.copy_(self._layer(part, heads, perceptron, dropped))
                 observed.append(torch.cat([_observe(part) for part in parts], dim=1))
             measured = torch.stack(observed, dim=-1).cpu().numpy().astype(float)
             return state.cpu().numpy(), measured, entropies
@@ -132,7 +138,7 @@ class TorchEngine(TokenEngine):
 
     # --- what goes over -------------------------------------------------------------------------
 
-    def _put(self, array, dtype=None):
+    def put(self, array, dtype=None):
         if array is None:
             return None
         tensor = torch.tensor(array, dtype=dtype)
@@ -145,7 +151,7 @@ class TorchEngine(TokenEngine):
             raise ValueError(
                 "mps has no float64; give float32 tokens, x0.astype(numpy.float32), or use the cpu"
             )
-        return self._put(x)
+        return self.put(x)
 
     def _weights(self, t: int, like: torch.Tensor):
         """Attention's and the MLP's weights of layer t on the device."""
@@ -168,32 +174,40 @@ class TorchEngine(TokenEngine):
         def beside(matrices):  # (H, d, p) -> (d, H p)
             if not matrices.size:
                 return None
-            return self._put(matrices.swapaxes(0, 1).reshape(matrices.shape[1], -1), dtype)
+            return self.put(matrices.swapaxes(0, 1).reshape(matrices.shape[1], -1), dtype)
 
         return _Heads(
             n_heads=len(layer.query),
             query=beside(layer.query),
-            query_bias=self._put(layer.query_bias.ravel(), dtype),
+            query_bias=self.put(layer.query_bias.ravel(), dtype),
             key=beside(layer.key),
             value=beside(layer.value),
-            output=self._put(layer.output.reshape(-1, layer.output.shape[2]), dtype),
-            output_bias=self._put(layer.output_bias, dtype),
+            output=self.put(layer.output.reshape(-1, layer.output.shape[2]), dtype),
+            output_bias=self.put(layer.output_bias, dtype),
         )
 
     def _perceptron(self, weights, dtype) -> tuple[torch.Tensor, ...]:
-        return tuple(self._put(array, dtype) for array in weights)
+        return tuple(self.put(array, dtype) for array in weights)
 
     # --- one layer ------------------------------------------------------------------------------
 
-    def _layer(self, x: torch.Tensor, heads: _Heads, perceptron) -> torch.Tensor:
+    def _layer(self, x: torch.Tensor, heads: _Heads, perceptron, dropped: _Dropped) -> torch.Tensor:
         """`AttentionDynamics.step` for samples x, (S, N, d)."""
         dynamics = self.dynamics
-        x = self._sublayer(x, lambda z: self._attend(z, heads), dynamics.norm)
+
+        def attend(z):
+            return dropped(self._attend(z, heads, dropped), "projection")
+
+        x = self._sublayer(x, attend, dynamics.norm)
         if perceptron is None:
             return x
         W_1, b_1, W_2, b_2 = perceptron
         activation = ACTIVATIONS[dynamics.mlp.activation]
-        return self._sublayer(x, lambda z: activation(z @ W_1 + b_1) @ W_2 + b_2, dynamics.mlp_norm)
+
+        def perceive(z):
+            return dropped(activation(z @ W_1 + b_1) @ W_2 + b_2, "mlp")
+
+        return self._sublayer(x, perceive, dynamics.mlp_norm)
 
     def _sublayer(self, x, function, norm: Norm) -> torch.Tensor:
         """after(skip x + branch(function(before(x))))"""
@@ -224,14 +238,18 @@ class TorchEngine(TokenEngine):
         """A norm's gain or bias, a number or an array, that torch may multiply with."""
         if np.ndim(number) == 0:
             return float(number)
-        return self._kept(f"norm {id(number)}", number, dtype, self._put)
+        return self._kept(f"norm {id(number)}", number, dtype, self.put)
 
-    def _attend(self, x: torch.Tensor, heads: _Heads) -> torch.Tensor:
+    def _attend(self, x: torch.Tensor, heads: _Heads, dropped: _Dropped) -> torch.Tensor:
         """sum_h A_h x W_V^h + bias for samples x, (S, N, d)."""
         query, key = self._query_and_key(x, heads)
         value = _by_head(x, heads.value, heads.n_heads)
-        tile = _fused if self._device.type == "cpu" and _is_tame(query, key) else _mixed
-        mixed = self._over_tiles(query, key, value, tile)  # (S H, N, q)
+        if self.dynamics.dropout.attention:
+            factors = dropped.attention_factors(heads.n_heads, x.dtype)
+            mixed = self._over_tiles(query, key, value, _scaled, factors)
+        else:
+            tile = _fused if self._device.type == "cpu" and _is_tame(query, key) else _mixed
+            mixed = self._over_tiles(query, key, value, tile)  # (S H, N, q)
         mixed = mixed.unflatten(0, (len(x), heads.n_heads)).transpose(1, 2).flatten(2)
         return mixed @ heads.output + heads.output_bias
 
@@ -249,15 +267,22 @@ class TorchEngine(TokenEngine):
 
     # --- tiles, within the budget ---------------------------------------------------------------
 
-    def _over_tiles(self, query, key, value, tile) -> torch.Tensor:
-        """tile(q, k, v, allowed) for the tiles of every sample and head, (B, N, width of v)."""
-        pieces = [self._over_group(group, query, key, value, tile) for group in self._groups]
+    def _over_tiles(self, query, key, value, tile, factors=None) -> torch.Tensor:
+        """tile(q, k, v, allowed) for the tiles of every sample and head, (B, N, width of v).
+
+        With factors of the entries of A, (B, edges), tile takes those of the tile as well.
+        """
+        pieces = [
+            self._over_group(group, entries, query, key, value, tile, factors)
+            for group, entries in zip(self._groups, self._entries, strict=True)
+        ]
         return torch.cat(pieces, dim=1).index_select(1, self._place)
 
-    def _over_group(self, group, query, key, value, tile) -> torch.Tensor:
+    def _over_group(self, group, entries, query, key, value, tile, factors) -> torch.Tensor:
         n_tiles, height = group.rows.shape
         width = group.keys(slice(0, 1)).shape[1]
-        each = (height + width) * (query.shape[2] + value.shape[2]) + 3 * height * width
+        squares = 3 if factors is None else 4
+        each = (height + width) * (query.shape[2] + value.shape[2]) + squares * height * width
         at_once = max(1, self.budget // (each * query.element_size()))
         batch = len(query)
         out = query.new_empty(batch, n_tiles, height, value.shape[2])
@@ -266,7 +291,8 @@ class TorchEngine(TokenEngine):
                 keys = group.keys(part)
                 q = _taken(query[b], group.rows[part])
                 k, v = _taken(key[b], keys), _taken(value[b], keys)
-                out[b, part] = tile(q, k, v, group.allowed(part))
+                more = () if factors is None else (factors[b][:, entries[part]],)
+                out[b, part] = tile(q, k, v, group.allowed(part), *more)
         return out.flatten(1, 2)
 
     def _samples_at_once(self, x: torch.Tensor, t: int) -> int:
@@ -276,6 +302,30 @@ class TorchEngine(TokenEngine):
         hidden = 0 if perceptron is None else perceptron[0].shape[1]
         per_token = 3 * heads.query.shape[1] + 4 * heads.output.shape[0] + 2 * hidden + 8 * d
         return max(1, self.budget // (n * per_token * x.element_size()))
+
+
+class _Dropped:
+    """What is dropped of some samples in layer t: drawn by numpy, as for all engines."""
+
+    def __init__(self, engine: TorchEngine, t: int, samples: range):
+        self._engine, self._t, self._samples = engine, t, samples
+        self._dropout = engine.dynamics.dropout
+
+    def __call__(self, x: torch.Tensor, place: str) -> torch.Tensor:
+        """x, (S, N, d), after dropout at this place; x itself without."""
+        if not self._dropout.probability(place):
+            return x
+        return x * self._factors(place, x[0].numel(), x.dtype).reshape(x.shape)
+
+    def attention_factors(self, n_heads: int, dtype) -> torch.Tensor:
+        """Factors of the entries of A, (S H, edges)."""
+        size = n_heads * self._engine.dynamics.layout.n_edges
+        return self._factors("attention", size, dtype).unflatten(1, (n_heads, -1)).flatten(0, 1)
+
+    def _factors(self, place: str, size: int, dtype) -> torch.Tensor:
+        drawn = [self._dropout.kept(place, self._t, s, size) for s in self._samples]
+        kept = self._engine.put(np.stack(drawn))
+        return kept.to(dtype) * (1.0 / (1.0 - self._dropout.probability(place)))
 
 
 def _budget(device: torch.device) -> int:
@@ -333,6 +383,10 @@ def _fused(q, k, v, allowed) -> torch.Tensor:
 
 def _mixed(q, k, v, allowed) -> torch.Tensor:
     return _attention(q, k, allowed) @ v
+
+
+def _scaled(q, k, v, allowed, factors) -> torch.Tensor:
+    return (_attention(q, k, allowed) * factors) @ v
 
 
 def _row_entropy(q, k, _, allowed) -> torch.Tensor:

@@ -30,10 +30,11 @@ def certify(dynamics: AttentionDynamics, x: np.ndarray, radius: float = 1e-10) -
     Raises
     ------
     ValueError
-        For layers other than attention and unit norm, and when no proof comes out: x is none, or a
-        multiplier is (almost) 1, as in the Jordan family, whose equilibria are multiple roots; and
-        beyond the sizes of certificates (`dynsim.equilibria.proof`).
+        For layers other than attention and unit norm, for dropout, and when no proof comes out: x
+        is none, or a multiplier is (almost) 1, as in the Jordan family, whose equilibria are
+        multiple roots; and beyond the sizes of certificates (`dynsim.equilibria.proof`).
     """
+    dynamics.require_deterministic("a certificate of an equilibrium")
     plain = isinstance(dynamics.norm, Unit) and dynamics.placement == "post"
     layer = dynamics.weights.layer(0, x.shape[1]) if dynamics.weights.is_constant else None
     if not plain or dynamics.skip or dynamics.mlp.active or layer is None:

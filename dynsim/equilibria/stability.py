@@ -55,7 +55,8 @@ _LONGEST = 20_000
 
 
 def check_equilibria_possible(dynamics: AttentionDynamics) -> None:
-    """Raise ValueError unless the layers are all alike and end in a norm."""
+    """Raise ValueError unless the layers are all alike, without dropout, and end in a norm."""
+    dynamics.require_deterministic("an equilibrium")
     mlp_varies = dynamics.mlp.active and not getattr(dynamics.mlp, "shared", True)
     if not dynamics.weights.is_constant or mlp_varies:
         raise ValueError(

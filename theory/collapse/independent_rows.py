@@ -60,7 +60,7 @@ def check(
 
 
 def _cancel(proof: Proof) -> None:
-    """(A~_3 A~_2 A~_1)_ij over two layers of two tokens, with any attention and lengths."""
+    """(A~_2 A~_1)_ij over two layers of two tokens, with any attention and lengths."""
     heights = [sympy.symbols(f"h{t}_1:3", positive=True) for t in range(3)]
     whole, paths = sympy.eye(2), sympy.eye(2)
     for t in range(2):
@@ -72,7 +72,7 @@ def _cancel(proof: Proof) -> None:
         whole = moves * whole
         paths = sympy.Matrix(2, 2, lambda i, j, A=A, n=n: A[i, j] / n[i]) * paths
     expected = sympy.Matrix(2, 2, lambda i, j: paths[i, j] * heights[0][j] / heights[2][i])
-    claim = "A_ij h_j / (X"
+    claim = "A_ij h_j / (n_i h'_i), two layers: paths of A_ij / n_i, times h_j(t) / h_i(t+2)"
     proof.equal(claim, whole, expected)
 
 

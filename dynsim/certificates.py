@@ -18,8 +18,14 @@ from functools import cached_property
 
 import numpy as np
 
-from dynsim.connectivity import diameter, is_quasi_strongly_connected, is_strongly_connected, radius
-from dynsim.contraction import Contraction, contractions, dobrushin_coefficient
+from dynsim.connectivity import (
+    diameter,
+    eccentricities,
+    is_quasi_strongly_connected,
+    is_strongly_connected,
+    radius,
+)
+from dynsim.contraction import Contraction, Start, contractions, dobrushin_coefficient
 from dynsim.dynamics import AttentionDynamics
 from dynsim.norms import NoNorm, Unit
 from dynsim.threads import blas_alone
@@ -240,7 +246,17 @@ class _Run:
             )
             self.require(not layer.output_bias.any(), "attention has an output bias")
 
+    @cached_property
+    def reaches(self) -> list[tuple[int, int]]:
+        """(r, how many centers reach every token within r), by r."""
+        distances = np.maximum(eccentricities(self.dynamics.mask), 1)
+        return [(int(r), int(np.sum(distances <= r))) for r in np.unique(distances)]
+
     # bounds
+
+    def log_condition(self, proved: Contraction, start: Start) -> np.ndarray:
+        """>= log of the product of the condition numbers of W_V since the start, (T+1,)."""
+        return np.maximum(proved.log_value - proved.log_value[start.depth], 0.0)
 
     def log_mu_of(self, log_diameter: np.ndarray) -> np.ndarray:
         """>= log of sqrt((N - 1) / 2) diameter."""
@@ -362,19 +378,52 @@ def _by_cosines(run: _Run, proved: Contraction, sample: int, r: int, centers: in
 
 def _hemisphere_hypotheses(run: _Run) -> dict:
     _sphere_hypotheses(run)
-    return {"r": int(run.radius)}
+    return {}
 
 
-def _hemisphere(run: _Run, proved: Contraction, sample: int, r: int):
-    """p_i = x_i / <v, x_i> moves by A_ij h_j / sum_k A_ik h_k >= eps min h / max h, times W_V, as
-    v moves to W_V^-1 v; and ||x_i - x_j|| <= ||v|| ||p_i - p_j||, for ||p_i|| >= 1 / ||v||. The
-    argument is the lemma `hemisphere` of theory/."""
-    chart, condition = _chart(run, proved)
-    log_gain = r * (proved.log_least + chart.log_gain - condition[-1])
-    blocks = run.log_blocks(log_gain, r, chart.depth)
-    logs = _outwards(run.log_mu_of(chart.log_size), blocks, condition)
-    constants = _eps(proved) | {"h": np.exp(chart.log_gain), "first layer": chart.depth}
-    return run.from_depth(chart.depth, logs, proved), constants
+def _hemisphere(run: _Run, proved: Contraction, sample: int):
+    return _by_chart(run, proved, *_chart(run, proved))
+
+
+def _independent_hypotheses(run: _Run) -> dict:
+    _sphere_hypotheses(run)
+    run.require(run.n_tokens <= run.dim, f"it needs N <= d; N = {run.n_tokens}, d = {run.dim}")
+    return {}
+
+
+def _independent(run: _Run, proved: Contraction, sample: int):
+    chart = proved.independent
+    run.require(chart is not None, "the tokens are not proved to be linearly independent")
+    return _by_chart(run, proved, chart, run.log_condition(proved, chart))
+
+
+def _by_chart(run: _Run, proved: Contraction, chart: Start, condition: np.ndarray):
+    """p_i = x_i / <v, x_i> moves by A_ij h_j / sum_k A_ik h_k, times W_V, as v moves to W_V^-1 v;
+    and ||x_i - x_j|| <= ||v|| ||p_i - p_j||, for ||p_i|| >= 1 / ||v|| (lemma `hemisphere`).
+
+    Over r layers the heights cancel but the first and the last: entries at a center within r are
+    >= eps^r h_j(t) / h_i(t + r) >= eps^r max(h / ||v||, 1 - E_t), E_t >= ||v|| max ||p_i - p_j||,
+    and E_{t+r} <= (1 - K eps^r max(...)) E_t for K such centers (lemma `independent_rows`). The
+    sharpest r of the mask's; condition numbers c of W_V enter as gain / c and c E.
+    """
+    best, constants = None, {}
+    rounding = 4 * _EPS * (run.depth + 8)
+    for r, centers in run.reaches:
+        sizes = [chart.log_size]
+        for t in range(chart.depth, run.depth + 1 - r, r):
+            log_now = sizes[-1] + condition[t] + rounding * (1 + abs(sizes[-1]))
+            near = np.log(-np.expm1(log_now)) if log_now < 0 else -np.inf
+            log_entry = r * proved.log_least[t + r] + max(chart.log_height, near)
+            log_gain = np.log(centers) + log_entry - condition[t + r] - 2 * chart.log_length
+            log_gain -= _EPS * (8 + abs(log_entry))
+            sizes.append(sizes[-1] + np.log1p(-np.exp(min(log_gain, -_EPS))))
+        blocks = np.maximum(np.arange(run.depth + 1) - chart.depth, 0) // r
+        logs = _outwards(run.log_mu_of(np.array(sizes)[blocks]), condition)
+        if best is None or logs[-1] < best[-1]:
+            constants = {"r": r, "centers": centers}
+        best = logs if best is None else np.minimum(best, logs)
+    height = {"h": np.exp(chart.log_height), "first layer": chart.depth}
+    return run.from_depth(chart.depth, best, proved), _eps(proved) | height | constants
 
 
 def _hemisphere_products_hypotheses(run: _Run) -> dict:
@@ -389,10 +438,10 @@ def _hemisphere_products(run: _Run, proved: Contraction, sample: int, window: in
 
 
 def _chart(run: _Run, proved: Contraction):
-    """The start, and the log of the condition numbers of W_V since."""
+    """The hemisphere's start, and the log of the condition numbers of W_V since."""
     chart = proved.hemisphere
     run.require(chart is not None, "the tokens lie in no hemisphere that is proved, to the end")
-    return chart, np.maximum(proved.log_value - proved.log_value[chart.depth], 0.0)
+    return chart, run.log_condition(proved, chart)
 
 
 #: Every certificate by name: its source, its hypotheses of a run (which give constants), and a
@@ -418,6 +467,12 @@ CERTIFICATES: dict[str, tuple[str, Callable, Callable]] = {
         "WU, arXiv 2405.18781, Corollary 1, from the first layer with all cosines >= 0",
         _corollary_1_hypotheses,
         _corollary_1,
+    ),
+    "independent rows": (
+        "WU, arXiv 2405.18781, Theorem 2, with all constants from the start, and under every mask "
+        "with a center: gnomonic chart of the pole X^+ 1",
+        _independent_hypotheses,
+        _independent,
     ),
     "hemisphere": (
         "gnomonic chart of a hemisphere that holds all tokens",

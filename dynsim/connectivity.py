@@ -28,6 +28,7 @@ __all__ = [
     "SecondEigenvalue",
     "center_nodes",
     "diameter",
+    "eccentricities",
     "facts",
     "is_quasi_strongly_connected",
     "is_strongly_connected",
@@ -183,6 +184,17 @@ def radius(graph: nx.DiGraph) -> float:
 def diameter(graph: nx.DiGraph) -> float:
     """The longest distance between two tokens along the arrows; inf when some pair has no way."""
     return float(_radius_and_diameter(compile_layout(graph), center_nodes(graph))[1][0])
+
+
+def eccentricities(graph: nx.DiGraph) -> np.ndarray:
+    """The longest distance from every center node to any node, one search each.
+
+    >>> from dynsim import masks
+    >>> eccentricities(masks.local(4, window=1))
+    array([3, 2, 2, 3])
+    """
+    out = compile_layout(graph).attended_by.to_rows()
+    return np.array([_distances(out, c).max() for c in center_nodes(graph)], np.int64)
 
 
 # --- all of it ----------------------------------------------------------------------------------

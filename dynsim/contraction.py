@@ -29,7 +29,15 @@ from dynsim.enclosures import (
 from dynsim.norms import Unit
 from dynsim.weights import Weights, Zero
 
-__all__ = ["Contraction", "Start", "contractions", "dobrushin_coefficient", "pole", "seconds"]
+__all__ = [
+    "Contraction",
+    "Start",
+    "contractions",
+    "dobrushin_coefficient",
+    "equal_heights",
+    "pole",
+    "seconds",
+]
 
 _EPS = float(np.finfo(np.float64).eps)
 #: A product of attention matrices is long enough when it brings points together by this factor, or
@@ -51,13 +59,13 @@ class Start:
 
     For cosines that are not negative: `log_size` >= log(1 - the smallest). For a hemisphere with
     the pole v and heights h = <v, x>: `log_size` >= log(||v|| diameter of the x_i / h_i),
-    `log_gain` <= log(min h / max(max h, ||v||)), `log_height` <= log(min h / ||v||).
+    `log_height` <= log(min h / ||v||), `log_length` >= |log ||x||| for all tokens, all but 0.
     """
 
     depth: int
     log_size: float
-    log_gain: float = 0.0
     log_height: float = 0.0
+    log_length: float = 0.0
 
 
 @dataclass
@@ -74,6 +82,8 @@ class Contraction:
     log_diameter : >= log of the diameter of the input
     log_lengths : >= log of the largest over the smallest length of the input's tokens
     widest : the smallest cosine, from below, and its tokens, where it was last looked at
+    hemisphere, independent : the pole of the largest smallest height, and the one of equal heights,
+        v proportional to X^+ 1, which independent rows have; the latter at the first depth only
     """
 
     log_mu: np.ndarray
@@ -86,6 +96,7 @@ class Contraction:
     widest: tuple[float, int, int] = (0.0, 0, 0)
     acute: Start | None = None
     hemisphere: Start | None = None
+    independent: Start | None = None
 
 
 def seconds(n: int, d: int, edges: int, depth: int, bits: int = 2 * _BITS) -> float:
@@ -177,7 +188,7 @@ class _Pass:
             log_lengths=max(map(log_above, sizes)) - min(map(log_below, sizes)) + 4 * _EPS,
         )
         # a chart of tokens of other lengths would be wider
-        self.begins_on_sphere = max(abs(above(size - 1.0)) for size in sizes) < _SPHERE
+        self.first = int(max(abs(above(size - 1.0)) for size in sizes) >= _SPHERE)
         self.log_delta = self.proved.log_diameter
         self.log_size = self.log_size_before = self.balls.log_size()
 
@@ -202,8 +213,10 @@ class _Pass:
         self.log_size = min(self.log_size, self.balls.log_size())
         if self.is_unit and self.proved.acute is None:
             self.proved.acute = self._acute(t)
-        if self.is_unit and self.proved.hemisphere is None and (t or self.begins_on_sphere):
-            self.proved.hemisphere = self._hemisphere(t)
+        if self.is_unit and self.proved.hemisphere is None and t >= self.first:
+            self.proved.hemisphere = self._hemisphere(t, pole(self.balls.midpoints()))
+        if self.is_unit and t == self.first:
+            self._observe_independence(t)
 
     def _acute(self, t: int) -> Start | None:
         """All cosines are not negative, and stay so: W_V is an isometry up to its `isometry`."""
@@ -213,24 +226,27 @@ class _Pass:
             return None
         return Start(t, math.log(max(1.0 - smallest, 0.0) + _EPS))
 
-    def _hemisphere(self, t: int) -> Start | None:
-        direction = pole(self.balls.midpoints())
+    def _observe_independence(self, t: int) -> None:
+        carried = self.balls.pole
+        self.proved.independent = self._hemisphere(t, equal_heights(self.balls.midpoints()))
+        self.balls.pole = carried
+
+    def _hemisphere(self, t: int, direction: np.ndarray | None) -> Start | None:
+        """With the pole `direction`, which the balls carry along if all heights are positive."""
         if direction is None:
             return None
         self.balls.pole = self.flint.arb_mat(direction[:, None].tolist())
         heights = self.balls.heights()
-        low, high = min(map(log_below, heights)), max(map(log_above, heights))
+        low = min(map(log_below, heights))
         if low == -math.inf:
             self.balls.pole = None
             return None
         size = log_norm_above(self.balls.pole, self.flint)
-        slack = 8 * _EPS * (1 + abs(low) + abs(high))
-        return Start(
-            t,
-            log_diameter_above(self.balls.chart(), self.flint) + size + slack,
-            low - max(high, size) - slack,  # later tokens have length 1, so that h <= ||v||
-            low - size - slack,
-        )
+        slack = 8 * _EPS * (1 + abs(low) + abs(size))
+        spread = log_diameter_above(self.balls.chart(), self.flint)
+        lengths = self.balls.sizes()
+        uneven = max(max(log_above(a), -log_below(a)) for a in lengths) + 4 * _EPS
+        return Start(t, spread + size + slack, low - size - slack, uneven)
 
     # a layer
 
@@ -399,3 +415,11 @@ def pole(x: np.ndarray) -> np.ndarray | None:
     if size == 0 or (x @ nearest).min() <= 4 * _EPS * len(x) * size:
         return None
     return nearest / size
+
+
+def equal_heights(x: np.ndarray) -> np.ndarray | None:
+    """The unit vector v proportional to X^+ 1: all <v, x_i> alike. None if rows are dependent."""
+    if np.linalg.matrix_rank(x) < len(x):
+        return None
+    v = np.linalg.pinv(x) @ np.ones(len(x))
+    return v / np.linalg.norm(v)

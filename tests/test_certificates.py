@@ -61,7 +61,7 @@ def test_measured_mu_never_exceeds_a_certificate(name):
             bound = 10.0 ** certificate.log10_bound[applies] * (1 + 1e-9)
             assert np.all(run["mu"][applies] <= bound + run.floor[applies]), (key, seed)
             met[key] += int(applies.sum())
-    assert min(count for key, count in met.items() if key != "WU theorem 2") >= 10
+    assert min(count for key, count in met.items() if key != "WU theorem 2") >= 10, met
     strongly = dynsim.connectivity.is_strongly_connected(MASKS[name](6))
     assert (met["WU theorem 2"] > 0) == strongly
 
@@ -118,6 +118,66 @@ def test_the_bound_on_cosines_from_its_formula():
             share = (1 - centers * eps ** (2 * r)) ** (t // r)
             expected = math.sqrt((n - 1) * share * (1 - phi))
             assert 10 ** found[name].log10_bound[0, t] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["causal", "local", "complete", "causal-local"])
+def test_the_bound_of_independent_rows_from_its_formula(name):
+    """The pole by least squares, eps from the run, centers by powers of the mask."""
+    n, depth = 5, 14
+    network = Weights(Gaussian(0.5), Orthogonal(), shared=True, seed=3)
+    dynamics = dynsim.AttentionDynamics(MASKS[name](n), network, norms.Unit())
+    x0 = spherical(1, n, 6, 3)
+    run, found = followed(dynamics, x0, depth)
+    allowed, layer = dynamics.allowed(), network.layer(0, 6)
+    smallest = [
+        naive.attention_matrix(x, layer.M[0], allowed)[allowed].min() for x in run.states[0, :-1]
+    ]
+    h = 1 / np.linalg.norm(np.linalg.lstsq(x0[0], np.ones(n), rcond=None)[0])
+    ends = []
+    for r in range(1, n):
+        reached = np.linalg.matrix_power(allowed.astype(int), r) > 0
+        centers = int(reached.all(axis=0).sum())
+        E = max(np.linalg.norm(a - b) for a in x0[0] for b in x0[0]) / h
+        for t in range(r, depth + 1, r):
+            E *= 1 - centers * min(smallest[:t]) ** r * max(h, 1 - E)
+        ends.append(math.sqrt((n - 1) / 2) * E)
+    one = found["independent rows"]
+    assert one.constants["h"][0] == pytest.approx(h)
+    assert 10 ** one.log10_bound[0, -1] == pytest.approx(min(*ends, math.sqrt(n)), rel=1e-9)
+    assert one.constants["first layer"][0] == 0
+
+
+def test_independent_rows_need_no_acute_angles():
+    """WU's Theorem 2 has no constant before all cosines are >= 0; this one has, at once."""
+    x0 = np.eye(3)[None] - 0.2
+    x0 /= np.linalg.norm(x0, axis=2, keepdims=True)
+    assert min(naive.cosines(x0[0])) < 0
+    found = certificates(
+        dynsim.AttentionDynamics(masks.causal(3), Weights(Zero(), Identity()), norms.Unit()),
+        x0,
+        60,
+    )
+    assert found["independent rows"].constants["first layer"][0] == 0
+    assert found["independent rows"].log10_bound[0, -1] < -1
+    x0[0, 2] = (x0[0, 0] + x0[0, 1]) / np.linalg.norm(x0[0, 0] + x0[0, 1])
+    found = certificates(
+        dynsim.AttentionDynamics(masks.causal(3), Weights(Zero(), Identity()), norms.Unit()), x0, 6
+    )
+    assert "the tokens are not proved to be linearly independent" in str(found["independent rows"])
+
+
+def test_theorem_2_takes_the_diameter():
+    """Window 1, three tokens: radius 1, diameter 2. With the radius WU's step would be phi' >=
+    3 eps^2 from orthogonal tokens; tokens 1 and 3 share one center only, and have less."""
+    local = masks.local(3)
+    assert (dynsim.connectivity.radius(local), dynsim.connectivity.diameter(local)) == (1, 2)
+    to_itself = Fixed(2.0 * np.eye(3), np.eye(3))
+    dynamics = dynsim.AttentionDynamics(local, to_itself, norms.Unit())
+    run, found = followed(dynamics, np.eye(3)[None], 4)
+    assert found["WU theorem 2"].constants["r"] == 2
+    eps = dynamics.attention(np.eye(3))[0][dynamics.allowed()].min()
+    assert min(naive.cosines(run.states[0, 1])) < 3 * eps**2
+    assert min(naive.cosines(run.states[0, 2])) >= 3 * eps**4
 
 
 @given(st.integers(2, 6), st.integers(0, 2**16))

@@ -16,10 +16,14 @@ from dynsim.equilibria import (
     check,
     complete_pair,
     complete_pair_dynamics,
+    exact,
+    find_equilibria,
+    form,
     hyperbolic_dynamics,
     hyperbolic_pair,
     jordan_dynamics,
     jordan_family,
+    jordan_member,
     load_certificate,
     proof,
     save_certificate,
@@ -162,8 +166,11 @@ def test_what_is_claimed_is_said_to_all_digits(certificate):
 
 
 def test_what_has_no_proof_is_refused():
+    others = [e for e in find_equilibria(jordan_dynamics(3, 4.0), flips=False).equilibria
+              if jordan_member(jordan_dynamics(3, 4.0), e.tokens) is None]  # fmt: skip
+    assert others
     with pytest.raises(ValueError, match="too close to 1"):
-        certify(jordan_dynamics(3, 4.0), jordan_family(3, 4.0, 3)[0])
+        certify(jordan_dynamics(3, 4.0), others[0].tokens)
     normed = AttentionDynamics(masks.causal(2), weights.Jordan(2.0), norms.LayerNorm())
     with pytest.raises(ValueError, match="attention and unit norm"):
         certify(normed, np.eye(2))
@@ -260,7 +267,7 @@ def test_what_would_take_hours_is_refused(certificate, tmp_path, capsys):
     assert "heads x d is at most 256" in _is_refused(path, capsys)
     path.write_text(json.dumps(certificate | {"tokens": [[0.0, 1.0]] * 129}))
     assert "N d is at most 256" in _is_refused(path, capsys)
-    path.write_text(" " * (proof.LARGEST_FILE + 1))
+    path.write_text(" " * (form.LARGEST_FILE + 1))
     assert "bytes" in _is_refused(path, capsys)
 
 
@@ -299,3 +306,100 @@ def test_balls_hold_the_radius_claimed():
         ball = flint.arb(0.3) + flint.arb(0, flint.arb(radius))
         assert ball.mid() == flint.arb(0.3)
         assert ball.rad() >= flint.arb(radius)
+
+
+# --- exact certificates ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "w"), [(2, 2.0), (3, 4.0), (4, 4.5), (3, -3.1)])
+def test_wus_family_is_proved_exactly(n, w):
+    """All 2^k of every rank k: rank and spectral radius too, against numpy."""
+    dynamics = jordan_dynamics(n, w)
+    for rank in range(1, n + 1):
+        for x in jordan_family(n, w, rank):
+            made = certify(dynamics, x)
+            assert made["format"] == exact.FORMAT
+            assert made["rank"] == rank == np.linalg.matrix_rank(x, tol=1e-6)
+            assert all(check(made).values())
+            assert not all(check(made | {"rank": rank % n + 1}).values())
+            for side in {"< 1", "= 1", "> 1"} - {made["spectral_radius"]}:
+                assert list(check(made | {"spectral_radius": side}).values()) == [True, True, False]
+
+
+def test_the_family_is_told_from_other_equilibria():
+    dynamics = jordan_dynamics(3, 4.0)
+    family = jordan_family(3, 4.0, 2)
+    assert jordan_member(dynamics, family[0]) == (1, 1)
+    assert jordan_member(dynamics, family[1]) == (1, -1)
+    assert jordan_member(dynamics, family[0] + 1e-5) is None
+    assert jordan_member(jordan_dynamics(3, 4.1), family[0]) is None
+    other = AttentionDynamics(masks.complete(3), weights.Jordan(4.0), norms.Unit())
+    assert jordan_member(other, family[0]) is None
+    assert jordan_member(hyperbolic_dynamics(0.3, 2.0), hyperbolic_pair(0.3, 2.0)[0]) is None
+    found = find_equilibria(dynamics, flips=False).equilibria
+    assert sum(len(e.orbit) for e in found if jordan_member(dynamics, e.tokens)) == 2 + 4 + 8
+
+
+@pytest.fixture
+def exactly():
+    return certify(jordan_dynamics(2, 2.0), jordan_family(2, 2.0, 2)[1])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c["tokens"][1][0].__setitem__(0, "-500000000000000000001/1000000000000000000000"),
+        lambda c: c["tokens"][1][1].__setitem__(1, "2"),
+        lambda c: c["tokens"][0][1].__setitem__(0, "0"),
+        lambda c: c["radicands"].__setitem__(0, "3/5"),
+        lambda c: c["W_V"][0].__setitem__(1, "3"),
+        lambda c: c["allowed"][0].__setitem__(1, 1),
+        lambda c: c.__setitem__("sign", -1),
+    ],
+)
+def test_a_changed_exact_certificate_proves_nothing(exactly, change):
+    assert all(check(exactly).values())
+    change(exactly)
+    assert not any(check(exactly).values())
+
+
+def test_square_roots_may_depend_on_each_other():
+    """sqrt 4 is 2: what is 0 as a number but not as a polynomial stays unproved, never wrong."""
+    alone = {"format": exact.FORMAT, "allowed": [[1]], "W_V": [["2", "0"], ["0", "1"]], "sign": 1,
+             "radicands": ["4"], "tokens": [[["0", "1/2"], ["0", "0"]]], "rank": 1,
+             "spectral_radius": "< 1"}  # fmt: skip
+    assert all(check(alone).values())
+    assert not any(check(alone | {"tokens": [[["-1", "1"], ["0", "0"]]]}).values())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("radicands", v) for v in (None, ["0"], ["-1"], [1], ["1/2"] * 4, "1/2", [])),
+        *(("tokens", v) for v in (None, [], [[["0"], ["1"]]] * 2, [[0, 1], [1, 0]], [["0", "1"]])),
+        *(("W_V", v) for v in (None, [["1", "2"]], [["1", "x"], ["0", "1"]],
+            [["1", "1/0"], ["0", "1"]], [[1, 2], [0, 1]], [["1e5", "2"], ["0", "1"]],
+            [["9" * 2000, "2"], ["0", "1"]], [["1", "2\n"], ["0", "1"]])),
+        *(("rank", v) for v in (0, 3, True, "1")),
+        *(("spectral_radius", v) for v in ("<= 1", None, ["= 1"])),
+        *(("sign", v) for v in (0, 1.0, "1")),
+        *(("allowed", v) for v in ([[1, 0], [0, 0]], [[1, 0]], [[True, 0], [1, 1]])),
+        *(("radius", v) for v in (1e-10,)),
+        *(("format", v) for v in (["a"], 1, "dynsim exact equilibrium certificate 2")),
+    ],
+)  # fmt: skip
+def test_a_malformed_exact_file_is_refused_in_one_line(exactly, field, value, tmp_path, capsys):
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(exactly | {field: value}))
+    _is_refused(path, capsys)
+    with pytest.raises(ValueError):
+        check(exactly | {field: value})
+
+
+def test_an_exact_file_is_checked_alone(exactly, tmp_path, capsys):
+    path = save_certificate(exactly, tmp_path / "c.json")
+    assert load_certificate(path) == exactly
+    assert verify.main([str(path)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("  proved: ") == 3
+    assert "the tokens are exactly an equilibrium" in out

@@ -396,6 +396,36 @@ def test_the_hemisphere_certificate(rng):
 # --- equilibria: dynsim's numbers ---------------------------------------------------------------
 
 
+@pytest.mark.parametrize("mask", ["causal", "window"])
+def test_entries_of_products_in_the_chart(mask, rng):
+    """Three layers of A_ij h_j / sum_k A_ik h_k: entries >= eps^r max(h, 1 - E)."""
+    n, d = 4, 5
+    for _ in range(20):
+        x = rng.standard_normal((n, d)) + rng.choice([0.0, 2.0])
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        v = np.linalg.pinv(x) @ np.ones(n)
+        v /= np.linalg.norm(v)
+        assert np.ptp(x @ v) < 1e-9
+        h, E = (x @ v).min(), None
+        allowed = np.tri(n, dtype=bool) if mask == "causal" else abs(np.subtract.outer(
+            range(n), range(n))) <= 1  # fmt: skip
+        p = x / (x @ v)[:, None]
+        E = max(np.linalg.norm(a - b) for a in p for b in p)
+        product, eps = np.eye(n), 1.0
+        for r in range(1, 4):
+            A = np.where(allowed, np.exp(2 * rng.standard_normal((n, n))), 0)
+            A /= A.sum(axis=1, keepdims=True)
+            product = (A * (x @ v) / (A @ x @ v)[:, None]) @ product
+            eps = min(eps, A[allowed].min())
+            x = A @ x
+            x /= np.linalg.norm(x, axis=1, keepdims=True)
+            seen = np.linalg.matrix_power(allowed.astype(int), r) > 0
+            assert product[seen].min() >= eps**r * max(h, 1 - E) * (1 - 1e-9)
+            shared = seen.all(axis=0).sum()
+            tau = max(np.abs(a - b).sum() / 2 for a in product for b in product)
+            assert tau <= 1 - shared * eps**r * max(h, 1 - E) + 1e-12
+
+
 def planar(w):
     return AttentionDynamics(masks.causal(2), Jordan(w), norms.Unit())
 

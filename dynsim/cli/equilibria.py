@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _carry_out(options) -> int:
     from dynsim.connectivity import facts
-    from dynsim.equilibria import find_equilibria
+    from dynsim.equilibria import find_equilibria, jordan_member
 
     dynamics, d = shared.make_iterated(options)
     output.check_folder(Path(options.out))
@@ -82,11 +83,16 @@ def _carry_out(options) -> int:
             flips=not options.no_flips, basin_samples=options.basin_samples, seed=options.seed,
             folder=options.out, progress=progress,
         )  # fmt: skip
+    members = [jordan_member(dynamics, e.tokens) is not None for e in search.equilibria]
     found = {
         "mask": facts(dynamics.mask).to_dict(),
         "dynamics": describe(dynamics),
-        "equilibria": [entry for e in search.equilibria for entry in _entries(e, options.all)],
-        "table": search.table(),
+        "equilibria": [
+            entry | {"wu_family": member}
+            for e, member in zip(search.equilibria, members, strict=True)
+            for entry in _entries(e, options.all)
+        ],
+        "table": _table(search, members),
         "search": {
             "starts": search.starts,
             "converged": search.converged,
@@ -105,7 +111,7 @@ def _carry_out(options) -> int:
     if options.json:
         print(json.dumps({**found, "files": files}, allow_nan=False))
     else:
-        _print(search, dynamics, options, files)
+        _print(search, members, dynamics, options, files)
     return 0
 
 
@@ -155,32 +161,47 @@ def _certificates(search, dynamics, stem) -> list[str]:
     return files
 
 
+def _table(search, members) -> list[dict]:
+    """The search's table, and how many of each rank are of WU's family."""
+    of_family = Counter()
+    for e, member in zip(search.equilibria, members, strict=True):
+        of_family[e.rank] += len(e.orbit) * member
+    return [row | {"wu_family": of_family[row["rank"]]} for row in search.table()]
+
+
 def _sentence(search) -> str:
     total = sum(len(e.orbit) for e in search.equilibria)
-    stable, marginal = (
-        ", ".join(map(str, sorted({e.rank for e in search.equilibria if e.kind == kind})))
-        for kind in ("stable", "marginal")
-    )
-    sentence = f"{total} found, {f'stable ones of rank {stable}' if stable else 'none stable'}"
-    if not marginal:
-        return sentence
-    return f"{sentence}; marginal ones of rank {marginal} may attract: dynsim basins tells"
+    ranks = _ranks_of(e for e in search.equilibria if e.kind == "stable")
+    sentence = f"{total} found, {f'stable ones of rank {ranks}' if ranks else 'none stable'}"
+    partly = _ranks_of(e for e in search.equilibria if e.approach and e.approach.returning > 0)
+    if partly:
+        sentence += f"; marginal ones of rank {partly} attract from a part of their surroundings"
+    return sentence
 
 
-def _print(search, dynamics, options, files) -> None:
+def _ranks_of(equilibria) -> str:
+    return ", ".join(map(str, sorted({e.rank for e in equilibria})))
+
+
+def _print(search, members, dynamics, options, files) -> None:
     from dynsim import report
     from dynsim.equilibria import KINDS
 
     print(f"dynamics  {report.describe_dynamics(dynamics)}")
     print(f"mask      {dynamics.mask.name}\n")
-    columns = ("rank", "found", *KINDS)
-    print("  ".join(f"{name:>8}" for name in columns))
-    for row in search.table():
+    columns = {name: name for name in ("rank", "found", *KINDS)}
+    columns |= {"wu_family": "of WU"} if any(members) else {}
+    print("  ".join(f"{title:>8}" for title in columns.values()))
+    for row in _table(search, members):
         print("  ".join(f"{row[name]:>8}" for name in columns))
-    listed = [(e, k) for e in search.equilibria for k in range(len(e.orbit) if options.all else 1)]
+    listed = [
+        (e, member)
+        for e, member in zip(search.equilibria, members, strict=True)
+        for _ in range(len(e.orbit) if options.all else 1)
+    ]
     print(f"\n{'type':<10}{'rank':>5}{'orbit':>6}{'found':>6}  {'stability':<10}{'radius':>10}"
           f"{'error':>9}{'out':>6}{'growth':>9}{'basin':>9}{'residual':>10}")  # fmt: skip
-    for e, _ in listed:
+    for e, member in listed:
         growth = f"{e.transient.growth:.3g}" if e.transient else "-"
         basin = "-" if e.basin_radius is None else f"{e.basin_radius:.2g}"
         rank = f"{e.rank}{'' if e.rank_is_sure else '?'}"
@@ -189,15 +210,23 @@ def _print(search, dynamics, options, files) -> None:
         print(
             f"{e.type:<10}{rank:>5}{len(e.orbit):>6}{e.found:>6}  {e.kind:<10}"
             f"{e.spectral_radius:>10.6g}{e.stability.radius_error:>9.1g}{out:>6}{growth:>9}"
-            f"{basin:>9}{e.residual:>10.1e}"
+            f"{basin:>9}{e.residual:>10.1e}" + "  WU" * member
         )
     print(
         "radius    of the spectrum, with the error that rounding may have made; out: multipliers "
         "beyond 1, a-b\n          where rounding does not decide; growth: max ||J^k||; basin: the "
         "distance from which all of\n          some samples returned (measured)"
     )
+    if any(members):
+        print("WU        of the family of WU, Theorem 3 and App. F, by its closed form")
     if any(e.kind == "marginal" for e, _ in listed):
         print("marginal  rounding does not tell a multiplier from modulus 1: stable or not")
+    for e in search.equilibria:
+        if e.approach:
+            print(
+                f"          rank {e.rank}: {e.approach.returning:.0%} of states 0.01 away return "
+                f"(measured)" + f", like t^-{e.approach.exponent:.2g}" * (e.approach.returning > 0)
+            )
     if not all(e.rank_is_sure for e, _ in listed):
         print("rank ?    a singular value is within a factor 100 of 1e-6 of the largest, the edge")
     print(

@@ -8,11 +8,11 @@ from dynsim.equilibria.construct import (
     hyperbolic_pair,
     jordan_dynamics,
     jordan_family,
+    jordan_member,
 )
 from dynsim.equilibria.descent import Stabilised, stabilise
 from dynsim.equilibria.design import Design, design_value_matrix
 from dynsim.equilibria.equilibrium import Equilibrium, Search
-from dynsim.equilibria.proof import check, load_certificate
 from dynsim.equilibria.rotating import RotatingEquilibrium
 from dynsim.equilibria.search import find_equilibria, symmetries
 from dynsim.equilibria.stability import (
@@ -25,6 +25,7 @@ from dynsim.equilibria.stability import (
     stability,
     transient,
 )
+from dynsim.equilibria.verification import check, load_certificate
 
 __all__ = [
     "KINDS",
@@ -47,6 +48,7 @@ __all__ = [
     "hyperbolic_pair",
     "jordan_dynamics",
     "jordan_family",
+    "jordan_member",
     "load_certificate",
     "perturbed",
     "save_certificate",

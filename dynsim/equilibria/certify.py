@@ -1,19 +1,22 @@
 """Certificates of equilibria: a mask, matrices, tokens and claims as plain numbers.
 
-What is claimed is measured in floating point; that it is true is for `dynsim.equilibria.proof` to
-prove, which sees the numbers alone.
+What is claimed is measured in floating point; that it is true is for the checkers of
+`dynsim.equilibria.verification` to prove, which see the numbers alone.
 """
 
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from dynsim import __version__
 from dynsim.dynamics import AttentionDynamics
-from dynsim.equilibria.proof import FORMAT, check
+from dynsim.equilibria import exact, proof
+from dynsim.equilibria.construct import jordan_member
+from dynsim.equilibria.verification import check
 from dynsim.files import written_whole
 from dynsim.jacobian import jacobian
 from dynsim.norms import Unit
@@ -25,14 +28,15 @@ __all__ = ["certify", "save_certificate"]
 def certify(dynamics: AttentionDynamics, x: np.ndarray, radius: float = 1e-10) -> dict:
     """A checked certificate for the equilibrium or sign flip near x, (N, d).
 
-    Claims the rank of x to a tolerance of 1e-6, and the side of 1 of the spectral radius.
+    Claims the rank of x to a tolerance of 1e-6, and the side of 1 of the spectral radius. For WU's
+    Jordan family the certificate is exact, in rationals and square roots, and `radius` has no part.
 
     Raises
     ------
     ValueError
-        For layers other than attention and unit norm, for dropout, and when no proof comes out: x
-        is none, or a multiplier is (almost) 1, as in the Jordan family, whose equilibria are
-        multiple roots; and beyond the sizes of certificates (`dynsim.equilibria.proof`).
+        For layers other than attention and unit norm, for dropout, and when no proof comes out: x is none, or a
+        multiplier is (almost) 1, as for equilibria of Jordan layers that are not of WU's family;
+        and beyond the sizes of certificates.
     """
     dynamics.require_deterministic("a certificate of an equilibrium")
     plain = isinstance(dynamics.norm, Unit) and dynamics.placement == "post"
@@ -42,8 +46,14 @@ def certify(dynamics: AttentionDynamics, x: np.ndarray, radius: float = 1e-10) -
     if layer.query_bias.any() or layer.output_bias.any():
         raise ValueError("certificates are for layers without biases")
     x = real_array("tokens", x)
+    signs = jordan_member(dynamics, x)
+    if signs is not None:
+        made = _exact_member(dynamics, x, signs)
+        sides = [made | {"spectral_radius": side} for side in ("= 1", "> 1")]
+        proved = [one for one in sides if all(check(one).values())]
+        return proved[0] if proved else _proved(sides[0], "a multiplier is too close to 1")
     certificate = {
-        "format": FORMAT,
+        "format": proof.FORMAT,
         "made_by": f"dynsim {__version__}",
         "allowed": dynamics.allowed().astype(int).tolist(),
         "M": layer.M.tolist(),
@@ -56,13 +66,43 @@ def certify(dynamics: AttentionDynamics, x: np.ndarray, radius: float = 1e-10) -
     slope = jacobian(dynamics, x).reshape(x.size, x.size)
     side = "< 1" if np.abs(np.linalg.eigvals(slope)).max() < 1 else "> 1"
     certificate |= {"rank": rank, "spectral_radius": side}
+    return _proved(
+        certificate,
+        f"the state is no equilibrium to {radius:g}, or a multiplier is too close to 1",
+    )
+
+
+def _proved(certificate: dict, otherwise: str) -> dict:
     failed = [name for name, proved in check(certificate).items() if not proved]
     if failed:
-        raise ValueError(
-            f"no proof of: {', '.join(failed)}; the state is no equilibrium to {radius:g}, or a "
-            f"multiplier is too close to 1"
-        )
+        raise ValueError(f"no proof of: {', '.join(failed)}; {otherwise}")
     return certificate
+
+
+def _exact_member(dynamics, x: np.ndarray, signs: tuple[int, ...]) -> dict:
+    """The state of WU's family with these signs (`jordan_family`), in rationals and two roots."""
+    n, rank = len(x), len(signs)
+    W_V = [[Fraction(v) for v in row] for row in dynamics.weights.layer(0, n).W_V[0].tolist()]
+    w, first = W_V[0][1], n - rank + 1
+    squares = [1 - (beta / w) ** 2 for beta in (first, 1)] if rank > 1 else []
+    terms = 2 ** len(squares)
+    zero = [Fraction(0)] * terms
+    tokens = [[zero] * (n - 1) + [[Fraction(signs[0]), *zero[1:]]]] * first
+    for k, sign in enumerate(signs[1:]):
+        beta = 1 if k else first  # |x_i| = 1, so that the last coordinate is sqrt(1 - (beta / w)^2)
+        rest = [[-beta * q / w for q in entry] for entry in tokens[-1][1:]]
+        last = [Fraction(sign * ((2 if k else 1) == S)) for S in range(terms)]
+        tokens = [*tokens, [*rest, last]]
+    return {
+        "format": exact.FORMAT,
+        "made_by": f"dynsim {__version__}",
+        "allowed": dynamics.allowed().astype(int).tolist(),
+        "W_V": [[str(v) for v in row] for row in W_V],
+        "radicands": [str(p) for p in squares],
+        "tokens": [[[str(q) for q in entry] for entry in row] for row in tokens],
+        "sign": 1,
+        "rank": rank,
+    }
 
 
 def save_certificate(certificate: dict, path) -> Path:

@@ -24,6 +24,7 @@ __all__ = [
     "hyperbolic_pair",
     "jordan_dynamics",
     "jordan_family",
+    "jordan_member",
 ]
 
 
@@ -81,6 +82,42 @@ def jordan_family(n: int, w: float, rank: int) -> np.ndarray:
         left = (size - beta) / size * (1.0 + beta / size) + (beta * x[:, i - 1, 0] / size) ** 2
         x[:, i, -1] = sign * np.sqrt(left)
     return x
+
+
+def jordan_member(dynamics: AttentionDynamics, x: np.ndarray) -> tuple[int, ...] | None:
+    """The signs of the last coordinates by which x, (N, d), is a state of WU's family; else None.
+
+    As many signs as the rank, in the order of `jordan_family`, from which no entry of x may differ
+    by 1e-6. None for all x unless the layer is that of `jordan_dynamics`.
+    """
+    x = np.asarray(x, float)
+    n, w = len(x), _jordan_strength(dynamics, x.shape[1])
+    if w is None:
+        return None
+    for rank in range(1, n + 1):
+        if rank > 1 and abs(w) <= n - rank + 1:
+            continue
+        signs = tuple(1 if v > 0 else -1 for v in x[n - rank :, -1])
+        index = sum((s < 0) << k for k, s in enumerate(reversed(signs)))
+        if np.abs(jordan_family(n, w, rank)[index] - x).max() < 1e-6:
+            return signs
+    return None
+
+
+def _jordan_strength(dynamics: AttentionDynamics, d: int) -> float | None:
+    """The w of a layer that is `jordan_dynamics(n, w)`, else None."""
+    n = dynamics.n_tokens
+    plain = isinstance(dynamics.norm, Unit) and dynamics.placement == "post"
+    plain = plain and not dynamics.skip and not dynamics.mlp.active
+    if not plain or not dynamics.weights.is_constant or d != n or n < 2:
+        return None
+    layer = dynamics.weights.layer(0, d)
+    if len(layer.query) > 1 or layer.query.any() or layer.query_bias.any():
+        return None
+    w = float(layer.W_V[0, 0, 1])
+    alike = np.array_equal(layer.W_V[0], np.eye(n) + w * np.eye(n, k=1)) and w != 0
+    causal = np.array_equal(dynamics.allowed(), np.tri(n, dtype=bool))
+    return w if alike and causal and not layer.output_bias.any() else None
 
 
 def hyperbolic_dynamics(a: float, c: float) -> AttentionDynamics:

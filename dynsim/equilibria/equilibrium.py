@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from dynsim.equilibria.stability import KINDS, Stability, Transient
+from dynsim.equilibria.stability import KINDS, Approach, Stability, Transient
 from dynsim.measures import singular_values
 
 __all__ = ["RANK_TOLERANCE", "Equilibrium", "Search"]
@@ -31,6 +31,7 @@ class Equilibrium:
         the layer commutes with rotations, one of each family that they make
     transient : `dynsim.equilibria.stability.Transient`, None unless it is stable
     basin_radius : measured; 0 where a multiplier leads away, None where not measured
+    approach : `dynsim.equilibria.stability.Approach`, measured; None unless it is marginal
     """
 
     tokens: np.ndarray
@@ -41,6 +42,7 @@ class Equilibrium:
     orbit: np.ndarray
     transient: Transient | None = None
     basin_radius: float | None = None
+    approach: Approach | None = None
 
     @cached_property
     def singular_values(self) -> np.ndarray:
@@ -94,6 +96,7 @@ class Equilibrium:
             "growth": self.transient and _finite(self.transient.growth),
             "kreiss": self.transient and _finite(self.transient.kreiss),
             "basin_radius": self.basin_radius,
+            "returning": self.approach and self.approach.returning,
             "singular_values": self.singular_values.tolist(),
             "gap": _finite(self.gap),
             "found": self.found,

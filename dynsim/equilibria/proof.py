@@ -1,10 +1,11 @@
 """The checker of certificates: proofs in ball arithmetic, from the numbers of a file alone.
 
-It knows nothing of how certificates are made, and imports the standard library and python-flint
-(Arb, the extra `certify`) only. The layer is F(x)_i = y_i / ||y_i||, y = sum_h A_h x W_V^h, with
-A_h the softmax of x M_h x^T over the tokens that the mask allows; s is the certificate's sign and
-G(x) = F(x) - s x. Balls hold every value that rounding or a box can give; whatever choice below is
-made from midpoints (C, c, pivots) decides how much can be proved, never whether a proof is right.
+It knows nothing of how certificates are made, and imports the form of their files, the standard
+library and python-flint (Arb, the extra `certify`) only. The layer is F(x)_i = y_i / ||y_i||, y =
+sum_h A_h x W_V^h, with A_h the softmax of x M_h x^T over the tokens that the mask allows; s is the
+certificate's sign and G(x) = F(x) - s x. Balls hold every value that rounding or a box can give;
+whatever choice below is made from midpoints (C, c, pivots) decides how much can be proved, never
+whether a proof is right.
 
 **Krawczyk's step.** Let the box X hold the point c, let G be continuously differentiable on X, C be
 any matrix, and
@@ -37,21 +38,25 @@ derivative J^2 at x*, and the same multipliers decide.
 
 from __future__ import annotations
 
-import json
-import math
-from pathlib import Path
-from reprlib import repr as brief
+from dynsim.equilibria.form import (
+    check_field,
+    check_fields,
+    check_matrix,
+    is_number,
+    is_whole,
+    length,
+)
 
 try:
     import flint
 except ImportError:  # an extra; the form of a certificate is checked without it
     flint = None
 
-__all__ = ["FORMAT", "check", "load_certificate"]
+__all__ = ["FORMAT", "check", "check_form", "has_rank", "is_on_side"]
 
 FORMAT = "dynsim equilibrium certificate 1"
-#: What N d and heads times d may be at most, and a file's bytes, so that a check takes minutes.
-LARGEST_SIZE, LARGEST_FILE = 256, 2**24
+#: What N d and heads times d may be at most, so that a check takes minutes.
+LARGEST_SIZE = 256
 #: Bits of the balls' midpoints; times a box is narrowed; powers of J tried, as powers of two.
 _BITS, _NARROWINGS, _SQUARINGS = 256, 3, 16
 
@@ -70,7 +75,7 @@ def check(certificate: dict) -> dict[str, bool]:
     ImportError
         Without python-flint.
     """
-    _check_form(certificate)
+    check_form(certificate)
     if flint is None:
         raise ImportError("certificates need python-flint; pip install 'dynsim[certify]'")
     before = flint.ctx.prec
@@ -81,119 +86,41 @@ def check(certificate: dict) -> dict[str, bool]:
         flint.ctx.prec = before
 
 
-def load_certificate(path) -> dict:
-    """Read a certificate. Raises ValueError when there is none at `path`."""
-    try:
-        with Path(path).open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    if len(content) > LARGEST_FILE:
-        raise ValueError(f"{path}: a certificate has at most {LARGEST_FILE} bytes; this has more")
-    try:
-        certificate = json.loads(
-            content.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_no_number
-        )
-    except (ValueError, RecursionError):
-        raise ValueError(
-            f"{path}: not a JSON file of numbers and distinct names; write it anew with --certify"
-        ) from None
-    try:
-        _check_form(certificate)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return certificate
-
-
 # --- the form -----------------------------------------------------------------------------------
 
 
-def _distinct(pairs: list) -> dict:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a name occurs twice")
-    return dict(pairs)
-
-
-def _no_number(word: str):
-    raise ValueError(f"{word} is not a number")
-
-
-def _check_form(certificate) -> None:
-    """Every field is there, of its type, shape and range, and no other is."""
+def check_form(certificate) -> None:
+    """Raise ValueError unless every field is there, of its type, shape and range, and no other."""
     if not isinstance(certificate, dict) or certificate.get("format") != FORMAT:
         raise ValueError(f"not a certificate: its format is not {FORMAT!r}")
-    if missing := _FIELDS - set(certificate):
-        raise ValueError(f"the certificate lacks {', '.join(sorted(missing))}")
-    if unknown := set(certificate) - _FIELDS - {"made_by"}:
-        raise ValueError(
-            f"the certificate has a field that no proof covers, {brief(min(unknown, key=str))}; "
-            f"take it out"
-        )
+    check_fields(certificate, _FIELDS)
     tokens = certificate["tokens"]
-    n = _length("tokens", tokens)
-    d = _length("tokens' rows", tokens[0])
+    n = length("tokens", tokens)
+    d = length("tokens' rows", tokens[0])
     if n * d > LARGEST_SIZE:
         raise ValueError(f"N d is at most {LARGEST_SIZE} in a certificate; got {n} x {d} tokens")
-    _check_matrix("tokens", tokens, n, d, _is_number, "finite numbers")
+    check_matrix("tokens", tokens, n, d, is_number, "finite numbers")
     allowed = certificate["allowed"]
-    _check_matrix("allowed", allowed, n, n, lambda v: _is_whole(v) and v in (0, 1), "0 or 1")
+    check_matrix("allowed", allowed, n, n, lambda v: is_whole(v) and v in (0, 1), "0 or 1")
     for i, row in enumerate(allowed):
         if not any(row):
             raise ValueError(f"every token attends to something; row {i} of allowed is all 0")
-    heads, values = (_length(name, certificate[name]) for name in ("M", "W_V"))
+    heads, values = (length(name, certificate[name]) for name in ("M", "W_V"))
     if heads != values:
         raise ValueError(f"M and W_V have one matrix a head; got {heads} and {values}")
     if heads * d > LARGEST_SIZE:
         raise ValueError(f"heads x d is at most {LARGEST_SIZE} in a certificate; got {heads} x {d}")
     for name in ("M", "W_V"):
         for head, matrix in enumerate(certificate[name]):
-            _check_matrix(f"{name}[{head}]", matrix, d, d, _is_number, "finite numbers")
-    _check_field(certificate, "sign", lambda v: _is_whole(v) and v in (1, -1), "1 or -1")
-    _check_field(certificate, "radius", lambda v: _is_number(v) and 0 < v < 1, "between 0 and 1")
+            check_matrix(f"{name}[{head}]", matrix, d, d, is_number, "finite numbers")
+    check_field(certificate, "sign", lambda v: is_whole(v) and v in (1, -1), "1 or -1")
+    check_field(certificate, "radius", lambda v: is_number(v) and 0 < v < 1, "between 0 and 1")
     ranks = f"a whole number from 1 to {min(n, d)}"
-    _check_field(certificate, "rank", lambda v: _is_whole(v) and 1 <= v <= min(n, d), ranks)
-    _check_field(certificate, "spectral_radius", lambda v: v in ("< 1", "> 1"), "'< 1' or '> 1'")
-    if "made_by" in certificate:
-        _check_field(certificate, "made_by", lambda v: isinstance(v, str), "a text")
+    check_field(certificate, "rank", lambda v: is_whole(v) and 1 <= v <= min(n, d), ranks)
+    check_field(certificate, "spectral_radius", lambda v: v in ("< 1", "> 1"), "'< 1' or '> 1'")
 
 
 _FIELDS = {"format", "allowed", "M", "W_V", "tokens", "sign", "radius", "rank", "spectral_radius"}
-
-
-def _check_field(certificate: dict, name: str, is_right, rule: str) -> None:
-    if not is_right(certificate[name]):
-        raise ValueError(f"the certificate's {name} is {rule}; got {brief(certificate[name])}")
-
-
-def _length(name: str, value) -> int:
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"the certificate's {name}: a list that is not empty; got {brief(value)}")
-    return len(value)
-
-
-def _check_matrix(name: str, value, rows: int, columns: int, is_entry, entries: str) -> None:
-    rule = f"the certificate's {name}: {rows} rows of {columns} entries, {entries}"
-    if _length(name, value) != rows:
-        raise ValueError(f"{rule}; got {len(value)} rows")
-    for i, row in enumerate(value):
-        if _length(f"{name}, row {i}", row) != columns:
-            raise ValueError(f"{rule}; row {i} has {len(row)}")
-        for j, entry in enumerate(row):
-            if not is_entry(entry):
-                raise ValueError(f"{rule}; got {brief(entry)} in row {i}, column {j}")
-
-
-def _is_whole(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value) -> bool:
-    """A float, or an integer that is one: what is proved is proved of these very numbers."""
-    try:
-        return (_is_whole(value) or isinstance(value, float)) and math.isfinite(value) and (
-            float(value) == value)  # fmt: skip
-    except OverflowError:  # an integer beyond all floats
-        return False
 
 
 # --- the proofs ---------------------------------------------------------------------------------
@@ -224,10 +151,10 @@ def _proofs(certificate: dict) -> tuple[bool, bool, bool]:
         return False, False, False
     box, ranked, sided = centre + image, False, False
     for _ in range(_NARROWINGS):
-        ranked = ranked or _has_rank(layer.tokens(box).tolist(), certificate["rank"])
+        ranked = ranked or has_rank(layer.tokens(box).tolist(), certificate["rank"])
         try:
             slope = layer.slope(box)
-            sided = sided or _is_on_side(slope, certificate["spectral_radius"])
+            sided = sided or is_on_side(slope, certificate["spectral_radius"])
             if ranked and sided:
                 break
             centre = box.mid()
@@ -334,7 +261,7 @@ def _unit(y: list):
     return [v / size for v in y], size
 
 
-def _has_rank(rows: list[list], rank: int) -> bool:
+def has_rank(rows: list[list], rank: int) -> bool:
     """True when elimination of all matrices in these balls finds `rank` pivots that are not 0."""
     for _ in range(rank):
         places = [(i, j) for i, row in enumerate(rows) for j in range(len(row))]
@@ -349,8 +276,8 @@ def _has_rank(rows: list[list], rank: int) -> bool:
     return True
 
 
-def _is_on_side(slope, side: str) -> bool:
-    """Whether one of J, J^2, J^4, ... proves the spectral radius below or above 1."""
+def is_on_side(slope, side: str) -> bool:
+    """Whether one of J, J^2, J^4, ... proves the spectral radius "< 1" or "> 1"."""
     power, size = slope, slope.nrows()
     for _ in range(_SQUARINGS):
         if side == "< 1":

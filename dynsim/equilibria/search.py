@@ -40,6 +40,7 @@ from dynsim.equilibria.rotating import (
 )
 from dynsim.equilibria.rounds import Memory, Round
 from dynsim.equilibria.stability import (
+    approach,
     basin_radius,
     check_equilibria_possible,
     components_in_order,
@@ -88,7 +89,8 @@ def find_equilibria(
     flips : bool
         Look for x' = -x, too.
     basin_samples : int
-        Runs that measure the basin of each stable one, for each radius; 0 for none.
+        Runs that measure the basin of each stable one, for each radius; 0 for none, and then no
+        runs (64) that measure how many return to a marginal one either.
     folder : path, optional
         Keeps what each round of 64 starts found, in a file; rounds in that file are not repeated.
     progress : callable, optional
@@ -353,10 +355,13 @@ class _Result:
         return made(x, turn, residual, judged, entry.found, entry.orbit)
 
     def _measured(self, e: Equilibrium, samples: int) -> Equilibrium:
-        """With transient growth and basin radius, where there are such."""
-        if e.kind != "stable":
-            return replace(e, basin_radius=None if e.kind == "marginal" else 0.0)
+        """With transient growth, basin radius and approach, where there are such."""
         dynamics, rotations = self.problem.dynamics, self.problem.rotations
+        if e.kind == "marginal":
+            measured = samples and e.type == "fixed" and not rotations
+            return replace(e, approach=approach(dynamics, e.tokens) if measured else None)
+        if e.kind != "stable":
+            return replace(e, basin_radius=0.0)
         J = quotient_jacobian(dynamics, e.tokens, e.turn, rotations.along(e.tokens))
         e = replace(e, transient=transient_of(J))
         if not samples:

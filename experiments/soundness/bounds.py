@@ -24,7 +24,7 @@ PATIENCE = 0.02
 
 def trial(rng: np.random.Generator) -> Outcome:
     norm = str(rng.choice(list(NORMS), p=[0.47, 0.47, 0.03, 0.03]))
-    n, d = int(rng.integers(2, 6)), int(rng.integers(1, 4))
+    n, d = int(rng.integers(2, 6)), int(rng.integers(1, 6))
     depth = int(rng.choice([1, 2, 4, 8, 24], p=[0.15, 0.3, 0.35, 0.17, 0.03]))
     mask = random_mask(rng, n)
     network = random_weights(rng, d, spherical=norm == "unit" and rng.random() < 0.8)
@@ -34,6 +34,7 @@ def trial(rng: np.random.Generator) -> Outcome:
     those = {name: one.log10_bound[0] for name, one in bounds.items() if one.applies[0]}
     if not those:
         return Outcome("flagged", f"{norm}, no bound applies")
+    group = norm + ", independent rows" * ("independent rows" in those)
     layers = [layer_of(dynamics, norm, t, d) for t in range(depth)]
     sizes, shares = log10_sizes(x0, layers, DIGITS)
     known = shares > KNOWN
@@ -43,8 +44,8 @@ def trial(rng: np.random.Generator) -> Outcome:
         _excess(low, sizes, known),
     )
     if worst > TOLERANCE:
-        return Outcome("violated", norm, f"{dynamics.description} x0 = {x0.tolist()}")
-    return Outcome("holds", norm, error=max(0.0, worst))
+        return Outcome("violated", group, f"{dynamics.description} x0 = {x0.tolist()}")
+    return Outcome("holds", group, error=max(0.0, worst))
 
 
 def _excess(low: np.ndarray, high: np.ndarray, known: np.ndarray) -> float:

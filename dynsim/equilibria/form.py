@@ -1,0 +1,103 @@
+"""The form of certificate files: JSON of known fields, checked one by one before any proof.
+
+Standard library only: whoever checks certificates needs nothing of how they are made.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from reprlib import repr as brief
+
+__all__ = [
+    "LARGEST_FILE",
+    "check_field",
+    "check_fields",
+    "check_matrix",
+    "is_number",
+    "is_whole",
+    "length",
+    "read",
+]
+
+#: A file's bytes, at most.
+LARGEST_FILE = 2**24
+
+
+def read(path) -> object:
+    """What JSON a file holds. Raises ValueError unless it is one of numbers and distinct names."""
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(content) > LARGEST_FILE:
+        raise ValueError(f"{path}: a certificate has at most {LARGEST_FILE} bytes; this has more")
+    try:
+        return json.loads(
+            content.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_no_number
+        )
+    except (ValueError, RecursionError):
+        raise ValueError(
+            f"{path}: not a JSON file of numbers and distinct names; write it anew with --certify"
+        ) from None
+
+
+def _distinct(pairs: list) -> dict:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return dict(pairs)
+
+
+def _no_number(word: str):
+    raise ValueError(f"{word} is not a number")
+
+
+def check_fields(certificate: dict, fields: set[str]) -> None:
+    """Every field is there, and no other but made_by is."""
+    if missing := fields - set(certificate):
+        raise ValueError(f"the certificate lacks {', '.join(sorted(missing))}")
+    if unknown := set(certificate) - fields - {"made_by"}:
+        raise ValueError(
+            f"the certificate has a field that no proof covers, {brief(min(unknown, key=str))}; "
+            f"take it out"
+        )
+    if "made_by" in certificate:
+        check_field(certificate, "made_by", lambda v: isinstance(v, str), "a text")
+
+
+def check_field(certificate: dict, name: str, is_right, rule: str) -> None:
+    if not is_right(certificate[name]):
+        raise ValueError(f"the certificate's {name} is {rule}; got {brief(certificate[name])}")
+
+
+def length(name: str, value) -> int:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"the certificate's {name}: a list that is not empty; got {brief(value)}")
+    return len(value)
+
+
+def check_matrix(name: str, value, rows: int, columns: int, is_entry, entries: str) -> None:
+    rule = f"the certificate's {name}: {rows} rows of {columns} entries, {entries}"
+    if length(name, value) != rows:
+        raise ValueError(f"{rule}; got {len(value)} rows")
+    for i, row in enumerate(value):
+        if length(f"{name}, row {i}", row) != columns:
+            raise ValueError(f"{rule}; row {i} has {len(row)}")
+        for j, entry in enumerate(row):
+            if not is_entry(entry):
+                raise ValueError(f"{rule}; got {brief(entry)} in row {i}, column {j}")
+
+
+def is_whole(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value) -> bool:
+    """A float, or an integer that is one: what is proved is proved of these very numbers."""
+    try:
+        return (is_whole(value) or isinstance(value, float)) and math.isfinite(value) and (
+            float(value) == value)  # fmt: skip
+    except OverflowError:  # an integer beyond all floats
+        return False

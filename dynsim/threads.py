@@ -24,7 +24,8 @@ def available() -> int:
 def set_threads(number: int | None) -> None:
     """Use `number` threads from now on wherever none are asked for; None for all cores.
 
-    More than there are cores are never used. Results do not depend on it, to the last bit. Raises ValueError for less than 1.
+    More than there are cores are never used. Results do not depend on it, to the last bit. Raises
+    ValueError for less than 1.
 
     >>> set_threads(1)
     >>> threads()

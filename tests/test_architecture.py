@@ -32,6 +32,7 @@ FLOORS = [
     ["engines.lanes", "engines.rows"],
     ["engines.deviations", "engines.single"],
     ["engines.reference", "engines.compiled", "engines.torch"],
+    ["engines.follower"],
     ["engines.logscale"],
     ["engines"],
     ["trajectory"],

@@ -34,9 +34,9 @@ def certify(dynamics: AttentionDynamics, x: np.ndarray, radius: float = 1e-10) -
     Raises
     ------
     ValueError
-        For layers other than attention and unit norm, for dropout, and when no proof comes out: x is none, or a
-        multiplier is (almost) 1, as for equilibria of Jordan layers that are not of WU's family;
-        and beyond the sizes of certificates.
+        For layers other than attention and unit norm, for dropout, and when no proof comes out: x
+        is none, or a multiplier is (almost) 1, as for equilibria of Jordan layers that are not of
+        WU's family; and beyond the sizes of certificates.
     """
     dynamics.require_deterministic("a certificate of an equilibrium")
     plain = isinstance(dynamics.norm, Unit) and dynamics.placement == "post"

@@ -220,6 +220,8 @@ def measure_table(trajectory: Trajectory) -> str:
     given = set(trajectory.measures) - _not_shown(trajectory)
     for name in (name for name in _SHOWN if name in given):
         depths, values = trajectory.recorded(name)
+        if not len(depths):  # the run ended before
+            continue
         low, median, high = _band(values)
         marks = _marks(_mostly_within_rounding(trajectory, name)[depths])
         nearest = [int(np.argmin(np.abs(depths - t))) for t in columns]

@@ -19,6 +19,7 @@ from dynsim.deviation import Deviation
 from dynsim.dynamics import AttentionDynamics
 from dynsim.engines import make_engine
 from dynsim.measures import CHEAP, EVERY_LAYER, MEASURES, relative_floor
+from dynsim.memory import require_memory
 from dynsim.threads import blas_alone
 from dynsim.threads import threads as thread_count
 from dynsim.trajectory import Trajectory
@@ -87,6 +88,13 @@ class Record:
             if n_tokens > _PAIRS_LIMIT:
                 names = [name for name in names if MEASURES[name].needs != "pairs"]
         return tuple(name for name in names if name not in EVERY_LAYER)
+
+    def check_memory(self, samples: int, n_tokens: int, depth: int) -> None:
+        """Raise MemoryError when the machine cannot hold what would be recorded."""
+        number = len(EVERY_LAYER) + len(self.costly(n_tokens))
+        what = f"{number} measures of {samples} samples at {depth + 1} depths"
+        remedy = "use fewer samples or layers; a run can go on from its `state`"
+        require_memory(8.0 * number * (depth + 1) * samples, what, remedy)
 
     def costly_stride(self, shape: tuple[int, int, int], depth: int) -> int:
         if self.stride != "auto":
@@ -173,10 +181,12 @@ def simulate(
             f"there are weights for {available} layers; asked for {start + depth}; use depth "
             f"{available - start} or less"
         )
+    record = record or Record()
+    record.check_memory(len(x) if x.ndim == 3 else 1, x.shape[-2], depth)
     built = make_engine(engine, dynamics, workers, device)
     built.first_sample = first_sample
     state = built.begin(x0 if isinstance(x0, Deviation) else x)
-    run = _Run(dynamics, x, state, depth, record or Record(), built, start)
+    run = _Run(dynamics, x, state, depth, record, built, start)
     begun = time.perf_counter()
 
     def finished() -> Trajectory:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dynsim.memory import require_memory
 from dynsim.seeds import TOKENS as TOKEN_STREAM
 from dynsim.seeds import stream
 
@@ -17,10 +18,15 @@ __all__ = ["TOKENS", "from_file", "gaussian", "sphere"]
 
 
 def gaussian(samples: int, n: int, d: int, seed: int = 0) -> np.ndarray:
-    """Independent standard normal entries: (samples, n, d)."""
+    """Independent standard normal entries: (samples, n, d).
+
+    Raises ValueError for sizes below 1, MemoryError for those that this machine cannot hold.
+    """
     for name, value in (("samples", samples), ("tokens", n), ("dimensions", d)):
         if value < 1:
             raise ValueError(f"the number of {name} is at least 1; got {value}")
+    size = f"{samples} samples of {n} tokens of dimension {d}"
+    require_memory(16.0 * samples * n * d, size, "use fewer samples, tokens or dimensions")
     draws = (stream(seed, TOKEN_STREAM, s).standard_normal((n, d)) for s in range(samples))
     return np.stack(list(draws))
 

@@ -399,7 +399,8 @@ class Weights(LayerSource, Value):
             query = self.scores.factor(n_heads, d, width, d, rng)
             key = self.scores.factor(n_heads, d, width, d, rng)
             if n_heads == 1:  # one matrix product per layer now, two fewer in every step
-                query, key = query @ key.swapaxes(1, 2), empty
+                with np.errstate(all="ignore"):  # a simulation names the layer that overflows
+                    query, key = query @ key.swapaxes(1, 2), empty
         else:
             query, key = _draw_family(self.scores, n_heads, d, rng, t), empty
         query = np.ascontiguousarray(query / d_qk**0.5)

@@ -16,7 +16,7 @@ FLOORS = [
     ["equilibria.proof"],
     ["equilibria.exact"],
     ["equilibria.verification"],
-    ["files", "netcdf", "rational", "seeds"],
+    ["files", "netcdf", "rational", "seeds", "memory"],
     ["layout", "spectra", "threads"],
     ["masks", "walk"],
     ["nonnormal"],

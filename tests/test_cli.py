@@ -229,7 +229,8 @@ def bad_files():
         ("--compare mask", "mask, window"),
         ("--compare mask=", "at least one value"),
         ("--compare mask=global,ring-road", "known are complete"),
-        ("--compare window=1,2", "one and the same run"),
+        ("--compare window=1,2", "has no window"),
+        ("--compare skip=0,0.0", "one and the same run"),
         ("--compare mask=local,causal --graph small.npy", "leave --mask and --window out"),
         ("--graph small.npy --window 2", "leave --mask and --window out"),
         ("--weights minilm:0 --heads 3", "leave --value"),
@@ -514,3 +515,45 @@ def test_theory_beside_a_run_and_a_comparison(tmp_path, capsys):
     assert len(bound) == 31
     assert main(["--tokens", "2000", "--theory", "--out", str(tmp_path)]) == 2
     assert "--theory is for 2 to 1024 tokens" in capsys.readouterr().err
+
+
+# --- found by those who tried to break it -------------------------------------------------------
+
+
+def test_tokens_that_overflow_in_the_first_layer_leave_their_files(capsys, tmp_path):
+    options = "--scores gaussian:1e300 --tokens 6 --dim 4 --samples 2 --depth 3"
+    status = main([*options.split(), "--no-figure", "--out", str(tmp_path)])
+    out, err = capsys.readouterr()
+    assert status == 1
+    assert "layer 1; what was computed up to depth 0 is kept" in err
+    assert len(err.splitlines()) == 1
+    (saved,) = tmp_path.glob("*.nc")
+    assert load(saved).depth == 0
+    assert "distance to consensus" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (
+            "--mask causal --window 2",
+            "the mask 'causal' has no window.* use one of .*causal-local",
+        ),
+        (
+            "--compare mask=causal,local --compare ln=on,off",
+            "--compare varies one option at a time",
+        ),
+        ("--name ..", "--name is up to 60 letters"),
+        (
+            "--samples 100000000000",
+            r"take 3.05e\+06 GiB, and this machine has .*; use fewer samples",
+        ),
+        ("--depth 100000000000", "measures of 16 samples .* use fewer samples or layers"),
+    ],
+)
+def test_what_cannot_be_meant_or_done_is_refused_before_any_work(options, rule, capsys, tmp_path):
+    assert main([*options.split(), "--out", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert re.search(rule, err)
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert list(tmp_path.iterdir()) == []

@@ -99,14 +99,25 @@ def _of_files(options):
         raise ValueError("--gain FILE or --model minilm says which LayerNorm is meant")
     if options.text is not None:
         raise ValueError("--text is for --model; give tokens of your own by --x0 FILE")
-    gain = read_arrays(options.gain, prefer="gain").ravel().astype(np.float64)
-    bias = 0.0 if options.bias is None else read_arrays(options.bias, prefer="bias").ravel()
+    gain = _numbers(options, "gain")
+    bias = 0.0 if options.bias is None else _numbers(options, "bias")
     norm = LayerNorm(gain, bias, 1e-5 if options.eps is None else options.eps)
     if options.x0:
         x = tokens.from_file(options.x0)
     else:
         x = tokens.gaussian(options.samples, options.tokens, len(gain), options.seed)
     return {"LayerNorm": norm}, {"LayerNorm": x}
+
+
+def _numbers(options, name: str) -> np.ndarray:
+    """What the file of --gain or --bias holds: one number per dimension, two or more."""
+    path = getattr(options, name)
+    array = read_arrays(path, prefer=name)
+    if array.ndim != 1 or len(array) < 2:
+        raise ValueError(
+            f"--{name} is one number per dimension, two or more; {path} has shape {array.shape}"
+        )
+    return array
 
 
 def _print_table(rows: list[dict]) -> None:

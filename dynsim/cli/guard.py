@@ -34,8 +34,9 @@ def guarded(
             print(f"{prog}: error: {one_line(error)}", file=sys.stderr)
             return 2
         except MemoryError as error:
-            advice = "use fewer tokens, dimensions or samples"
-            print(f"{prog}: error: {one_line(error)}; {advice}", file=sys.stderr)
+            words = one_line(error)
+            advice = "" if "; use" in words else "; use fewer tokens, dimensions or samples"
+            print(f"{prog}: error: {words}{advice}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print(f"{prog}: interrupted; {interrupted.format(**vars(options))}", file=sys.stderr)

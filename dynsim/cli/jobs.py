@@ -69,6 +69,8 @@ class Job:
                 f"--theory is for 2 to {MOST_TOKENS} tokens, for its bounds need dense attention; "
                 f"got {self.dynamics.n_tokens}; change --tokens, or leave it out"
             )
+        samples = self.x0.shape[0] if self.x0.ndim == 3 else 1
+        self.record.check_memory(samples, self.x0.shape[-2], self.depth)
         self._check_earlier()
         self.engine, self.floored = options.engine, None
         if options.engine == "auto":
@@ -150,6 +152,8 @@ def prepare(command: argparse.ArgumentParser, options, argv: list[str]) -> list[
         _check_resumed(command, options)
     if not options.compare:
         return [Job(options)]
+    if sum(word.split("=")[0] == "--compare" for word in argv) > 1:
+        raise ValueError("--compare varies one option at a time; give it once")
     if options.resume:
         raise ValueError("--compare and --resume do not go together; resume one run at a time")
     key, equals, values = options.compare.partition("=")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -162,12 +163,12 @@ def add_iterated_options(parser: argparse.ArgumentParser) -> None:
 def make_iterated(options) -> tuple[AttentionDynamics, int]:
     """The dynamics of `add_iterated_options`, and the dimension of its tokens."""
     graph = read_graph(options)
-    for name, least in (("tokens", 1), ("dim", 1), ("seed", 0)):
+    for name, least in (("tokens", 2), ("dim", 2), ("seed", 0)):
         value = getattr(options, name)
         if value is not None and value < least:
             raise ValueError(f"--{name} is at least {least}; got {value}")
     weights = make_weights(options)
-    n = options.tokens or (graph.number_of_nodes() if graph else weights.dim or 3)
+    n = options.tokens or (graph.number_of_nodes() if graph else max(weights.dim or 3, 2))
     mask = graph or make_mask(options, n)
     return make_dynamics(options, mask, weights), options.dim or weights.dim or n
 
@@ -232,6 +233,15 @@ def read_text(path: str) -> str:
 
 def make_mask(options, n: int):
     """The mask graph of --mask for n tokens."""
+    windowed = [
+        name for name, make in masks.MASKS.items() if "window" in inspect.signature(make).parameters
+    ]
+    name = (options.mask or "complete").split(":")[0]
+    if options.window is not None and name in masks.MASKS and name not in windowed:
+        raise ValueError(
+            f"the mask {name!r} has no window, --window {options.window} says nothing; leave it "
+            f"out, or use one of {', '.join(windowed)}"
+        )
     given = {} if options.window is None else {"window": options.window}
     return specs.build("mask", masks.MASKS, options.mask or "complete", n, given=given)
 

@@ -49,7 +49,7 @@ def check(options, jobs: list[Job]) -> list[str]:
     for export in exports:
         if export not in EXPORTS:
             raise ValueError(f"unknown export {export!r}; known are {', '.join(EXPORTS)}")
-    if options.name and options.name != file_name(options.name):
+    if options.name and (options.name != file_name(options.name) or not options.name.strip(".")):
         raise ValueError(f"--name is up to 60 letters, digits and .=+_-; got {options.name!r}")
     folder = Path(options.out)
     check_folder(folder)

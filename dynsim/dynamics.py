@@ -15,6 +15,7 @@ import numpy as np
 
 from dynsim.dropout import Dropout
 from dynsim.layout import Layout, compile_layout
+from dynsim.masks import from_array
 from dynsim.mlp import ACTIVATIONS, FixedMLP, GaussianMLP, NoMLP
 from dynsim.norms import NoNorm, Norm
 from dynsim.values import Value, describe, real_array, real_number
@@ -50,8 +51,9 @@ class AttentionDynamics(Value):
 
     Parameters
     ----------
-    mask : networkx.DiGraph
-        Nodes 0..N-1; an edge j -> i means that token i attends to token j.
+    mask : networkx.DiGraph or array (N, N)
+        Nodes 0..N-1; an edge j -> i means that token i attends to token j. Of an array, where
+        [i, j] is not 0, i may attend to j.
     weights : LayerSource or Family
         Matrices of every layer (`dynsim.weights`). A matrix family alone means W_V of this
         family under uniform attention (M = 0).
@@ -93,6 +95,8 @@ class AttentionDynamics(Value):
     dropout: Dropout = Dropout()
 
     def __post_init__(self):
+        if not isinstance(self.mask, nx.Graph):
+            object.__setattr__(self, "mask", from_array(self.mask))
         self.layout  # noqa: B018  compiled now, so that a bad mask is refused here
         if not isinstance(self.weights, (LayerSource, Family)):
             raise ValueError(

@@ -2,8 +2,8 @@
 
 A mask is a `networkx.DiGraph` on the tokens 0..N-1. An edge j -> i means that *token i attends to
 token j*: information flows along the arrow (WU, arXiv 2405.18781, section 3). As a boolean matrix,
-``mask[i, j]`` is True when i may attend to j, so ``mask = adjacency.T``. Every token attends at
-least to itself in all masks built here (WU's assumption A1).
+``mask[i, j]`` is True when i may attend to j, with queries in rows, as `numpy.tril` is the causal
+mask. Every token attends at least to itself in all masks built here (WU's assumption A1).
 
 The graphs made here are read-only and hold no edge list: a window over 10^5 tokens costs two
 integers a token. ``graph.copy()`` gives an ordinary graph that may be changed. Any other DiGraph
@@ -28,7 +28,7 @@ __all__ = [
     "causal_local",
     "complete",
     "dilated",
-    "from_adjacency",
+    "from_array",
     "from_file",
     "local",
     "prefix",
@@ -240,37 +240,54 @@ MASKS = {
 }
 
 
-def from_adjacency(adjacency, name: str = "graph") -> nx.DiGraph:
-    """The mask of an adjacency matrix, dense or scipy-sparse: entry [j, i] != 0 is the edge j -> i.
+def from_array(mask, name: str = "graph", self_loops: bool = False) -> nx.DiGraph:
+    """The mask of an array, dense or scipy-sparse: where [i, j] is not 0, i may attend to j.
 
-    Raises ValueError when the matrix is not square, not finite, or a token attends to nothing.
+    Rows are queries and columns keys, as in torch and in `numpy.tril`, which is the causal mask.
+    With `self_loops` every token may attend to itself as well.
+
+    >>> sorted(from_array(np.tril(np.ones((3, 3)))).edges) == sorted(causal(3).edges)
+    True
+
+    Raises ValueError when the array is not square, has negative entries or others that are not
+    finite, or lets a token attend to nothing.
     """
     from scipy import sparse
 
-    is_sparse = sparse.issparse(adjacency)
-    matrix = adjacency if is_sparse else np.asarray(adjacency)
+    is_sparse = sparse.issparse(mask)
+    matrix = mask if is_sparse else np.asarray(mask)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(
-            f"an adjacency matrix is square, (N, N); got shape {tuple(matrix.shape)}; "
-            f"give one row and one column per token"
+            f"a mask is square, (N, N); got shape {tuple(matrix.shape)}; give one row and one "
+            f"column per token"
         )
     values = matrix.data if is_sparse else matrix
     if values.dtype.kind not in "biuf" or not np.all(np.isfinite(values)):
         raise ValueError(
-            "an adjacency matrix holds finite numbers or booleans; replace NaN, infinities and "
-            "other entries by 0 (no edge) or 1 (edge)"
+            "a mask holds finite numbers or booleans; of one that is added to the scores give "
+            "`mask == 0`, and replace NaN and other entries by 0 (no edge) or 1 (edge)"
+        )
+    if values.dtype.kind != "b" and (values < 0).any():
+        raise ValueError(
+            "a mask has no negative entries; of a matrix of signed weights give `matrix != 0`"
         )
     coordinates = sparse.coo_array(matrix)
     edge = coordinates.data != 0
-    layout = rows_from_pairs(matrix.shape[0], coordinates.col[edge], coordinates.row[edge])
-    return graph_from_layout(layout, name)
+    queries, keys = coordinates.row[edge], coordinates.col[edge]
+    return _graph_of(matrix.shape[0], queries, keys, name, self_loops)
 
 
-def from_file(path) -> nx.DiGraph:
-    """Read a mask: GraphML, GML, an edge list, or an adjacency matrix (.npy, .npz).
+def _graph_of(n: int, queries, keys, name: str, self_loops: bool) -> nx.DiGraph:
+    if self_loops:
+        queries, keys = np.append(queries, np.arange(n)), np.append(keys, np.arange(n))
+    return graph_from_layout(rows_from_pairs(n, queries, keys), name)
+
+
+def from_file(path, self_loops: bool = False) -> nx.DiGraph:
+    """Read a mask: GraphML, GML, an edge list, or a mask array (.npy, .npz).
 
     An edge list has one edge "j i" a line (i attends to j), separated by blanks or a comma; text
-    after "#" is left out. Matrices are read as `from_adjacency` does; ``.npz`` is a scipy.sparse
+    after "#" is left out. Arrays are read as `from_array` does; ``.npz`` is a scipy.sparse
     matrix or an archive of one array. Nodes of GraphML and GML become 0..N-1 in the order of
     their numbers where all are numbers, else in the order of the file; an undirected graph
     counts both ways. Files are read without pickle.
@@ -281,7 +298,7 @@ def from_file(path) -> nx.DiGraph:
     readers = {".graphml": _read_networkx, ".gml": _read_networkx}
     readers |= {".npy": _read_matrix, ".npz": _read_matrix}
     try:
-        return readers.get(path.suffix.lower(), _read_edges)(path)
+        return readers.get(path.suffix.lower(), _read_edges)(path, self_loops)
     except FileNotFoundError:
         raise ValueError(f"no graph file at {path}; check the path given") from None
     except ValueError as error:
@@ -293,7 +310,7 @@ def from_file(path) -> nx.DiGraph:
         ) from None
 
 
-def _read_networkx(path: Path) -> nx.DiGraph:
+def _read_networkx(path: Path, self_loops: bool) -> nx.DiGraph:
     graph = (nx.read_graphml if path.suffix.lower() == ".graphml" else _read_gml)(path)
     nodes = list(graph)
     if all(str(node).lstrip("+-").isdigit() for node in nodes):
@@ -303,27 +320,27 @@ def _read_networkx(path: Path) -> nx.DiGraph:
     pairs = np.array([(index[j], index[i]) for j, i in edges], np.int64).reshape(-1, 2)
     if not nodes:
         raise ValueError("the graph has no nodes; a mask needs at least one token")
-    return graph_from_layout(rows_from_pairs(len(nodes), pairs[:, 1], pairs[:, 0]), path.stem)
+    return _graph_of(len(nodes), pairs[:, 1], pairs[:, 0], path.stem, self_loops)
 
 
 def _read_gml(path: Path):
     return nx.read_gml(path, label="id")
 
 
-def _read_matrix(path: Path) -> nx.DiGraph:
+def _read_matrix(path: Path, self_loops: bool) -> nx.DiGraph:
     if path.suffix.lower() == ".npy":
-        return from_adjacency(np.load(path, allow_pickle=False), path.stem)
+        return from_array(np.load(path, allow_pickle=False), path.stem, self_loops)
     with np.load(path, allow_pickle=False) as archive:
         if "format" not in archive:
             if len(archive.files) != 1:
-                raise ValueError(f"expected one adjacency matrix, found {archive.files}")
-            return from_adjacency(archive[archive.files[0]], path.stem)
+                raise ValueError(f"expected one array, found {archive.files}")
+            return from_array(archive[archive.files[0]], path.stem, self_loops)
     from scipy import sparse
 
-    return from_adjacency(sparse.load_npz(path), path.stem)
+    return from_array(sparse.load_npz(path), path.stem, self_loops)
 
 
-def _read_edges(path: Path) -> nx.DiGraph:
+def _read_edges(path: Path, self_loops: bool) -> nx.DiGraph:
     pairs = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         words = line.split("#")[0].replace(",", " ").split()
@@ -345,4 +362,4 @@ def _read_edges(path: Path) -> nx.DiGraph:
             f"the edge list names token {n - 1} but has only {len(edges)} edges, so some tokens "
             f"attend to nothing; number the tokens 0..N-1 and give each an edge"
         )
-    return graph_from_layout(rows_from_pairs(n, edges[:, 1], edges[:, 0]), path.stem)
+    return _graph_of(n, edges[:, 1], edges[:, 0], path.stem, self_loops)

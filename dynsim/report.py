@@ -17,6 +17,7 @@ from dynsim.verdicts import Verdict, from_log
 __all__ = [
     "Outcome",
     "comparison_table",
+    "describe_attended",
     "describe_dynamics",
     "describe_mask",
     "measure_table",
@@ -143,6 +144,20 @@ def describe_mask(facts: MaskFacts) -> list[tuple[str, str]]:
         ("lambda_2", _second(facts.lambda_2)),
     ]
     return lines
+
+
+def describe_attended(dynamics) -> str:
+    """What the first and the last token attend to: whether a mask looks back or ahead."""
+    rows, last = dynamics.layout.to_rows(), dynamics.n_tokens - 1
+
+    def words(token):
+        keys = rows.indices[rows.indptr[token] : rows.indptr[token + 1]]
+        if len(keys) > 4:
+            between = "to" if keys[-1] - keys[0] + 1 == len(keys) else "..."
+            return f"token {token} to {keys[0]} {between} {keys[-1]} ({len(keys)} tokens)"
+        return f"token {token} to {', '.join(map(str, keys))}"
+
+    return "; ".join(words(token) for token in dict.fromkeys((0, last)))
 
 
 def _second(second) -> str:

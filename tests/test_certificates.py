@@ -69,7 +69,7 @@ def test_measured_mu_never_exceeds_a_certificate(name):
 @given(st.integers(2, 6), st.integers(0, 2**16), st.floats(0.1, 0.9), st.booleans())
 def test_random_masks_too(n, seed, density, unit):
     rng = np.random.default_rng(seed)
-    graph = masks.from_adjacency((rng.random((n, n)) < density) | np.eye(n, dtype=bool))
+    graph = masks.from_array((rng.random((n, n)) < density) | np.eye(n, dtype=bool))
     network = Weights(Gaussian(2.0), Orthogonal(), seed=seed)
     dynamics = dynsim.AttentionDynamics(graph, network, norms.Unit() if unit else norms.NoNorm())
     run, found = followed(dynamics, spherical(3, n, n, seed), 8)
@@ -313,8 +313,8 @@ REASONS = {
     "it is for unit norm": {"norm": norms.LayerNorm()},
     "it is for a norm after attention": {"placement": "pre"},
     "W_V of layer 0 is not orthogonal": {"weights": Weights(Gaussian(), Gaussian())},
-    "the mask has no center node": {"mask": masks.from_adjacency(np.eye(4))},
-    "some token does not attend to itself": {"mask": masks.from_adjacency(1 - np.eye(4))},
+    "the mask has no center node": {"mask": masks.from_array(np.eye(4))},
+    "some token does not attend to itself": {"mask": masks.from_array(1 - np.eye(4))},
     "the mask is not strongly connected": {"mask": masks.causal(4)},
     "it needs N <= d; N = 4, d = 2": {"x0": spherical(1, 4, 2, 0)},
     "the tokens have rank 1 at the start": {"x0": np.ones((1, 4, 4)) / 2.0},

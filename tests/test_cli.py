@@ -557,3 +557,17 @@ def test_what_cannot_be_meant_or_done_is_refused_before_any_work(options, rule, 
     assert re.search(rule, err)
     assert (out, len(err.splitlines())) == ("", 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_says_what_its_first_and_last_token_attend_to(capsys, tmp_path):
+    np.save(tmp_path / "tril.npy", np.tril(np.ones((8, 8))))
+    small = [word for word in SMALL if word not in ("--tokens", "8")]
+    out = run("--graph", tmp_path / "tril.npy", *small, "--no-figure", capsys=capsys)[1]
+    assert "attends   token 0 to 0; token 7 to 0 to 7 (8 tokens)" in out
+    np.save(tmp_path / "shift.npy", np.eye(8, k=-1))
+    status, _, err = run("--graph", tmp_path / "shift.npy", *small, capsys=capsys)
+    assert status == 2
+    assert "row 0 of the mask is empty" in err
+    more = "--self-loops", "--no-figure"
+    out = run("--graph", tmp_path / "shift.npy", *small, *more, capsys=capsys)[1]
+    assert "attends   token 0 to 0; token 7 to 6, 7" in out

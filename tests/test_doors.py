@@ -224,9 +224,9 @@ def test_files_of_other_arrays_are_refused(suffix, bad, tmp_path):
 def test_masks_are_of_booleans_or_real_numbers(tmp_path):
     allowed = np.tri(3).T
     for good in (allowed, allowed != 0, allowed.astype(int)):
-        masks.from_adjacency(good)
+        masks.from_array(good)
     np.save(tmp_path / "mask.npy", allowed + 0j)
-    for enter in (masks.from_adjacency, lambda _: masks.from_file(tmp_path / "mask.npy")):
+    for enter in (masks.from_array, lambda _: masks.from_file(tmp_path / "mask.npy")):
         with pytest.raises(ValueError, match="finite numbers or booleans"):
             enter(allowed + 0j)
 

@@ -47,8 +47,8 @@ def test_relabelling_the_graph_relabels_the_result(seed):
     np.fill_diagonal(mask, True)
     order = rng.permutation(n)
     x, w = rng.standard_normal((n, d)), Weights(seed=seed)
-    plain = AttentionDynamics(masks.from_adjacency(mask.T), w, norms.Unit())
-    moved = AttentionDynamics(masks.from_adjacency(mask[np.ix_(order, order)].T), w, norms.Unit())
+    plain = AttentionDynamics(masks.from_array(mask), w, norms.Unit())
+    moved = AttentionDynamics(masks.from_array(mask[np.ix_(order, order)]), w, norms.Unit())
     assert np.allclose(moved.step(x[order]), plain.step(x)[order], rtol=1e-11, atol=1e-13)
 
 

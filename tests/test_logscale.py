@@ -231,7 +231,7 @@ def test_far_from_consensus_it_is_the_compiled_engine_bit_for_bit():
 @both
 def test_tokens_that_part_again_are_followed_both_ways():
     """W_V grows one direction of nearly equal tokens that attend to themselves alone."""
-    alone = masks.from_adjacency(np.eye(3))
+    alone = masks.from_array(np.eye(3))
     network = Fixed(np.zeros((2, 2)), np.diag([1.0, 2.0]))
     dynamics = AttentionDynamics(alone, network)
     x0 = np.array([[1.0, 1e-9], [1.0, -2e-9], [1.0, 3e-9]])
@@ -339,7 +339,7 @@ def test_attention_to_common_keys_is_its_definition(seed, size, strength, keys, 
     )  # fmt: skip
     rows = np.zeros((9, 9))
     rows[:, list(keys)] = 1.0
-    dynamics = AttentionDynamics(masks.from_adjacency(rows.T), Layers((layer,)))
+    dynamics = AttentionDynamics(masks.from_array(rows), Layers((layer,)))
     center, z = rng.standard_normal((3, 4)) / strength, rng.standard_normal((3, 9, 4))
     state = Deviation.of(center, z, np.full(3, np.log(size)))
     expected = deviation.attended_alike(state, layer, np.array(keys))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynsim import masks
+from dynsim import AttentionDynamics, masks, weights
 from dynsim.layout import Ranges, Rows, compile_layout
 
 SIZES = [3, 4, 7, 16]
@@ -89,8 +89,8 @@ def test_attended_by_is_the_transpose(n, seed):
     mask = np.random.default_rng(seed).random((n, n)) < 0.4
     np.fill_diagonal(mask, True)
     for layout in (
-        compile_layout(masks.from_adjacency(mask.T)),
-        compile_layout(masks.from_adjacency(mask.T)).to_rows(),
+        compile_layout(masks.from_array(mask)),
+        compile_layout(masks.from_array(mask)).to_rows(),
     ):
         back = layout.attended_by
         for j in range(n):
@@ -115,9 +115,9 @@ def test_bigbird_draw_depends_on_its_seed_only():
         (lambda: masks.causal_local(8, window=-1), "window -1"),
         (lambda: masks.complete(0), "at least one token"),
         (lambda: masks.prefix(4, length=9), "1..4"),
-        (lambda: masks.from_adjacency(np.ones((2, 3))), "square"),
-        (lambda: masks.from_adjacency([[1, np.nan], [1, 1]]), "finite"),
-        (lambda: masks.from_adjacency([[1, 0], [0, 0]]), "row 1 of the mask is empty"),
+        (lambda: masks.from_array(np.ones((2, 3))), "square"),
+        (lambda: masks.from_array([[1, np.nan], [1, 1]]), "finite"),
+        (lambda: masks.from_array([[1, 0], [0, 0]]), "row 1 of the mask is empty"),
         (lambda: compile_layout(nx.path_graph(3)), "DiGraph"),
         (lambda: compile_layout(nx.DiGraph([("a", "b")])), "relabel"),
         (lambda: compile_layout(nx.DiGraph([(0, 1)])), "row 0 of the mask is empty"),
@@ -135,16 +135,16 @@ def graph():
 
 
 def test_graph_files_of_every_kind_read_back(graph, tmp_path):
-    adjacency = nx.to_numpy_array(graph, nodelist=range(4))
+    mask = nx.to_numpy_array(graph, nodelist=range(4)).T  # rows are queries
     nx.write_graphml(graph, tmp_path / "g.graphml")
     nx.write_gml(graph, tmp_path / "g.gml")
     nx.write_edgelist(graph, tmp_path / "g.edgelist", data=False)
     (tmp_path / "g.csv").write_text("# j, i\n" + "\n".join(f"{j}, {i}" for j, i in graph.edges()))
-    np.save(tmp_path / "g.npy", adjacency)
-    np.savez(tmp_path / "g.npz", adjacency=adjacency)
+    np.save(tmp_path / "g.npy", mask)
+    np.savez(tmp_path / "g.npz", mask=mask)
     from scipy import sparse
 
-    sparse.save_npz(tmp_path / "s.npz", sparse.csr_array(adjacency))
+    sparse.save_npz(tmp_path / "s.npz", sparse.csr_array(mask))
     for path in tmp_path.iterdir():
         read = masks.from_file(path)
         assert set(read.edges()) == set(graph.edges()), path.name
@@ -184,3 +184,37 @@ def test_rows_keep_their_order():
     layout = compile_layout(masks.star(5))
     assert isinstance(layout, Rows)
     assert [list(layout.row(i)) for i in (0, 3)] == [[0, 1, 2, 3, 4], [0, 3]]
+
+
+# --- arrays as masks ------------------------------------------------------------------------------
+
+
+def test_arrays_have_queries_in_rows_as_torch_and_tril_have(tmp_path):
+    tril = np.tril(np.ones((5, 5)))
+    np.save(tmp_path / "tril.npy", tril)
+    for graph in (masks.from_array(tril), masks.from_file(tmp_path / "tril.npy")):
+        assert compile_layout(graph) == compile_layout(masks.causal(5))
+    given = AttentionDynamics(tril, weights.Identity())
+    assert given.layout == compile_layout(masks.causal(5))
+    assert np.array_equal(given.allowed(), tril != 0)
+
+
+def test_self_loops_are_added_where_asked_for(tmp_path):
+    shift = np.eye(4, k=-1)
+    np.save(tmp_path / "shift.npy", shift)
+    (tmp_path / "shift.txt").write_text("0 1\n1 2\n2 3\n")
+    with pytest.raises(ValueError, match="row 0 of the mask is empty"):
+        masks.from_array(shift)
+    for graph in (
+        masks.from_array(shift, self_loops=True),
+        masks.from_file(tmp_path / "shift.npy", self_loops=True),
+        masks.from_file(tmp_path / "shift.txt", self_loops=True),
+    ):
+        assert compile_layout(graph) == compile_layout(masks.causal_local(4))
+
+
+def test_signed_and_additive_arrays_are_refused():
+    with pytest.raises(ValueError, match="no negative entries"):
+        masks.from_array(np.array([[1.0, -1.0], [0.0, 1.0]]))
+    with pytest.raises(ValueError, match="added to the scores"):
+        masks.from_array(np.array([[0.0, -np.inf], [0.0, 0.0]]))

@@ -89,7 +89,7 @@ def test_derivatives_of_norms(norm):
 @given(st.integers(2, 10), st.integers(0, 2**16), st.floats(0.05, 0.8))
 def test_the_largest_transversal_eigenvalue_is_lambda_2(n, seed, density):
     rng = np.random.default_rng(seed)
-    graph = masks.from_adjacency((rng.random((n, n)) < density) | np.eye(n, dtype=bool))
+    graph = masks.from_array((rng.random((n, n)) < density) | np.eye(n, dtype=bool))
     found = transversal_eigenvalues(graph)
     assert len(found) == n - 1
     second = lambda_2(graph)

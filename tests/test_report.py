@@ -121,7 +121,7 @@ def test_stability_classes_say_when_rounding_decides(multipliers, errors, kind, 
 
 
 def test_float32_has_a_floor_of_its_own_in_the_table():
-    alone = masks.from_adjacency(np.eye(2))
+    alone = masks.from_array(np.eye(2))
     x0 = np.array([[0.0, 1.0], [0.6, -0.8]], np.float32)
     found = outcome(alone, Diagonal([0.1, 1.0]), 30, engine="numba", x0=x0, norm=norms.NoNorm())
     assert found.trajectory.final.dtype == np.float32

@@ -93,9 +93,9 @@ def test_a_chain_of_blocks():
     """Blocks of two tokens that attend to their own block and to the one before: 1/2 each."""
     block = np.arange(8) // 2
     mask = (block[:, None] - block >= 0) & (block[:, None] - block <= 1)
-    found = lambda_2(masks.from_adjacency(mask.T))
+    found = lambda_2(masks.from_array(mask))
     assert (found.value, found.power, found.at_most) == (0.5, 2, False)
-    assert largest_block(exact_walk(masks.from_adjacency(mask.T)), sympy.Rational(1, 2)) == 3
+    assert largest_block(exact_walk(masks.from_array(mask)), sympy.Rational(1, 2)) == 3
 
 
 @given(st.integers(2, 6), st.integers(0, 2**16), st.floats(0.1, 0.7), st.booleans())
@@ -103,7 +103,7 @@ def test_the_power_of_lambda_2_against_exact_blocks(n, seed, density, loops):
     rng = np.random.default_rng(seed)
     mask = np.tril(rng.random((n, n)) < density) | (loops * np.eye(n, dtype=bool))
     mask[~mask.any(axis=1), 0] = True
-    graph = masks.from_adjacency(mask.T)
+    graph = masks.from_array(mask)
     found = lambda_2(graph)
     if found.value in (0.0, 1.0):
         assert found.power == 0
@@ -118,7 +118,7 @@ def test_a_defective_eigenvalue_behind_a_simple_one_of_the_same_modulus():
     """(1 + i sqrt 3) / 4 is simple, -1/2 has one block of three, which it must not hide."""
     attended = [[1, 2], [3, 5], [3], [1, 5], [0, 5], [3, 4]]
     mask = np.array([np.isin(np.arange(6), row) for row in attended])
-    graph = masks.from_adjacency(mask.T)
+    graph = masks.from_array(mask)
     assert largest_block(exact_walk(graph), -sympy.Rational(1, 2)) == 3
     found = lambda_2(graph)
     assert found.value == pytest.approx(0.5, abs=1e-4)
@@ -129,7 +129,7 @@ def test_a_defective_eigenvalue_behind_a_simple_one_of_the_same_modulus():
 def test_equal_rows_are_exact_wherever_the_tokens_stand():
     mask = np.zeros((5, 5), bool)
     mask[:, [0, 3]] = True
-    found = lambda_2(masks.from_adjacency(mask.T))
+    found = lambda_2(masks.from_array(mask))
     assert (found.value, found.method) == (0.0, "exact")
 
 
@@ -137,7 +137,7 @@ def test_parts_that_never_meet_and_periodic_walks_have_no_powers():
     apart = np.kron(np.eye(2), np.ones((2, 2))).astype(bool)
     cycle = np.roll(np.eye(4, dtype=bool), 1, axis=1)
     for mask in (apart, cycle):
-        found = lambda_2(masks.from_adjacency(mask.T))
+        found = lambda_2(masks.from_array(mask))
         assert found.value == pytest.approx(1.0, abs=1e-14)
         assert (found.power, found.at_most) == (0, False)
 

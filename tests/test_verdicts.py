@@ -37,7 +37,7 @@ def test_a_slow_collapse_has_the_rate_of_lambda_2():
 
 def test_shrinking_as_a_whole_is_not_collapse():
     """One token alone per component: nothing mixes, all shrinks."""
-    alone = masks.from_adjacency(np.eye(5))
+    alone = masks.from_array(np.eye(5))
     found = verdict(run(alone, Diagonal(0.5), 60))
     assert found.kind == "staying"
     assert found.rank == 3
@@ -57,7 +57,7 @@ def test_an_equilibrium_of_full_rank_stays():
 
 
 def test_antipodal_tokens_are_rank_one_without_consensus():
-    alone = masks.from_adjacency(np.eye(2))
+    alone = masks.from_array(np.eye(2))
     x0 = np.array([[1.0, 2.0, 0.0], [-1.0, -2.0, 0.0]])
     found = verdict(run(alone, Orthogonal(), 20, x0=x0))
     assert found.kind == "rank one"
@@ -70,7 +70,7 @@ def test_all_zero_tokens_are_a_collapse_of_their_own():
 
 def test_a_verdict_needs_no_costly_measure():
     record = Record(measures=())
-    alone = masks.from_adjacency(np.eye(4))
+    alone = masks.from_array(np.eye(4))
     found = verdict(run(alone, Identity(), 20, record=record))
     assert (found.kind, found.rank) == ("staying", None)
 
@@ -86,7 +86,7 @@ def with_shares(shares):
     """A trajectory whose samples have these mu / ||X|| by depth, (samples, T+1), and no ranks."""
     shares = np.atleast_2d(shares)
     n, depth = shares.shape[0], shares.shape[1] - 1
-    alone = dynsim.AttentionDynamics(masks.from_adjacency(np.eye(3)), Identity())
+    alone = dynsim.AttentionDynamics(masks.from_array(np.eye(3)), Identity())
     made = simulate(alone, tokens.gaussian(n, 3, 2), depth, record=Record(measures=()))
     measures = {"mu": shares, "log10_mu": np.log10(shares), "frobenius_norm": np.ones_like(shares)}
     return replace(made, measures=dict(made.measures) | measures)
@@ -229,7 +229,7 @@ def test_growth_is_named():
 
 def test_a_rank_that_rounding_decides_is_said_to():
     """The smallest singular value is put where the edge of the numerical rank lies."""
-    alone = masks.from_adjacency(np.eye(3))
+    alone = masks.from_array(np.eye(3))
     sure = verdict(run(alone, Identity(), 20, x0=np.diag([1.0, 0.5, 0.3])))
     assert (sure.rank, sure.rank_is_sure) == (3, True)
     edge = dynsim.measures.RANK_TOLERANCE * np.finfo(float).eps
@@ -242,6 +242,6 @@ def test_a_rank_that_rounding_decides_is_said_to():
 def test_a_distance_to_rank_one_that_is_rounding_is_said_to():
     w = 2.0
     x0 = np.array([[0.0, 1.0], [0.6, -0.8]])  # token 2 follows token 1 to the axis, on either side
-    found = verdict(run(masks.from_adjacency(np.eye(2)), Diagonal([0.1, 1.0]), 60, x0=x0 * w))
+    found = verdict(run(masks.from_array(np.eye(2)), Diagonal([0.1, 1.0]), 60, x0=x0 * w))
     assert found.kind == "rank one"
     assert "of ||X||, which is rounding, mu is" in found.sentence

@@ -56,7 +56,12 @@ def add_mask_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--graph",
         metavar="FILE",
-        help="any graph instead: .graphml, .gml, .npy, .npz, or lines 'j i' (i attends to j)",
+        help="any graph instead: an array .npy or .npz, where [i, j] is not 0 if i may attend to j "
+        "(rows are queries, so numpy.tril is causal); .graphml, .gml, or lines 'j i' for an edge "
+        "j -> i (i attends to j)",
+    )
+    group.add_argument(
+        "--self-loops", action="store_true", help="every token of --graph attends to itself, too"
     )
 
 
@@ -176,10 +181,12 @@ def make_iterated(options) -> tuple[AttentionDynamics, int]:
 def read_graph(options):
     """The graph of --graph, or None. Raises ValueError when --mask or --window is given too."""
     if options.graph is None:
+        if options.self_loops:
+            raise ValueError("--self-loops is for --graph; other masks have them; leave it out")
         return None
     if options.mask is not None or options.window is not None:
         raise ValueError("--graph is the mask itself; leave --mask and --window out")
-    return masks.from_file(options.graph)
+    return masks.from_file(options.graph, options.self_loops)
 
 
 def make_tokens(options, graph, weights) -> np.ndarray:

@@ -181,6 +181,8 @@ def print_input(job: Job, facts, compared: bool) -> None:
     else:
         for name, value in report.describe_mask(facts):
             print(f"{name:<10}{value}")
+            if name == "mask":
+                print(f"{'attends':<10}{report.describe_attended(job.dynamics)}")
     print(f"dynamics  {report.describe_dynamics(job.dynamics)}")
     print(f"input     {_input_words(job)}\n", flush=True)
 

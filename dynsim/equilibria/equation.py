@@ -141,4 +141,4 @@ def restricted(dynamics: AttentionDynamics, tokens: np.ndarray) -> AttentionDyna
     if len(tokens) == dynamics.n_tokens and np.array_equal(tokens, np.arange(len(tokens))):
         return dynamics
     allowed = dynamics.allowed()[np.ix_(tokens, tokens)]
-    return replace(dynamics, mask=masks.from_adjacency(allowed.T))
+    return replace(dynamics, mask=masks.from_array(allowed))

@@ -95,7 +95,7 @@ class Problem:
     def graph(self) -> nx.DiGraph:
         case = self.case
         if case.mask == "random":
-            return dynsim.masks.from_adjacency(self.neighbours.T)
+            return dynsim.masks.from_array(self.neighbours)
         if case.mask == "local":
             return dynsim.masks.local(case.n, case.reach)
         return dynsim.masks.MASKS[case.mask](case.n)

@@ -40,7 +40,7 @@ def trial(rng) -> Outcome:
     mask = _mask(rng, n)
     value_name, W_V = _value(rng, d)
     x0 = rng.standard_normal((n, d))
-    graph = dynsim.masks.from_adjacency(mask.T)
+    graph = dynsim.masks.from_array(mask)
     dynamics = dynsim.AttentionDynamics(graph, Fixed(np.zeros((d, d)), W_V), norm, skip=skip)
     group = f"{'unit norm, ' if scaled else 'skip, ' if skip else ''}{value_name}"
     try:
@@ -220,7 +220,7 @@ def _with_scores(rng) -> Outcome:
     M = rng.standard_normal((d, d))
     z = 1e-7 * rng.standard_normal((n, d))
     x0 = rng.standard_normal(d) + z
-    graph = dynsim.masks.from_adjacency(mask.T)
+    graph = dynsim.masks.from_array(mask)
     found = dynsim.predict(dynsim.AttentionDynamics(graph, Fixed(M, W_V)), x0)
     if not found.lasts or found.rate * found.growth > 0.97 or not found.rate:
         return Outcome("flagged", "scores")

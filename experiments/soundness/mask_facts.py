@@ -62,7 +62,7 @@ def _graph(rng, kind):
     for i in np.flatnonzero(~mask.any(axis=1)):
         mask[i, rng.integers(n)] = True
     order = rng.permutation(n)
-    return masks.from_adjacency(mask[np.ix_(order, order)].T)
+    return masks.from_array(mask[np.ix_(order, order)])
 
 
 def _mask(graph) -> np.ndarray:

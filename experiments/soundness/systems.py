@@ -38,7 +38,7 @@ def random_mask(rng, n: int):
     if rng.random() < 0.8:
         edges |= np.eye(n, dtype=bool)
     edges[edges.sum(axis=1) == 0, 0] = True
-    return masks.from_adjacency(edges.T)
+    return masks.from_array(edges)
 
 
 def random_tokens(rng, n: int, d: int) -> np.ndarray:

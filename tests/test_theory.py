@@ -36,12 +36,12 @@ def claimed(name, argument):
 
 #: Commands of LaTeX and amsmath that the document may use; a wrong one stops LaTeX.
 COMMANDS = """
-Big Bigl Bigr Pi Rightarrow alpha angle arccos bar begin beta bigl bigr cdot cdots cos delta det
-dot dots emph end epsilon eta forall frac gamma ge geq hat iff in infty int item kappa lVert lambda
-lceil le left leq lfloor log maketitle mapsto mathbb mathbf mathrm max min mu ne neq nexists nu
-odot operatorname partial phi pi pm prod psi qquad quad rVert rceil rfloor rho right section sigma
-sim sin sqrt sum tan tanh tau text textasciicircum textasciitilde textasteriskcentered
-textbackslash textbar textgreater textless tfrac theta to top varepsilon zeta
+Big Bigl Bigr Phi Pi Rightarrow adjustbox alpha angle arccos bar begin beta bigl bigr cdot cdots cos
+delta det displaystyle dot dots emph end epsilon eta forall frac gamma ge geq hat iff in infty int
+item kappa lVert label lambda lceil le left leq lfloor linewidth log maketitle mapsto mathbb mathbf
+mathrm max min mu ne neq nexists nu odot omega operatorname partial phi pi pm prod psi qquad quad
+rVert rceil rfloor rho right sigma sim sin sqrt sum tan tanh tau text textasciicircum textasciitilde
+textbackslash tfrac theta to top varepsilon zeta
 """
 
 
@@ -90,16 +90,40 @@ def test_the_document_is_well_formed(table):
             assert environments.pop() == name
     assert environments == []
     assert re.findall(r"\\([\[\]])", re.sub(r"\\\\", "", body)) == ["[", "]"] * body.count(r"\[ ")
-    words = re.sub(r"\\\[.*?\\\]", "", body, flags=re.DOTALL)  # running text, without formulas
+    words = re.sub(
+        r"\\\[.*?\\\]|\$[^$]*\$|\\label\{[^}]*\}", "", body, flags=re.DOTALL
+    )  # no formulas
     assert not re.search(r"(?<!\\)[&%$#_^~<>|]", words)
     for piece in (words, *re.findall(r"\\\[(.*?)\\\]", body, flags=re.DOTALL)):
         plain = re.sub(r"\\[{}]", "", piece)
         assert plain.count("{") == plain.count("}")
         assert len(re.findall(r"\\left\b", piece)) == len(re.findall(r"\\right\b", piece))
-    assert body.count(r"\section{") == len(LEMMAS)
+    begun = len(re.findall(r"\\begin\{(?:lemma|counterexample)\}", body))
+    assert begun == body.count(r"\begin{proof}") == len(LEMMAS)
     used = re.findall(r"\\([A-Za-z]+)", body.replace(r"\\", " "))  # \\ ends a row
     unknown = set(used) - set(COMMANDS.split())
     assert not unknown, f"not commands of LaTeX or amsmath: {unknown}"
+
+
+def test_every_claim_and_every_formula_is_typeset(table):
+    _, tex = table
+    assert r"\text{True}" not in tex
+    assert "left out" not in tex
+    for lemma in LEMMAS.values():
+        assert lemma.statement().latex in tex
+    steps = [step for lemma in LEMMAS.values() for step in lemma.check().steps]
+    assert tex.count(r"\displaystyle") == len(LEMMAS) + sum(bool(step.latex) for step in steps)
+
+
+def test_listing_and_showing_as_latex(capsys):
+    assert main(["list"]) == 0
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"^{name} ", shown, re.MULTILINE) for name in LEMMAS)
+    assert main(["show", "mu_pairwise", "--latex"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(r"\begin{lemma}[{mu-pairwise; WU")
+    assert LEMMAS["mu-pairwise"].statement().latex in shown
+    assert r"\end{proof}" in shown
 
 
 def test_showing_one_lemma(capsys):
@@ -112,7 +136,8 @@ def test_showing_one_lemma(capsys):
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
-        (["show", "nothing"], "known are"),
+        (["show", "nothing"], "list` names all"),
+        (["show", "lemma-13"], "did you mean lemma-13-corrected"),
         (["--workers", "0"], "at least 1"),
         (["--latex", "no/such/folder/a.tex"], "in no folder"),
     ],

@@ -110,7 +110,7 @@ class Lemma:
 
 
 #: Names that `written` takes for sympy's own; all others are symbols, or functions where called.
-_OWN = ("sqrt", "exp", "log", "sin", "cos", "tan", "acos", "atan", "tanh", "pi", "I", "oo", "Abs")
+_OWN = ("sqrt", "exp", "log", "sin", "cos", "tan", "acos", "atan", "tanh", "pi")
 
 
 def written(text: str) -> sympy.Basic:
@@ -150,9 +150,7 @@ def _tidy(expression):
         fraction = all(arg.is_Number or _is_unit_fraction(arg) for arg in args)
         if fraction and (len(whole) == 1 or -1 in whole):
             return sympy.Mul(*args)
-    if expression.is_Add or expression.is_Mul or expression.is_Pow:
-        return expression.func(*args, evaluate=False)
-    return expression.func(*args)
+    return expression.func(*args, evaluate=False)
 
 
 def _is_unit_fraction(arg) -> bool:

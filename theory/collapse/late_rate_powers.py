@@ -47,7 +47,12 @@ def check(chain=lambda mask, alike: longest(mask, alike), size=lambda a, b: a + 
     proof = Proof()
     for n in range(2, TOKENS + 1):
         wrong = [mask for mask in triangles(n) if block(walk(mask)) != chain(mask, leading(mask))]
-        proof.equal(f"N = {n}: masks whose largest block is not the longest chain", len(wrong), 0)
+        proof.equal(
+            f"N = {n}: masks whose largest block is not the longest chain",
+            len(wrong),
+            0,
+            shown=("number(masks)", "0"),
+        )
     two = sympy.symbols("lambda w", nonzero=True)
     for a, b in itertools.product(range(1, SIZES + 1), repeat=2):
         left, right = (jordan(value, n) for value, n in zip(two, (a, b), strict=True))

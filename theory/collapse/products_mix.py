@@ -34,7 +34,12 @@ def check(layers=lambda r: r, power=lambda r: r):
     proof = Proof()
     p, q, s = sympy.symbols("p q s", nonnegative=True)
     smaller = sympy.Min(p, q).subs(p, q + s).subs(s, p - q)
-    proof.equal("|p - q| = p + q - 2 min(p, q), for p >= q", p - q, p + q - 2 * smaller)
+    proof.equal(
+        "|p - q| = p + q - 2 min(p, q), for p >= q",
+        p - q,
+        p + q - 2 * smaller,
+        shown=("abs(p - q)", "p + q - 2*min(p, q)"),
+    )
     proof.words("summed over a column index: tau = 1 - sum_j min(p_j, q_j) <= 1 - min(p_c, q_c)")
     eps = sympy.Symbol("epsilon", nonnegative=True)
     for name, mask in MASKS.items():

@@ -25,9 +25,17 @@ def check(nearest=S_1 / N):
     to_c = over(i, (x[i] - c) ** 2)
     mu_squared = S_2 - S_1**2 / N
     proof.equal(
-        "sum_i (x_i - c)^2 exceeds mu^2 by a square", to_c, mu_squared + N * (c - nearest) ** 2
+        "sum_i (x_i - c)^2 exceeds mu^2 by a square",
+        to_c,
+        mu_squared + N * (c - nearest) ** 2,
+        shown=("sum_i(x_i - c)^2", mu_squared + N * (c - nearest) ** 2),
     )
-    proof.equal("which vanishes at the nearest row alone", to_c.subs(c, nearest), mu_squared)
+    proof.equal(
+        "which vanishes at the nearest row alone",
+        to_c.subs(c, nearest),
+        mu_squared,
+        shown=("sum_i(x_i - S_1/N)^2", mu_squared),
+    )
     return proof
 
 

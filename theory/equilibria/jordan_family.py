@@ -47,7 +47,12 @@ def check(build=family):
             diagonal = sympy.prod(corner[i, k - 1 - i] for i in range(k))
             triangular = all(corner[i, j] == 0 for i in range(k) for j in range(k - 1 - i))
             expected = sympy.prod((-1) ** i * m * s[0] / w**i for i in range(1, k)) * s[0]
-            proof.equal(f"{claim} diagonal entries not 0", diagonal, expected)
+            proof.equal(
+                f"{claim} diagonal entries not 0",
+                diagonal,
+                expected,
+                shown=("det(corner)", expected),
+            )
             others = X[:, : n - k].is_zero_matrix and all(X.row(i) == X.row(0) for i in range(m))
             proof.true(
                 f"{where} and not more: other entries are 0, the first tokens equal",

@@ -29,10 +29,23 @@ def check(column=lambda n: n - (n - 1) / w**2):
     for n in range(2, LARGEST + 1):
         X = family(n, n)
         proof.equal(
-            f"||X e_N||^2 for N = {n}", modulo_roots(sum(e**2 for e in X[:, -1])), column(n)
+            f"||X e_N||^2 for N = {n}",
+            modulo_roots(sum(e**2 for e in X[:, -1])),
+            column(n),
+            shown=(f"1 + ({n} - 1)*(1 - 1/w^2)", column(n)),
         )
-        proof.equal(f"||X||_F^2 for N = {n}", modulo_roots(sum(e**2 for e in X)), n)
-    proof.equal("the bound's limit", sympy.limit(N / column(N), w, sympy.oo), 1)
+        proof.equal(
+            f"||X||_F^2 for N = {n}",
+            modulo_roots(sum(e**2 for e in X)),
+            n,
+            shown=("norm_F(X)^2", sympy.Integer(n)),
+        )
+    proof.equal(
+        "the bound's limit",
+        sympy.limit(N / column(N), w, sympy.oo),
+        1,
+        shown=("lim(N/(N - (N - 1)/w^2))", "1"),
+    )
     return proof
 
 

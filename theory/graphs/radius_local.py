@@ -26,12 +26,27 @@ def statement():
 def check(radius=lambda n, w: sympy.ceiling(sympy.floor(n / sympy.Integer(2)) / w)):
     proof = Proof()
     c, n, m = sympy.symbols("c N m", integer=True, positive=True)
-    proof.equal("the two ends are N - 1 places apart", (c - 1) + (n - c), n - 1)
+    proof.equal(
+        "the two ends are N - 1 places apart",
+        (c - 1) + (n - c),
+        n - 1,
+        shown=("(c - 1) + (N - c)", "N - 1"),
+    )
     for size in (2 * m, 2 * m + 1):
         reach = sympy.Max(m, size - 1 - m)  # from c = m + 1
-        proof.equal(f"N = {size}: token c = m + 1 reaches both ends", reach, sympy.floor(size / 2))
+        proof.equal(
+            f"N = {size}: token c = m + 1 reaches both ends",
+            reach,
+            sympy.floor(size / 2),
+            shown=(f"max(m, {size} - 1 - m)", f"floor(({size})/2)"),
+        )
         least = sympy.ceiling((size - 1) / sympy.Integer(2))
-        proof.equal(f"N = {size}: and none does better", least, sympy.floor(size / 2))
+        proof.equal(
+            f"N = {size}: and none does better",
+            least,
+            sympy.floor(size / 2),
+            shown=(f"ceiling(({size} - 1)/2)", f"floor(({size})/2)"),
+        )
     proof.words("a way of L places takes ceil(L / w) steps, which grows with L")
     for n in range(2, LARGEST + 1):
         for w in range(1, n):

@@ -20,8 +20,18 @@ def check(entry=lambda N: 1 / N):
     N = sympy.Symbol("N", positive=True, integer=True)
     k = sympy.Symbol("k", positive=True, integer=True)
     square = sympy.summation(entry(N) * entry(N), (k, 1, N))
-    proof.equal("every entry of P^2 is that of P, so eigenvalues are 0 or 1", square, entry(N))
-    proof.equal("and the trace counts the ones", sympy.summation(entry(N), (k, 1, N)), 1)
+    proof.equal(
+        "every entry of P^2 is that of P, so eigenvalues are 0 or 1",
+        square,
+        entry(N),
+        shown=("sum_k((1/N)*(1/N))", entry(N)),
+    )
+    proof.equal(
+        "and the trace counts the ones",
+        sympy.summation(entry(N), (k, 1, N)),
+        1,
+        shown=("sum_k(1/N)", "1"),
+    )
     return proof
 
 

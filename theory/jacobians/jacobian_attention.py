@@ -47,7 +47,7 @@ def check(score=lambda dx, M, x: dx * M * x.T + x * M * dx.T):
                 if mask[kl]:
                     found += Y.diff(E[kl]) * E[kl] * S[kl].diff(X[entry])
             claim = f"{name}, N = {n}, d = {d}, along entry {entry + 1} of X"
-            proof.equal(claim, found, (A * dX + dA * X) * W)
+            proof.equal(claim, found, (A * dX + dA * X) * W, shown=("dY/dx", "(A*dX + dA*X)*W_V"))
     return proof
 
 

@@ -37,12 +37,24 @@ def check(sign=-1, radial=lambda eps: eps):
         layernorm = sympy.sqrt(d) * g * z / sympy.sqrt(square)
         found = layernorm.jacobian(a).subs(sympy.sqrt(square), s).subs(eps_of_s)
         stated = sympy.sqrt(d) * g * (Pi / s + sign * z * z.T / s**3)
-        proof.equal(f"d = {d}: against diff", found, stated)
-        proof.equal("1 is a null direction", stated * sympy.ones(d, 1), sympy.zeros(d, 1))
+        proof.equal(
+            f"d = {d}: against diff",
+            found,
+            stated,
+            shown=("d(LN(a))/da", "sqrt(d)*G*(Pi/s - Pi*a*a^T*Pi/s^3)"),
+        )
+        proof.equal(
+            "1 is a null direction",
+            stated * sympy.ones(d, 1),
+            sympy.zeros(d, 1),
+            shown=("J*ones", "0"),
+        )
         along = radial(eps) * d * sympy.sqrt(d) * g * z / s**3
-        proof.equal("along a", stated * a, along.subs(eps_of_s))
+        proof.equal(
+            "along a", stated * a, along.subs(eps_of_s), shown=("J*a", "d*eps*sqrt(d)*G*Pi*a/s^3")
+        )
         even = stated.subs(dict.fromkeys(g.diagonal(), g[0, 0]))
-        proof.equal("symmetric for equal gains", even, even.T)
+        proof.equal("symmetric for equal gains", even, even.T, shown=("J", "J^T"))
     return proof
 
 

@@ -34,10 +34,18 @@ def check(divisor=lambda d: d, radial=lambda eps: eps):
         found = (g * a / sympy.sqrt(square)).jacobian(a).subs(by_scale)
         stated = g * (sympy.eye(d) / s - a * a.T / (divisor(d) * s**3))
         proof.equal(
-            f"d = {d}: against diff", _reduced(found, s, a, eps, d), _reduced(stated, s, a, eps, d)
+            f"d = {d}: against diff",
+            _reduced(found, s, a, eps, d),
+            _reduced(stated, s, a, eps, d),
+            shown=("d(RMSNorm(a))/da", "G*(I/s - a*a^T/(d*s^3))"),
         )
         along = _reduced(stated * a, s, a, eps, d)
-        proof.equal("along a", along, _reduced(radial(eps) * g * a / s**3, s, a, eps, d))
+        proof.equal(
+            "along a",
+            along,
+            _reduced(radial(eps) * g * a / s**3, s, a, eps, d),
+            shown=("J*a", "eps*G*a/s^3" if radial(eps) else "0"),
+        )
     return proof
 
 

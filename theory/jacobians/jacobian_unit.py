@@ -32,9 +32,14 @@ def check(power=1):
         stated = (sympy.eye(d) - x * x.T / square) / sympy.sqrt(square) ** power
         by_length = {sympy.sqrt(square): n}
         claim = f"d = {d}: against diff"
-        proof.equal(claim, found.subs(by_length), stated.subs(by_length))
-        proof.equal("symmetric", found, found.T)
-        proof.equal("x is a null direction", found * x, sympy.zeros(d, 1))
+        proof.equal(
+            claim,
+            found.subs(by_length),
+            stated.subs(by_length),
+            shown=("d(x/n)/dx", "(I - x*x^T/n^2)/n"),
+        )
+        proof.equal("symmetric", found, found.T, shown=("J", "J^T"))
+        proof.equal("x is a null direction", found * x, sympy.zeros(d, 1), shown=("J*x", "0"))
     return proof
 
 

@@ -29,11 +29,16 @@ def check(centring=lambda d: sympy.eye(d) - sympy.ones(d, d) / d):
         D = sympy.diag(*sympy.symbols(f"s_1:{d + 1}", positive=True))
         G = sympy.diag(*sympy.symbols(f"g_1:{d + 1}", real=True))
         claim = f"d = {d}: det(D X Pi G) = det D det X det Pi det G, and det Pi"
-        proof.equal(claim, centring(d).det(), 0)
+        proof.equal(claim, centring(d).det(), 0, shown=("det(Pi)", "0"))
         proof.equal(
-            "whereas det(D X) / det X for unit rows, not 0", D.det(), sympy.prod(D.diagonal())
+            "whereas det(D X) / det X for unit rows, not 0",
+            D.det(),
+            sympy.prod(D.diagonal()),
+            shown=("det(D*X)/det(X)", sympy.prod(D.diagonal())),
         )
-        proof.equal("also with gains: det(Pi G)", (centring(d) * G).det(), 0)
+        proof.equal(
+            "also with gains: det(Pi G)", (centring(d) * G).det(), 0, shown=("det(Pi*G)", "0")
+        )
     return proof
 
 

@@ -28,13 +28,15 @@ def check(gain=(1, 1, 2)):
     once = _layernorm(a, gain)
     twice = _layernorm(once, gain)
     form = sympy.sqrt(sympy.Rational(3, 2)) * sympy.Matrix([gain[0], 0, -gain[2]])
-    proof.equal("once", once, form)
+    proof.equal("once", once, form, shown=("LN(a)", form))
     proof.true(
         f"twice is another vector, {list(twice)}", sympy.simplify(twice - once) != sympy.zeros(3, 1)
     )
     g = sympy.symbols("g_1 g_2", positive=True)
     image = sympy.Matrix([g[0], -g[1]])
-    proof.equal("d = 2: an image is mapped to itself", _layernorm(image, g), image)
+    proof.equal(
+        "d = 2: an image is mapped to itself", _layernorm(image, g), image, shown=("LN(y)", image)
+    )
     return proof
 
 

@@ -34,14 +34,25 @@ def check(inverse=lambda G, alpha: G**-2 + alpha * alpha.T):
             f"d = {d}: ||z||^2 with z_d = -sum of the others",
             z.dot(z) + last**2,
             z.dot(z) + sum(z) ** 2,
+            shown=("sum(z_i^2) + (-sum(z_i))^2", "sum(z_i^2) + sum(z_i)^2"),
         )
         g = sympy.symbols(f"g_1:{d}", real=True, nonzero=True)
         G, alpha = sympy.diag(*g), sympy.Matrix([1 / value for value in g])
         H = G**2 - sympy.Matrix(g) * sympy.Matrix(g).T / d
-        proof.equal(f"d = {d}: the inverse of H'", H * inverse(G, alpha), sympy.eye(d - 1))
+        proof.equal(
+            f"d = {d}: the inverse of H'",
+            H * inverse(G, alpha),
+            sympy.eye(d - 1),
+            shown=("H*(G^(-2) + alpha*alpha^T)", "I"),
+        )
         y = G * z
         claim = f"d = {d}: the form of (d H')^-1 at y - b = G' z, times d"
-        proof.equal(claim, (y.T * inverse(G, alpha) * y)[0], z.dot(z) + sum(z) ** 2)
+        proof.equal(
+            claim,
+            (y.T * inverse(G, alpha) * y)[0],
+            z.dot(z) + sum(z) ** 2,
+            shown=("z^T*G*(G^(-2) + alpha*alpha^T)*G*z", "sum(z_i^2) + sum(z_i)^2"),
+        )
     return proof
 
 

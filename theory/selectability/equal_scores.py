@@ -26,8 +26,18 @@ def check(query=lambda g: 1 / g):
     proof = Proof()
     t, f, g = sympy.symbols("t f g_i", positive=True)  # f depends on the key alone
     term = sympy.expand(t * query(g) * f * g * (x[i] - S_1 / d))
-    proof.equal("term i of the score, less that of the bias", term, t * f * (x[i] - S_1 / d))
-    proof.equal("summed over i", over(i, t * f * (x[i] - S_1 / d)), 0)
+    proof.equal(
+        "term i of the score, less that of the bias",
+        term,
+        t * f * (x[i] - S_1 / d),
+        shown=("t*(1/g_i)*f*g_i*(x_i - S_1/d)", "t*f*(x_i - S_1/d)"),
+    )
+    proof.equal(
+        "summed over i",
+        over(i, t * f * (x[i] - S_1 / d)),
+        0,
+        shown=("sum_i(t*f*(x_i - S_1/d))", "0"),
+    )
     return proof
 
 

@@ -43,8 +43,8 @@ Big Bigl Bigr Phi Pi Rightarrow adjustbox alpha angle arccos bar begin beta bigl
 delta det displaystyle dot dots emph end epsilon eta forall frac gamma ge geq hat iff in infty int
 item kappa lVert label lambda lceil le left leq lfloor linewidth log maketitle mapsto mathbb mathbf
 mathrm max min mu ne neq nexists nu odot omega operatorname partial phi pi pm prod psi qquad quad
-rVert rceil rfloor rho right sigma sim sin sqrt sum tan tanh tau text textasciicircum textasciitilde
-textbackslash tfrac theta to top varepsilon zeta
+rVert rceil rfloor rho right sigma sim sin sqrt subset sum tan tanh tau text textasciicircum
+textasciitilde textbackslash tfrac theta to top varepsilon zeta
 """
 
 
@@ -206,8 +206,12 @@ def test_a_formula_is_shown_as_it_was_before_rewriting():
     assert step.latex.startswith(r"\frac{1}{4} + \frac{\operatorname{acos}")
     proof.equal("matrices keep their order", sympy.Integer(0), 0, shown=("B*A - A*B", "0"))
     assert proof.steps[-1].plain == "B*A - A*B = 0"
-    proof.equal("false", "1/2 - 1/3", "1/5")
-    assert not proof.holds
+    for left, right, shown in (("1/2 - 1/3", "1/5", None), ("1/2", "1/2", ("1/3", "1/2"))):
+        proof = Proof()
+        proof.equal("false, or shown so", left, right, shown)
+        assert not proof.holds
+    with pytest.raises(ValueError, match="numbers alone"):
+        proof.equal("letters have no signs or order", "a*b", "b*a")
 
 
 def test_inequalities_need_coefficients_of_one_sign():

@@ -17,8 +17,8 @@ def statement():
         source="WU, arXiv 2405.18781, Corollary 1 (which assumes phi_0 >= 0)",
         hypotheses="complete mask, W_V = I, unit rows; one token has only cosine 1, so two are "
         "fewest",
-        latex=r"\phi_0=-\tfrac{49}{50}:\quad\phi_1=-\tfrac{95}{103}<\tfrac1{16}+"
-        r"\tfrac{15}{16}\phi_0",
+        latex=r"\phi_0=-\tfrac{49}{50}:\quad\phi_1=-\tfrac{95}{103}<\tfrac1{16}+\tfrac{15}{16}\phi_0"
+        r"\qquad(N=d=2,\ \epsilon=\tfrac14,\ r=1)",
         how="counterexample found, exact",
     )
 

@@ -20,7 +20,8 @@ def statement():
         source="dynsim, by linearisation; compare WU, arXiv 2405.18781, Corollary 1",
         hypotheses="W_V the same in every layer with real eigenvalues and w_1 > 0; in the "
         "orthonormal basis of Schur's form, e = e_1",
-        latex=r"Z\mapsto A_{\mathrm{uniform}}\,Z\,W_V\,(I-e^{\top}e)/w_1",
+        latex=r"Z\mapsto A_{\mathrm{uniform}}\,Z\,W_V\,(I-e^{\top}e)/w_1:\quad\text{multipliers }"
+        r"\lambda_iw_j/w_1\ (j\ge2)\text{ and }0",
         how="proved for d <= 4, symbolic W_V",
     )
 

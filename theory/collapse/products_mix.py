@@ -25,7 +25,8 @@ def statement():
         source="WU, arXiv 2405.18781, Theorem 1, proof (Lemmas 2 and 3)",
         hypotheses="self-loops (A1), a center node, entries on edges >= eps > 0; matrices may "
         "change from layer to layer; the general argument is in the file's head",
-        latex=r"\tau(A_{t+r-1}\cdots A_t)\le1-\epsilon^r",
+        latex=r"\tau(A_{t+r-1}\cdots A_t)\le1-\epsilon^r,\qquad(A_{t+r-1}\cdots A_t)_{ic}\ge"
+        r"\epsilon^r\text{ at a center }c",
         how="proved for every N (tau), and for the products of five small masks",
     )
 

@@ -14,7 +14,8 @@ def statement():
         claim="mu(X) = min over rows c of ||X - 1 c||_F, attained at the mean row alone",
         source="WU, arXiv 2405.18781, section 3",
         hypotheses="X real, N x d, any N >= 1 and d >= 1",
-        latex=r"\mu(X)=\min_{c\in\mathbb R^d}\lVert X-\mathbf 1c^{\top}\rVert_F",
+        latex=r"\mu(X)=\min_{c\in\mathbb R^d}\lVert X-\mathbf 1c^{\top}\rVert_F,\quad"
+        r"\text{attained at the mean row alone}",
         how="proved for every N and d",
     )
 

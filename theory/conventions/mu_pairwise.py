@@ -14,7 +14,8 @@ def statement():
         claim="mu(X)^2 = sum_ij ||x_i - x_j||^2 / (2 N), with mu(X) = ||X - 1 1^T X / N||_F",
         source="WU, arXiv 2405.18781, section 3",
         hypotheses="X real, N x d, any N >= 1 and d >= 1",
-        latex=r"\mu(X)^2=\frac{1}{2N}\sum_{i,j=1}^N\lVert x_i-x_j\rVert^2",
+        latex=r"\mu(X)^2=\frac{1}{2N}\sum_{i,j=1}^N\lVert x_i-x_j\rVert^2,\qquad\mu(X)=\lVert X-"
+        r"\tfrac1N\mathbf1\mathbf1^{\top}X\rVert_F",
         how="proved for every N and d",
     )
 

@@ -21,7 +21,8 @@ def statement():
         source="dynsim; for the equilibria of WU, arXiv 2405.18781, Theorem 3",
         hypotheses="as for multiplier-limit, N >= 2",
         latex=r"\sigma_j=-1\text{ first}:\quad p_j(\zeta)=\zeta^{j-1}-\sum_{i<j}\zeta^{i-1},\quad "
-        r"p_j(1)=2-j\le0<1=p_j(2)",
+        r"p_j(1)=2-j\le0<1=p_j(2):\quad\text{a multiplier}\ge2;\qquad\text{alternating signs: "
+        r"at most }2\cos\tfrac\pi N<2",
         how=f"proved for every N; the truncated series written out for k <= {LARGEST}",
     )
 

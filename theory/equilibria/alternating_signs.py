@@ -15,7 +15,8 @@ def statement():
         "cos(pi/k): 0, 1, sqrt 2, the golden ratio, sqrt 3, ... for k = 2, 3, 4, 5, 6",
         source="dynsim; for the equilibria of WU, arXiv 2405.18781, Theorem 3",
         hypotheses="as for multiplier-limit, s_i = (-1)^i s_0",
-        latex=r"\max_{\zeta^k=1,\zeta\ne1}|1+\zeta|=2\cos\frac\pi k",
+        latex=r"\max_{\zeta^k=1,\zeta\ne1}|1+\zeta|=2\cos\frac\pi k:\quad0,\ 1,\ \sqrt2,\ \tfrac{1+"
+        r"\sqrt5}2,\ \sqrt3\quad(k=2,\dots,6)",
         how="proved for every k",
     )
 

@@ -19,8 +19,9 @@ def statement():
         source="WU, arXiv 2405.18781, App. F.4 (a conjecture)",
         hypotheses="unit norm, c^2 + s^2 = 1, c, s > 0, a = m s^2 = artanh T, v = 1/T, 0 < T < 1; "
         "N = d = 2 is the smallest case of rank above 1",
-        latex=r"X=\begin{pmatrix}c&s\\c&-s\end{pmatrix},\ W_V=\operatorname{diag}(1,v),\ "
-        r"M=\operatorname{diag}(0,m),\ \tanh(ms^2)=\frac1v",
+        latex=r"X=\begin{pmatrix}c&s\\c&-s\end{pmatrix},\ W_V=\operatorname{diag}(1,v),\ M="
+        r"\operatorname{diag}(0,m),\ \tanh(ms^2)=\frac1v:\quad\text{multipliers }1+"
+        r"\tfrac{2ac^2(1-T^2)}T>1,\ \tfrac{c^2}T+s^2T+\tfrac{ac^2(1-T^2)}T",
         how="counterexample found, for every c, s and T",
     )
 

@@ -17,8 +17,8 @@ def statement():
         "mask, M = 0: W_V has the eigenvalues k nu_k",
         source="dynsim; answers WU, arXiv 2405.18781, App. F",
         hypotheses="unit rows, N = d, A(X) X invertible",
-        latex=r"W_V=(AX)^{-1}\operatorname{diag}(\nu)X\ \Rightarrow\ AXW_V="
-        r"\operatorname{diag}(\nu)X",
+        latex=r"W_V=(AX)^{-1}\operatorname{diag}(\nu)X\ \Rightarrow\ AXW_V=\operatorname{diag}("
+        r"\nu)X;\qquad\text{causal, }M=0:\ W_V\text{ has the eigenvalues }k\nu_k",
         how="proved for N = 2 (and in words for every N); eigenvalues for N = 2, 3",
     )
 

@@ -20,8 +20,9 @@ def statement():
         source="KRAWCZYK 1969; MOORE, KEARFOTT and CLOUD, Introduction to Interval Analysis (2009)",
         hypotheses="c in the box X, all its radii alike for uniqueness; G continuously "
         "differentiable on X; C any matrix",
-        latex=r"K=c-C\,G(c)+\bigl(I-C\,DG(X)\bigr)(X-c),\quad "
-        r"G(x)-G(c)=\int_0^1DG\bigl(c+t(x-c)\bigr)\,dt\,(x-c)",
+        latex=r"K=c-C\,G(c)+\bigl(I-C\,DG(X)\bigr)(X-c),\quad G(x)-G(c)=\int_0^1DG\bigl(c+t(x-c)"
+        r"\bigr)\,dt\,(x-c):\quad x\in X\Rightarrow x-C\,G(x)\in K,\quad K\subset"
+        r"\operatorname{int}X\Rightarrow\text{exactly one zero in }X,\text{ it lies in }K",
         how="proved for two unknowns; the mean value form written out for polynomials of degree 3",
     )
 

@@ -34,9 +34,9 @@ def statement():
         hypotheses="causal, M = 0, unit norm, W_V = I + w * superdiagonal, w > 1, token 1 at e_d, "
         "x is token 2; log-concave: x_j^2 >= x_{j-1} x_{j+1} for 1 < j < d - 1, and no zero "
         "between others; any d >= 2",
-        latex=r"x_1,\dots,x_{d-1}\le0,\ x_j^2\ge x_{j-1}x_{j+1}\ (1<j<d-1),\ x_{d-1}\le-\tfrac1w"
-        r"\ \Rightarrow\ \text{the same of }x',\ f(x')\le f(x)\le w^2-1,\quad "
-        r"f(x)=\frac{x_1^2+\dots+x_{d-2}^2}{x_{d-1}^2}",
+        latex=r"x_1,\dots,x_{d-1}\le0,\ x_j^2\ge x_{j-1}x_{j+1}\ (1<j<d-1),\ x_{d-1}\le-\tfrac1w\ "
+        r"\Rightarrow\ \text{the same of }x',\ f(x')\le f(x)\le w^2-1,\quad f(x)=\frac{x_1^2+"
+        r"\dots+x_{d-2}^2}{x_{d-1}^2};\quad d\le3:\text{ always log-concave}",
         how="proved for every d and w; the layer's map written out for d <= 5",
     )
 

@@ -27,8 +27,8 @@ def statement():
         source="dynsim; for the equilibria of WU, arXiv 2405.18781, Theorem 3",
         hypotheses="as for jordan-family, k = N there (full rank); any w > 1, any signs; U = the "
         "ones of the superdiagonal",
-        latex=r"\det(\lambda I-W_VP_k)=(1+\zeta)\,\zeta^{N-k}\sum_{m=0}^{k-1}B_m\zeta^{k-1-m},"
-        r"\quad\lambda=1+\zeta",
+        latex=r"\det(\lambda I-W_VP_k)=(1+\zeta)\,\zeta^{N-k}\sum_{m=0}^{k-1}B_m\zeta^{k-1-m},\quad"
+        r"\lambda=1+\zeta,\quad B_m=w^mx_kU^mx_k^{\top}",
         how=f"proved for N <= {LARGEST}, every token, symbolic w and signs",
     )
 

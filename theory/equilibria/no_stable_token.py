@@ -22,7 +22,8 @@ def statement():
         ">= 4 every full-rank equilibrium of the family is unstable for large w",
         source="dynsim; for the equilibria of WU, arXiv 2405.18781, Theorem 3",
         hypotheses="as for multiplier-limit; Kronecker's theorem on integer polynomials",
-        latex=r"\max_{p_b(\zeta)=0}|1+\zeta|>1\quad\text{for every }b\in\{\pm1\}^{k-1},\ k\ge4",
+        latex=r"\max_{p_b(\zeta)=0}|1+\zeta|>1\quad\text{for every }b\in\{\pm1\}^{k-1},\ k\ge4:"
+        r"\quad\text{unstable for large }w",
         how=f"proved for every k >= 4; cyclotomic polynomials recomputed for n <= {LARGEST}",
     )
 

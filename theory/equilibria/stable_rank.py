@@ -17,7 +17,8 @@ def statement():
         claim="full-rank equilibria of Theorem 3: stable rank <= N / (N - (N - 1) / w^2) -> 1",
         source="WU, arXiv 2405.18781, App. F.2",
         hypotheses="as for jordan-family, k = N, w > 1; all signs",
-        latex=r"\frac{\lVert X\rVert_F^2}{\lVert X\rVert_2^2}\le\frac{N}{N-(N-1)/w^2}",
+        latex=r"\frac{\lVert X\rVert_F^2}{\lVert X\rVert_2^2}\le\frac{N}{N-(N-1)/w^2}\to1\quad(w\to"
+        r"\infty)",
         how=f"proved for every N; the last column written out for N <= {LARGEST}",
     )
 

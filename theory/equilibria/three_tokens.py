@@ -17,7 +17,7 @@ def statement():
         "a pair of squared modulus 1 - r^2 (1 - r) < 1, beside multipliers 0 and 1",
         source="dynsim; for the equilibria of WU, arXiv 2405.18781, Theorem 3",
         hypotheses="as for jordan-family, k = N <= 3, r = sqrt(1 - 1/w^2)",
-        latex=r"\lambda_2=1-r,\qquad|\lambda_3|^2=1-r^2(1-r)<1,\qquad r=\sqrt{1-1/w^2}",
+        latex=r"\lambda_2=1-r,\qquad|\lambda_3|^2=1-r^2(1-r)<1,\qquad r=\sqrt{1-1/w^2}\quad(N\le3)",
         how="proved for every w > 1",
     )
 

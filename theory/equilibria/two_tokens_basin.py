@@ -17,8 +17,8 @@ def statement():
         claim="the basin of B has the share 1/4 + arccos(1/w) / (2 pi) of the circle; w = 2: 5/12",
         source="WU, arXiv 2405.18781, section 4.3.1, Fig. 5; the share is dynsim's",
         hypotheses="causal, N = d = 2, M = 0, W_V = [[1, w], [0, 1]], w > 1, token 1 at (0, 1)",
-        latex=r"\frac1{2\pi}\int_{-\sqrt{w^2-1}}^{\infty}\frac{dq}{1+q^2}"
-        r"=\frac14+\frac{\arccos(1/w)}{2\pi}",
+        latex=r"\frac1{2\pi}\int_{-\sqrt{w^2-1}}^{\infty}\frac{dq}{1+q^2}=\frac14+\frac{"
+        r"\arccos(1/w)}{2\pi},\quad w=2:\ \tfrac5{12}",
         how="proved for every w > 1, by exact integration",
     )
 

@@ -18,7 +18,8 @@ def statement():
         "with multiplier (1+y)/a; of the two, one attracts (y < a - 1) and one repels",
         source="dynsim; after WU, arXiv 2405.18781, section 4.3.1",
         hypotheses="causal, N = d = 2, M = 0, W_V = [[a, c], [0, 1]], 0 < a < 1, token 1 at (0, 1)",
-        latex=r"c\,x+(1-a)\,y=-1,\quad x^2+y^2=1,\qquad\text{multiplier }\frac{1+y}a",
+        latex=r"c\,x+(1-a)\,y=-1,\quad x^2+y^2=1,\qquad\text{multiplier }\frac{1+y}a;\quad"
+        r"\text{full rank iff }c^2+(1-a)^2>1,\ \text{attracting iff }y<a-1",
         how="proved for every a and c",
     )
 

@@ -16,7 +16,8 @@ def statement():
         "slope 1 + x_22, so A repels and B attracts",
         source="WU, arXiv 2405.18781, section 4.3.1 and App. E",
         hypotheses="causal, N = d = 2, M = 0, W_V = [[1, w], [0, 1]], w > 1, token 1 at (0, 1)",
-        latex=r"q'=q+w+\frac1{x_{21}},\qquad\frac{dq'}{dq}=1+x_{22}",
+        latex=r"q'=q+w+\frac1{x_{21}},\qquad\frac{dq'}{dq}=1+x_{22};\qquad A,B=\Bigl(-\tfrac1w,\pm"
+        r"\sqrt{1-\tfrac1{w^2}}\Bigr):\ A\text{ repels, }B\text{ attracts}",
         how="proved for every w > 1",
     )
 

@@ -18,7 +18,8 @@ def statement():
         claim="sliding window +-w: every token is a center, r = ceil(floor(N / 2) / w)",
         source="WU, arXiv 2405.18781, section 3, Definition 5",
         hypotheses="N >= 2, w >= 1",
-        latex=r"r=\left\lceil\frac{\lfloor N/2\rfloor}{w}\right\rceil",
+        latex=r"r=\left\lceil\frac{\lfloor N/2\rfloor}{w}\right\rceil,\qquad\text{every token is a "
+        r"center}",
         how=f"proved for every N and w; recounted by search for N <= {LARGEST}",
     )
 

@@ -18,8 +18,8 @@ def statement():
         claim="causal mask: the uniform walk has eigenvalues 1, 1/2, ..., 1/N; lambda_2 = 1/2",
         source="WU, arXiv 2405.18781, section 3 (the mask); classical",
         hypotheses="N >= 2",
-        latex=r"\det(\lambda I-P)=\prod_{i=1}^N\Bigl(\lambda-\frac1i\Bigr)"
-        r"=\frac{\lambda^N(1-1/\lambda)_N}{N!}",
+        latex=r"\det(\lambda I-P)=\prod_{i=1}^N\Bigl(\lambda-\frac1i\Bigr)=\frac{\lambda^N(1-1/"
+        r"\lambda)_N}{N!},\qquad\lambda_2=\tfrac12",
         how=f"proved for every N by induction; written out for N <= {LARGEST}",
     )
 

@@ -21,8 +21,8 @@ def statement():
         "Jordan block of size N - w; so lambda_2 = 1/2",
         source="dynsim; WU, arXiv 2405.18781, section 3 (the mask)",
         hypotheses="1 <= w <= N - 1; the general argument is in the file's head",
-        latex=r"\det(\lambda I-P)=\Bigl(\lambda-\frac1{w+1}\Bigr)^{N-w}\prod_{i=1}^w"
-        r"\Bigl(\lambda-\frac1i\Bigr)",
+        latex=r"\det(\lambda I-P)=\Bigl(\lambda-\frac1{w+1}\Bigr)^{N-w}\prod_{i=1}^w\Bigl(\lambda-"
+        r"\frac1i\Bigr),\quad\tfrac1{w+1}\text{ in one Jordan block},\ \lambda_2=\tfrac12",
         how=f"proved for every N and w (eigenvalues, by induction), N <= {LARGEST} (Jordan block)",
     )
 

@@ -10,7 +10,8 @@ def statement():
         claim="complete mask: the uniform walk has eigenvalues 1 (once) and 0, so lambda_2 = 0",
         source="WU, arXiv 2405.18781, section 3 (the mask); classical",
         hypotheses="any N >= 1; the walk is 1 1^T / N",
-        latex=r"P=\tfrac1N\mathbf1\mathbf1^{\top},\quad P^2=P,\quad \operatorname{tr}P=1",
+        latex=r"P=\tfrac1N\mathbf1\mathbf1^{\top},\quad P^2=P,\quad \operatorname{tr}P=1:\quad"
+        r"\text{eigenvalues 1 (once) and 0},\ \lambda_2=0",
         how="proved for every N",
     )
 

@@ -15,8 +15,9 @@ def statement():
         "and 1 for k = 0; ring w = 1, N >= 4: lambda_2 = (1 + 2 cos(2 pi/N)) / 3",
         source="classical (circulant matrices)",
         hypotheses="2 w + 1 <= N; k = 0, ..., N - 1",
-        latex=r"\lambda_k=\frac{1+2\sum_{m=1}^w\cos(2\pi km/N)}{2w+1}"
-        r"=\frac{\sin((2w+1)\pi k/N)}{(2w+1)\sin(\pi k/N)}",
+        latex=r"\lambda_k=\frac{1+2\sum_{m=1}^w\cos(2\pi km/N)}{2w+1}=\frac{\sin((2w+1)\pi "
+        r"k/N)}{(2w+1)\sin(\pi k/N)},\qquad w=1,\ N\ge4:\ \lambda_2=\tfrac13\bigl(1+2\cos"
+        r"\tfrac{2\pi}N\bigr)",
         how="proved for every N and w by induction over w; written out for N = 4, 6",
     )
 

@@ -18,8 +18,9 @@ def statement():
         "J 1 = 0; J a = d eps sqrt(d) g Pi a / s^3, 0 exactly for eps = 0",
         source="RIECHERS, arXiv 2405.04134, the closed form; GUPTA, arXiv 2409.12951",
         hypotheses="s > 0; Pi = I - 1 1^T/d",
-        latex=r"J=\sqrt d\operatorname{diag}(g)\Bigl(\frac{\Pi}s-\frac{\Pi "
-        r"aa^{\top}\Pi}{s^3}\Bigr)",
+        latex=r"J=\sqrt d\operatorname{diag}(g)\Bigl(\frac{\Pi}s-\frac{\Pi aa^{\top}\Pi}{s^3}"
+        r"\Bigr),\quad s^2=\lVert\Pi a\rVert^2+d\varepsilon,\quad J\mathbf1=0,\quad Ja="
+        r"\frac{d\varepsilon\sqrt d}{s^3}\operatorname{diag}(g)\Pi a",
         how=f"proved for d <= {SIZES[-1]}, symbolic gain and eps",
     )
 

@@ -17,8 +17,9 @@ def statement():
         "a / s^3, 0 exactly for eps = 0",
         source="GUPTA, arXiv 2409.12951 (RMSNorm); Zhang and Sennrich, arXiv 1910.07467",
         hypotheses="s > 0",
-        latex=r"J=\operatorname{diag}(g)\Bigl(\frac Is-\frac{aa^{\top}}{d\,s^3}\Bigr),\qquad "
-        r"Ja=\frac{\varepsilon}{s^3}\operatorname{diag}(g)a",
+        latex=r"J=\operatorname{diag}(g)\Bigl(\frac Is-\frac{aa^{\top}}{d\,s^3}\Bigr),\qquad Ja="
+        r"\frac{\varepsilon}{s^3}\operatorname{diag}(g)a,\qquad s^2=\tfrac1d\lVert a\rVert^2+"
+        r"\varepsilon",
         how=f"proved for d <= {SIZES[-1]}, symbolic gain and eps",
     )
 

@@ -17,7 +17,8 @@ def statement():
         "J 1 = 0",
         source="WU, arXiv 2405.18781, section 3 (the layer); classical",
         hypotheses="p = softmax(R), n scores",
-        latex=r"\frac{\partial p_j}{\partial R_k}=p_j(\delta_{jk}-p_k)",
+        latex=r"\frac{\partial p_j}{\partial R_k}=p_j(\delta_{jk}-p_k),\qquad J=J^{\top},\quad u^{"
+        r"\top}Ju=\operatorname{Var}_p(u)\ge0,\quad J\mathbf1=0",
         how=f"proved for n = {', '.join(map(str, SIZES))}, symbolic scores",
     )
 

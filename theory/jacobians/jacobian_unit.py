@@ -16,8 +16,8 @@ def statement():
         claim="d (x/||x||) = (I - u u^T) dx / ||x||, u = x/||x||: symmetric, with null direction x",
         source="WU, arXiv 2405.18781, section 3 (its LayerNorm)",
         hypotheses="x not 0",
-        latex=r"\frac{\partial}{\partial x}\frac{x}{\lVert x\rVert}"
-        r"=\frac1{\lVert x\rVert}\Bigl(I-\frac{xx^{\top}}{\lVert x\rVert^2}\Bigr)",
+        latex=r"\frac{\partial}{\partial x}\frac{x}{\lVert x\rVert}=\frac1{\lVert x\rVert}\Bigl(I-"
+        r"\frac{xx^{\top}}{\lVert x\rVert^2}\Bigr)=J,\qquad J=J^{\top},\quad Jx=0",
         how=f"proved for d <= {SIZES[-1]}",
     )
 

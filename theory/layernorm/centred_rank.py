@@ -18,7 +18,8 @@ def statement():
         "LayerNorm' is false for N = d; unit norm keeps the rank",
         source="a reading of WU, arXiv 2405.18781, Theorem 3 (whose LayerNorm does not centre)",
         hypotheses="any gain and eps, bias 0",
-        latex=r"\operatorname{LN}(X)=DX\Pi G,\quad\det(DX\Pi G)=0\ (N=d)",
+        latex=r"\operatorname{LN}(X)=DX\Pi G,\quad\det(DX\Pi G)=0\ (N=d),\quad\operatorname{rank}"
+        r"\operatorname{LN}(X)\le d-1;\qquad\operatorname{rank}DX=\operatorname{rank}X",
         how=f"proved for N = d = {', '.join(map(str, SIZES))}",
     )
 

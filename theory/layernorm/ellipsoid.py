@@ -15,8 +15,8 @@ def statement():
         "eps > 0, = d for eps = 0",
         source="RIECHERS, arXiv 2405.04134",
         hypotheses="all gains not 0; any d and bias; Pi a not 0 where eps = 0",
-        latex=r"(y-b)^{\top}G^{-2}(y-b)=d-\frac{d^2\varepsilon}{\lVert\Pi a\rVert^2+d\varepsilon}"
-        r"\le d",
+        latex=r"(y-b)^{\top}G^{-2}(y-b)=d-\frac{d^2\varepsilon}{\lVert\Pi a\rVert^2+d"
+        r"\varepsilon}\le d,\quad<d\text{ for }\varepsilon>0",
         how="proved for every d",
     )
 

@@ -17,7 +17,8 @@ def statement():
         claim="LN(a') = LN(a) iff a' = s a + t 1 with s > 0 (eps = 0); s < 0 turns the image round",
         source="GUPTA, arXiv 2409.12951, irreversibility",
         hypotheses="a, a' not along 1; any gain without zeros and any bias",
-        latex=r"\operatorname{LN}(a')=\operatorname{LN}(a)\iff a'=s\,a+t\,\mathbf1,\ s>0",
+        latex=r"\operatorname{LN}(a')=\operatorname{LN}(a)\iff a'=s\,a+t\,\mathbf1,\ s>0;\qquad s<0"
+        r"\text{ turns the image round}",
         how=f"proved for d = {', '.join(map(str, SIZES))}; the argument in the head is for every d",
     )
 

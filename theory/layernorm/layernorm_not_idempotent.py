@@ -17,7 +17,7 @@ def statement():
         source="dynsim; a reading of GUPTA, arXiv 2409.12951",
         hypotheses="bias 0, eps = 0",
         latex=r"g=(1,1,2),\ a=(1,0,-1):\quad\operatorname{LN}(\operatorname{LN}(a))\ne"
-        r"\operatorname{LN}(a)",
+        r"\operatorname{LN}(a)\quad(\varepsilon=0)",
         how="counterexample found, exact",
     )
 

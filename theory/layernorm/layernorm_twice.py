@@ -17,8 +17,9 @@ def statement():
         "for eps > 0 only where V = 1 - eps",
         source="dynsim; after GUPTA, arXiv 2409.12951",
         hypotheses="gain 1, bias 0; any d",
-        latex=r"\operatorname{LN}(\operatorname{LN}(a))=\frac{\operatorname{LN}(a)}"
-        r"{\sqrt{V/(V+\varepsilon)+\varepsilon}}",
+        latex=r"\operatorname{LN}(\operatorname{LN}(a))=\frac{\operatorname{LN}(a)}{\sqrt{V/(V+"
+        r"\varepsilon)+\varepsilon}},\quad V=\operatorname{var}a;\qquad\operatorname{LN}("
+        r"\operatorname{LN}(a))=\operatorname{LN}(a)\iff\varepsilon=0\text{ or }V=1-\varepsilon",
         how="proved for every d",
     )
 

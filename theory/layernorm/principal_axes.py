@@ -27,7 +27,8 @@ def statement():
         source="RIECHERS, arXiv 2405.04134; the second matrix is dynsim's",
         hypotheses="all gains not 0; Pi_2 = I - alpha alpha^T / alpha.alpha, alpha = 1/g",
         latex=r"K=\Pi_2G^{-2}\Pi_2,\quad H=G\Pi G=G^2-\tfrac1dgg^{\top},\quad KH=HK=\Pi_2:\quad"
-        r"\text{semi-axes }\sqrt{d/\lambda_k(K)}=\sqrt{d\,\mu_k(H)}",
+        r"\text{semi-axes }\sqrt{d/\lambda_k(K)}=\sqrt{d\,\mu_k(H)};\quad d=2:\ |g|;\quad d=3:\ "
+        r"t^2-2|g|^2t+3\sum_{i<j}g_i^2g_j^2=0",
         how="proved for every d, entry by entry; K H and H K written out for d = 2, 3",
     )
 

@@ -19,8 +19,8 @@ def statement():
         "b)/g (eps = 0): the ellipsoid (y - b)^T (d H')^-1 (y - b) = 1 of H' = G'^2 - g' g'^T/d",
         source="RIECHERS, arXiv 2405.04134 (zero gains); the matrix H is dynsim's",
         hypotheses="exactly one gain 0; primes mark the other coordinates",
-        latex=r"\sum_{i<n}u_i^2+\Bigl(\sum_{i<n}u_i\Bigr)^2=d,\qquad"
-        r"(H')^{-1}=G'^{-2}+\alpha'\alpha'^{\top}",
+        latex=r"\sum_{i<n}u_i^2+\Bigl(\sum_{i<n}u_i\Bigr)^2=d,\qquad(H')^{-1}=G'^{-2}+\alpha'"
+        r"\alpha'^{\top},\qquad H'=G'^2-\tfrac1dg'g'^{\top},\quad y_n=b_n",
         how=f"proved for d <= {SIZES[-1]}, symbolic gains",
     )
 

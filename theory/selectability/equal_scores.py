@@ -17,7 +17,8 @@ def statement():
         "bias 0: q = t 1 scores them all 0",
         source="BRODY, arXiv 2305.02582, projection",
         hypotheses="keys are LayerNorm's outputs, scores q . k; any d, gains not 0, bias and eps",
-        latex=r"q=t\,\tfrac1g:\quad q\cdot\operatorname{LN}(a)=t\,b\cdot\tfrac1g",
+        latex=r"q=t\,\tfrac1g:\quad q\cdot\operatorname{LN}(a)=t\,b\cdot\tfrac1g\quad\text{for "
+        r"every }a",
         how="proved for every d",
     )
 

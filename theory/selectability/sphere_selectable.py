@@ -18,8 +18,9 @@ def statement():
         "selectable",
         source="BRODY, arXiv 2305.02582, scaling; gains and bias are dynsim's",
         hypotheses="any d and number of keys",
-        latex=r"\lVert k_i\rVert=\lVert k_j\rVert:\quad k_i\cdot k_i-k_i\cdot k_j"
-        r"=\tfrac12\lVert k_i-k_j\rVert^2",
+        latex=r"\lVert k_i\rVert=\lVert k_j\rVert:\quad k_i\cdot k_i-k_i\cdot k_j=\tfrac12\lVert "
+        r"k_i-k_j\rVert^2>0\quad(k_j\ne k_i);\qquad\text{every distinct key is selectable after "
+        r"LN},\ \varepsilon=0",
         how="proved for every d; with gains written out for d = 3",
     )
 

@@ -24,6 +24,9 @@ from theory.equilibria.schur import all_inside, sign_polynomial
 from theory.lemma import KINDS, Lemma, Proof, Statement
 from theory.sums import N
 
+#: Characters of LaTeX that still can be read when a formula is made as narrow as a line.
+LONGEST = 600
+
 ROOT = Path(__file__).parent.parent
 LEMMAS = lemmas()
 VARIANTS = [(name, words) for name, lemma in LEMMAS.items() for words in lemma.wrong]
@@ -36,12 +39,12 @@ def claimed(name, argument):
 
 #: Commands of LaTeX and amsmath that the document may use; a wrong one stops LaTeX.
 COMMANDS = """
-Big Bigl Bigr Pi Rightarrow alpha angle arccos bar begin beta bigl bigr cdot cdots cos delta det
-dot dots emph end epsilon eta forall frac gamma ge geq hat iff in infty int item kappa lVert lambda
-lceil le left leq lfloor log maketitle mapsto mathbb mathbf mathrm max min mu ne neq nexists nu
-odot operatorname partial phi pi pm prod psi qquad quad rVert rceil rfloor rho right section sigma
-sim sin sqrt sum tan tanh tau text textasciicircum textasciitilde textasteriskcentered
-textbackslash textbar textgreater textless tfrac theta to top varepsilon zeta
+Big Bigl Bigr Phi Pi Rightarrow adjustbox alpha angle arccos bar begin beta bigl bigr cdot cdots cos
+delta det displaystyle dot dots emph end epsilon eta forall frac gamma ge geq hat iff in infty int
+item kappa lVert label lambda lceil le left leq lfloor linewidth log maketitle mapsto mathbb mathbf
+mathrm max min mu ne neq nexists nu odot omega operatorname partial phi pi pm prod psi qquad quad
+rVert rceil rfloor rho right sigma sim sin sqrt subset sum tan tanh tau text textasciicircum
+textasciitilde textbackslash tfrac theta to top varepsilon zeta
 """
 
 
@@ -90,16 +93,55 @@ def test_the_document_is_well_formed(table):
             assert environments.pop() == name
     assert environments == []
     assert re.findall(r"\\([\[\]])", re.sub(r"\\\\", "", body)) == ["[", "]"] * body.count(r"\[ ")
-    words = re.sub(r"\\\[.*?\\\]", "", body, flags=re.DOTALL)  # running text, without formulas
+    words = re.sub(
+        r"\\\[.*?\\\]|\$[^$]*\$|\\label\{[^}]*\}", "", body, flags=re.DOTALL
+    )  # no formulas
     assert not re.search(r"(?<!\\)[&%$#_^~<>|]", words)
     for piece in (words, *re.findall(r"\\\[(.*?)\\\]", body, flags=re.DOTALL)):
         plain = re.sub(r"\\[{}]", "", piece)
         assert plain.count("{") == plain.count("}")
         assert len(re.findall(r"\\left\b", piece)) == len(re.findall(r"\\right\b", piece))
-    assert body.count(r"\section{") == len(LEMMAS)
+    begun = len(re.findall(r"\\begin\{(?:lemma|counterexample)\}", body))
+    assert begun == body.count(r"\begin{proof}") == len(LEMMAS)
     used = re.findall(r"\\([A-Za-z]+)", body.replace(r"\\", " "))  # \\ ends a row
     unknown = set(used) - set(COMMANDS.split())
     assert not unknown, f"not commands of LaTeX or amsmath: {unknown}"
+
+
+@pytest.fixture(scope="module")
+def proofs():
+    return {name: lemma.check() for name, lemma in LEMMAS.items()}
+
+
+def test_every_claim_and_every_formula_is_typeset(table, proofs):
+    _, tex = table
+    assert r"\text{True}" not in tex
+    assert "left out" not in tex
+    for lemma in LEMMAS.values():
+        assert lemma.statement().latex in tex
+    steps = [step for proof in proofs.values() for step in proof.steps]
+    assert tex.count(r"\displaystyle") == len(LEMMAS) + sum(bool(step.latex) for step in steps)
+
+
+def test_no_step_reads_as_a_tautology_or_runs_off_the_page(proofs):
+    for name, proof in proofs.items():
+        for step in proof.steps:
+            left, _, right = step.plain.partition(" = ")
+            assert not step.plain or left != right, f"{name}: {step.reason}: {step.plain}"
+            assert len(step.latex) <= LONGEST, (
+                f"{name}: {step.reason}: {len(step.latex)} characters"
+            )
+
+
+def test_listing_and_showing_as_latex(capsys):
+    assert main(["list"]) == 0
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"^{name} ", shown, re.MULTILINE) for name in LEMMAS)
+    assert main(["show", "mu_pairwise", "--latex"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(r"\begin{lemma}[{mu-pairwise; WU")
+    assert LEMMAS["mu-pairwise"].statement().latex in shown
+    assert r"\end{proof}" in shown
 
 
 def test_showing_one_lemma(capsys):
@@ -112,7 +154,8 @@ def test_showing_one_lemma(capsys):
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
-        (["show", "nothing"], "known are"),
+        (["show", "nothing"], "list` names all"),
+        (["show", "lemma-13"], "did you mean lemma-13-corrected"),
         (["--workers", "0"], "at least 1"),
         (["--latex", "no/such/folder/a.tex"], "in no folder"),
     ],
@@ -163,8 +206,12 @@ def test_a_formula_is_shown_as_it_was_before_rewriting():
     assert step.latex.startswith(r"\frac{1}{4} + \frac{\operatorname{acos}")
     proof.equal("matrices keep their order", sympy.Integer(0), 0, shown=("B*A - A*B", "0"))
     assert proof.steps[-1].plain == "B*A - A*B = 0"
-    proof.equal("false", "1/2 - 1/3", "1/5")
-    assert not proof.holds
+    for left, right, shown in (("1/2 - 1/3", "1/5", None), ("1/2", "1/2", ("1/3", "1/2"))):
+        proof = Proof()
+        proof.equal("false, or shown so", left, right, shown)
+        assert not proof.holds
+    with pytest.raises(ValueError, match="numbers alone"):
+        proof.equal("letters have no signs or order", "a*b", "b*a")
 
 
 def test_inequalities_need_coefficients_of_one_sign():
@@ -273,7 +320,7 @@ def test_certified_bound_and_attention_floor(mask, rng):
         mus.append(measures.mu(x))
     r = int(connectivity.radius(mask))
     delta = max(np.linalg.norm(a - b) for a in x_0 for b in x_0)
-    constant = float(claimed("certified-bound", "constant")(sympy.Integer(n))) * delta
+    constant = np.sqrt(float(claimed("certified-bound", "square")(sympy.Integer(n)))) * delta
     for t, mu in enumerate(mus, 1):
         assert mu <= constant * np.linalg.norm(W, 2) ** t * (1 - eps**r) ** (t // r)
 
@@ -314,6 +361,19 @@ def test_the_late_rate_is_lambda_2_whatever_the_scores(rng):
     slope = (dynamics.step(c + s * Z) - dynamics.step(c - s * Z)) / (2 * s)
     P = connectivity.uniform_walk(mask)
     np.testing.assert_allclose(slope, np.asarray(P @ Z) @ W, atol=1e-7)
+
+
+def test_the_late_rate_drifts_where_tokens_grow():
+    """Near 3/4 at first, as the linearisation says; then scores grow, and it tends to w."""
+    w = float(claimed("late-rate-drifts", "w"))
+    dynamics = AttentionDynamics(masks.causal(2), Fixed([[1.0]], [[w]]))
+    x, rates = np.array([[0.1], [0.3]]), []
+    for _ in range(30):
+        after = dynamics.step(x)
+        rates.append((after[1, 0] - after[0, 0]) / (x[1, 0] - x[0, 0]))
+        x = after
+    assert rates[0] == pytest.approx(w / 2, rel=0.05)
+    assert rates[-1] == pytest.approx(w, rel=1e-6)
 
 
 def test_late_multipliers_under_unit_norm():

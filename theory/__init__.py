@@ -1,7 +1,8 @@
 """Symbolic checks of what dynsim computes, in sympy, one lemma per file.
 
 Nothing here imports dynsim: agreement between the two is then evidence. ``python -m theory`` checks
-all lemmas; ``python -m theory show NAME`` prints one with its steps; ``--latex FILE`` writes all.
+all lemmas and ``--latex FILE`` writes them; ``python -m theory list`` names them and ``show NAME``
+prints one with its steps, as LaTeX with ``--latex``.
 
 A lemma is a module of a subpackage with `statement`, `check` and `WRONG` (see `theory.lemma`); it
 is found by being there. Its name is that of its file.

@@ -1,8 +1,9 @@
-"""``python -m theory``: check every lemma. ``python -m theory show NAME``: one with its steps."""
+"""``python -m theory``: check every lemma; ``list``: their names; ``show NAME``: one's steps."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 import textwrap
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from theory import lemmas
-from theory.document import document
+from theory.document import document, section
 from theory.runner import Result, carry_out, carry_out_all
 
 
@@ -23,12 +24,18 @@ def main(argv: list[str] | None = None) -> int:
         "--latex", type=Path, metavar="FILE", help="write all of them as a document"
     )
     parser.add_argument("--workers", type=int, default=2, metavar="P", help="processes (default 2)")
-    commands = parser.add_subparsers(dest="command", metavar="[show NAME]")
+    commands = parser.add_subparsers(dest="command", metavar="[list | show NAME]")
+    commands.add_parser("list", help="print every lemma's name and claim, without checking any")
     show = commands.add_parser("show", help="print one lemma with the steps of its check")
-    show.add_argument("name")
+    show.add_argument("name", help="as `list` prints it; - and _ are the same")
+    show.add_argument(
+        "--latex", dest="as_latex", action="store_true", help="print it as LaTeX (amsthm)"
+    )
     options = parser.parse_args(argv)
+    if options.command == "list":
+        return _list()
     if options.command == "show":
-        return _show(options.name)
+        return _show(options.name.replace("_", "-"), options.as_latex)
     if options.workers < 1:
         return _refuse(f"--workers is at least 1; got {options.workers}")
     if options.latex and options.latex.is_dir():
@@ -54,17 +61,12 @@ def _check_all(workers: int, latex: Path | None) -> int:
         for result in carry_out_all(known, workers):
             results[result.name] = result
             bar.update(task, advance=1, description=result.name)
-    table = Table(box=None, pad_edge=False)
-    for heading in ("lemma", "source", "statement", "how", "time", "verdict"):
-        table.add_column(heading, overflow="fold")
+    table = _table("lemma", "source", "statement", "how", "time", "verdict")
     for name, lemma in known.items():
         said, result = lemma.statement(), results[name]
         seconds = f"{result.seconds:.2f} s"
         table.add_row(name, said.source, said.claim, said.how, seconds, _verdict(result))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200
-    console.print(table)
+    _print(table)
     failed = [name for name in known if not results[name].holds]
     failures = "".join(f"; {name} FAILS" for name in failed)
     print(f"{len(known) - len(failed)} of {len(known)} hold{failures}")
@@ -74,15 +76,42 @@ def _check_all(workers: int, latex: Path | None) -> int:
     return 1 if failed else 0
 
 
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _print(table: Table) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)
+
+
 def _verdict(result: Result) -> str:
     return "holds" if result.holds else f"FAILS {result.error}".rstrip()
 
 
-def _show(name: str) -> int:
+def _list() -> int:
+    table = _table("lemma", "claim")
+    for name, lemma in lemmas().items():
+        table.add_row(name, lemma.statement().claim)
+    _print(table)
+    return 0
+
+
+def _show(name: str, as_latex: bool) -> int:
     known = lemmas()
     if name not in known:
-        return _refuse(f"unknown lemma {name!r}; known are {', '.join(known)}")
+        near = ", ".join(difflib.get_close_matches(name, known, cutoff=0.4))
+        meant = f"did you mean {near}? " if near else ""
+        return _refuse(f"unknown lemma {name!r}; {meant}`python -m theory list` names all")
     said, result = known[name].statement(), carry_out(name)
+    if as_latex:
+        print(section(known[name], result))
+        return 0 if result.holds else 1
     print(f"{name}\n")
     for heading in ("claim", "source", "hypotheses", "how", "latex"):
         print(

@@ -56,19 +56,23 @@ class Proof:
 
     A side is an expression, a matrix, or words for `written` (of numbers alone). `shown` is a pair
     of such sides for the reader, where what is decided is long, or is rewritten on its way here.
+    Of these only numbers are compared with what is decided.
     """
 
     steps: list[Step] = field(default_factory=list)
 
     def equal(self, reason: str, left, right, shown=None) -> None:
         """left = right, expressions or matrices, by rewriting left - right to zero."""
-        holds = _vanishes(_minus(_value(left), _value(right)))
+        sides = _value(left), _value(right)
+        holds = _vanishes(_minus(*sides)) and _numbers_agree(shown or (), sides)
         self._add(reason, shown or (left, right), ("=", "="), holds)
 
     def less(self, reason: str, left, right, shown=None) -> None:
         """left < right, numbers or expressions of symbols with a sign: right - left is positive."""
-        gap = sympy.factor(_value(right) - _value(left))
-        self._add(reason, shown or (left, right), ("<", "<"), bool(gap.is_positive))
+        sides = _value(left), _value(right)
+        gap = sympy.factor(sides[1] - sides[0])
+        holds = bool(gap.is_positive) and _numbers_agree(shown or (), sides)
+        self._add(reason, shown or (left, right), ("<", "<"), holds)
 
     def at_least(self, reason: str, left, right, nonnegative, shown=None) -> None:
         """left >= right: the difference has coefficients >= 0 in symbols >= 0, as a polynomial, or
@@ -110,7 +114,7 @@ class Lemma:
 
 
 #: Names that `written` takes for sympy's own; all others are symbols, or functions where called.
-_OWN = ("sqrt", "exp", "log", "sin", "cos", "tan", "acos", "atan", "tanh", "pi", "I", "oo", "Abs")
+_OWN = ("sqrt", "exp", "log", "sin", "cos", "tan", "acos", "atan", "tanh", "pi")
 
 
 def written(text: str) -> sympy.Basic:
@@ -150,13 +154,20 @@ def _tidy(expression):
         fraction = all(arg.is_Number or _is_unit_fraction(arg) for arg in args)
         if fraction and (len(whole) == 1 or -1 in whole):
             return sympy.Mul(*args)
-    if expression.is_Add or expression.is_Mul or expression.is_Pow:
-        return expression.func(*args, evaluate=False)
-    return expression.func(*args)
+    return expression.func(*args, evaluate=False)
 
 
 def _is_unit_fraction(arg) -> bool:
     return arg.is_Pow and arg.base.is_Integer and arg.exp == -1
+
+
+def _numbers_agree(shown, decided) -> bool:
+    """Numbers that are shown are those that were decided; other formulas are for the reader."""
+    pairs = zip(shown, decided, strict=False)
+    values = ((written(words).doit(), value) for words, value in pairs if isinstance(words, str))
+    return all(
+        _vanishes(a - b) for a, b in values if a.is_number and not isinstance(b, sympy.MatrixBase)
+    )
 
 
 def _minus(left, right):

@@ -17,8 +17,8 @@ def statement():
         source="WU, arXiv 2405.18781, Corollary 1 (which assumes phi_0 >= 0)",
         hypotheses="complete mask, W_V = I, unit rows; one token has only cosine 1, so two are "
         "fewest",
-        latex=r"\phi_0=-\tfrac{49}{50}:\quad\phi_1=-\tfrac{95}{103}<\tfrac1{16}+"
-        r"\tfrac{15}{16}\phi_0",
+        latex=r"\phi_0=-\tfrac{49}{50}:\quad\phi_1=-\tfrac{95}{103}<\tfrac1{16}+\tfrac{15}{16}\phi_0"
+        r"\qquad(N=d=2,\ \epsilon=\tfrac14,\ r=1)",
         how="counterexample found, exact",
     )
 
@@ -29,12 +29,15 @@ def check(square=sympy.Rational(1, 100)):
     height, width = sympy.sqrt(square), sympy.sqrt(1 - square)
     X = sympy.Matrix([[width, height], [-width, height]])
     phi = (X.row(0) * X.row(1).T)[0]
-    proof.equal("unit rows", X.row(0).norm() ** 2, 1)
+    proof.equal("unit rows", X.row(0).norm() ** 2, 1, shown=("99/100 + 1/100", "1"))
     Y = sympy.Matrix([[1 - eps, eps], [eps, 1 - eps]]) * X
     after = (Y.row(0) * Y.row(1).T)[0] / Y.row(0).norm() ** 2
-    proof.equal("the cosine before", phi, 2 * square - 1)
+    proof.equal("the cosine before", phi, 2 * square - 1, shown=("1/100 - 99/100", 2 * square - 1))
     proof.equal(
-        "the cosine after", after, (square - (1 - square) / 4) / (square + (1 - square) / 4)
+        "the cosine after",
+        after,
+        (square - (1 - square) / 4) / (square + (1 - square) / 4),
+        shown=("(1/100 - 99/100/4)/(1/100 + 99/100/4)", after),
     )
     promised = eps**2 + (1 - eps**2) * phi
     proof.less("less than promised", after, promised, shown=("phi_1", "eps^2 + (1 - eps^2)*phi_0"))

@@ -31,7 +31,7 @@ def check(leading=lambda Z, M: Z * M * Z.T * Z / Z.rows, order=3):
     second = (1 + s * a + s**2 * (g + a**2 / 2 - Q / (2 * N))) / N
     proof.equal(claim, sympy.series(entry, s, 0, 3).removeO(), second)
     coefficient = sympy.expand(second).coeff(g)
-    proof.equal("its part that depends on the row", coefficient, s**2 / N)
+    proof.equal("its part that depends on the row", coefficient, s**2 / N, shown=(second, s**2 / N))
     for n, d in ((2, 1), (2, 2), (3, 1), (3, 2)):
         free = sympy.Matrix(n - 1, d, sympy.symbols(f"z:{(n - 1) * d}", real=True))
         Z = free.col_join(-sympy.ones(1, n - 1) * free)
@@ -44,7 +44,12 @@ def check(leading=lambda Z, M: Z * M * Z.T * Z / Z.rows, order=3):
         for k, A_k in enumerate(orders, 1):  # tokens 1 c + s Z: attention's s^(k-1) makes s^k
             expected = leading(Z, M) if k == order else sympy.zeros(n, d)
             claim = f"N = {n}, d = {d}: the deviation's coefficient of s^{k}"
-            proof.equal(claim, centre * A_k * Z, expected)
+            proof.equal(
+                claim,
+                centre * A_k * Z,
+                expected,
+                shown=(f"(I - J)*(A_{k - 1}*Z)", "Z*M*Z^T*Z/N" if k == order else "0"),
+            )
     return proof
 
 

@@ -19,9 +19,10 @@ def statement():
         source="dynsim; the chart behind WU, arXiv 2405.18781, Corollary 1, with weaker hypotheses",
         hypotheses="unit rows, W_V invertible, h = min_i <v, x_i(0)> > 0 for a unit vector v, "
         "entries of A on edges >= eps",
-        latex=r"p_i'=\sum_j\frac{A_{ij}h_j}{\sum_kA_{ik}h_k}\,p_jW_V,\qquad\max\lVert "
-        r"x_i-x_j\rVert\le c\,(1-(\epsilon h/c)^r)^{\lfloor t/r\rfloor}\max\lVert "
-        r"p_i(0)-p_j(0)\rVert",
+        latex=r"p_i'=\sum_j\frac{A_{ij}h_j}{\sum_kA_{ik}h_k}\,p_jW_V,\qquad\max\lVert x_i-x_j\rVert"
+        r"\le c\,(1-(\epsilon h/c)^r)^{\lfloor t/r\rfloor}\max\lVert p_i(0)-p_j(0)\rVert,\quad"
+        r"\frac{A_{ij}h_j}{\sum_kA_{ik}h_k}\ge\frac{\epsilon h}c,\quad\lVert x_i-x_j\rVert\le"
+        r"\lVert v\rVert\lVert p_i-p_j\rVert",
         how="proved for every N and d; h_min / h_max >= h / c in words",
     )
 

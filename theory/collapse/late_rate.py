@@ -30,7 +30,8 @@ def statement():
         "(argued in the file's head, with ||W_V|| <= 1), and not in general; N = 3, d = 2, three "
         "masks (the argument for all is in the file's head)",
         latex=r"\frac{d}{ds}\Big|_{s=0}A(\mathbf1c+sZ)(\mathbf1c+sZ)W_V=A_{\mathrm{uniform}}ZW_V;"
-        r"\qquad M=0:\ X_t-\mathbf1c_t=A_{\mathrm{uniform}}^t\,s\,Z\,W_V^t",
+        r"\qquad M=0:\ X_t-\mathbf1c_t=A_{\mathrm{uniform}}^t\,s\,Z\,W_V^t,\text{ of rate }|"
+        r"\lambda_2|\rho(W_V)",
         how="proved for N = 3, d = 2, symbolic c, Z, M and W_V; M = 0 by induction over layers",
     )
 

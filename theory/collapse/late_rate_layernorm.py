@@ -20,7 +20,8 @@ def statement():
         source="dynsim, by linearisation; compare WU, arXiv 2405.18781, Corollary 1",
         hypotheses="W_V the same in every layer with real eigenvalues and w_1 > 0; in the "
         "orthonormal basis of Schur's form, e = e_1",
-        latex=r"Z\mapsto A_{\mathrm{uniform}}\,Z\,W_V\,(I-e^{\top}e)/w_1",
+        latex=r"Z\mapsto A_{\mathrm{uniform}}\,Z\,W_V\,(I-e^{\top}e)/w_1:\quad\text{multipliers }"
+        r"\lambda_iw_j/w_1\ (j\ge2)\text{ and }0",
         how="proved for d <= 4, symbolic W_V",
     )
 
@@ -33,7 +34,12 @@ def check(scale=lambda w: w[0]):
     unit = sympy.Matrix([a[0] / size, a[1] / size]).jacobian(a)
     w_1 = sympy.Symbol("w_1", positive=True)
     claim = "derivative of y / ||y|| at y = w_1 e (d = 2; lemma jacobian-unit for more)"
-    proof.equal(claim, unit.subs({a[0]: w_1, a[1]: 0}), sympy.diag(0, 1) / w_1)
+    proof.equal(
+        claim,
+        unit.subs({a[0]: w_1, a[1]: 0}),
+        sympy.diag(0, 1) / w_1,
+        shown=("d(y/norm(y))/dy", sympy.diag(0, 1) / w_1),
+    )
     for d in (2, 3, 4):
         w = [w_1, *sympy.symbols(f"w_2:{d + 1}", real=True)]
         # rows are left factors, so e_1 W = w_1 e_1 makes W lower triangular
@@ -43,7 +49,12 @@ def check(scale=lambda w: w[0]):
         P = sympy.diag(0, *[1] * (d - 1))
         found = (W * P / w_1).charpoly(t).as_expr()
         expected = t * sympy.prod(t - value / scale(w) for value in w[1:])
-        proof.equal(f"d = {d}: characteristic polynomial of f -> f W P / w_1", found, expected)
+        proof.equal(
+            f"d = {d}: characteristic polynomial of f -> f W P / w_1",
+            found,
+            expected,
+            shown=("det(t*I - W*P/w_1)", expected),
+        )
     return proof
 
 

@@ -16,7 +16,8 @@ def statement():
         "softmax(a + b_i)_j - p_j = p_j (e_ij - E_i) / (1 + E_i)",
         source="dynsim (the log-scale engine)",
         hypotheses="any scores; rows that share their neighbours; any N",
-        latex=r"A_{ij}-p_j=p_j\,\frac{e_{ij}-E_i}{1+E_i}",
+        latex=r"A_{ij}-p_j=p_j\,\frac{e_{ij}-E_i}{1+E_i},\qquad p=\operatorname{softmax}(a),\ "
+        r"e_{ij}=e^{b_{ij}}-1,\ E_i=\sum_kp_ke_{ik}",
         how="proved for every N; the sum in the denominator written out for N = 3",
     )
 

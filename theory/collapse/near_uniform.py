@@ -17,8 +17,9 @@ def statement():
         "kappa = ||W_Q|| ||W_K|| delta^2, have tau <= (e^kappa - 1) / 2 <= kappa e^kappa / 2",
         source="dynsim.enclosures and dynsim.contraction; the first step of DONG, arXiv 2103.03404",
         hypotheses="h_j > 0; delta is the largest distance of two tokens; any N and d",
-        latex=r"\sum_j|w_j-u_j|\le e^{\sigma}-1,\qquad\tau\le\tfrac12(e^{\kappa}-1)"
-        r"\le\tfrac12\kappa e^{\kappa}",
+        latex=r"\sum_j|w_j-u_j|\le e^{\sigma}-1,\qquad\tau\le\tfrac12(e^{\kappa}-1)\le\tfrac12"
+        r"\kappa e^{\kappa},\qquad w_j\ge e^{-\sigma}u_j;\qquad\sigma=\lVert xW_Q+b\rVert"
+        r"\lVert W_K\rVert\delta,\ \kappa=\lVert W_Q\rVert\lVert W_K\rVert\delta^2",
         how="proved for every N and d; lengths of products by ||x W|| <= ||W|| ||x|| (contraction)",
     )
 

@@ -25,7 +25,8 @@ def statement():
         source="WU, arXiv 2405.18781, Theorem 1, proof (Lemmas 2 and 3)",
         hypotheses="self-loops (A1), a center node, entries on edges >= eps > 0; matrices may "
         "change from layer to layer; the general argument is in the file's head",
-        latex=r"\tau(A_{t+r-1}\cdots A_t)\le1-\epsilon^r",
+        latex=r"\tau(A_{t+r-1}\cdots A_t)\le1-\epsilon^r,\qquad(A_{t+r-1}\cdots A_t)_{ic}\ge"
+        r"\epsilon^r\text{ at a center }c",
         how="proved for every N (tau), and for the products of five small masks",
     )
 
@@ -34,7 +35,12 @@ def check(layers=lambda r: r, power=lambda r: r):
     proof = Proof()
     p, q, s = sympy.symbols("p q s", nonnegative=True)
     smaller = sympy.Min(p, q).subs(p, q + s).subs(s, p - q)
-    proof.equal("|p - q| = p + q - 2 min(p, q), for p >= q", p - q, p + q - 2 * smaller)
+    proof.equal(
+        "|p - q| = p + q - 2 min(p, q), for p >= q",
+        p - q,
+        p + q - 2 * smaller,
+        shown=("abs(p - q)", "p + q - 2*min(p, q)"),
+    )
     proof.words("summed over a column index: tau = 1 - sum_j min(p_j, q_j) <= 1 - min(p_c, q_c)")
     eps = sympy.Symbol("epsilon", nonnegative=True)
     for name, mask in MASKS.items():

@@ -25,12 +25,19 @@ def check(mu_over_size=sympy.sqrt(2)):
     proof = Proof()
     a, b = sympy.symbols("a b", real=True)
     X = sympy.Matrix([[a, b], [-a, -b]])
-    proof.equal("every 2 x 2 minor vanishes: rank one", X.det(), 0)
+    proof.equal("every 2 x 2 minor vanishes: rank one", X.det(), 0, shown=("a*(-b) - b*(-a)", "0"))
     deviation = X - sympy.ones(2, 2) * X / 2
     mu_squared = (deviation.T * deviation).trace()
-    proof.equal("mu^2 by its definition", mu_squared, mu_over_size**2 * (a**2 + b**2))
+    proof.equal(
+        "mu^2 by its definition",
+        mu_squared,
+        mu_over_size**2 * (a**2 + b**2),
+        shown=("(a^2 + b^2) + (a^2 + b^2)", mu_over_size**2 * (a**2 + b**2)),
+    )
     consensus = sympy.Matrix([[a, b], [a, b]])
-    proof.equal("whereas a consensus always has rank one", consensus.det(), 0)
+    proof.equal(
+        "whereas a consensus always has rank one", consensus.det(), 0, shown=("a*b - b*a", "0")
+    )
     return proof
 
 

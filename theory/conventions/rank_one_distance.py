@@ -34,7 +34,10 @@ def check(split=lambda sigma, top, p, q: sigma * (p - q) ** 2 + (top - sigma) * 
     proof.words("so |a| <= sigma_1 (for -q too), with equality for p = q = e_1")
     least = distance.subs({s: a}).subs(a, top)
     proof.equal(
-        "the least value, F - sigma_1^2, is what the other sigma leave", least, total - top**2
+        "the least value, F - sigma_1^2, is what the other sigma leave",
+        least,
+        total - top**2,
+        shown=("F - 2*sigma_1*sigma_1 + sigma_1^2", total - top**2),
     )
     return proof
 

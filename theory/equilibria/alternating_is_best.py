@@ -21,7 +21,8 @@ def statement():
         source="dynsim; for the equilibria of WU, arXiv 2405.18781, Theorem 3",
         hypotheses="as for multiplier-limit, N >= 2",
         latex=r"\sigma_j=-1\text{ first}:\quad p_j(\zeta)=\zeta^{j-1}-\sum_{i<j}\zeta^{i-1},\quad "
-        r"p_j(1)=2-j\le0<1=p_j(2)",
+        r"p_j(1)=2-j\le0<1=p_j(2):\quad\text{a multiplier}\ge2;\qquad\text{alternating signs: "
+        r"at most }2\cos\tfrac\pi N<2",
         how=f"proved for every N; the truncated series written out for k <= {LARGEST}",
     )
 
@@ -35,19 +36,39 @@ def check(at_two=1):
         s = [(-1) ** (n + 1) * value for n, value in enumerate(sigma)]
         stated = sum((-1) ** m * s[k - 1 - m] * s[k - 1] * zeta ** (k - 1 - m) for m in range(k))
         series = sigma[k - 1] * sum(value * zeta**n for n, value in enumerate(sigma))
-        proof.equal(f"k = {k}: the polynomial is the series, truncated", stated, series)
+        proof.equal(
+            f"k = {k}: the polynomial is the series, truncated",
+            stated,
+            series,
+            shown=("sum_m((-1)^m*s_l*s_k*zeta^(k - 1 - m))", "sigma_k*sum_i(sigma_i*zeta^(i - 1))"),
+        )
 
     def first_deviation(value):
         return value ** (j - 1) - sympy.summation(value ** (i - 1), (i, 1, j - 1))
 
-    proof.equal("p_j(1)", first_deviation(sympy.Integer(1)), 2 - j)
-    proof.equal("p_j(2)", first_deviation(sympy.Integer(2)), at_two)
+    proof.equal(
+        "p_j(1)",
+        first_deviation(sympy.Integer(1)),
+        2 - j,
+        shown=("1^(j - 1) - sum_i(1^(i - 1))", 2 - j),
+    )
+    proof.equal(
+        "p_j(2)",
+        first_deviation(sympy.Integer(2)),
+        at_two,
+        shown=("2^(j - 1) - sum_i(2^(i - 1))", sympy.Integer(at_two)),
+    )
     N = sympy.Symbol("N", integer=True, positive=True)
     slope = (2 * sympy.cos(sympy.pi / N)).diff(N)
     claim = (
         "2 cos(pi/k) grows with k, as sin > 0 between 0 and pi: token N has the largest, below 2"
     )
-    proof.equal(claim, slope, 2 * sympy.pi * sympy.sin(sympy.pi / N) / N**2)
+    proof.equal(
+        claim,
+        slope,
+        2 * sympy.pi * sympy.sin(sympy.pi / N) / N**2,
+        shown=("d(2*cos(pi/N))/dN", 2 * sympy.pi * sympy.sin(sympy.pi / N) / N**2),
+    )
     return proof
 
 

@@ -19,8 +19,9 @@ def statement():
         source="WU, arXiv 2405.18781, App. F.4 (a conjecture)",
         hypotheses="unit norm, c^2 + s^2 = 1, c, s > 0, a = m s^2 = artanh T, v = 1/T, 0 < T < 1; "
         "N = d = 2 is the smallest case of rank above 1",
-        latex=r"X=\begin{pmatrix}c&s\\c&-s\end{pmatrix},\ W_V=\operatorname{diag}(1,v),\ "
-        r"M=\operatorname{diag}(0,m),\ \tanh(ms^2)=\frac1v",
+        latex=r"X=\begin{pmatrix}c&s\\c&-s\end{pmatrix},\ W_V=\operatorname{diag}(1,v),\ M="
+        r"\operatorname{diag}(0,m),\ \tanh(ms^2)=\frac1v:\quad\text{multipliers }1+"
+        r"\tfrac{2ac^2(1-T^2)}T>1,\ \tfrac{c^2}T+s^2T+\tfrac{ac^2(1-T^2)}T",
         how="counterexample found, for every c, s and T",
     )
 
@@ -32,14 +33,26 @@ def check(symmetric=lambda a, c, T: 1 + 2 * a * c**2 * (1 - T**2) / T, value=lam
     m, v, half = a / s**2, value(T), (1 + T) / 2
     X = sympy.Matrix([[c, s], [c, -s]])
     scores = X * sympy.diag(0, m) * X.T
-    proof.equal("score differences are 2 a, in both rows", scores[0, 0] - scores[0, 1], 2 * a)
+    proof.equal(
+        "score differences are 2 a, in both rows",
+        scores[0, 0] - scores[0, 1],
+        2 * a,
+        shown=("m*s^2 - (-m*s^2)", "2*a"),
+    )
     logistic = 1 / (1 + sympy.exp(-2 * a))
     proof.equal(
-        "so A_11 = (1 + tanh a) / 2", logistic, ((1 + sympy.tanh(a)) / 2).rewrite(sympy.exp)
+        "so A_11 = (1 + tanh a) / 2",
+        logistic,
+        ((1 + sympy.tanh(a)) / 2).rewrite(sympy.exp),
+        shown=("1/(1 + exp(-2*a))", "(1 + tanh(a))/2"),
     )
     A = sympy.Matrix([[half, 1 - half], [1 - half, half]])
-    proof.equal("X is an equilibrium: A X W_V = X", A * X * sympy.diag(1, v), X)
-    proof.equal("of rank 2: its determinant, not 0", X.det(), -2 * c * s)
+    proof.equal(
+        "X is an equilibrium: A X W_V = X", A * X * sympy.diag(1, v), X, shown=("A*X*W_V", "X")
+    )
+    proof.equal(
+        "of rank 2: its determinant, not 0", X.det(), -2 * c * s, shown=("c*(-s) - s*c", "-2*c*s")
+    )
     u_1, u_2 = sympy.symbols("u_1 u_2", real=True)  # second coordinates of both tokens
     difference = m * u_1 * (u_1 - u_2)  # R_11 - R_12
     slope = half * (1 - half)  # of the logistic function
@@ -65,7 +78,10 @@ def check(symmetric=lambda a, c, T: 1 + 2 * a * c**2 * (1 - T**2) / T, value=lam
     proof.equal(claim, stated.subs(c, sympy.sqrt(edge)), 1)
     numbers = {T: sympy.Rational(1, 2), a: sympy.log(3) / 2}
     proof.equal(
-        "for instance v = 2: a = artanh(1/2)", sympy.tanh(numbers[a]).rewrite(sympy.exp), numbers[T]
+        "for instance v = 2: a = artanh(1/2)",
+        sympy.tanh(numbers[a]).rewrite(sympy.exp),
+        numbers[T],
+        shown=("tanh(log(3)/2)", "1/2"),
     )
     return proof
 

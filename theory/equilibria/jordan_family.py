@@ -21,8 +21,9 @@ def statement():
         "for w > N - k + 1 (k >= 2) already, so for w >= N",
         source="WU, arXiv 2405.18781, Theorem 3 and App. F",
         hypotheses="causal, M = 0, unit norm, d = N, W_V = I + w * superdiagonal",
-        latex=r"x_{i+1}(I-W_V)=\beta_ix_i,\quad\beta_m=N-k+1,\ \beta_i=1\ (i>m),\quad "
-        r"x_{i+1,N}=\pm\sqrt{1-\beta_i^2/w^2}",
+        latex=r"x_{i+1}(I-W_V)=\beta_ix_i,\quad\beta_m=N-k+1,\ \beta_i=1\ (i>m),\quad x_{i+1,N}=\pm"
+        r"\sqrt{1-\beta_i^2/w^2}:\quad2^k\text{ equilibria of every rank }k=1,\dots,N,\text{ "
+        r"for }w>N-k+1",
         how=f"proved for N <= {LARGEST}, every k, all 2^k signs, symbolic w; the induction in the "
         "file's head is for every N",
     )
@@ -47,7 +48,12 @@ def check(build=family):
             diagonal = sympy.prod(corner[i, k - 1 - i] for i in range(k))
             triangular = all(corner[i, j] == 0 for i in range(k) for j in range(k - 1 - i))
             expected = sympy.prod((-1) ** i * m * s[0] / w**i for i in range(1, k)) * s[0]
-            proof.equal(f"{claim} diagonal entries not 0", diagonal, expected)
+            proof.equal(
+                f"{claim} diagonal entries not 0",
+                diagonal,
+                expected,
+                shown=("det(corner)", expected),
+            )
             others = X[:, : n - k].is_zero_matrix and all(X.row(i) == X.row(0) for i in range(m))
             proof.true(
                 f"{where} and not more: other entries are 0, the first tokens equal",

@@ -20,8 +20,9 @@ def statement():
         source="KRAWCZYK 1969; MOORE, KEARFOTT and CLOUD, Introduction to Interval Analysis (2009)",
         hypotheses="c in the box X, all its radii alike for uniqueness; G continuously "
         "differentiable on X; C any matrix",
-        latex=r"K=c-C\,G(c)+\bigl(I-C\,DG(X)\bigr)(X-c),\quad "
-        r"G(x)-G(c)=\int_0^1DG\bigl(c+t(x-c)\bigr)\,dt\,(x-c)",
+        latex=r"K=c-C\,G(c)+\bigl(I-C\,DG(X)\bigr)(X-c),\quad G(x)-G(c)=\int_0^1DG\bigl(c+t(x-c)"
+        r"\bigr)\,dt\,(x-c):\quad x\in X\Rightarrow x-C\,G(x)\in K,\quad K\subset"
+        r"\operatorname{int}X\Rightarrow\text{exactly one zero in }X,\text{ it lies in }K",
         how="proved for two unknowns; the mean value form written out for polynomials of degree 3",
     )
 
@@ -42,21 +43,34 @@ def check(
     B = slope.applyfunc(lambda entry: entry.expand().integrate((t, 0, 1)))
     at_x, at_c = (G.subs(dict(zip((u, v), p, strict=True)), simultaneous=True) for p in (x, c))
     proof.equal(
-        "G(x) - G(c) = B (x - c), B the mean of DG on the segment", at_x - at_c, B * (x - c)
+        "G(x) - G(c) = B (x - c), B the mean of DG on the segment",
+        at_x - at_c,
+        B * (x - c),
+        shown=("G(x) - G(c)", "B*(x - c)"),
     )
     proof.words("the segment lies in X, as c and x do, so B lies in DG(X), entry by entry")
     C, B = (Matrix(2, 2, symbols(f"{name}_1:5", real=True)) for name in "CB")
     g = Matrix(symbols("g_1:3", real=True))
     mapped = x - C * (g + B * (x - c))
     form = c - C * g + (eye(2) - C * B) * (x - c)
-    proof.equal("x - C G(x) is of the form of K", mapped, form)
+    proof.equal(
+        "x - C G(x) is of the form of K",
+        mapped,
+        form,
+        shown=("x - C*(G(c) + B*(x - c))", "c - C*G(c) + (I - C*B)*(x - c)"),
+    )
     proof.words("K inside X: x -> x - C G(x) maps X into X and has a fixed point (Brouwer)")
     proof.words(
         "K strictly inside: its extremes over |x_j - c_j| <= r give r sum_j |I - C B|_ij < r for "
         "every B in DG(X), so C B is regular (C B w = 0 would give |w| = |w - C B w| < |w|), G is "
         "0 at the fixed point, and 0 = B (x - x') for another zero x' gives x' = x"
     )
-    proof.equal("a zero is its own image: it lies in K", x - C * Matrix([at_zero, at_zero]), x)
+    proof.equal(
+        "a zero is its own image: it lies in K",
+        x - C * Matrix([at_zero, at_zero]),
+        x,
+        shown=(f"x - C*{at_zero}", "x"),
+    )
     root, first, box = Rational(1, 2), Rational(1), (Rational(2, 5), Rational(3, 5))
     C = 1 / (2 * first)  # of y^2 - 1/4, about 1
     point = centre(*box)

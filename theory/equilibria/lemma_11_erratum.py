@@ -26,9 +26,13 @@ def check(w=sympy.Integer(2), true_slope=lambda x, y: 1 + y):
     q = sympy.Symbol("q", real=True)
     x, y = -1 / w, sympy.sqrt(1 - 1 / w**2)
     image = q + w - sympy.sqrt(1 + q**2)  # x < 0
-    proof.equal("A is fixed", image.subs(q, y / x), y / x)
+    proof.equal(
+        "A is fixed", image.subs(q, y / x), y / x, shown=("-sqrt(3) + 2 - sqrt(1 + 3)", "-sqrt(3)")
+    )
     slope = sympy.simplify(image.diff(q).subs(q, y / x))
-    proof.equal("its slope", slope, true_slope(x, y))
+    proof.equal(
+        "its slope", slope, true_slope(x, y), shown=("1 + sqrt(3)/sqrt(1 + 3)", true_slope(x, y))
+    )
     printed = 1 + x
     proof.less("is above the printed 1 + X_21", printed, slope)
     return proof

@@ -34,9 +34,9 @@ def statement():
         hypotheses="causal, M = 0, unit norm, W_V = I + w * superdiagonal, w > 1, token 1 at e_d, "
         "x is token 2; log-concave: x_j^2 >= x_{j-1} x_{j+1} for 1 < j < d - 1, and no zero "
         "between others; any d >= 2",
-        latex=r"x_1,\dots,x_{d-1}\le0,\ x_j^2\ge x_{j-1}x_{j+1}\ (1<j<d-1),\ x_{d-1}\le-\tfrac1w"
-        r"\ \Rightarrow\ \text{the same of }x',\ f(x')\le f(x)\le w^2-1,\quad "
-        r"f(x)=\frac{x_1^2+\dots+x_{d-2}^2}{x_{d-1}^2}",
+        latex=r"x_1,\dots,x_{d-1}\le0,\ x_j^2\ge x_{j-1}x_{j+1}\ (1<j<d-1),\ x_{d-1}\le-\tfrac1w\ "
+        r"\Rightarrow\ \text{the same of }x',\ f(x')\le f(x)\le w^2-1,\quad f(x)=\frac{x_1^2+"
+        r"\dots+x_{d-2}^2}{x_{d-1}^2};\quad d\le3:\text{ always log-concave}",
         how="proved for every d and w; the layer's map written out for d <= 5",
     )
 
@@ -51,21 +51,21 @@ def check(ratios=lambda u, s, t: (u, u + s, u + s + t), least=1, power=2):
         W = sympy.Matrix(d, d, lambda i, j: {0: 1, 1: w}.get(int(j - i), 0))
         y = (sympy.Matrix([[0] * (d - 1) + [1]]) + x) * W
         b = [entry + w * before for entry, before in zip(a, (0, *a), strict=False)]
-        claim = f"d = {d}: the layer takes a_j to b_j = a_j + w a_(j-1), up to a common factor"
+        claim = f"d = {d}: the layer takes a_j to b_j = a_j + w a_{{j-1}}, up to a common factor"
         shown = "-(e_d + x)*W", sympy.Matrix([b])
         proof.equal(claim, -y[:, : d - 1], sympy.Matrix([b]), shown)
-        claim = f"d = {d}: and q to (q + w - h) / (b_(d-1) / a_(d-1)), h = 1 / a_(d-1)"
+        claim = f"d = {d}: and q to (q + w - h) / (b_{{d-1}} / a_{{d-1}}), h = 1 / a_{{d-1}}"
         proof.equal(claim, y[d - 1] / y[d - 2], (q + w - 1 / a[-1]) / (b[-1] / a[-1]))
-    proof.words("log-concave: the ratios a_(j-1) / a_j grow with j, as u, u + s, u + s + t")
+    proof.words("log-concave: the ratios a_{j-1} / a_j grow with j, as u, u + s, u + s + t")
     low, middle, high = ratios(u, s, t)
     row = c * low * middle * high, c * middle * high, c * high, c  # a_(j-2), ..., a_(j+1)
     new = [after + w * before for before, after in itertools.pairwise(row)]
-    claim = "so are b: b_j^2 >= b_(j-1) b_(j+1), with a_(j+1) = c, divided by c^2"
+    claim = "so are b: b_j^2 >= b_{j-1} b_{j+1}, with a_{j+1} = c, divided by c^2"
     proof.at_least(claim, new[1] ** 2 / c**2, new[0] * new[2] / c**2, (w, u, s, t))
-    claim = "a_j / a_(d-1) does not grow: a_j b_(d-1) >= b_j a_(d-1), with e = a_j, g = a_(d-1)"
+    claim = "a_j / a_{d-1} does not grow: a_j b_{d-1} >= b_j a_{d-1}, with e = a_j, g = a_{d-1}"
     sides = e * (g + w * g * middle), (e + w * e * low) * g
     proof.at_least(claim, *sides, (w, e, g, u, s, t))
-    proof.words("so f, the sum of the squares of a_j / a_(d-1), does not grow")
+    proof.words("so f, the sum of the squares of a_j / a_{d-1}, does not grow")
     f, h, q, Q = sympy.symbols("f h q Q", real=True)
     claim = "h^2 = 1 + f + q^2 (unit length), w^2 = 1 + f + Q^2 (Q's definition)"
     proof.equal(
@@ -74,12 +74,12 @@ def check(ratios=lambda u, s, t: (u, u + s, u + s + t), least=1, power=2):
         Q**2 - q**2,
         ("(1 + f + Q^2) - (1 + f + q^2)", "Q^2 - q^2"),
     )
-    proof.words("a_(d-1) >= 1/w is h <= w, hence |q| <= Q; and w > Q, h > q, as 1 + f > 0")
+    proof.words("a_{d-1} >= 1/w is h <= w, hence |q| <= Q; and w > Q, h > q, as 1 + f > 0")
     claim = "upper: (w + h) (Q - (q + w - h)) is a sum of products of terms >= 0"
     difference = (Q - q) * (w + h) - (Q**2 - q**2)
     shown = "(Q - q)*(w + h) - (Q^2 - q^2)", "(Q - q)*((w - Q) + (h - q))"
     proof.equal(claim, difference, (Q - q) * ((w - Q) + (h - q)), shown)
-    proof.words("lower: q + w - h >= q >= -Q. Dividing by b_(d-1) / a_(d-1) >= 1: |q'| <= Q")
+    proof.words("lower: q + w - h >= q >= -Q. Dividing by b_{d-1} / a_{d-1} >= 1: |q'| <= Q")
     claim = "h'^2 = 1 + f' + q'^2 <= 1 + f + Q^2 = w^2, with f = f' + s and Q = |q'| + t"
     proof.at_least(claim, 1 + (e + s) + (g + t) ** 2, 1 + e + g**2, (e, g, s, t))
     claim = "(41): f <= w^2 - 1 follows from w^2 = 1 + f + q^2 + z, z >= 0"
@@ -90,7 +90,7 @@ def check(ratios=lambda u, s, t: (u, u + s, u + s + t), least=1, power=2):
     five = sympy.Rational(5, 4)
     printed = (five**2 - 1) ** root
     proof.less(claim, "5/8", printed, ("5/8", "sqrt((5/4)^2 - 1)"))
-    proof.less("but then x_(d-1)^2 <= 1 / (1 + f) < 1/w^2", "1/(1 + 5/8)", "1/(5/4)^2")
+    proof.less("but then x_{d-1}^2 <= 1 / (1 + f) < 1/w^2", "1/(1 + 5/8)", "1/(5/4)^2")
     printed = sympy.Integer(15) ** root
     claim = "and too strong for w = 4, x = (-3, -1, 0) / sqrt(10): f = 9 is above"
     proof.less(claim, printed, 9, ("sqrt(4^2 - 1)", "9"))

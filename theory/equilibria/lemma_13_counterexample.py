@@ -6,6 +6,9 @@ but x_3 only x_3 + w x_2. Before the layer all of x_1, x_2, x_3 are negative, x_
 under the paper's bound (41); the example has w = d too, as Theorem 3 wants it. More coordinates,
 all 0, in front of x_1 change nothing, and every inequality is strict, so that small negative
 numbers in their places do as well: the lemma is false for every d >= 4.
+
+The hypotheses are those that dynsim's notes on the paper give; the appendix was not at hand when
+this was written. The example meets (41) as printed and as corrected (lemma lemma-13-corrected).
 """
 
 import sympy

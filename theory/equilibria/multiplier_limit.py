@@ -40,12 +40,13 @@ def check(sign=lambda m: (-1) ** m):
         companion = sympy.Matrix(k - 1, k - 1, lambda a, c: int(a == c + 1))
         companion[0, :] -= sympy.Matrix([b[1:]])
         claim = f"k = {k}: the block on e_1, ..., e_(N-1) is I + C"
-        proof.equal(claim, tangent, sympy.eye(k - 1) + companion)
+        proof.equal(claim, tangent, sympy.eye(k - 1) + companion, shown=("block", "I + C"))
         stated = zeta ** (k - 1) + sum(b[m] * zeta ** (k - 1 - m) for m in range(1, k))
         proof.equal(
             f"k = {k}: the characteristic polynomial of C",
             companion.charpoly(zeta).as_expr(),
             stated,
+            shown=("det(zeta*I - C)", stated),
         )
     return proof
 

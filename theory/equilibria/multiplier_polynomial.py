@@ -27,8 +27,8 @@ def statement():
         source="dynsim; for the equilibria of WU, arXiv 2405.18781, Theorem 3",
         hypotheses="as for jordan-family, k = N there (full rank); any w > 1, any signs; U = the "
         "ones of the superdiagonal",
-        latex=r"\det(\lambda I-W_VP_k)=(1+\zeta)\,\zeta^{N-k}\sum_{m=0}^{k-1}B_m\zeta^{k-1-m},"
-        r"\quad\lambda=1+\zeta",
+        latex=r"\det(\lambda I-W_VP_k)=(1+\zeta)\,\zeta^{N-k}\sum_{m=0}^{k-1}B_m\zeta^{k-1-m},\quad"
+        r"\lambda=1+\zeta,\quad B_m=w^mx_kU^mx_k^{\top}",
         how=f"proved for N <= {LARGEST}, every token, symbolic w and signs",
     )
 
@@ -45,7 +45,10 @@ def check(alternate=-1):
                 x[n - 1 - a] = (-1 / w) ** a * t[k - a]
             last = {t[i]: X[i - 1, n - 1] for i in t}
             proof.equal(
-                f"N = {n}, token {k} in terms of last coordinates", x.subs(last), X.row(k - 1)
+                f"N = {n}, token {k} in terms of last coordinates",
+                x.subs(last),
+                X.row(k - 1),
+                shown=("x", X.row(k - 1)),
             )
             B = [
                 alternate**m * sum(t.get(k - a - m, 0) * t[k - a] / w ** (2 * a) for a in range(k))
@@ -56,11 +59,22 @@ def check(alternate=-1):
             found = (zeta * sympy.eye(n) + sympy.eye(n) - block).det(method="berkowitz")
             stated = zeta**n + sum((B[m] + B[m + 1]) * zeta ** (n - 1 - m) for m in range(n))
             proof.equal(
-                f"N = {n}, token {k}: det(lambda - W P), before the length is 1", found, stated
+                f"N = {n}, token {k}: det(lambda - W P), before the length is 1",
+                found,
+                stated,
+                shown=("det((1 + zeta)*I - W*P)", "zeta^N + sum_m((B_m + B_n)*zeta^(N - 1 - m))"),
             )
             product = (1 + zeta) * sum(B[m] * zeta ** (n - 1 - m) for m in range(n))
             claim = "which differs from the product only by B_0 - 1 = 0"
-            proof.equal(claim, product - stated, (B[0] - 1) * zeta**n)
+            proof.equal(
+                claim,
+                product - stated,
+                (B[0] - 1) * zeta**n,
+                shown=(
+                    "(1 + zeta)*sum_m(B_m*zeta^(N - 1 - m)) - det((1 + zeta)*I - W*P)",
+                    "(B_0 - 1)*zeta^N",
+                ),
+            )
     return proof
 
 

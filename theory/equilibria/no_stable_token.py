@@ -22,7 +22,8 @@ def statement():
         ">= 4 every full-rank equilibrium of the family is unstable for large w",
         source="dynsim; for the equilibria of WU, arXiv 2405.18781, Theorem 3",
         hypotheses="as for multiplier-limit; Kronecker's theorem on integer polynomials",
-        latex=r"\max_{p_b(\zeta)=0}|1+\zeta|>1\quad\text{for every }b\in\{\pm1\}^{k-1},\ k\ge4",
+        latex=r"\max_{p_b(\zeta)=0}|1+\zeta|>1\quad\text{for every }b\in\{\pm1\}^{k-1},\ k\ge4:"
+        r"\quad\text{unstable for large }w",
         how=f"proved for every k >= 4; cyclotomic polynomials recomputed for n <= {LARGEST}",
     )
 
@@ -44,9 +45,14 @@ def check(smallest_k=4, value_at_one=lambda p: p):
         b = sympy.symbols(f"b_1:{size}")
         p = zeta ** (size - 1) + sum(b[m - 1] * zeta ** (size - 1 - m) for m in range(1, size))
         q = sympy.Poly(sympy.expand(p.subs(zeta, t - 1)), t)
-        proof.equal(f"k = {size}: q(1) = p(0) = b_{size - 1}", q.eval(1), b[-1])
         proof.equal(
-            f"k = {size}: the roots of q sum to k - 1 - b_1", -q.all_coeffs()[1], size - 1 - b[0]
+            f"k = {size}: q(1) = p(0) = b_{size - 1}", q.eval(1), b[-1], shown=("p(1 - 1)", b[-1])
+        )
+        proof.equal(
+            f"k = {size}: the roots of q sum to k - 1 - b_1",
+            -q.all_coeffs()[1],
+            size - 1 - b[0],
+            shown=("-coefficient(q)", f"{size} - 1 - b_1"),
         )
     spare = sympy.Symbol("spare", nonnegative=True)
     gap = (k - 2) - (k - 1) / sympy.Integer(2)

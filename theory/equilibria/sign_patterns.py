@@ -33,7 +33,8 @@ def statement():
         "never 1",
         source="dynsim; for the equilibria of WU, arXiv 2405.18781, Theorem 3",
         hypotheses="as for multiplier-limit; all 4088 patterns of k = 4, ..., 12",
-        latex=r"\min_{b\in\{\pm1\}^{k-1}}\ \max_{p_b(\zeta)=0}|1+\zeta|>1,\quad k=4,\dots,12",
+        latex=r"\min_{b\in\{\pm1\}^{k-1}}\ \max_{p_b(\zeta)=0}|1+\zeta|>1,\quad k=4,\dots,12:"
+        r"\quad1.414,\ 1.518,\ 1.536,\ 1.597,\ 1.667,\ 1.682,\ 1.732,\ 1.716,\ 1.732",
         how="checked in exact arithmetic, every pattern (lemma no-stable-token is for every k)",
     )
 

@@ -17,7 +17,8 @@ def statement():
         claim="full-rank equilibria of Theorem 3: stable rank <= N / (N - (N - 1) / w^2) -> 1",
         source="WU, arXiv 2405.18781, App. F.2",
         hypotheses="as for jordan-family, k = N, w > 1; all signs",
-        latex=r"\frac{\lVert X\rVert_F^2}{\lVert X\rVert_2^2}\le\frac{N}{N-(N-1)/w^2}",
+        latex=r"\frac{\lVert X\rVert_F^2}{\lVert X\rVert_2^2}\le\frac{N}{N-(N-1)/w^2}\to1\quad(w\to"
+        r"\infty)",
         how=f"proved for every N; the last column written out for N <= {LARGEST}",
     )
 
@@ -29,10 +30,23 @@ def check(column=lambda n: n - (n - 1) / w**2):
     for n in range(2, LARGEST + 1):
         X = family(n, n)
         proof.equal(
-            f"||X e_N||^2 for N = {n}", modulo_roots(sum(e**2 for e in X[:, -1])), column(n)
+            f"||X e_N||^2 for N = {n}",
+            modulo_roots(sum(e**2 for e in X[:, -1])),
+            column(n),
+            shown=(f"1 + ({n} - 1)*(1 - 1/w^2)", column(n)),
         )
-        proof.equal(f"||X||_F^2 for N = {n}", modulo_roots(sum(e**2 for e in X)), n)
-    proof.equal("the bound's limit", sympy.limit(N / column(N), w, sympy.oo), 1)
+        proof.equal(
+            f"||X||_F^2 for N = {n}",
+            modulo_roots(sum(e**2 for e in X)),
+            n,
+            shown=("norm_F(X)^2", sympy.Integer(n)),
+        )
+    proof.equal(
+        "the bound's limit",
+        sympy.limit(N / column(N), w, sympy.oo),
+        1,
+        shown=("lim(N/(N - (N - 1)/w^2))", "1"),
+    )
     return proof
 
 

@@ -17,7 +17,7 @@ def statement():
         "a pair of squared modulus 1 - r^2 (1 - r) < 1, beside multipliers 0 and 1",
         source="dynsim; for the equilibria of WU, arXiv 2405.18781, Theorem 3",
         hypotheses="as for jordan-family, k = N <= 3, r = sqrt(1 - 1/w^2)",
-        latex=r"\lambda_2=1-r,\qquad|\lambda_3|^2=1-r^2(1-r)<1,\qquad r=\sqrt{1-1/w^2}",
+        latex=r"\lambda_2=1-r,\qquad|\lambda_3|^2=1-r^2(1-r)<1,\qquad r=\sqrt{1-1/w^2}\quad(N\le3)",
         how="proved for every w > 1",
     )
 
@@ -34,10 +34,17 @@ def check(square=lambda r: 1 - r**2 * (1 - r)):
         return (-1) ** m * sum(of_w**a * last[k - a - m] * last[k - a] for a in pairs)
 
     for k in (2, 3):
-        proof.equal(f"token {k}: B_0, its length", B(k, 0), 1)
-    proof.equal("token 2: zeta + B_1 = 0 at lambda = 1 - r", -r + B(2, 1), 0)
+        proof.equal(f"token {k}: B_0, its length", B(k, 0), 1, shown=("r^2 + (1 - r^2)", "1"))
+    proof.equal(
+        "token 2: zeta + B_1 = 0 at lambda = 1 - r", -r + B(2, 1), 0, shown=("(1 - r - 1) + r", "0")
+    )
     polynomial = sympy.expand((t - 1) ** 2 + B(3, 1) * (t - 1) + B(3, 2))
-    proof.equal("token 3: the constant term", polynomial.subs(t, 0), square(r))
+    proof.equal(
+        "token 3: the constant term",
+        polynomial.subs(t, 0),
+        square(r),
+        shown=("(0 - 1)^2 + B_1*(0 - 1) + B_2", square(r)),
+    )
     discriminant = sympy.discriminant(polynomial, t)
     proof.equal("its discriminant", discriminant, r * (r * (1 + r - r**2) ** 2 - 4))
     inside = 1 / (1 + e)  # r, between 0 and 1

@@ -25,13 +25,30 @@ def check(gain=lambda w: w, power=1):
     w, t = sympy.symbols("w t", positive=True)
     x, y, r, u = sympy.symbols("x_11 x_12 r_0 u", real=True)
     image = sympy.Matrix([[x, y]]) * sympy.Matrix([[1, w], [0, 1]])
-    proof.equal("the ratio after one layer", image[1] / image[0], y / x + gain(w))
+    proof.equal(
+        "the ratio after one layer",
+        image[1] / image[0],
+        y / x + gain(w),
+        shown=("(w*x_11 + x_12)/x_11", y / x + gain(w)),
+    )
     size = 1 / sympy.sqrt(1 + (r + gain(w) * t) ** 2)  # |x_11| of a unit vector with this ratio
-    proof.equal("t |x_11| in the limit", sympy.limit(t**power * size, t, sympy.oo), 1 / w)
+    proof.equal(
+        "t |x_11| in the limit",
+        sympy.limit(t**power * size, t, sympy.oo),
+        1 / w,
+        shown=("lim(t/sqrt(1 + (r_0 + w*t)^2))", 1 / w),
+    )
     chart = 1 / (1 / u + gain(w))
-    proof.equal("the chart u = x_11 / x_12", chart, u / (1 + w * u))
+    proof.equal(
+        "the chart u = x_11 / x_12", chart, u / (1 + w * u), shown=("1/(1/u + w)", "u/(1 + w*u)")
+    )
     slope = sympy.cancel(chart).diff(u)
-    proof.equal("its multiplier at the fixed point u = 0", slope.subs(u, 0), 1)
+    proof.equal(
+        "its multiplier at the fixed point u = 0",
+        slope.subs(u, 0),
+        1,
+        shown=("d(u/(1 + w*u))/du", "1"),
+    )
     return proof
 
 

@@ -17,7 +17,7 @@ def statement():
         claim="uni-directional window w: token 1 is the only center, r = ceil((N - 1) / w)",
         source="WU, arXiv 2405.18781, section 3, Definition 5",
         hypotheses="N >= 2, w >= 1; the general argument is in the file's head",
-        latex=r"r=\left\lceil\frac{N-1}{w}\right\rceil",
+        latex=r"r=\left\lceil\frac{N-1}{w}\right\rceil,\qquad\text{token 1 is the only center}",
         how=f"proved for N <= {LARGEST} and every w by exhaustive search",
     )
 

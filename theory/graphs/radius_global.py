@@ -16,7 +16,8 @@ def statement():
         "1",
         source="WU, arXiv 2405.18781, section 3, Definition 5",
         hypotheses="N >= 2; the general argument is in the file's head",
-        latex=r"r_{\mathrm{complete}}=r_{\mathrm{causal}}=1",
+        latex=r"r_{\mathrm{complete}}=r_{\mathrm{causal}}=1;\quad\text{complete: all }N\text{ "
+        r"tokens are centers; causal: token 1 alone}",
         how=f"proved for N <= {LARGEST} by exhaustive search",
     )
 

@@ -34,7 +34,7 @@ def check(slow=sympy.Rational(1, 4) + sympy.sqrt(33) / 12, n=4):
             abs(z) for z, count in sympy.roots(_polynomial(mask)).items() for _ in range(count)
         ]
         second = sorted(moduli, reverse=True)[1]
-        proof.equal(f"lambda_2 of the {name} window", second, value)
+        proof.equal(f"lambda_2 of the {name} window", second, value, shown=("lambda_2(P)", value))
     proof.less("the mask of the smaller radius is slower", half, slow)
     return proof
 

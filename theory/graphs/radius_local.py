@@ -18,7 +18,8 @@ def statement():
         claim="sliding window +-w: every token is a center, r = ceil(floor(N / 2) / w)",
         source="WU, arXiv 2405.18781, section 3, Definition 5",
         hypotheses="N >= 2, w >= 1",
-        latex=r"r=\left\lceil\frac{\lfloor N/2\rfloor}{w}\right\rceil",
+        latex=r"r=\left\lceil\frac{\lfloor N/2\rfloor}{w}\right\rceil,\qquad\text{every token is a "
+        r"center}",
         how=f"proved for every N and w; recounted by search for N <= {LARGEST}",
     )
 
@@ -26,12 +27,27 @@ def statement():
 def check(radius=lambda n, w: sympy.ceiling(sympy.floor(n / sympy.Integer(2)) / w)):
     proof = Proof()
     c, n, m = sympy.symbols("c N m", integer=True, positive=True)
-    proof.equal("the two ends are N - 1 places apart", (c - 1) + (n - c), n - 1)
+    proof.equal(
+        "the two ends are N - 1 places apart",
+        (c - 1) + (n - c),
+        n - 1,
+        shown=("(c - 1) + (N - c)", "N - 1"),
+    )
     for size in (2 * m, 2 * m + 1):
         reach = sympy.Max(m, size - 1 - m)  # from c = m + 1
-        proof.equal(f"N = {size}: token c = m + 1 reaches both ends", reach, sympy.floor(size / 2))
+        proof.equal(
+            f"N = {size}: token c = m + 1 reaches both ends",
+            reach,
+            sympy.floor(size / 2),
+            shown=(f"max(m, {size} - 1 - m)", f"floor(({size})/2)"),
+        )
         least = sympy.ceiling((size - 1) / sympy.Integer(2))
-        proof.equal(f"N = {size}: and none does better", least, sympy.floor(size / 2))
+        proof.equal(
+            f"N = {size}: and none does better",
+            least,
+            sympy.floor(size / 2),
+            shown=(f"ceiling(({size} - 1)/2)", f"floor(({size})/2)"),
+        )
     proof.words("a way of L places takes ceil(L / w) steps, which grows with L")
     for n in range(2, LARGEST + 1):
         for w in range(1, n):

@@ -19,8 +19,8 @@ def statement():
         "= dx_i M x_j + x_i M dx_j",
         source="dynsim, by differentiation of WU, arXiv 2405.18781, section 3",
         hypotheses="no norm; any mask",
-        latex=r"dy_i=\sum_jA_{ij}\,dx_jW_V+\sum_jA_{ij}"
-        r"\Bigl(dS_{ij}-\sum_kA_{ik}\,dS_{ik}\Bigr)x_jW_V",
+        latex=r"dy_i=\sum_jA_{ij}\,dx_jW_V+\sum_jA_{ij}\Bigl(dS_{ij}-\sum_kA_{ik}\,dS_{ik}"
+        r"\Bigr)x_jW_V,\quad dS_{ij}=dx_iMx_j^{\top}+x_iM\,dx_j^{\top}",
         how="proved for (N, d) = (2, 2) complete, (3, 1) causal and complete; symbolic X, M, W_V",
     )
 
@@ -47,7 +47,7 @@ def check(score=lambda dx, M, x: dx * M * x.T + x * M * dx.T):
                 if mask[kl]:
                     found += Y.diff(E[kl]) * E[kl] * S[kl].diff(X[entry])
             claim = f"{name}, N = {n}, d = {d}, along entry {entry + 1} of X"
-            proof.equal(claim, found, (A * dX + dA * X) * W)
+            proof.equal(claim, found, (A * dX + dA * X) * W, shown=("dY/dx", "(A*dX + dA*X)*W_V"))
     return proof
 
 

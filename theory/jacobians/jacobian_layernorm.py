@@ -18,8 +18,9 @@ def statement():
         "J 1 = 0; J a = d eps sqrt(d) g Pi a / s^3, 0 exactly for eps = 0",
         source="RIECHERS, arXiv 2405.04134, the closed form; GUPTA, arXiv 2409.12951",
         hypotheses="s > 0; Pi = I - 1 1^T/d",
-        latex=r"J=\sqrt d\operatorname{diag}(g)\Bigl(\frac{\Pi}s-\frac{\Pi "
-        r"aa^{\top}\Pi}{s^3}\Bigr)",
+        latex=r"J=\sqrt d\operatorname{diag}(g)\Bigl(\frac{\Pi}s-\frac{\Pi aa^{\top}\Pi}{s^3}"
+        r"\Bigr),\quad s^2=\lVert\Pi a\rVert^2+d\varepsilon,\quad J\mathbf1=0,\quad Ja="
+        r"\frac{d\varepsilon\sqrt d}{s^3}\operatorname{diag}(g)\Pi a",
         how=f"proved for d <= {SIZES[-1]}, symbolic gain and eps",
     )
 
@@ -37,12 +38,24 @@ def check(sign=-1, radial=lambda eps: eps):
         layernorm = sympy.sqrt(d) * g * z / sympy.sqrt(square)
         found = layernorm.jacobian(a).subs(sympy.sqrt(square), s).subs(eps_of_s)
         stated = sympy.sqrt(d) * g * (Pi / s + sign * z * z.T / s**3)
-        proof.equal(f"d = {d}: against diff", found, stated)
-        proof.equal("1 is a null direction", stated * sympy.ones(d, 1), sympy.zeros(d, 1))
+        proof.equal(
+            f"d = {d}: against diff",
+            found,
+            stated,
+            shown=("d(LN(a))/da", "sqrt(d)*G*(Pi/s - Pi*a*a^T*Pi/s^3)"),
+        )
+        proof.equal(
+            "1 is a null direction",
+            stated * sympy.ones(d, 1),
+            sympy.zeros(d, 1),
+            shown=("J*ones", "0"),
+        )
         along = radial(eps) * d * sympy.sqrt(d) * g * z / s**3
-        proof.equal("along a", stated * a, along.subs(eps_of_s))
+        proof.equal(
+            "along a", stated * a, along.subs(eps_of_s), shown=("J*a", "d*eps*sqrt(d)*G*Pi*a/s^3")
+        )
         even = stated.subs(dict.fromkeys(g.diagonal(), g[0, 0]))
-        proof.equal("symmetric for equal gains", even, even.T)
+        proof.equal("symmetric for equal gains", even, even.T, shown=("J", "J^T"))
     return proof
 
 

@@ -17,8 +17,9 @@ def statement():
         "a / s^3, 0 exactly for eps = 0",
         source="GUPTA, arXiv 2409.12951 (RMSNorm); Zhang and Sennrich, arXiv 1910.07467",
         hypotheses="s > 0",
-        latex=r"J=\operatorname{diag}(g)\Bigl(\frac Is-\frac{aa^{\top}}{d\,s^3}\Bigr),\qquad "
-        r"Ja=\frac{\varepsilon}{s^3}\operatorname{diag}(g)a",
+        latex=r"J=\operatorname{diag}(g)\Bigl(\frac Is-\frac{aa^{\top}}{d\,s^3}\Bigr),\qquad Ja="
+        r"\frac{\varepsilon}{s^3}\operatorname{diag}(g)a,\qquad s^2=\tfrac1d\lVert a\rVert^2+"
+        r"\varepsilon",
         how=f"proved for d <= {SIZES[-1]}, symbolic gain and eps",
     )
 
@@ -34,10 +35,18 @@ def check(divisor=lambda d: d, radial=lambda eps: eps):
         found = (g * a / sympy.sqrt(square)).jacobian(a).subs(by_scale)
         stated = g * (sympy.eye(d) / s - a * a.T / (divisor(d) * s**3))
         proof.equal(
-            f"d = {d}: against diff", _reduced(found, s, a, eps, d), _reduced(stated, s, a, eps, d)
+            f"d = {d}: against diff",
+            _reduced(found, s, a, eps, d),
+            _reduced(stated, s, a, eps, d),
+            shown=("d(RMSNorm(a))/da", "G*(I/s - a*a^T/(d*s^3))"),
         )
         along = _reduced(stated * a, s, a, eps, d)
-        proof.equal("along a", along, _reduced(radial(eps) * g * a / s**3, s, a, eps, d))
+        proof.equal(
+            "along a",
+            along,
+            _reduced(radial(eps) * g * a / s**3, s, a, eps, d),
+            shown=("J*a", "eps*G*a/s^3" if radial(eps) else "0"),
+        )
     return proof
 
 

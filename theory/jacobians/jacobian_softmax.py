@@ -17,7 +17,8 @@ def statement():
         "J 1 = 0",
         source="WU, arXiv 2405.18781, section 3 (the layer); classical",
         hypotheses="p = softmax(R), n scores",
-        latex=r"\frac{\partial p_j}{\partial R_k}=p_j(\delta_{jk}-p_k)",
+        latex=r"\frac{\partial p_j}{\partial R_k}=p_j(\delta_{jk}-p_k),\qquad J=J^{\top},\quad u^{"
+        r"\top}Ju=\operatorname{Var}_p(u)\ge0,\quad J\mathbf1=0",
         how=f"proved for n = {', '.join(map(str, SIZES))}, symbolic scores",
     )
 
@@ -29,13 +30,23 @@ def check(jacobian=lambda p: sympy.diag(*p) - sympy.Matrix(p) * sympy.Matrix(p).
         p = sympy.Matrix([weight / sum(e) for weight in e])
         found = p.jacobian(e) * sympy.diag(*e)
         stated = jacobian(list(p))
-        proof.equal(f"n = {n}: against diff", found, stated)
-        proof.equal("symmetric", stated, stated.T)
-        proof.equal("a common shift changes nothing", stated * sympy.ones(n, 1), sympy.zeros(n, 1))
+        proof.equal(f"n = {n}: against diff", found, stated, shown=("dp/dR", "diag(p) - p*p^T"))
+        proof.equal("symmetric", stated, stated.T, shown=("J", "J^T"))
+        proof.equal(
+            "a common shift changes nothing",
+            stated * sympy.ones(n, 1),
+            sympy.zeros(n, 1),
+            shown=("J*ones", "0"),
+        )
         u = sympy.Matrix(sympy.symbols(f"u_1:{n + 1}", real=True))
         spread = sum(p[j] * p[k] * (u[j] - u[k]) ** 2 for j in range(n) for k in range(j))
         claim = "u^T J u, the variance as a sum over pairs of p_j p_k (u_j - u_k)^2 >= 0"
-        proof.equal(claim, (u.T * stated * u)[0], spread)
+        proof.equal(
+            claim,
+            (u.T * stated * u)[0],
+            spread,
+            shown=("u^T*J*u", "sum_jk(p_j*p_k*(u_j - u_k)^2)/2"),
+        )
     return proof
 
 

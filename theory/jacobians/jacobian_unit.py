@@ -16,8 +16,8 @@ def statement():
         claim="d (x/||x||) = (I - u u^T) dx / ||x||, u = x/||x||: symmetric, with null direction x",
         source="WU, arXiv 2405.18781, section 3 (its LayerNorm)",
         hypotheses="x not 0",
-        latex=r"\frac{\partial}{\partial x}\frac{x}{\lVert x\rVert}"
-        r"=\frac1{\lVert x\rVert}\Bigl(I-\frac{xx^{\top}}{\lVert x\rVert^2}\Bigr)",
+        latex=r"\frac{\partial}{\partial x}\frac{x}{\lVert x\rVert}=\frac1{\lVert x\rVert}\Bigl(I-"
+        r"\frac{xx^{\top}}{\lVert x\rVert^2}\Bigr)=J,\qquad J=J^{\top},\quad Jx=0",
         how=f"proved for d <= {SIZES[-1]}",
     )
 
@@ -32,9 +32,14 @@ def check(power=1):
         stated = (sympy.eye(d) - x * x.T / square) / sympy.sqrt(square) ** power
         by_length = {sympy.sqrt(square): n}
         claim = f"d = {d}: against diff"
-        proof.equal(claim, found.subs(by_length), stated.subs(by_length))
-        proof.equal("symmetric", found, found.T)
-        proof.equal("x is a null direction", found * x, sympy.zeros(d, 1))
+        proof.equal(
+            claim,
+            found.subs(by_length),
+            stated.subs(by_length),
+            shown=("d(x/n)/dx", "(I - x*x^T/n^2)/n"),
+        )
+        proof.equal("symmetric", found, found.T, shown=("J", "J^T"))
+        proof.equal("x is a null direction", found * x, sympy.zeros(d, 1), shown=("J*x", "0"))
     return proof
 
 

@@ -24,11 +24,26 @@ def check(norm_of_ones_squared=d):
     proof = Proof()
     z = x[i] - S_1 / d
     inner, length = over(i, x[i] * z), over(i, z**2)
-    proof.equal("a . Pi a = ||Pi a||^2 >= 0: acute", inner, length)
+    proof.equal(
+        "a . Pi a = ||Pi a||^2 >= 0: acute",
+        inner,
+        length,
+        shown=("sum_i(x_i*(x_i - S_1/d))", "sum_i((x_i - S_1/d)^2)"),
+    )
     cosine_squared = inner**2 / (S_2 * length)
-    proof.equal("cos^2 of the angle to Pi a", cosine_squared, length / S_2)
+    proof.equal(
+        "cos^2 of the angle to Pi a",
+        cosine_squared,
+        length / S_2,
+        shown=("length^2*length^2/(S_2*length^2)", "length^2/S_2"),
+    )
     to_ones = S_1**2 / (S_2 * norm_of_ones_squared)
-    proof.equal("is 1 - cos^2 of the angle to 1", cosine_squared, 1 - to_ones)
+    proof.equal(
+        "is 1 - cos^2 of the angle to 1",
+        cosine_squared,
+        1 - to_ones,
+        shown=("length^2/S_2", f"1 - S_1^2/(S_2*{norm_of_ones_squared})"),
+    )
     return proof
 
 

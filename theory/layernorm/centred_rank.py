@@ -18,7 +18,8 @@ def statement():
         "LayerNorm' is false for N = d; unit norm keeps the rank",
         source="a reading of WU, arXiv 2405.18781, Theorem 3 (whose LayerNorm does not centre)",
         hypotheses="any gain and eps, bias 0",
-        latex=r"\operatorname{LN}(X)=DX\Pi G,\quad\det(DX\Pi G)=0\ (N=d)",
+        latex=r"\operatorname{LN}(X)=DX\Pi G,\quad\det(DX\Pi G)=0\ (N=d),\quad\operatorname{rank}"
+        r"\operatorname{LN}(X)\le d-1;\qquad\operatorname{rank}DX=\operatorname{rank}X",
         how=f"proved for N = d = {', '.join(map(str, SIZES))}",
     )
 
@@ -29,11 +30,16 @@ def check(centring=lambda d: sympy.eye(d) - sympy.ones(d, d) / d):
         D = sympy.diag(*sympy.symbols(f"s_1:{d + 1}", positive=True))
         G = sympy.diag(*sympy.symbols(f"g_1:{d + 1}", real=True))
         claim = f"d = {d}: det(D X Pi G) = det D det X det Pi det G, and det Pi"
-        proof.equal(claim, centring(d).det(), 0)
+        proof.equal(claim, centring(d).det(), 0, shown=("det(Pi)", "0"))
         proof.equal(
-            "whereas det(D X) / det X for unit rows, not 0", D.det(), sympy.prod(D.diagonal())
+            "whereas det(D X) / det X for unit rows, not 0",
+            D.det(),
+            sympy.prod(D.diagonal()),
+            shown=("det(D*X)/det(X)", sympy.prod(D.diagonal())),
         )
-        proof.equal("also with gains: det(Pi G)", (centring(d) * G).det(), 0)
+        proof.equal(
+            "also with gains: det(Pi G)", (centring(d) * G).det(), 0, shown=("det(Pi*G)", "0")
+        )
     return proof
 
 

@@ -15,8 +15,8 @@ def statement():
         "eps > 0, = d for eps = 0",
         source="RIECHERS, arXiv 2405.04134",
         hypotheses="all gains not 0; any d and bias; Pi a not 0 where eps = 0",
-        latex=r"(y-b)^{\top}G^{-2}(y-b)=d-\frac{d^2\varepsilon}{\lVert\Pi a\rVert^2+d\varepsilon}"
-        r"\le d",
+        latex=r"(y-b)^{\top}G^{-2}(y-b)=d-\frac{d^2\varepsilon}{\lVert\Pi a\rVert^2+d"
+        r"\varepsilon}\le d,\quad<d\text{ for }\varepsilon>0",
         how="proved for every d",
     )
 
@@ -27,12 +27,15 @@ def check(gap=lambda d, eps: d**2 * eps):
     g, z = sympy.symbols("g_i z_i", real=True, nonzero=True)  # z = Pi a
     entry = sympy.sqrt(d) * g * z / sympy.sqrt(P + d * eps)
     proof.equal(
-        "term i of the form is free of the gain", (entry / g) ** 2, d * z**2 / (P + d * eps)
+        "term i of the form is free of the gain",
+        (entry / g) ** 2,
+        d * z**2 / (P + d * eps),
+        shown=("(sqrt(d)*g_i*z_i/sqrt(P + d*eps)/g_i)^2", "d*z_i^2/(P + d*eps)"),
     )
     form = d * P / (P + d * eps)
     proof.equal("summed, with sum z_i^2 = P", form, d - gap(d, eps) / (P + d * eps))
     proof.less("strictly less than d for eps > 0", form, d)
-    proof.equal("equal to d for eps = 0", form.subs(eps, 0), d)
+    proof.equal("equal to d for eps = 0", form.subs(eps, 0), d, shown=("d*P/(P + d*0)", "d"))
     at = value * eps * d / (d - value)
     proof.equal("every value c in (0, d) is taken, at this P > 0", form.subs(P, at), value)
     return proof

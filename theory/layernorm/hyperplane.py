@@ -25,8 +25,15 @@ def check(normal=lambda g: 1 / g):
     f, g = sympy.symbols("f g_i", positive=True)  # f = sqrt(d) / sqrt(||Pi a||^2 + d eps)
     entry = f * g * (x[i] - S_1 / d)
     term = sympy.expand(normal(g) * entry)
-    proof.equal("term i of (y - b) . alpha is free of the gain", term, f * (x[i] - S_1 / d))
-    proof.equal("their sum", over(i, f * (x[i] - S_1 / d)), 0)
+    proof.equal(
+        "term i of (y - b) . alpha is free of the gain",
+        term,
+        f * (x[i] - S_1 / d),
+        shown=("(1/g_i)*(f*g_i*(x_i - S_1/d))", "f*(x_i - S_1/d)"),
+    )
+    proof.equal(
+        "their sum", over(i, f * (x[i] - S_1 / d)), 0, shown=("sum_i(f*(x_i - S_1/d))", "0")
+    )
     return proof
 
 

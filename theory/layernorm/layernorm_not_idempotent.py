@@ -17,7 +17,7 @@ def statement():
         source="dynsim; a reading of GUPTA, arXiv 2409.12951",
         hypotheses="bias 0, eps = 0",
         latex=r"g=(1,1,2),\ a=(1,0,-1):\quad\operatorname{LN}(\operatorname{LN}(a))\ne"
-        r"\operatorname{LN}(a)",
+        r"\operatorname{LN}(a)\quad(\varepsilon=0)",
         how="counterexample found, exact",
     )
 
@@ -28,13 +28,15 @@ def check(gain=(1, 1, 2)):
     once = _layernorm(a, gain)
     twice = _layernorm(once, gain)
     form = sympy.sqrt(sympy.Rational(3, 2)) * sympy.Matrix([gain[0], 0, -gain[2]])
-    proof.equal("once", once, form)
+    proof.equal("once", once, form, shown=("LN(a)", form))
     proof.true(
         f"twice is another vector, {list(twice)}", sympy.simplify(twice - once) != sympy.zeros(3, 1)
     )
     g = sympy.symbols("g_1 g_2", positive=True)
     image = sympy.Matrix([g[0], -g[1]])
-    proof.equal("d = 2: an image is mapped to itself", _layernorm(image, g), image)
+    proof.equal(
+        "d = 2: an image is mapped to itself", _layernorm(image, g), image, shown=("LN(y)", image)
+    )
     return proof
 
 

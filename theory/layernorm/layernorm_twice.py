@@ -17,8 +17,9 @@ def statement():
         "for eps > 0 only where V = 1 - eps",
         source="dynsim; after GUPTA, arXiv 2409.12951",
         hypotheses="gain 1, bias 0; any d",
-        latex=r"\operatorname{LN}(\operatorname{LN}(a))=\frac{\operatorname{LN}(a)}"
-        r"{\sqrt{V/(V+\varepsilon)+\varepsilon}}",
+        latex=r"\operatorname{LN}(\operatorname{LN}(a))=\frac{\operatorname{LN}(a)}{\sqrt{V/(V+"
+        r"\varepsilon)+\varepsilon}},\quad V=\operatorname{var}a;\qquad\operatorname{LN}("
+        r"\operatorname{LN}(a))=\operatorname{LN}(a)\iff\varepsilon=0\text{ or }V=1-\varepsilon",
         how="proved for every d",
     )
 
@@ -27,10 +28,15 @@ def check(exception=lambda eps: 1 - eps):
     proof = Proof()
     V, eps = sympy.symbols("V epsilon", positive=True)
     y = (x[i] - S_1 / d) / sympy.sqrt(V + eps)
-    proof.equal("the mean of y = LN(a)", over(i, y) / d, 0)
+    proof.equal(
+        "the mean of y = LN(a)",
+        over(i, y) / d,
+        0,
+        shown=("sum_i((x_i - S_1/d)/sqrt(V + eps))/d", "0"),
+    )
     second = (over(i, y**2) / d).subs(S_2, d * V + S_1**2 / d)
     proof.equal("its variance", second, V / (V + eps))
-    proof.equal("at eps = 0 it is 1", second.subs(eps, 0), 1)
+    proof.equal("at eps = 0 it is 1", second.subs(eps, 0), 1, shown=("V/(V + 0)", "1"))
     idempotent = sympy.solve(sympy.Eq(V / (V + eps) + eps, 1), V)
     proof.true("for eps > 0 the divisor is 1 only at this V", idempotent == [exception(eps)])
     return proof

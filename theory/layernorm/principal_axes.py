@@ -27,7 +27,8 @@ def statement():
         source="RIECHERS, arXiv 2405.04134; the second matrix is dynsim's",
         hypotheses="all gains not 0; Pi_2 = I - alpha alpha^T / alpha.alpha, alpha = 1/g",
         latex=r"K=\Pi_2G^{-2}\Pi_2,\quad H=G\Pi G=G^2-\tfrac1dgg^{\top},\quad KH=HK=\Pi_2:\quad"
-        r"\text{semi-axes }\sqrt{d/\lambda_k(K)}=\sqrt{d\,\mu_k(H)}",
+        r"\text{semi-axes }\sqrt{d/\lambda_k(K)}=\sqrt{d\,\mu_k(H)};\quad d=2:\ |g|;\quad d=3:\ "
+        r"t^2-2|g|^2t+3\sum_{i<j}g_i^2g_j^2=0",
         how="proved for every d, entry by entry; K H and H K written out for d = 2, 3",
     )
 
@@ -37,7 +38,12 @@ def check(share=lambda d: sympy.Integer(1) / d):
     gain, v = (sympy.IndexedBase(name, real=True, nonzero=True) for name in "gv")
     on = gain[i] ** 2 - share(d) * gain[i] ** 2  # of H
     proof.equal("(G Pi G)_ii", gain[i] * (1 - 1 / d) * gain[i], on)
-    proof.equal("(G Pi G)_ij", -gain[i] * gain[j] / d, -share(d) * gain[i] * gain[j])
+    proof.equal(
+        "(G Pi G)_ij",
+        -gain[i] * gain[j] / d,
+        -share(d) * gain[i] * gain[j],
+        shown=("g_i*(-1/d)*g_j", "-g_i*g_j/d"),
+    )
     claim = (
         "(H alpha)_i = g_i^2 alpha_i - sum_j g_i g_j alpha_j / d, of which every term is g_i / d"
     )
@@ -48,7 +54,12 @@ def check(share=lambda d: sympy.Integer(1) / d):
     proof.equal(claim, alpha_i - alpha_i * square / square, 0, shown)
     proof.equal("(G^-2 H)_ii = 1 - alpha_i g_i / d", on / gain[i] ** 2, 1 - 1 / d)
     off = -share(d) * gain[i] * gain[j] / gain[i] ** 2
-    proof.equal("(G^-2 H)_ij = -alpha_i g_j / d", off, -gain[j] / gain[i] / d)
+    proof.equal(
+        "(G^-2 H)_ij = -alpha_i g_j / d",
+        off,
+        -gain[j] / gain[i] / d,
+        shown=("(-g_i*g_j/d)/g_i^2", "-(g_j/g_i)/d"),
+    )
     proof.words(
         "so K H = Pi_2 G^-2 H = Pi_2 - (Pi_2 alpha) g^T / d = Pi_2, and H K is its transpose"
     )

@@ -13,7 +13,8 @@ def statement():
         claim="Pi = I - 1 1^T / d: Pi^2 = Pi = Pi^T, Pi 1 = 0, rank d - 1",
         source="RIECHERS, arXiv 2405.04134; GUPTA, arXiv 2409.12951",
         hypotheses="any d >= 2",
-        latex=r"\Pi=I-\tfrac1d\mathbf1\mathbf1^{\top},\quad\Pi^2=\Pi=\Pi^{\top},\quad\Pi\mathbf1=0",
+        latex=r"\Pi=I-\tfrac1d\mathbf1\mathbf1^{\top},\quad\Pi^2=\Pi=\Pi^{\top},\quad\Pi\mathbf1=0,"
+        r"\quad\operatorname{rank}\Pi=d-1",
         how="proved for every d",
     )
 

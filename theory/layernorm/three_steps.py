@@ -27,10 +27,15 @@ def check(length_squared=lambda d: d):
     proof = Proof()
     unit = 1 / sympy.sqrt(d)  # an entry of 1 / ||1||
     along = over(i, x[i] * unit) * unit
-    proof.equal("step 1 removes the mean", x[i] - along, x[i] - S_1 / d)
+    proof.equal(
+        "step 1 removes the mean",
+        x[i] - along,
+        x[i] - S_1 / d,
+        shown=("x_i - sum_j(x_j/sqrt(d))/sqrt(d)", "x_i - S_1/d"),
+    )
     u = x[i] - S_1 / d
     squared = over(i, u**2)
-    proof.equal("u is orthogonal to 1", over(i, u), 0)
+    proof.equal("u is orthogonal to 1", over(i, u), 0, shown=("sum_i(x_i - S_1/d)", "0"))
     variance = S_2 / d - (S_1 / d) ** 2
     stepped = length_squared(d) * u**2 / squared  # steps 2 and 3, squared
     proof.equal("steps 2 and 3 (squared; signs agree)", stepped, u**2 / variance)

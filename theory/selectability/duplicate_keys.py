@@ -26,7 +26,12 @@ def check(second=(3, 5, 11)):
     q = sympy.Matrix(sympy.symbols("q_1:4", real=True))
     proof.true("the tokens differ", a != b)
     keys = [_layernorm(token) for token in (a, b)]
-    proof.equal("q.(k_1 - k_2) after LayerNorm, eps = 0", q.dot(keys[0] - keys[1]), 0)
+    proof.equal(
+        "q.(k_1 - k_2) after LayerNorm, eps = 0",
+        q.dot(keys[0] - keys[1]),
+        0,
+        shown=("q*(LN(a) - LN(b))", "0"),
+    )
     return proof
 
 

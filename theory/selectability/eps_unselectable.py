@@ -27,7 +27,12 @@ def check(tokens=(0, 1, 2), power=1):
     eps = sympy.Symbol("epsilon", positive=True)
     low, middle, high = (_layernorm(sympy.Matrix([a, -a]), power * eps) for a in tokens)
     share = middle[0] / high[0]
-    proof.equal("the middle key is a combination", middle, share * high + (1 - share) * low)
+    proof.equal(
+        "the middle key is a combination",
+        middle,
+        share * high + (1 - share) * low,
+        shown=("k_1", "s*k_2 + (1 - s)*k_0"),
+    )
     proof.less("with a share below 1, squared", share**2, 1)
     return proof
 

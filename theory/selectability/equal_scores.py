@@ -17,7 +17,8 @@ def statement():
         "bias 0: q = t 1 scores them all 0",
         source="BRODY, arXiv 2305.02582, projection",
         hypotheses="keys are LayerNorm's outputs, scores q . k; any d, gains not 0, bias and eps",
-        latex=r"q=t\,\tfrac1g:\quad q\cdot\operatorname{LN}(a)=t\,b\cdot\tfrac1g",
+        latex=r"q=t\,\tfrac1g:\quad q\cdot\operatorname{LN}(a)=t\,b\cdot\tfrac1g\quad\text{for "
+        r"every }a",
         how="proved for every d",
     )
 
@@ -26,8 +27,18 @@ def check(query=lambda g: 1 / g):
     proof = Proof()
     t, f, g = sympy.symbols("t f g_i", positive=True)  # f depends on the key alone
     term = sympy.expand(t * query(g) * f * g * (x[i] - S_1 / d))
-    proof.equal("term i of the score, less that of the bias", term, t * f * (x[i] - S_1 / d))
-    proof.equal("summed over i", over(i, t * f * (x[i] - S_1 / d)), 0)
+    proof.equal(
+        "term i of the score, less that of the bias",
+        term,
+        t * f * (x[i] - S_1 / d),
+        shown=("t*(1/g_i)*f*g_i*(x_i - S_1/d)", "t*f*(x_i - S_1/d)"),
+    )
+    proof.equal(
+        "summed over i",
+        over(i, t * f * (x[i] - S_1 / d)),
+        0,
+        shown=("sum_i(t*f*(x_i - S_1/d))", "0"),
+    )
     return proof
 
 

@@ -184,8 +184,9 @@ def test_theory_beside_a_run_with_dropout(tmp_path, capsys):
 
     from dynsim.cli.run import main
 
-    command = ["--norm", "layernorm", "--tokens", "16", "--dim", "64", "--samples", "3", "--depth",
-               "30", "--dropout", ".2", "--scores", "zero", "--theory", "--out", str(tmp_path)]  # fmt: skip
+    sizes = ["--tokens", "16", "--dim", "64", "--samples", "3", "--depth", "30"]
+    command = [*sizes, "--norm", "layernorm", "--scores", "zero", "--dropout", ".2", "--theory"]
+    command += ["--out", str(tmp_path)]
     assert main([*command, "--name", "noisy"]) == 0
     said = capsys.readouterr().out
     assert "in the limit of infinite width mu = 13.86 at depth 30" in said  # sqrt(15 * 64 * .2)

@@ -1,4 +1,6 @@
-"""What theory says of a run, beside what was measured: late rate, transient, certified bounds."""
+"""What theory says of a run, beside what was measured: late rate, transient, certified bounds, and
+the infinite-width limit of random networks.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import numpy as np
 from dynsim.certificates import Certificate, Certificates, certificates
 from dynsim.contraction import seconds
 from dynsim.dynamics import AttentionDynamics
+from dynsim.gram import MOST_SPREAD, Gram, infinite_width
 from dynsim.measures import mu
 from dynsim.predictions import Prediction, predict
 from dynsim.rates import Rate, collapse_rate, is_above_floor
@@ -22,6 +25,8 @@ MOST_TOKENS = 1024
 _NEAR = 0.1
 #: About how many seconds bounds take: at first, and where they need more digits.
 _SECONDS, _PATIENCE = 5.0, 15.0
+#: Multiply-adds that the infinite-width limit may take, 8 N^3 a layer and sample.
+_WIDE_WORK = 5e10
 #: Error of measured log10 mu, relative to 1 + |log10 mu|, by the tokens' type.
 _ERRORS = {"float64": 1e-6, "float32": 1e-2}
 
@@ -35,6 +40,8 @@ class Expectation:
     where it is rounding. `certificates` is empty where they cannot be computed, for the reason in
     `uncertified`. `departed` is the depth from which on the run, in floating point, is not the
     exact one any more, by sample; -1 where that is not known.
+    `wide` is the infinite-width limit of the first samples, as many as are affordable; None where
+    it does not apply, for the reason in `narrow`. `wide_measured` is their mu.
     The rate is fitted with the power of t that is predicted, where one is. `share` is mu / ||X|| at
     the end, `uneven` the largest |degree_i A_ij - 1| there, both in the median over samples.
     """
@@ -48,6 +55,9 @@ class Expectation:
     uneven: float
     uncertified: str = ""
     departed: tuple[int, ...] = ()
+    wide: Gram | None = None
+    narrow: str = ""
+    wide_measured: np.ndarray | None = None
 
     @property
     def comparable(self) -> bool:
@@ -99,8 +109,34 @@ class Expectation:
             ("fitted", str(self.rate)),
             ("predicted", predicted + self._agreement()),
             *transient,
+            ("wide", self._wide_words()),
             *certified,
         ]
+
+    @property
+    def wide_end(self) -> float:
+        """The infinite-width limit of mu at the end, in the median; NaN without one."""
+        return np.nan if self.wide is None else float(np.median(self.wide.mu[:, -1]))
+
+    def _wide_words(self) -> str:
+        """The infinite-width limit at the end, beside what was measured."""
+        if self.wide is None:
+            return f"no infinite-width limit: {self.narrow}"
+        known = np.flatnonzero(np.isfinite(self.wide.mu).all(axis=0))
+        first = f"scores spread by {self.wide.spread[:, 0].max():.2g} in a row at depth 0"
+        if not len(known[1:]):
+            reason = "above which softmax is too far from uniform"
+            limit = self.wide.spread[:, 0].max() > MOST_SPREAD
+            why = f"{first}; {MOST_SPREAD} is the most, {reason}" if limit else "mu is rounding"
+            return f"no infinite-width limit: {why}"
+        depth = known[-1]
+        found, mu = (np.median(a[:, depth]) for a in (self.wide.mu, self.wide_measured))
+        rest = "" if depth == self.wide.mu.shape[1] - 1 else ", as deep as it goes"
+        return (
+            f"in the limit of infinite width mu = {found:.4g} at depth {depth}{rest}; measured "
+            f"{mu:.4g}, {mu / found:.3g} times that; {first}, by "
+            f"{self.wide.spread[:, depth].max():.2g} there"
+        )
 
     @property
     def _parted(self) -> str:
@@ -177,6 +213,8 @@ class Expectation:
                 fall += predicted.power * np.log10(np.maximum(depths, 1) / max(depths[-1], 1))
             name = "predicted slope" + ", powers of t left out" * predicted.at_most
             found[name] = np.where(depths >= depths[-1] // 2, measured[-1] + fall, np.nan)
+        if self.wide is not None and np.isfinite(self.wide.mu[:, 1:]).all(axis=0).any():
+            found["infinite width"] = np.median(np.log10(self.wide.mu), axis=0)
         return found
 
     def to_dict(self) -> dict:
@@ -211,6 +249,14 @@ class Expectation:
             "certified_samples": len(self.measured),
             "departed": list(self.departed),
             "log10_excess": _plain(self.log10_excess),
+            "infinite_width": None
+            if self.wide is None
+            else {
+                "mu": _plain(np.median(self.wide.mu, axis=0).tolist()),
+                "spread": _plain(np.median(self.wide.spread, axis=0).tolist()),
+                "samples": len(self.wide.mu),
+            },
+            "no_infinite_width": self.narrow,
         }
 
 
@@ -234,7 +280,8 @@ def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectati
 
     The rate is fitted to the trajectory (`collapse_rate`), predicted by the linearisation across
     consensus (`predict`), and bounded (`certificates`, for the exact run from `x0`) for as many of
-    the first samples, as deep, as some seconds allow.
+    the first samples, as deep, as some seconds allow. Random networks have their infinite-width
+    limit beside them (`dynsim.gram`), with dropout too, for which there is no rate and no bound.
 
     Raises ValueError for one token, above 1024 tokens, and when the trajectory does not start from
     `x0`; RuntimeError when a bound lies below mu, which would be an error of dynsim.
@@ -273,7 +320,19 @@ def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectati
         *_nearness(dynamics, trajectory, samples),
         uncertified,
         departed,
+        *_wide(dynamics, x0, trajectory),
     )
+
+
+def _wide(dynamics, x0, trajectory) -> tuple[Gram | None, str, np.ndarray | None]:
+    """The infinite-width limit of the first samples, why there is none, and their measured mu."""
+    work = 8 * x0.shape[1] ** 3 * trajectory.depth
+    samples = min(len(x0), max(1, int(_WIDE_WORK / work)))
+    try:
+        found = infinite_width(dynamics, x0[:samples], trajectory.depth)
+    except ValueError as reason:
+        return None, str(reason), None
+    return found, "", trajectory["mu"][:samples]
 
 
 def _nearness(dynamics, trajectory, samples: int) -> tuple[float, float]:
@@ -292,6 +351,8 @@ def _nearness(dynamics, trajectory, samples: int) -> tuple[float, float]:
 def _affordable(dynamics: AttentionDynamics, x0, depth: int) -> tuple[Certificates, str]:
     """The bounds of as many of the first samples, as deep, as some seconds allow; or why none."""
     n, d = x0.shape[1:]
+    if dynamics.dropout.active:
+        return _nothing(len(x0), depth), "no bounds: layers are random with dropout"
     edges = len(dynamics.layout.to_rows().indices)
     layers = int(_SECONDS / seconds(n, d, edges, 1))
     depth = max(1, min(depth, layers))
@@ -299,7 +360,13 @@ def _affordable(dynamics: AttentionDynamics, x0, depth: int) -> tuple[Certificat
     try:
         return certificates(dynamics, x0[:samples], depth, patience=_PATIENCE / samples), ""
     except ImportError as missing:
-        return Certificates({}, np.zeros((2, samples, depth + 1))), str(missing)
+        return _nothing(samples, depth), str(missing)
+
+
+def _nothing(samples: int, depth: int) -> Certificates:
+    """No bounds, and no exact run to compare with."""
+    anywhere = np.array([-np.inf, np.inf])[:, None, None]
+    return Certificates({}, np.broadcast_to(anywhere, (2, samples, depth + 1)))
 
 
 def _compare(bounds: Certificates, measured: np.ndarray, error: float) -> tuple[int, ...]:

@@ -283,7 +283,7 @@ def comparison_table(runs: Mapping[str, Outcome]) -> str:
     rows = [["run (medians)", "mask", "radius", "lambda_2", "mu at 0", "mu at T"]]
     rows[0] += [*(f"mu_{depth} / mu_0" for depth in depths), "stable rank"]
     if any(outcome.theory for outcome in runs.values()):
-        rows[0] += ["fitted", "predicted", "max ||P^t||", "bound / mu"]
+        rows[0] += ["fitted", "predicted", "max ||P^t||", "bound / mu", "infinite width"]
     for label, (facts, trajectory, _, _, theory) in runs.items():
         logs = _band(trajectory["log10_mu"])[1] * np.log(10.0)
         marks = _marks(_mostly_within_rounding(trajectory, "log10_mu"))
@@ -315,8 +315,8 @@ def _share(logs: np.ndarray, t: int) -> str:
 
 
 def _rates(theory: Expectation) -> list[str]:
-    """Fitted and predicted factor per layer, the largest power of the walk, and how many times the
-    sharpest bound exceeds mu."""
+    """Fitted and predicted factor per layer, the largest power of the walk, how many times the
+    sharpest bound exceeds mu, and the infinite-width limit of mu at the end."""
     rate, prediction = theory.rate, theory.prediction
     fitted = f"{rate.value:.6g}" if rate.kind == "exponential" else rate.kind
     words = {3.0: "cubed", np.inf: "0 at once"}
@@ -331,7 +331,8 @@ def _rates(theory: Expectation) -> list[str]:
     largest = f"{transient.factor:.4g} at t = {transient.power}" if transient else "-"
     excess = theory.log10_excess
     shown = "-" if np.isnan(excess) else "mu = 0" if np.isinf(excess) else f"10^{excess:.4g}"
-    return [fitted, predicted, largest, shown]
+    wide = "-" if np.isnan(theory.wide_end) else f"mu = {theory.wide_end:.4g}"
+    return [fitted, predicted, largest, shown, wide]
 
 
 def _aligned(rows: list[list[str]], to_the_left: int) -> str:

@@ -22,15 +22,19 @@ TRAINED = {
 }
 
 
+#: Several claims, some of which the data contradict: `tests/test_masks_and_layernorm.py`.
+SEVERAL = {"masks_and_layernorm"}
+
+
 @pytest.mark.parametrize("name", experiments())
 def test_every_experiment_reproduces_at_smoke_settings(name, tmp_path, capsys):
     command = ["run", name, "--settings", "smoke", "--out", str(tmp_path)]
     status = main(command)
     assert "reproduced" in capsys.readouterr().out
     sidecar = json.loads((tmp_path / f"{name}.json").read_text())
-    reproduced = sidecar["verdict"]["reproduced"]
-    assert status == (0 if reproduced else 1)
-    assert reproduced or name in TRAINED
+    verdicts = sidecar["verdicts"] if "verdicts" in sidecar else [sidecar["verdict"]]
+    assert status == (0 if all(v["reproduced"] or v["only_with"] for v in verdicts) else 1)
+    assert status == 0 or name in TRAINED | SEVERAL
     assert {"settings", "seed", "versions", "commit", "runtime_s", "paper"} <= set(sidecar)
     first = arrays_of(tmp_path / f"{name}.npz")
     assert (tmp_path / f"{name}.png").stat().st_size > 10_000
@@ -73,13 +77,6 @@ def test_an_interrupted_experiment_goes_on_from_its_checkpoints(tmp_path, monkey
         json.loads((tmp_path / run / f"{name}.json").read_text()) for run in ("whole", "parts")
     ]
     assert [sidecar["resumed"] for sidecar in sidecars] == [False, True]
-
-
-def test_claims_can_fail():
-    from experiments import masks_and_layernorm as experiment
-
-    flat = {"mu": np.ones((4, 4, 2, 5)), "frobenius_norm": np.ones((4, 4, 2, 5))}
-    assert not experiment.claim(flat).reproduced
 
 
 def test_settings_as_published_are_not_made_up(tmp_path, capsys):

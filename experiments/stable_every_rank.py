@@ -4,7 +4,9 @@ Causal mask, N = d, M = 0, unit norm; W_V by descent on the spectral radius of a
 equilibrium. Nothing else is asked for, and yet stable equilibria of all smaller ranks come with it:
 the first k tokens of a stable full-rank equilibrium are one of the first k tokens and span a space
 that W_V maps into itself, where later tokens settle as well. A search lists all equilibria of the
-layer; those counted here are proved stable, and of their rank at least, in ball arithmetic.
+layer; those counted here are proved stable, and of their rank at least, in ball arithmetic. So
+the rank is certified from both sides for k = N alone; below N, that it is not more is read from
+singular values.
 """
 
 from __future__ import annotations
@@ -96,13 +98,17 @@ def claim(data) -> Verdict:
             name: None if value < 0 else float(f"{value:.4g}")
             for name, value in zip(COLUMNS, data["table"][n, rank], strict=True)
         }
-        | {"certified": bool(data.get(f"certificate_{n}_{rank}", ""))}
+        | {
+            "certified": bool(data.get(f"certificate_{n}_{rank}", "")),
+            "rank certified": "exactly" if rank == n else "from below",
+        }
         for n in _sizes(data)
         for rank in range(1, n + 1)
     }
     return Verdict(
         statement="one layer under the causal mask with uniform attention has asymptotically "
-        "stable equilibria of every rank 1..N",
+        "stable equilibria of every rank 1..N (rank k is certified from below; from above only for "
+        "k = N, else singular values say so)",
         paper="Theorem 3 has equilibria of every rank; for N >= 4 those of full rank are saddles",
         measured=measured,
         tolerance="existence, rank at least k and spectral radius below 1 in ball arithmetic",

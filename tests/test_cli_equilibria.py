@@ -34,12 +34,46 @@ def test_the_table_of_the_jordan_family(capsys):
     status, out, err = run("equilibria", *JORDAN, "--starts", 8, capsys=capsys)
     assert (status, err) == (0, "")
     words = [line.split() for line in out.splitlines()]
-    assert ["rank", "found", "stable", "marginal", "saddle", "unstable"] in words
-    assert ["1", "2", "0", "2", "0", "0"] in words
-    assert ["3", "8", "0", "2", "6", "0"] in words
-    assert "verdict   20 found, none stable; marginal ones of rank 1, 2" in out
+    assert ["rank", "found", "stable", "marginal", "saddle", "unstable", "of", "WU"] in words
+    assert ["1", "2", "0", "2", "0", "0", "2"] in words
+    assert ["2", "10", "0", "4", "6", "0", "4"] in words
+    assert ["3", "8", "0", "2", "6", "0", "8"] in words
+    assert "verdict   20 found, none stable" in out
     assert "growth" in out
     assert {p.suffix for p in Path("results").iterdir()} == {".json", ".npz", ".png"}
+
+
+def test_marginal_ones_that_attract_are_said_to(capsys):
+    """`basins` finds 7.4% of random starts at rank 2, where no equilibrium is stable."""
+    words = ("equilibria", "--mask", "causal", "--value", "jordan:2", "--tokens", 2, "--no-figure")
+    status, out, err = run(*words, capsys=capsys)
+    assert (status, err) == (0, "")
+    assert (
+        "verdict   6 found, none stable; marginal ones of rank 1, 2 attract from a part of their "
+        "surroundings" in out
+    )
+    found = run_json(*words, capsys=capsys)["equilibria"]
+    for entry_ in found:
+        half = entry_["stability"] == "marginal"
+        assert 0.3 < entry_["returning"] < 0.7 if half else entry_["returning"] is None
+        assert entry_["wu_family"] is True
+    quick = run_json(*words, "--basin-samples", 0, capsys=capsys)["equilibria"]
+    assert all(entry_["returning"] is None for entry_ in quick)
+    repelling = ("--value", "jordan:4", "--tokens", 3, "--ranks", "3")
+    out = run("equilibria", "--mask", "causal", *repelling, "--starts", 8, capsys=capsys)[1]
+    assert "attract" in out or "0% of states 0.01 away return" in out
+
+
+def test_certificates_of_wus_family_are_written(capsys):
+    words = ("equilibria", *JORDAN, "--starts", 8, "--no-flips", "--certify", "--no-figure")
+    status, out, err = run(*words, capsys=capsys)
+    assert status == 0
+    assert "not certified" in err
+    files = sorted(Path("results").glob("*.certificate-*.json"))
+    assert len(files) == (2 + 4 + 8) / 2
+    status, out, err = run("verify", *files, capsys=capsys)
+    assert (status, err) == (0, "")
+    assert out.count("  proved: the tokens are exactly an equilibrium") == len(files)
 
 
 def test_what_rounding_decides_is_said_of_equilibria(capsys):

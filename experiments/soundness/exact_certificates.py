@@ -214,5 +214,10 @@ def _spectral_radius(allowed, W, x):
             moved[i][a] += _STEP
             after = _layer(allowed, W, moved)
             columns.append([(u - v) / _STEP for u, v in zip(after, before, strict=True)])
-    values = _MP.eig(_MP.matrix(columns), left=False, right=False)
+    try:
+        values = _MP.eig(_MP.matrix(columns), left=False, right=False)
+    except RuntimeError:  # QR may stall at defective eigenvalues; the quotients' error is larger
+        shaken = [[v + _STEP**1.1 * ((7 * i + 3 * j) % 11 - 5) for j, v in enumerate(column)]
+                  for i, column in enumerate(columns)]  # fmt: skip
+        values = _MP.eig(_MP.matrix(shaken), left=False, right=False)
     return max(abs(value) for value in values)

@@ -12,9 +12,12 @@ Every network has its own weights, embedding and excerpts.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -61,9 +64,11 @@ PREDICTED = {"SAN + LN": LN, "SAN + skip + LN": SKIP_LN}
 #: The depth of WU's Fig. 2.
 TWELVE = 12
 NORM = norms.LayerNorm(eps=1e-12)
+#: What a network under one mask gives.
+_PARTS = ("mu", "frobenius_norm", "predicted")
 
 
-def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
+def compute(settings: dict, seed: int, progress, checkpoints: Path) -> dict[str, np.ndarray]:
     """mu and ||X||_F (variant, mask, dropout, network, excerpt, depth); what is predicted of mu for
     the first excerpt of every network (`PREDICTED`, mask, dropout, network, depth); and of MiniLM
     (variant, mask, excerpt, layer)."""
@@ -71,8 +76,8 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
     shape = (len(VARIANTS), len(MASKS), len(DROPOUTS), networks, settings["excerpts"], depth + 1)
     found = {name: np.empty(shape) for name in ("mu", "frobenius_norm")}
     found["predicted"] = np.empty((len(PREDICTED), *shape[1:4], depth + 1))
-    jobs = [(settings, seed, k, mask) for k in range(networks) for mask in range(len(MASKS))]
-    for done, ((_, _, k, mask), part) in enumerate(_every(jobs)):
+    jobs = [(k, mask) for k in range(networks) for mask in range(len(MASKS))]
+    for done, ((k, mask), part) in enumerate(_every(jobs, settings, seed, checkpoints)):
         found["mu"][:, mask, :, k], found["frobenius_norm"][:, mask, :, k] = part[:2]
         found["predicted"][:, mask, :, k] = part[2]
         progress((done + 1) / (len(jobs) + 1))
@@ -81,13 +86,37 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
     return found | dict(zip(names, _pretrained(settings), strict=True))
 
 
-def _every(jobs):
-    """(job, what it found), in any order, in as many processes as there are cores."""
-    workers = min(os.cpu_count() or 1, len(jobs))
-    with ProcessPoolExecutor(workers) as pool:
-        pending = {pool.submit(_one, *job): job for job in jobs}
+def _every(jobs, settings: dict, seed: int, checkpoints: Path):
+    """(job, what it found), in any order, in as many processes as there are cores.
+
+    A job is a network and a mask. Those done before an interruption are read, not done again.
+    """
+    from torch import from_numpy
+
+    from experiments.training.checkpoints import Checkpoint
+
+    sources = b"".join(Path(file).read_bytes() for file in (__file__, bert.__file__))
+    code = hashlib.sha256(sources).hexdigest()
+    workers, fresh = min(os.cpu_count() or 1, len(jobs)), get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=fresh) as pool:
+        pending = {}
+        for k, mask in jobs:
+            file = checkpoints / f"{k}-{mask}.safetensors"
+            checkpoint = Checkpoint(
+                file, settings=settings, seed=seed, code=code, dynsim=dynsim.__version__
+            )
+            kept = checkpoint.load()
+            if kept is None:
+                pending[pool.submit(_one, settings, seed, k, mask)] = (k, mask), checkpoint
+            else:
+                yield (k, mask), tuple(kept[name].numpy() for name in _PARTS)
         for future in as_completed(pending):
-            yield pending[future], future.result()
+            job, checkpoint = pending[future]
+            part = future.result()
+            checkpoint.save(
+                {name: from_numpy(array) for name, array in zip(_PARTS, part, strict=True)}
+            )
+            yield job, part
 
 
 def _one(settings: dict, seed: int, network: int, mask: int):
@@ -126,7 +155,7 @@ def _one(settings: dict, seed: int, network: int, mask: int):
          for p in range(len(DROPOUTS))]
         for v in PREDICTED.values()
     ]  # fmt: skip
-    return *measured, np.array(predicted)
+    return *(array.copy() for array in measured), np.array(predicted)
 
 
 def _pretrained(settings: dict) -> tuple[np.ndarray, np.ndarray]:
@@ -317,8 +346,8 @@ def _pretrained_together(data) -> Verdict:
     share = (mu / size)[..., -1]  # variant, mask
     together = share[FULL] > share[[LN, SKIP, SKIP_LN]].max(axis=0)
     return Verdict(
-        statement="in a pretrained model LayerNorm together with all other components keeps more of "
-        "mu / ||X|| than alone, than the skip connection alone, and than both without the MLP",
+        statement="in a pretrained model LayerNorm together with all other components keeps more "
+        "of mu / ||X|| than alone, than the skip connection alone, and than both without the MLP",
         paper="section 5.1: in pretrained models LN helps together with other components",
         measured={f"mu / ||X|| after MiniLM's layer 6, {variant}": _table(share[v])
                   for v, variant in enumerate(VARIANTS)},

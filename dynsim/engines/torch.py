@@ -117,8 +117,8 @@ class TorchEngine(TokenEngine):
             for t in range(start, stop):
                 heads, perceptron = self._weights(t, state)
                 for k, part in enumerate(parts):
-                    dropped = _Dropped(self, t, numbers[k * at_once : (k + 1) * at_once])
-                    part.copy_(self._layer(part, heads, perceptron, dropped))
+                    these = numbers[k * at_once : (k + 1) * at_once]
+                    part.copy_(self._layer(part, heads, perceptron, t, these))
                 observed.append(torch.cat([_observe(part) for part in parts], dim=1))
             measured = torch.stack(observed, dim=-1).cpu().numpy().astype(float)
             return state.cpu().numpy(), measured, entropies
@@ -191,9 +191,9 @@ class TorchEngine(TokenEngine):
 
     # --- one layer ------------------------------------------------------------------------------
 
-    def _layer(self, x: torch.Tensor, heads: _Heads, perceptron, dropped: _Dropped) -> torch.Tensor:
-        """`AttentionDynamics.step` for samples x, (S, N, d)."""
-        dynamics = self.dynamics
+    def _layer(self, x, heads: _Heads, perceptron, t: int = 0, numbers=()) -> torch.Tensor:
+        """`AttentionDynamics.step` for samples x, (S, N, d), of these numbers."""
+        dynamics, dropped = self.dynamics, _Dropped(self, t, numbers)
 
         def attend(z):
             return dropped(self._attend(z, heads, dropped), "projection")
@@ -307,7 +307,7 @@ class TorchEngine(TokenEngine):
 class _Dropped:
     """What is dropped of some samples in layer t: drawn by numpy, as for all engines."""
 
-    def __init__(self, engine: TorchEngine, t: int, samples: range):
+    def __init__(self, engine: TorchEngine, t: int, samples):
         self._engine, self._t, self._samples = engine, t, samples
         self._dropout = engine.dynamics.dropout
 

@@ -68,4 +68,4 @@ def test_the_readmes_numbers_are_those_of_the_committed_run():
     found = json.loads((ROOT / "figures" / "main_job.json").read_text())
     assert found["verdict"]["sentence"] in " ".join(README.split())
     assert f"{found['mask']['lambda_2']:.8f}" in README
-    assert f"{found['measures']['mu']['mean'][-1]:.4g}" in README
+    assert f"{found['measures']['mu']['median'][-1]:.4g}" in README

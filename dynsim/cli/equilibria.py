@@ -76,6 +76,11 @@ def _carry_out(options) -> int:
     from dynsim.equilibria import find_equilibria, jordan_member
 
     dynamics, d = shared.make_iterated(options)
+    if min(dynamics.n_tokens, d) < 2:
+        raise ValueError(
+            f"equilibria are searched for two or more tokens and dimensions; got "
+            f"{dynamics.n_tokens} and {d}; use --tokens 2 --dim 2 or more"
+        )
     output.check_folder(Path(options.out))
     with output.share_done("searching, %") as progress:
         search = find_equilibria(

@@ -168,12 +168,12 @@ def add_iterated_options(parser: argparse.ArgumentParser) -> None:
 def make_iterated(options) -> tuple[AttentionDynamics, int]:
     """The dynamics of `add_iterated_options`, and the dimension of its tokens."""
     graph = read_graph(options)
-    for name, least in (("tokens", 2), ("dim", 2), ("seed", 0)):
+    for name, least in (("tokens", 1), ("dim", 1), ("seed", 0)):
         value = getattr(options, name)
         if value is not None and value < least:
             raise ValueError(f"--{name} is at least {least}; got {value}")
     weights = make_weights(options)
-    n = options.tokens or (graph.number_of_nodes() if graph else max(weights.dim or 3, 2))
+    n = options.tokens or (graph.number_of_nodes() if graph else weights.dim or 3)
     mask = graph or make_mask(options, n)
     return make_dynamics(options, mask, weights), options.dim or weights.dim or n
 

@@ -50,24 +50,33 @@ def check(kept=lambda p: 1 / (1 - p), squares=lambda A, i, j: A[i, j] ** 2):
     )
     G = X * X.T / d
     proof.words("an entry kept with probability 1 - p as 1 / (1 - p) has E D = 1, E D^2 = 1/(1-p)")
-    proof.equal("E D", (1 - p) * (1 / (1 - p)), 1)
-    proof.equal("E D^2", (1 - p) * (1 / (1 - p)) ** 2, 1 / (1 - p))
+    claim = "its variance E D^2 - (E D)^2"
+    proof.equal(claim, (1 - p) * (1 / (1 - p)) ** 2 - 1, p / (1 - p))
     first = {W[i, j]: 0 for i, j in pairs} | {D[i, j]: 1 for i, j in pairs}
     second = {W[i, j]: s**2 / d for i, j in pairs} | {D[i, j]: 1 / (1 - p) for i, j in pairs}
     Y = sympy.hadamard_product(D, A * X * W)
     K = s**2 * A * G * A.T
+    g = sympy.Matrix(2, 2, sympy.symbols("G_11 G_12 G_12 G_22"))
+    shown = s**2 * A * g * A.T
     for i, j in ((0, 0), (0, 1), (1, 1)):
         found = _expectation(sympy.expand((Y * Y.T)[i, j] / d), second, first)
-        expected = K[i, j] * (kept(p) if i == j else 1)
-        proof.equal(f"E[Y Y^T]_{i + 1}{j + 1} / d", found, expected)
+        more = kept(p) if i == j else 1
+        name = sympy.Symbol(f"K_{i + 1}{j + 1}")
+        claim = f"E[Y Y^T]_{i + 1}{j + 1} / d, in the entries of G = X X^T / d"
+        proof.equal(claim, found, K[i, j] * more, shown=(name, shown[i, j] * more))
     first = {E[i, j]: 1 for i, j in pairs}
     second = {E[i, j]: 1 / (1 - a) for i, j in pairs}
     dropped = sympy.hadamard_product(E, A)
     for i, j in ((0, 0), (0, 1), (1, 1)):
         found = _expectation(sympy.expand((dropped * G * dropped.T)[i, j]), second, first)
-        more = sum(squares(A, i, k) * G[k, k] for k in range(n)) if i == j else 0
-        claim = f"attention dropout, entry {i + 1}{j + 1} of E[A G A^T]"
-        proof.equal(claim, found, (A * G * A.T)[i, j] + a / (1 - a) * more)
+        gram, brief = (
+            (A * one * A.T)[i, j]
+            + (a / (1 - a) * sum(squares(A, i, k) * one[k, k] for k in range(n)) if i == j else 0)
+            for one in (G, g)
+        )
+        name = sympy.Symbol(f"H_{i + 1}{j + 1}")
+        claim = f"attention dropout, H = E[A G A^T], entry {i + 1}{j + 1}"
+        proof.equal(claim, found, gram, shown=(name, brief))
     return proof
 
 

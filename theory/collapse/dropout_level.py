@@ -30,18 +30,35 @@ def check(level=lambda n, d, p: (n - 1) * d * p):
         P = sympy.ones(n, n) / n
         g = (P * G * P.T)[0, 0]
         claim = f"N = {n}, any G: P G P^T = g 11^T, g the mean of all entries"
-        proof.equal(claim, P * G * P.T, sum(G) / sympy.Integer(n**2) * sympy.ones(n, n))
+        mean = sum(G) / sympy.Integer(n**2) * sympy.ones(n, n)
+        proof.equal(claim, P * G * P.T, mean, shown=(sympy.Symbol("K_ij"), sympy.Symbol("g")))
         K = (P * G * P.T) + sympy.eye(n) * g * (1 / (1 - p) - 1)
-        proof.equal(f"N = {n}: cosine K_12 / K_11", K[0, 1] / K[0, 0], 1 - p)
+        proof.equal(
+            f"N = {n}: cosine K_12 / K_11",
+            K[0, 1] / K[0, 0],
+            1 - p,
+            shown=(sympy.Symbol("K_12") / sympy.Symbol("K_11"), 1 - p),
+        )
         after = (1 - p) * sympy.ones(n, n) + p * sympy.eye(n)
         squared = d * (after.trace() - sum(after) / sympy.Integer(n))
-        proof.equal(f"N = {n}: mu^2 = d (tr G - 1^T G 1 / N)", squared, level(n, d, p))
+        proof.equal(
+            f"N = {n}: mu^2 = d (tr G - 1^T G 1 / N)",
+            squared,
+            level(n, d, p),
+            shown=(sympy.Symbol("mu") ** 2, level(n, d, p)),
+        )
     g = (1 + (N - 1) * r) / N
-    proof.equal("any N, equal cosines r: g / (g / (1 - p)) = 1 - p", g / (g / (1 - p)), 1 - p)
+    proof.equal(
+        "any N, equal cosines r: g / (g / (1 - p)) = 1 - p",
+        g / (g / (1 - p)),
+        1 - p,
+        shown=(sympy.Symbol("K_12") / sympy.Symbol("K_11"), 1 - p),
+    )
     total = N + N * (N - 1) * (1 - p)
     proof.equal("any N: d (N - (N + N (N - 1)(1 - p)) / N)", d * (N - total / N), level(N, d, p))
     claim = "N = 128, d = 768, p = .1: mu^2 = 9753.6, mu = 98.76"
-    proof.equal(claim, level(128, 768, sympy.Rational(1, 10)), sympy.Rational(48768, 5))
+    value = level(128, 768, sympy.Rational(1, 10))
+    proof.equal(claim, value, sympy.Rational(48768, 5), shown=("127*768/10", "48768/5"))
     return proof
 
 

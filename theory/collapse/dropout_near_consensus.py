@@ -49,8 +49,10 @@ def check(added=lambda C, power: (C * power) * (C * power).T):
             H = H.applyfunc(sympy.expand)
             total += added(C, power)
             power = power * P
-            claim = f"N = {n}, t = {t}: tr C H C = sum of ||C P^s||_F^2"
-            proof.equal(claim, (C * H * C).trace(), total.trace())
+            claim = f"N = {n}, t = {t}: h = tr C H C is the sum of n_s = ||C P^s||_F^2"
+            norms = [sympy.Symbol(f"n_{s}") for s in range(t)]  # ||C P^s||_F^2
+            brief = sympy.Symbol("h"), sympy.Add(*norms)
+            proof.equal(claim, (C * H * C).trace(), total.trace(), shown=brief)
     K = sympy.Function("k_ij")(p), sympy.Function("k_ii")(p), sympy.Function("k_jj")(p)
     at = {k.subs(p, 0): 1 for k in K}
     slope = sympy.diff(K[0] / sympy.sqrt(K[1] * K[2]), p).subs(p, 0).doit()
@@ -59,7 +61,12 @@ def check(added=lambda C, power: (C * power) * (C * power).T):
         {sympy.Subs(sympy.diff(k, p), p, 0).doit(): v for k, v in zip(K, parts, strict=True)}
     ).subs(at)
     a, b, c = parts
-    proof.equal("first order of K_ij / sqrt(K_ii K_jj) at K = 11^T", slope, a - (b + c) / 2)
+    proof.equal(
+        "first order of K_ij / sqrt(K_ii K_jj) at K = 11^T",
+        slope,
+        a - (b + c) / 2,
+        shown=(sympy.Symbol("slope"), a - (b + c) / 2),
+    )
     return proof
 
 

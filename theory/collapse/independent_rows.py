@@ -73,7 +73,8 @@ def _cancel(proof: Proof) -> None:
         paths = sympy.Matrix(2, 2, lambda i, j, A=A, n=n: A[i, j] / n[i]) * paths
     expected = sympy.Matrix(2, 2, lambda i, j: paths[i, j] * heights[0][j] / heights[2][i])
     claim = "A_ij h_j / (n_i h'_i), two layers: paths of A_ij / n_i, times h_j(t) / h_i(t+2)"
-    proof.equal(claim, whole, expected)
+    paths = sympy.Symbol("path_ij") * sympy.Symbol("h_j") / sympy.Symbol("h_i")
+    proof.equal(claim, whole, expected, shown=(sympy.Symbol("move_ij"), paths))
 
 
 def _overlap(proof: Proof, shared) -> None:

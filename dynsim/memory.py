@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["require_memory", "there_is"]
+__all__ = ["TooLarge", "require_memory", "there_is"]
+
+
+class TooLarge(MemoryError):
+    """More than this machine holds: says so before any work, with the remedy."""
 
 
 def there_is() -> int:
@@ -13,9 +17,9 @@ def there_is() -> int:
 
 
 def require_memory(needed: float, what: str, remedy: str) -> None:
-    """Raise MemoryError, which says the rule, both numbers and the remedy, unless that is there."""
+    """Raise TooLarge, a MemoryError, unless so many bytes are there."""
     if needed > there_is():
-        raise MemoryError(
+        raise TooLarge(
             f"{what} take {needed / 2**30:.3g} GiB, and this machine has "
             f"{there_is() / 2**30:.3g}; {remedy}"
         )

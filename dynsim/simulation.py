@@ -182,7 +182,7 @@ def simulate(
             f"{available - start} or less"
         )
     record = record or Record()
-    record.check_memory(len(x) if x.ndim == 3 else 1, x.shape[-2], depth)
+    record.check_memory(len(x), x.shape[1], depth)
     built = make_engine(engine, dynamics, workers, device)
     built.first_sample = first_sample
     state = built.begin(x0 if isinstance(x0, Deviation) else x)

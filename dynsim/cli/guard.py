@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 
+from dynsim.memory import TooLarge
+
 __all__ = ["guarded", "one_line"]
 
 
@@ -30,13 +32,12 @@ def guarded(
         except BrokenPipeError:  # the reader of our output went away, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
-        except (ValueError, ImportError, OSError) as error:
+        except (ValueError, ImportError, OSError, TooLarge) as error:
             print(f"{prog}: error: {one_line(error)}", file=sys.stderr)
             return 2
         except MemoryError as error:
-            words = one_line(error)
-            advice = "" if "; use" in words else "; use fewer tokens, dimensions or samples"
-            print(f"{prog}: error: {words}{advice}", file=sys.stderr)
+            advice = "use fewer tokens, dimensions or samples"
+            print(f"{prog}: error: {one_line(error)}; {advice}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print(f"{prog}: interrupted; {interrupted.format(**vars(options))}", file=sys.stderr)

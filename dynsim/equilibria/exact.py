@@ -25,7 +25,15 @@ import re
 from fractions import Fraction
 
 from dynsim.equilibria import proof
-from dynsim.equilibria.form import check_field, check_fields, check_matrix, is_whole, length
+from dynsim.equilibria.form import (
+    check_field,
+    check_fields,
+    check_mask,
+    check_matrix,
+    check_rank,
+    check_sign,
+    sizes,
+)
 
 __all__ = ["FORMAT", "check", "check_form"]
 
@@ -76,10 +84,7 @@ def check_form(certificate) -> None:
         raise ValueError(f"not a certificate: its format is not {FORMAT!r}")
     check_fields(certificate, _FIELDS)
     tokens, roots = certificate["tokens"], certificate["radicands"]
-    n = length("tokens", tokens)
-    d = length("tokens' rows", tokens[0])
-    if n * d > LARGEST_SIZE:
-        raise ValueError(f"N d is at most {LARGEST_SIZE} in a certificate; got {n} x {d} tokens")
+    n, d = sizes(tokens, LARGEST_SIZE)
     rule = f"at most {MOST_ROOTS} rational numbers above 0, as texts"
     is_list = isinstance(roots, list) and len(roots) <= MOST_ROOTS
     if not (is_list and all(_is_rational(p) and Fraction(p) > 0 for p in roots)):
@@ -91,14 +96,9 @@ def check_form(certificate) -> None:
 
     check_matrix("tokens", tokens, n, d, is_sum, f"lists of {terms} rational numbers, as texts")
     check_matrix("W_V", certificate["W_V"], d, d, _is_rational, "rational numbers, as texts")
-    allowed = certificate["allowed"]
-    check_matrix("allowed", allowed, n, n, lambda v: is_whole(v) and v in (0, 1), "0 or 1")
-    for i, row in enumerate(allowed):
-        if not any(row):
-            raise ValueError(f"every token attends to something; row {i} of allowed is all 0")
-    check_field(certificate, "sign", lambda v: is_whole(v) and v in (1, -1), "1 or -1")
-    ranks = f"a whole number from 1 to {min(n, d)}"
-    check_field(certificate, "rank", lambda v: is_whole(v) and 1 <= v <= min(n, d), ranks)
+    check_mask(certificate["allowed"], n)
+    check_sign(certificate)
+    check_rank(certificate, n, d)
     sides = "'< 1', '= 1' or '> 1'"
     check_field(certificate, "spectral_radius", lambda v: v in ("< 1", "= 1", "> 1"), sides)
 

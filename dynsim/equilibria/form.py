@@ -14,11 +14,14 @@ __all__ = [
     "LARGEST_FILE",
     "check_field",
     "check_fields",
+    "check_mask",
     "check_matrix",
+    "check_rank",
+    "check_sign",
     "is_number",
-    "is_whole",
     "length",
     "read",
+    "sizes",
 ]
 
 #: A file's bytes, at most.
@@ -88,6 +91,31 @@ def check_matrix(name: str, value, rows: int, columns: int, is_entry, entries: s
         for j, entry in enumerate(row):
             if not is_entry(entry):
                 raise ValueError(f"{rule}; got {brief(entry)} in row {i}, column {j}")
+
+
+def sizes(tokens, largest: int) -> tuple[int, int]:
+    """N and d of the tokens, N d being at most `largest`."""
+    n = length("tokens", tokens)
+    d = length("tokens' rows", tokens[0])
+    if n * d > largest:
+        raise ValueError(f"N d is at most {largest} in a certificate; got {n} x {d} tokens")
+    return n, d
+
+
+def check_mask(allowed, n: int) -> None:
+    check_matrix("allowed", allowed, n, n, lambda v: is_whole(v) and v in (0, 1), "0 or 1")
+    for i, row in enumerate(allowed):
+        if not any(row):
+            raise ValueError(f"every token attends to something; row {i} of allowed is all 0")
+
+
+def check_sign(certificate: dict) -> None:
+    check_field(certificate, "sign", lambda v: is_whole(v) and v in (1, -1), "1 or -1")
+
+
+def check_rank(certificate: dict, n: int, d: int) -> None:
+    ranks = f"a whole number from 1 to {min(n, d)}"
+    check_field(certificate, "rank", lambda v: is_whole(v) and 1 <= v <= min(n, d), ranks)
 
 
 def is_whole(value) -> bool:

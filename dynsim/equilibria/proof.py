@@ -41,10 +41,13 @@ from __future__ import annotations
 from dynsim.equilibria.form import (
     check_field,
     check_fields,
+    check_mask,
     check_matrix,
+    check_rank,
+    check_sign,
     is_number,
-    is_whole,
     length,
+    sizes,
 )
 
 try:
@@ -95,16 +98,9 @@ def check_form(certificate) -> None:
         raise ValueError(f"not a certificate: its format is not {FORMAT!r}")
     check_fields(certificate, _FIELDS)
     tokens = certificate["tokens"]
-    n = length("tokens", tokens)
-    d = length("tokens' rows", tokens[0])
-    if n * d > LARGEST_SIZE:
-        raise ValueError(f"N d is at most {LARGEST_SIZE} in a certificate; got {n} x {d} tokens")
+    n, d = sizes(tokens, LARGEST_SIZE)
     check_matrix("tokens", tokens, n, d, is_number, "finite numbers")
-    allowed = certificate["allowed"]
-    check_matrix("allowed", allowed, n, n, lambda v: is_whole(v) and v in (0, 1), "0 or 1")
-    for i, row in enumerate(allowed):
-        if not any(row):
-            raise ValueError(f"every token attends to something; row {i} of allowed is all 0")
+    check_mask(certificate["allowed"], n)
     heads, values = (length(name, certificate[name]) for name in ("M", "W_V"))
     if heads != values:
         raise ValueError(f"M and W_V have one matrix a head; got {heads} and {values}")
@@ -113,10 +109,9 @@ def check_form(certificate) -> None:
     for name in ("M", "W_V"):
         for head, matrix in enumerate(certificate[name]):
             check_matrix(f"{name}[{head}]", matrix, d, d, is_number, "finite numbers")
-    check_field(certificate, "sign", lambda v: is_whole(v) and v in (1, -1), "1 or -1")
+    check_sign(certificate)
     check_field(certificate, "radius", lambda v: is_number(v) and 0 < v < 1, "between 0 and 1")
-    ranks = f"a whole number from 1 to {min(n, d)}"
-    check_field(certificate, "rank", lambda v: is_whole(v) and 1 <= v <= min(n, d), ranks)
+    check_rank(certificate, n, d)
     check_field(certificate, "spectral_radius", lambda v: v in ("< 1", "> 1"), "'< 1' or '> 1'")
 
 

@@ -21,53 +21,54 @@ collapsing
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+from dynsim._version import __version__
 
 #: Where each public name lives. Names and rooms are imported when first used: nothing is loaded,
 #: and nothing compiled, by ``import dynsim``.
 _NAMES = {
-    "AttentionDynamics": "dynamics",
-    "Dropout": "dropout",
+    "AttentionDynamics": "network.dynamics",
+    "Dropout": "network.dropout",
     "Overflow": "simulation",
     "Record": "simulation",
     "Stopped": "simulation",
-    "Trajectory": "trajectory",
-    "collapse_rate": "rates",
-    "expect": "expectations",
-    "load": "trajectory",
-    "predict": "predictions",
-    "set_threads": "threads",
+    "Trajectory": "results.trajectory",
+    "collapse_rate": "collapse.rates",
+    "expect": "collapse.expectations",
+    "load": "results.trajectory",
+    "predict": "collapse.predictions",
+    "set_threads": "_threads",
     "simulate": "simulation",
-    "verdict": "verdicts",
+    "verdict": "collapse.verdicts",
 }
-_ROOMS = (
-    "basins",
-    "certificates",
-    "connectivity",
-    "continuation",
-    "deviation",
-    "engines",
-    "equilibria",
-    "expectations",
-    "gaussian_keys",
-    "geometry",
-    "gram",
-    "jacobian",
-    "lyapunov",
-    "masks",
-    "measures",
-    "minilm",
-    "mlp",
-    "nonnormal",
-    "norms",
-    "plots",
-    "predictions",
-    "rates",
-    "rounding",
-    "selectability",
-    "tokens",
-    "weights",
-)
+#: And the modules and rooms, by the name under which they are public.
+_ROOMS = {
+    "basins": "equilibria.basins",
+    "certificates": "collapse.certificates",
+    "connectivity": "masks.connectivity",
+    "continuation": "equilibria.continuation",
+    "deviation": "network.deviation",
+    "engines": "engines",
+    "equilibria": "equilibria",
+    "expectations": "collapse.expectations",
+    "gaussian_keys": "geometry.gaussian_keys",
+    "geometry": "geometry",
+    "gram": "collapse.gram",
+    "jacobian": "network.jacobian",
+    "lyapunov": "equilibria.lyapunov",
+    "masks": "masks",
+    "measures": "measures",
+    "minilm": "models.minilm",
+    "mlp": "network.mlp",
+    "norms": "network.norms",
+    "plots": "results.plots",
+    "predictions": "collapse.predictions",
+    "rates": "collapse.rates",
+    "rounding": "measures.rounding",
+    "selectability": "geometry.selectability",
+    "tokens": "network.tokens",
+    "weights": "network.weights",
+    "transient": "collapse.transient",
+}
 
 __all__ = ["__version__", *_NAMES, *_ROOMS]
 
@@ -76,7 +77,7 @@ def __getattr__(name: str):
     if name in _NAMES:
         return getattr(import_module(f"dynsim.{_NAMES[name]}"), name)
     if name in _ROOMS:
-        return import_module(f"dynsim.{name}")
+        return import_module(f"dynsim.{_ROOMS[name]}")
     raise AttributeError(f"module 'dynsim' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

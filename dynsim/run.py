@@ -1,9 +1,6 @@
 """``python -m dynsim.run``: the main job, short for ``python -m dynsim run``."""
 
-import sys
-
-from dynsim.__main__ import main
-from dynsim.cli.process import carry_out
+from dynsim.cli.main import command
 
 if __name__ == "__main__":
-    carry_out(lambda: main(["run", *sys.argv[1:]]))
+    command("run")

@@ -13,17 +13,17 @@ from importlib.metadata import version
 
 import numpy as np
 
-from dynsim import __version__
 from dynsim import measures as measures_room
-from dynsim.deviation import Deviation
-from dynsim.dynamics import AttentionDynamics
+from dynsim._memory import require_memory
+from dynsim._threads import blas_alone
+from dynsim._threads import threads as thread_count
+from dynsim._values import real_array, whole
+from dynsim._version import __version__
 from dynsim.engines import make_engine
 from dynsim.measures import CHEAP, EVERY_LAYER, MEASURES, relative_floor
-from dynsim.memory import require_memory
-from dynsim.threads import blas_alone
-from dynsim.threads import threads as thread_count
-from dynsim.trajectory import Trajectory
-from dynsim.values import real_array, whole
+from dynsim.network.deviation import Deviation
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.results.trajectory import Trajectory
 
 __all__ = ["Overflow", "Record", "Stopped", "simulate"]
 

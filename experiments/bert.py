@@ -15,9 +15,9 @@ from pydoc_data.topics import topics
 import numpy as np
 
 from dynsim import minilm, norms
-from dynsim.mlp import MLPWeights
-from dynsim.values import Value
-from dynsim.weights import LayerSource, LayerWeights
+from dynsim._values import Value
+from dynsim.network.mlp import MLPWeights
+from dynsim.network.weights import LayerSource, LayerWeights
 
 __all__ = ["BLOCK", "SIGMA", "Attention", "Perceptron", "embedding", "word_pieces"]
 

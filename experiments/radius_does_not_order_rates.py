@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import dynsim
-from dynsim import connectivity, masks, nonnormal, plots, tokens, weights
+from dynsim import connectivity, masks, plots, tokens, transient, weights
 from experiments.record import Verdict
 
 PAPER = (
@@ -55,7 +55,7 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
         )
         rate = dynsim.collapse_rate(run)
         fitted = (0.0, 0.0, 0.0) if rate.value is None else (rate.value, *rate.interval)
-        growth = nonnormal.transient_growth(nonnormal.deviation_walk(graph))
+        growth = transient.transient_growth(transient.deviation_walk(graph))
         second = connectivity.lambda_2(graph).value
         row = (connectivity.radius(graph), second, *fitted, growth.factor, growth.power)
         for name, value in zip(columns, row, strict=True):

@@ -91,7 +91,7 @@ def compute(settings: dict, seed: int, progress, checkpoints) -> dict[str, np.nd
 
 def unselectable(model, text: np.ndarray) -> np.ndarray:
     """Share of a text's tokens that are unselectable keys: (layer, before or after the norm)."""
-    from dynsim.selectability import unselectable_fraction
+    from dynsim.geometry.selectability import unselectable_fraction
     from experiments.training.hidden import passages
 
     return np.array(
@@ -105,7 +105,7 @@ def unselectable(model, text: np.ndarray) -> np.ndarray:
 
 def unselectable_in_minilm(settings: dict) -> np.ndarray:
     """Shares (text, layer, place): before the norm, after it, and of the heads' 32-dim. keys."""
-    from dynsim.selectability import unselectable_fraction
+    from dynsim.geometry.selectability import unselectable_fraction
     from experiments.training import hidden, text
 
     count, length = settings["tests"], settings["context"]

@@ -14,4 +14,4 @@ def rng():
 @pytest.fixture
 def eight_cores(monkeypatch):
     """As many threads as a test asks for, on a machine with fewer cores too."""
-    monkeypatch.setattr("dynsim.threads.available", lambda: 8)
+    monkeypatch.setattr("dynsim._threads.available", lambda: 8)

@@ -8,98 +8,73 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+DOORS = ("__main__", "run", "equilibria.__main__", "geometry.__main__")
 
-#: Rooms from the ground up: a room may import those on floors below its own.
-FLOORS = [
-    ["kernels", "cli.process"],
-    ["values", "equilibria.form"],
-    ["equilibria.proof"],
-    ["equilibria.exact"],
-    ["equilibria.verification"],
-    ["files", "netcdf", "rational", "seeds", "memory"],
-    ["layout", "spectra", "threads"],
-    ["masks", "walk"],
-    ["nonnormal"],
-    ["connectivity", "tokens", "weights", "norms", "mlp", "dropout"],
-    ["dynamics", "measures"],
-    ["geometry.decomposition", "selectability", "gaussian_keys"],
-    ["geometry.ellipsoid"],
-    ["geometry.layers"],
-    ["geometry"],
-    ["jacobian"],
-    ["minilm", "deviation", "rounding"],
-    ["engines.base", "engines.packing", "engines.tiles", "engines.workers"],
-    ["engines.lanes", "engines.rows"],
-    ["engines.deviations", "engines.single"],
-    ["engines.reference", "engines.compiled", "engines.torch"],
-    ["engines.follower"],
-    ["engines.logscale"],
-    ["engines"],
-    ["trajectory"],
-    ["simulation"],
-    ["equilibria.construct", "equilibria.newton", "equilibria.affine", "equilibria.stability"],
-    ["equilibria.equilibrium", "equilibria.equation", "equilibria.rounds"],
-    ["equilibria.rotating"],
-    ["equilibria.search", "equilibria.design", "equilibria.descent", "equilibria.certify"],
-    ["equilibria"],
-    ["basins", "continuation", "lyapunov"],
-    ["enclosures"],
-    ["contraction"],
-    ["certificates", "gram", "predictions", "rates"],
-    ["expectations"],
-    ["verdicts"],
-    ["plots", "report"],
-    ["cli.specs", "cli.artist", "cli.guard"],
-    ["cli.options"],
-    ["cli.jobs"],
-    ["cli.output"],
-    ["cli.run", "cli.equilibria", "cli.verify", "cli.basins", "cli.lyapunov", "cli.design"],
-    ["cli.continuation", "cli.geometry"],
-    ["cli"],
-    ["__main__"],
-    ["run", "equilibria.__main__", "geometry.__main__"],
+#: Rooms from the ground up: a room imports those before it, and its own modules.
+ROOMS = [
+    *("_version", "_values", "_files", "_seeds", "_memory", "_spectra", "_threads"),
+    *("kernels", "masks", "measures", "network", "geometry", "engines", "results", "simulation"),
+    *("collapse", "equilibria", "models", "cli"),
 ]
-FLOOR = {room: k for k, rooms in enumerate(FLOORS) for room in rooms}
 
 
-def room_of(path):
-    parts = path.relative_to(ROOT / "dynsim").with_suffix("").parts
-    if parts[0] == "kernels":
-        return "kernels"
-    return ".".join(p for p in parts if p != "__init__")
+def room_of(name):
+    return name.removeprefix("dynsim.").split(".")[0]
 
 
 def imported(path):
-    """Names of the modules a file imports, anywhere in it; package.name where that is a module."""
+    """Names of all modules that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                yield whole if whole.removeprefix("dynsim.") in FLOOR else node.module
+        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module):
+            yield from modules_of(node)
 
 
-def rooms_imported(path):
-    for name in imported(path):
-        if name.startswith("dynsim."):
-            words = name.split(".")[1:]
-            for room in (".".join(words[:2]), words[0]):
-                if room in FLOOR:
-                    yield room
-                    break
+def modules_of(node):
+    """The modules that one import statement names."""
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    found = {name for alias in node.names if is_module(name := f"{node.module}.{alias.name}")}
+    return found or {node.module}
 
 
-SOURCES = [p for p in (ROOT / "dynsim").rglob("*.py") if p != ROOT / "dynsim" / "__init__.py"]
+def is_module(name):
+    place = ROOT.joinpath(*name.split("."))
+    return place.is_dir() or place.with_suffix(".py").is_file()
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=room_of)
+def module_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+SOURCES = sorted((ROOT / "dynsim").glob("*/*.py")) + sorted((ROOT / "dynsim").glob("[!_]*.py"))
+SOURCES += [p for p in (ROOT / "dynsim").glob("_*.py") if not p.name.startswith("__")]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_imports_point_down(path):
-    room = room_of(path)
-    assert room in FLOOR, f"give {room} a floor"
-    for other in rooms_imported(path):
-        if other != room:
-            assert FLOOR[other] < FLOOR[room], f"{room} imports {other}, which is not below it"
+    module = module_of(path)
+    door = module.removeprefix("dynsim.") in DOORS
+    allowed = ["cli"] if door else ROOMS[: ROOMS.index(room_of(module)) + 1]
+    others = {name for name in imported(path) if name.startswith("dynsim.")}
+    assert {room_of(name) for name in others} <= set(allowed)
+    assert not {name.removeprefix("dynsim.") for name in others} & set(DOORS)
+
+
+def test_no_room_imports_its_modules_in_a_circle():
+    uses = {
+        module_of(path): {
+            name
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for name in modules_of(node)
+        }
+        for path in SOURCES
+    }
+    done = set()
+    while left := uses.keys() - done:
+        free = {m for m in left if not (uses[m] & left) - {m}}
+        assert free, f"a circle among {sorted(left)}"
+        done |= free
 
 
 def test_kernels_import_nothing_of_dynsim():
@@ -156,6 +131,6 @@ def test_every_public_name_exists():
 
 def test_every_module_lists_what_it_offers():
     for path in SOURCES:
-        if path.name in ("__init__.py", "__main__.py", "run.py") or "kernels" in path.parts:
+        if path.stem in ("__init__", "__main__", "run", "_version") or "kernels" in path.parts:
             continue
         assert "__all__" in path.read_text(), path

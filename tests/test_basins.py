@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from dynsim import AttentionDynamics, basins, lyapunov, masks, norms, tokens, weights
-from dynsim.basins import TYPES
 from dynsim.equilibria import jordan_dynamics, jordan_family
-from dynsim.mlp import GaussianMLP
-from dynsim.weights import Fixed
+from dynsim.equilibria.basins import TYPES
+from dynsim.network.mlp import GaussianMLP
+from dynsim.network.weights import Fixed
 
 
 @pytest.mark.parametrize("w", [1.5, 2.0, 4.0])

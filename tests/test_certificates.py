@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import dynsim
 from dynsim import masks, norms, tokens
-from dynsim.certificates import certificates, dobrushin
-from dynsim.weights import Diagonal, Fixed, Gaussian, Identity, Orthogonal, Weights, Zero
+from dynsim.collapse.certificates import certificates, dobrushin
+from dynsim.network.weights import Diagonal, Fixed, Gaussian, Identity, Orthogonal, Weights, Zero
 
 MASKS = {
     "complete": masks.complete,
@@ -218,7 +218,7 @@ def test_the_pole_has_the_largest_margin(n, d, seed):
     """Against many directions, and against the test of Gordan's alternative: 0 in the hull."""
     from scipy.optimize import linprog
 
-    from dynsim.contraction import pole as _pole
+    from dynsim.collapse.contraction import pole as _pole
 
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, d)) + 0.5

@@ -28,8 +28,8 @@ from dynsim.equilibria import (
     proof,
     save_certificate,
 )
-from dynsim.jacobian import linearise
-from dynsim.weights import Fixed
+from dynsim.network.jacobian import linearise
+from dynsim.network.weights import Fixed
 
 
 @pytest.fixture

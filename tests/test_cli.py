@@ -18,7 +18,7 @@ from dynsim import load, masks, weights
 from dynsim.cli import specs
 from dynsim.cli.artist import Artist
 from dynsim.cli.run import main
-from dynsim.nonnormal import deviation_walk, transient_growth
+from dynsim.collapse.transient import deviation_walk, transient_growth
 
 SMALL = ["--tokens", "8", "--dim", "4", "--samples", "3", "--depth", "6"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from dynsim import AttentionDynamics, masks, norms
 from dynsim import __main__ as entry
-from dynsim.weights import Fixed
+from dynsim.network.weights import Fixed
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynsim import connectivity, masks
-from dynsim.connectivity import (
+from dynsim.masks.connectivity import (
     center_nodes,
     diameter,
     facts,

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from dynsim import AttentionDynamics, masks, norms
-from dynsim.continuation import continue_equilibrium
 from dynsim.equilibria import (
     complete_pair,
     complete_pair_dynamics,
@@ -13,7 +12,8 @@ from dynsim.equilibria import (
     jordan_dynamics,
     jordan_family,
 )
-from dynsim.weights import Fixed
+from dynsim.equilibria.continuation import continue_equilibrium
+from dynsim.network.weights import Fixed
 
 
 def test_a_branch_turns_at_its_fold_and_comes_back():

@@ -16,17 +16,18 @@ from dynsim import (
     masks,
     measures,
     mlp,
-    nonnormal,
     norms,
     predictions,
     selectability,
     tokens,
+    transient,
     weights,
 )
+from dynsim._values import real_array, real_number
+from dynsim.equilibria import stability as stabilities
 from dynsim.equilibria.design import design_value_matrix
-from dynsim.equilibria.stability import approach, basin_radius, stability, transient
+from dynsim.equilibria.stability import approach, basin_radius, stability
 from dynsim.geometry import decomposition, ellipsoid
-from dynsim.values import real_array, real_number
 
 X = np.array([[0.6, 0.8], [0.8, 0.6], [1.0, 0.0]])
 I2 = np.eye(2)
@@ -110,7 +111,7 @@ DOORS = {
         X[0], lambda c: lyapunov.transversal(LAYER, c, layers=2, discard=0)
     ),
     "stability": (np.ones((3, 2)) / 2**0.5, lambda x: stability(LAYER, x)),
-    "transient": (np.ones((3, 2)) / 2**0.5, lambda x: transient(LAYER, x)),
+    "transient": (np.ones((3, 2)) / 2**0.5, lambda x: stabilities.transient(LAYER, x)),
     "basin_radius": (
         np.ones((3, 2)) / 2**0.5, lambda x: basin_radius(LAYER, x, samples=1, depth=2)
     ),
@@ -137,8 +138,8 @@ DOORS = {
     "selectable, biases": (np.zeros(3), lambda b: selectability.selectable(X, biases=b)),
     "margins": (X, selectability.margins),
     "unselectable_fraction": (X, selectability.unselectable_fraction),
-    "transient_growth": (0.5 * I2, lambda a: nonnormal.transient_growth(a, 10)),
-    "kreiss_constant": (0.5 * I2, nonnormal.kreiss_constant),
+    "transient_growth": (0.5 * I2, lambda a: transient.transient_growth(a, 10)),
+    "kreiss_constant": (0.5 * I2, transient.kreiss_constant),
     **{
         f"measure {name}": (X, measure.function)
         for name, measure in measures.MEASURES.items()

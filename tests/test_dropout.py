@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 import dynsim
 from dynsim import AttentionDynamics, Dropout, Overflow, Record, masks, mlp, norms, simulate, tokens
 from dynsim.cli.run import main
-from dynsim.dropout import PLACES
-from dynsim.dynamics import PLACEMENTS
 from dynsim.engines import preferred
-from dynsim.trajectory import joined, load
-from dynsim.weights import Diagonal, Identity, Jordan, Weights, Zero
+from dynsim.network.dropout import PLACES
+from dynsim.network.dynamics import PLACEMENTS
+from dynsim.network.weights import Diagonal, Identity, Jordan, Weights, Zero
+from dynsim.results.trajectory import joined, load
 from tests import naive
 
 BOTH = Dropout(hidden=0.3, attention=0.4, seed=5)

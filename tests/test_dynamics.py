@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynsim import masks, mlp, norms, tokens, weights
-from dynsim.dynamics import PLACEMENTS, AttentionDynamics, masked_softmax
-from dynsim.weights import Gaussian, Identity, Layers, LayerWeights, Orthogonal, Weights
+from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, masked_softmax
+from dynsim.network.weights import Gaussian, Identity, Layers, LayerWeights, Orthogonal, Weights
 
 MASK_NAMES = st.sampled_from([name for name in masks.MASKS if name != "dilated"])
 NORMS = [norms.NoNorm(), norms.Unit(), norms.RMSNorm(), norms.LayerNorm()]
@@ -218,7 +218,7 @@ def test_dynamics_are_values():
     [
         ({"placement": "middle"}, "post, pre, peri"),
         ({"skip": np.nan}, "finite"),
-        ({"norm": "unit"}, "dynsim.norms.Unit"),
+        ({"norm": "unit"}, "dynsim.network.norms.Unit"),
         ({"mask": nx.DiGraph([(0, 1)])}, "row 0 of the mask is empty"),
     ],
 )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynsim import masks, norms, weights
-from dynsim.dynamics import AttentionDynamics
+from dynsim._spectra import bounded_eigenvalues
 from dynsim.equilibria import (
     approach,
     basin_radius,
@@ -26,10 +26,10 @@ from dynsim.equilibria import (
 )
 from dynsim.equilibria.affine import solutions
 from dynsim.equilibria.newton import solve
-from dynsim.jacobian import tangent_jacobian
 from dynsim.measures import stable_rank
-from dynsim.spectra import bounded_eigenvalues
-from dynsim.weights import Fixed, Weights
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.jacobian import tangent_jacobian
+from dynsim.network.weights import Fixed, Weights
 
 
 def moved(dynamics, x):
@@ -356,7 +356,7 @@ def test_the_jacobian_in_torch_is_the_jacobian(rng):
     import torch
 
     from dynsim.equilibria.descent import _jacobian
-    from dynsim.jacobian import jacobian
+    from dynsim.network.jacobian import jacobian
 
     X = norms.Unit().apply(rng.standard_normal((3, 4)))
     M, W = rng.standard_normal((2, 4, 4))
@@ -419,7 +419,7 @@ def test_rotating_equilibria_against_the_regular_triangle(twist):
 
 def test_multipliers_across_the_rotations():
     """Those of the whole Jacobian of x -> F(x) R^-1, less the 1 along the circle."""
-    from dynsim.jacobian import jacobian
+    from dynsim.network.jacobian import jacobian
 
     dynamics = rotor(3, 2 * turned(0.5), 0.9)
     for e in find_equilibria(dynamics, starts=64).equilibria:

@@ -5,7 +5,7 @@ import pytest
 
 import dynsim
 from dynsim import expect, masks, norms, simulate, tokens
-from dynsim.weights import Diagonal, Gaussian, Identity, Orthogonal, Weights, Zero
+from dynsim.network.weights import Diagonal, Gaussian, Identity, Orthogonal, Weights, Zero
 
 
 def beside(mask, network, norm=None, n=6, d=3, samples=3, depth=60):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dynsim import tokens
-from dynsim.files import read_arrays, read_named_arrays
+from dynsim._files import read_arrays, read_named_arrays
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_byte_order_mark_costs_no_row(tmp_path):
 
 
 def test_a_folder_in_the_way_is_not_deleted(tmp_path):
-    from dynsim.files import written_whole
+    from dynsim._files import written_whole
 
     (tmp_path / "mine.nc").mkdir()
     (tmp_path / "mine.nc" / "data").write_text("precious")

@@ -4,8 +4,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from dynsim.gaussian_keys import expected_unselectable, external_angle, internal_angle
-from dynsim.selectability import selectable
+from dynsim.geometry.gaussian_keys import expected_unselectable, external_angle, internal_angle
+from dynsim.geometry.selectability import selectable
 
 
 def test_angles_in_closed_form():

@@ -7,8 +7,8 @@ import pytest
 
 import dynsim
 from dynsim import AttentionDynamics, Dropout, masks, mlp, norms, simulate, tokens
-from dynsim.gram import infinite_width
-from dynsim.weights import Diagonal, Gaussian, Orthogonal, Weights, Zero
+from dynsim.collapse.gram import infinite_width
+from dynsim.network.weights import Diagonal, Gaussian, Orthogonal, Weights, Zero
 
 PLAIN = Weights(Zero(), Gaussian())
 

@@ -13,8 +13,8 @@ import pytest
 from dynsim import AttentionDynamics, masks, norms, simulate, tokens
 from dynsim.engines.workers import Workers
 from dynsim.measures import MEASURES
+from dynsim.network.weights import Gaussian, Orthogonal, Weights
 from dynsim.simulation import Record, Stopped
-from dynsim.weights import Gaussian, Orthogonal, Weights
 
 #: Long enough for the main thread to go on while jobs are still to come.
 _LATE = 0.2

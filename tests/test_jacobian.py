@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynsim import masks, mlp, norms, tokens, weights
-from dynsim.dynamics import PLACEMENTS, AttentionDynamics
 from dynsim.engines.torch import TorchEngine, find_device
-from dynsim.jacobian import image, jacobian, linearise, tangent_basis, tangent_jacobian
-from dynsim.weights import Layers, LayerWeights, Weights
+from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
+from dynsim.network.jacobian import image, jacobian, linearise, tangent_basis, tangent_jacobian
+from dynsim.network.weights import Layers, LayerWeights, Weights
 
 N, D = 5, 4
 

@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynsim import AttentionDynamics, masks, measures, norms
-from dynsim.connectivity import _distances
 from dynsim.engines import compiled
 from dynsim.engines.lanes import Lanes
 from dynsim.engines.packing import Scratch, aligned, in_panels, padded, stacked
@@ -26,8 +25,9 @@ from dynsim.kernels import library, processor, ready, simd
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.ready import __main__ as make_ready
-from dynsim.layout import compile_layout
-from dynsim.weights import Layers, LayerWeights
+from dynsim.masks.connectivity import _distances
+from dynsim.masks.networkx_view import compile_layout
+from dynsim.network.weights import Layers, LayerWeights
 
 MASKS = {
     "complete": masks.complete,

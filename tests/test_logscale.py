@@ -22,11 +22,10 @@ from dynsim import (
     simulate,
     tokens,
 )
-from dynsim.deviation import Deviation
-from dynsim.dynamics import PLACEMENTS
 from dynsim.engines import follower
-from dynsim.trajectory import joined
-from dynsim.weights import (
+from dynsim.network.deviation import Deviation
+from dynsim.network.dynamics import PLACEMENTS
+from dynsim.network.weights import (
     Diagonal,
     Fixed,
     Gaussian,
@@ -37,6 +36,7 @@ from dynsim.weights import (
     Weights,
     Zero,
 )
+from dynsim.results.trajectory import joined
 from experiments import log_scale_accuracy as accuracy
 from experiments.digits import log_mu
 

@@ -5,7 +5,7 @@ import pytest
 
 from dynsim import AttentionDynamics, Record, lyapunov, masks, norms, simulate, tokens, weights
 from dynsim.equilibria import hyperbolic_dynamics, hyperbolic_pair, stability
-from dynsim.weights import Fixed, Weights
+from dynsim.network.weights import Fixed, Weights
 
 
 def test_a_stable_equilibrium_gives_the_log_moduli_of_its_multipliers():

@@ -10,11 +10,11 @@ from scipy.special import digamma
 
 import dynsim
 from dynsim import masks, measures, norms, simulate, tokens
-from dynsim.mlp import GaussianMLP
-from dynsim.nonnormal import deviation_walk, kreiss_constant, transient_growth
-from dynsim.predictions import _consensus, cubic_step, predict, transversal_growth
-from dynsim.walk import lambda_2, transversal_eigenvalues
-from dynsim.weights import (
+from dynsim.collapse.predictions import _consensus, cubic_step, predict, transversal_growth
+from dynsim.collapse.transient import deviation_walk, kreiss_constant, transient_growth
+from dynsim.masks.walk import lambda_2, transversal_eigenvalues
+from dynsim.network.mlp import GaussianMLP
+from dynsim.network.weights import (
     Diagonal,
     FromArray,
     Gaussian,

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 import dynsim
 from dynsim import masks, norms, simulate, tokens
-from dynsim.deviation import Deviation
-from dynsim.rates import MODELS, collapse_rate, doubly_exponential
-from dynsim.trajectory import Trajectory
-from dynsim.weights import Diagonal, Identity, Weights, Zero
+from dynsim.collapse.rates import MODELS, collapse_rate, doubly_exponential
+from dynsim.network.deviation import Deviation
+from dynsim.network.weights import Diagonal, Identity, Weights, Zero
+from dynsim.results.trajectory import Trajectory
 
 
 def made(log_mu, size=1.0, exact=False):

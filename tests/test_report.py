@@ -7,7 +7,7 @@ import dynsim
 from dynsim import connectivity, expect, masks, norms, report, simulate, tokens, verdict
 from dynsim.equilibria.equilibrium import Equilibrium
 from dynsim.equilibria.stability import Stability
-from dynsim.weights import Diagonal, Fixed, Identity
+from dynsim.network.weights import Diagonal, Fixed, Identity
 
 
 def outcome(graph, weights, depth, engine="logscale", x0=None, theory=False, **parts):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from dynsim import AttentionDynamics, load, masks, norms, report, simulate, tokens, weights
-from dynsim.connectivity import facts
+from dynsim.collapse.verdicts import verdict
+from dynsim.masks.connectivity import facts
 from dynsim.measures import MEASURES
-from dynsim.rounding import ROUNDING, SHARE, Sizes
+from dynsim.measures.rounding import ROUNDING, SHARE, Sizes
 from dynsim.simulation import Record
-from dynsim.verdicts import verdict
 
 
 def judged(x):

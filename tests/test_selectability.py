@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from dynsim import norms, selectability, set_threads
-from dynsim.selectability import (
+from dynsim.geometry.selectability import (
     certificate,
     margins,
     selectable,

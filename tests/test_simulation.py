@@ -19,9 +19,18 @@ from dynsim import (
     weights,
 )
 from dynsim import measures as measures_room
-from dynsim.dynamics import PLACEMENTS
-from dynsim.trajectory import joined
-from dynsim.weights import Diagonal, Fixed, Gaussian, Identity, Jordan, Orthogonal, Weights, Zero
+from dynsim.network.dynamics import PLACEMENTS
+from dynsim.network.weights import (
+    Diagonal,
+    Fixed,
+    Gaussian,
+    Identity,
+    Jordan,
+    Orthogonal,
+    Weights,
+    Zero,
+)
+from dynsim.results.trajectory import joined
 
 #: Masks with a center node.
 CENTERED = st.sampled_from(["complete", "local", "causal", "causal-local", "star"])

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynsim import masks
-from dynsim.spectra import bounded_eigenvalues, longest_chain, modes
-from dynsim.walk import lambda_2, transversal_eigenvalues, transversal_modes, uniform_walk
+from dynsim._spectra import bounded_eigenvalues, longest_chain, modes
+from dynsim.masks.walk import lambda_2, transversal_eigenvalues, transversal_modes, uniform_walk
 
 
 def largest_block(matrix, value) -> int:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import dynsim
 from dynsim import AttentionDynamics, connectivity, masks, measures, norms, simulate
-from dynsim.weights import Fixed, Identity, Jordan
+from dynsim.network.weights import Fixed, Identity, Jordan
 from theory import lemmas, runner
 from theory.__main__ import main
 from theory.document import document

@@ -8,9 +8,9 @@ from threadpoolctl import threadpool_info
 
 import dynsim
 from dynsim import engines, threads
+from dynsim._threads import blas_alone
 from dynsim.engines.base import TokenEngine
 from dynsim.engines.workers import Workers
-from dynsim.threads import blas_alone
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@ import pytest
 
 from dynsim import AttentionDynamics, masks
 from dynsim.engines.tiles import tiles
-from dynsim.weights import Identity
+from dynsim.network.weights import Identity
 
 
 def dense(groups, place, n):

@@ -24,10 +24,10 @@ from dynsim import (  # noqa: E402
     tokens,
 )
 from dynsim.cli.run import main  # noqa: E402
-from dynsim.dynamics import PLACEMENTS  # noqa: E402
 from dynsim.engines import make_engine  # noqa: E402
 from dynsim.engines.torch import TorchEngine, _observe  # noqa: E402
-from dynsim.weights import (  # noqa: E402
+from dynsim.network.dynamics import PLACEMENTS  # noqa: E402
+from dynsim.network.weights import (  # noqa: E402
     Diagonal,
     Fixed,
     Gaussian,

@@ -8,8 +8,8 @@ import xarray as xr
 
 import dynsim
 from dynsim import Record, masks, norms, simulate, tokens, weights
-from dynsim.files import written_whole
-from dynsim.trajectory import Trajectory, load
+from dynsim._files import written_whole
+from dynsim.results.trajectory import Trajectory, load
 
 
 @pytest.fixture

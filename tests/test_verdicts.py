@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import dynsim
 from dynsim import Record, masks, minilm, norms, simulate, tokens, verdict
-from dynsim.trajectory import joined
-from dynsim.weights import Diagonal, Identity, Jordan, Orthogonal, Weights, Zero
+from dynsim.network.weights import Diagonal, Identity, Jordan, Orthogonal, Weights, Zero
+from dynsim.results.trajectory import joined
 
 
 def run(mask, value, depth, norm=norms.NoNorm(), x0=None, scores=None, record=None):

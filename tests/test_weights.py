@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dynsim import weights
-from dynsim.weights import (
+from dynsim.network.weights import (
     Diagonal,
     Fixed,
     FromArray,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from dynsim.cli.process import carry_out
 
 if TYPE_CHECKING:
-    from dynsim.trajectory import Trajectory
+    from dynsim.results.trajectory import Trajectory
 
 __all__ = ["Artist", "called_ahead"]
 
@@ -92,7 +92,7 @@ class Artist:
 def _draw_what_is_ordered() -> int:
     with ThreadPoolExecutor(1) as reader:  # so that nobody waits for matplotlib to hand it over
         reading = reader.submit(sys.stdin.buffer.read)
-        from dynsim import plots
+        from dynsim.results import plots
     order = reading.result()
     if not order:  # nobody wants a figure any more
         return 0

@@ -6,10 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
+from dynsim._values import describe
 from dynsim.cli import options as shared
 from dynsim.cli import output
 from dynsim.cli.guard import guarded
-from dynsim.values import describe
 
 __all__ = ["main"]
 
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _carry_out(options) -> int:
-    from dynsim.basins import basins
+    from dynsim.equilibria.basins import basins
 
     dynamics, d = shared.make_iterated(options)
     output.check_folder(Path(options.out))

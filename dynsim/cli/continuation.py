@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dynsim import tokens
+from dynsim._files import written_whole
+from dynsim._values import describe
 from dynsim.cli import options as shared
 from dynsim.cli import output
 from dynsim.cli.guard import guarded, one_line
-from dynsim.continuation import FAMILIES
-from dynsim.files import written_whole
-from dynsim.values import describe
+from dynsim.equilibria.continuation import FAMILIES
+from dynsim.network import tokens
 
 __all__ = ["main"]
 
@@ -134,7 +134,7 @@ def _states(options, dynamics, d: int) -> list[np.ndarray]:
 
 def _branches(family, states, start: float, stop: float, points: int):
     """A branch through each state; those that have none are named on standard error."""
-    from dynsim.continuation import continue_equilibrium
+    from dynsim.equilibria.continuation import continue_equilibrium
 
     branches, refused = [], []
     with output.share_done("following branches, %") as progress:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dynsim import tokens
+from dynsim._files import written_whole
+from dynsim._values import describe
 from dynsim.cli import options as shared
 from dynsim.cli import output, specs
 from dynsim.cli.guard import guarded
-from dynsim.files import written_whole
-from dynsim.values import describe
-from dynsim.weights import WEIGHTS, Weights
+from dynsim.network import tokens
+from dynsim.network.weights import WEIGHTS, Weights
 
 __all__ = ["main"]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from dynsim._files import written_whole
+from dynsim._values import describe
 from dynsim.cli import options as shared
 from dynsim.cli import output
 from dynsim.cli.guard import guarded
-from dynsim.files import written_whole
-from dynsim.values import describe
 
 __all__ = ["main"]
 
@@ -72,8 +72,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _carry_out(options) -> int:
-    from dynsim.connectivity import facts
     from dynsim.equilibria import find_equilibria, jordan_member
+    from dynsim.masks.connectivity import facts
 
     dynamics, d = shared.make_iterated(options)
     if min(dynamics.n_tokens, d) < 2:
@@ -189,7 +189,7 @@ def _ranks_of(equilibria) -> str:
 
 
 def _print(search, members, dynamics, options, files) -> None:
-    from dynsim import report
+    from dynsim.cli import report
     from dynsim.equilibria import KINDS
 
     print(f"dynamics  {report.describe_dynamics(dynamics)}")

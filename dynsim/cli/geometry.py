@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dynsim import minilm, tokens
+from dynsim._files import read_arrays
 from dynsim.cli import options as shared
 from dynsim.cli import output
 from dynsim.cli.guard import guarded
-from dynsim.files import read_arrays
-from dynsim.norms import LayerNorm
+from dynsim.models import minilm
+from dynsim.network import tokens
+from dynsim.network.norms import LayerNorm
 
 __all__ = ["main"]
 

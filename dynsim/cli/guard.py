@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 
-from dynsim.memory import TooLarge
+from dynsim._memory import TooLarge
 
 __all__ = ["guarded", "one_line"]
 

@@ -8,13 +8,13 @@ import json
 import re
 from pathlib import Path
 
+from dynsim._values import describe
 from dynsim.cli import options as shared
+from dynsim.collapse.expectations import MOST_TOKENS, expect
 from dynsim.engines import find_engine, preferred
-from dynsim.expectations import MOST_TOKENS, expect
 from dynsim.measures import MEASURES
+from dynsim.results.trajectory import joined, load
 from dynsim.simulation import Overflow, Record, Stopped, simulate
-from dynsim.trajectory import joined, load
-from dynsim.values import describe
 
 __all__ = ["Job", "file_name", "prepare"]
 

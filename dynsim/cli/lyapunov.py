@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dynsim import tokens
+from dynsim._values import describe
 from dynsim.cli import options as shared
 from dynsim.cli import output
 from dynsim.cli.guard import guarded
-from dynsim.values import describe
+from dynsim.network import tokens
 
 __all__ = ["main"]
 
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _carry_out(options) -> int:
-    from dynsim.lyapunov import spectrum
+    from dynsim.equilibria.lyapunov import spectrum
 
     dynamics, d = shared.make_iterated(options)
     x0 = tokens.sphere(1, dynamics.n_tokens, d, options.seed)[0]

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from dynsim import masks, minilm, tokens
+from dynsim import masks
+from dynsim._files import read_arrays
 from dynsim.cli import specs
-from dynsim.dropout import Dropout
-from dynsim.dynamics import PLACEMENTS, AttentionDynamics
-from dynsim.files import read_arrays
-from dynsim.mlp import MLPS
-from dynsim.norms import NORMS
-from dynsim.weights import WEIGHTS, FromArray, Weights
+from dynsim.models import minilm
+from dynsim.network import tokens
+from dynsim.network.dropout import Dropout
+from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
+from dynsim.network.mlp import MLPS
+from dynsim.network.norms import NORMS
+from dynsim.network.weights import WEIGHTS, FromArray, Weights
 
 __all__ = [
     "OneLineParser",

@@ -11,9 +11,9 @@ import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from dynsim._files import written_whole
 from dynsim.cli.artist import Artist
 from dynsim.cli.jobs import Job, file_name
-from dynsim.files import written_whole
 
 __all__ = [
     "EXPORTS",
@@ -98,7 +98,7 @@ def write_found(stem: Path, found: dict, options, draw=None) -> list[str]:
     with written_whole(files[0]) as temporary:
         temporary.write_text(json.dumps(found, allow_nan=False) + "\n")
     if draw is not None and not options.no_figure:
-        from dynsim import plots
+        from dynsim.results import plots
 
         files.append(f"{stem}.{options.format}")
         plots.save(draw(plots), files[-1])
@@ -161,7 +161,7 @@ def _title(jobs: list[Job], done: dict, options) -> str:
 
 
 def _summary(done: dict, options) -> dict:
-    from dynsim.report import summary
+    from dynsim.cli.report import summary
 
     runs = {label: summary(outcome) for label, outcome in done.items()}
     return {"runs": runs} if options.compare else next(iter(runs.values()))
@@ -174,7 +174,7 @@ def print_json(done: dict, files: list[str], options) -> None:
 
 def print_input(job: Job, facts, compared: bool) -> None:
     """Mask facts and dynamics of a run, or those of the first run of a comparison."""
-    from dynsim import report
+    from dynsim.cli import report
 
     if compared:
         print(f"first run {job.label}")
@@ -189,7 +189,7 @@ def print_input(job: Job, facts, compared: bool) -> None:
 
 def print_result(done: dict) -> None:
     """A short table and the verdict; of a comparison, one row and one sentence a run."""
-    from dynsim import report
+    from dynsim.cli import report
 
     if len(done) == 1:
         (outcome,) = done.values()

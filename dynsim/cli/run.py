@@ -112,9 +112,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _carry_out(jobs: list[Job], options, exports: list[str]) -> int:
-    from dynsim.connectivity import facts
-    from dynsim.report import Outcome
-    from dynsim.verdicts import verdict
+    from dynsim.cli.report import Outcome
+    from dynsim.collapse.verdicts import verdict
+    from dynsim.masks.connectivity import facts
 
     done, files, status = {}, [], 0
     with output.drawing(jobs, options) as draw:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from dynsim.files import SUFFIXES
+from dynsim._files import SUFFIXES
 
 __all__ = ["build", "is_file", "usage"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dynsim import measures
-from dynsim.deviation import Deviation
+from dynsim.network.deviation import Deviation
 
 __all__ = ["TokenEngine"]
 

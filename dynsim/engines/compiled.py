@@ -8,8 +8,6 @@ from itertools import groupby
 
 import numpy as np
 
-from dynsim.dropout import Dropout
-from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.base import TokenEngine
 from dynsim.engines.lanes import LANES_UP_TO, Lanes
 from dynsim.engines.packing import Scratch, stacked
@@ -17,8 +15,10 @@ from dynsim.engines.rows import Rows
 from dynsim.engines.single import Single, is_single
 from dynsim.engines.workers import Workers
 from dynsim.measures import observe
-from dynsim.mlp import NoMLP
-from dynsim.norms import NoNorm
+from dynsim.network.dropout import Dropout
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.mlp import NoMLP
+from dynsim.network.norms import NoNorm
 
 __all__ = ["CompiledEngine", "reason_against"]
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from dynsim.deviation import Deviation
-from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.lanes import Lanes, from_lanes, parts
 from dynsim.engines.packing import Scratch, aligned
 from dynsim.engines.rows import Rows
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.shapes import deviation_lane_memory, deviation_memory
-from dynsim.layout import Ranges, common_keys
-from dynsim.weights import LayerArrays
+from dynsim.masks.layout import Ranges, common_keys
+from dynsim.network.deviation import Deviation
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.weights import LayerArrays
 
 __all__ = ["DeviationLanes", "DeviationRows"]
 

@@ -24,15 +24,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from dynsim.connectivity import is_strongly_connected
-from dynsim.deviation import Deviation
-from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.compiled import CompiledEngine
 from dynsim.engines.deviations import DeviationLanes, DeviationRows
 from dynsim.engines.lanes import LANES_UP_TO
 from dynsim.kernels.limits import DIRECT
-from dynsim.layout import common_keys, has_common_key
+from dynsim.masks.connectivity import is_strongly_connected
+from dynsim.masks.layout import common_keys, has_common_key
 from dynsim.measures import CHEAP, floor, observe
+from dynsim.network.deviation import Deviation
+from dynsim.network.dynamics import AttentionDynamics
 
 __all__ = ["Follower"]
 

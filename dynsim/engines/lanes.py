@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.packing import Scratch, aligned, norm_numbers, padded
 from dynsim.kernels.library import Fixed, Kernel, Prepared
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.shapes import PAD, lane_memory
-from dynsim.weights import LayerArrays
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.weights import LayerArrays
 
 __all__ = ["LANES_UP_TO", "Lanes", "from_lanes", "parts"]
 

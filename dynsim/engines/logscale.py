@@ -17,11 +17,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from dynsim.deviation import Deviation
-from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.follower import Follower
 from dynsim.measures import CHEAP, deviations
-from dynsim.weights import LayerSource, LayerWeights
+from dynsim.network.deviation import Deviation
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.weights import LayerSource, LayerWeights
 
 __all__ = ["LogScaleEngine", "reason_against"]
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dynsim.dynamics import PLACEMENTS, AttentionDynamics
-from dynsim.weights import LayerArrays, LayerWeights
+from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
+from dynsim.network.weights import LayerArrays, LayerWeights
 
 __all__ = [
     "NormNumbers",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.base import TokenEngine
 from dynsim.measures import observe
+from dynsim.network.dynamics import AttentionDynamics
 
 __all__ = ["ReferenceEngine"]
 

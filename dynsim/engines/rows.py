@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.packing import Scratch, in_panels, norm_numbers, padded
 from dynsim.kernels.library import Kernel, Prepared
 from dynsim.kernels.processor import vector_width
@@ -16,8 +15,9 @@ from dynsim.kernels.shapes import (
     private_memory,
     shared_memory,
 )
-from dynsim.layout import Layout, Ranges
-from dynsim.weights import LayerArrays
+from dynsim.masks.layout import Layout, Ranges
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.weights import LayerArrays
 
 __all__ = ["Rows"]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from dynsim.dynamics import AttentionDynamics
 from dynsim.engines.lanes import Lanes
 from dynsim.engines.packing import Scratch
 from dynsim.kernels.library import Fixed, Kernel, Prepared
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.shapes import single_memory
-from dynsim.layout import Layout
-from dynsim.weights import LayerArrays
+from dynsim.masks.layout import Layout
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.weights import LayerArrays
 
 __all__ = ["Single", "is_single"]
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dynsim.layout import Layout, Ranges
+from dynsim.masks.layout import Layout, Ranges
 
 __all__ = ["Unions", "Windows", "edges", "tiles"]
 

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from dynsim.dynamics import PLACEMENTS, AttentionDynamics
 from dynsim.engines.base import TokenEngine
 from dynsim.engines.tiles import edges, tiles
 from dynsim.measures import CHEAP
-from dynsim.norms import Norm
-from dynsim.weights import LayerWeights
+from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
+from dynsim.network.norms import Norm
+from dynsim.network.weights import LayerWeights
 
 __all__ = ["TorchEngine", "devices", "find_device"]
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from dynsim import __version__
-from dynsim.dynamics import AttentionDynamics
+from dynsim._files import written_whole
+from dynsim._values import real_array
+from dynsim._version import __version__
 from dynsim.equilibria import exact, proof
 from dynsim.equilibria.construct import jordan_member
 from dynsim.equilibria.verification import check
-from dynsim.files import written_whole
-from dynsim.jacobian import jacobian
-from dynsim.norms import Unit
-from dynsim.values import real_array
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.jacobian import jacobian
+from dynsim.network.norms import Unit
 
 __all__ = ["certify", "save_certificate"]
 

@@ -12,10 +12,10 @@ from itertools import product
 import numpy as np
 
 from dynsim import masks
-from dynsim.dynamics import AttentionDynamics
-from dynsim.norms import Unit
-from dynsim.values import whole
-from dynsim.weights import Fixed, Jordan
+from dynsim._values import whole
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.norms import Unit
+from dynsim.network.weights import Fixed, Jordan
 
 __all__ = [
     "complete_pair",

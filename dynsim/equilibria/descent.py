@@ -14,14 +14,14 @@ from importlib.util import find_spec
 import networkx as nx
 import numpy as np
 
-from dynsim.dynamics import AttentionDynamics
+from dynsim._values import whole
 from dynsim.equilibria.newton import solve
 from dynsim.equilibria.stability import Stability, stability
-from dynsim.jacobian import linearise
-from dynsim.layout import compile_layout
-from dynsim.norms import Unit
-from dynsim.values import whole
-from dynsim.weights import Fixed
+from dynsim.masks.networkx_view import compile_layout
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.jacobian import linearise
+from dynsim.network.norms import Unit
+from dynsim.network.weights import Fixed
 
 __all__ = ["Stabilised", "stabilise"]
 

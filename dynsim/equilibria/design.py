@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
-from dynsim.dynamics import AttentionDynamics
-from dynsim.norms import Unit
-from dynsim.values import real_array
-from dynsim.weights import Fixed
+from dynsim._values import real_array
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.norms import Unit
+from dynsim.network.weights import Fixed
 
 __all__ = ["Design", "design_value_matrix"]
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from dynsim import masks
-from dynsim.dynamics import AttentionDynamics
-from dynsim.jacobian import image, is_spherical, linearise
-from dynsim.norms import NoNorm
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.jacobian import image, is_spherical, linearise
+from dynsim.network.norms import NoNorm
 
 __all__ = ["ROUNDING", "SAME", "TOLERANCE", "Equation", "Hits", "padded", "restricted"]
 

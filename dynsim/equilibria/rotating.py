@@ -16,14 +16,14 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg
 
-from dynsim.dynamics import AttentionDynamics
+from dynsim._seeds import TOKENS, stream
+from dynsim._spectra import bounded_eigenvalues
 from dynsim.equilibria.equation import SAME, TOLERANCE
 from dynsim.equilibria.equilibrium import Equilibrium
 from dynsim.equilibria.newton import solve
 from dynsim.equilibria.stability import Stability
-from dynsim.jacobian import image, is_spherical, linearise, tangent_basis
-from dynsim.seeds import TOKENS, stream
-from dynsim.spectra import bounded_eigenvalues
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.jacobian import image, is_spherical, linearise, tangent_basis
 
 __all__ = ["RotatingEquilibrium", "Rotations", "find_rotating", "quotient_jacobian"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dynsim import __version__
-from dynsim.files import read_named_arrays, written_whole
-from dynsim.values import describe
+from dynsim._files import read_named_arrays, written_whole
+from dynsim._values import describe
+from dynsim._version import __version__
 
 __all__ = ["Memory", "Round"]
 

@@ -27,7 +27,8 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 
-from dynsim.dynamics import AttentionDynamics
+from dynsim._seeds import TOKENS, stream
+from dynsim._values import whole
 from dynsim.equilibria.affine import solutions
 from dynsim.equilibria.equation import ROUNDING, SAME, Equation, Hits, padded, restricted
 from dynsim.equilibria.equilibrium import Equilibrium, Search
@@ -48,9 +49,8 @@ from dynsim.equilibria.stability import (
     stability,
     transient_of,
 )
-from dynsim.jacobian import image
-from dynsim.seeds import TOKENS, stream
-from dynsim.values import whole
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.jacobian import image
 
 __all__ = ["find_equilibria", "symmetries"]
 

@@ -8,8 +8,8 @@ growth before the decay), and runs from perturbed states measure it.
 Under a mask that is not strongly connected J is block triangular, one block for each strong
 component, and the multipliers are those of the blocks. Computed blockwise they are much more
 accurate. Eigenvalues of a defective block (WU's Jordan family has one) still move by about
-eps^(1/size); every multiplier therefore carries its error (`dynsim.spectra`; `certify` proves), and
-one that is not told apart from modulus 1 makes an equilibrium marginal.
+eps^(1/size); every multiplier therefore carries its error (`certify` proves), and one that is not
+told apart from modulus 1 makes an equilibrium marginal.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynsim.dynamics import AttentionDynamics
-from dynsim.jacobian import is_spherical, tangent_basis, tangent_jacobian
-from dynsim.layout import strong_components
-from dynsim.nonnormal import kreiss_constant, transient_growth
-from dynsim.norms import NoNorm
-from dynsim.seeds import TOKENS, stream
+from dynsim._seeds import TOKENS, stream
+from dynsim._spectra import bounded_eigenvalues
+from dynsim._values import real_array
+from dynsim.collapse.transient import kreiss_constant, transient_growth
+from dynsim.masks.layout import strong_components
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.jacobian import is_spherical, tangent_basis, tangent_jacobian
+from dynsim.network.norms import NoNorm
 from dynsim.simulation import Record, simulate
-from dynsim.spectra import bounded_eigenvalues
-from dynsim.values import real_array
 
 __all__ = [
     "KINDS",
@@ -184,7 +184,7 @@ def transient_of(J: np.ndarray) -> Transient:
     """Transient growth of the powers of a matrix with spectral radius below 1.
 
     The Kreiss constant K bounds it, K <= max_k ||J^k|| <= e n K (Kreiss matrix theorem; see
-    `dynsim.nonnormal`). Infinite when 20,000 powers do not see the decay above their rounding.
+    `dynsim.transient`). Infinite when 20,000 powers do not see the decay above their rounding.
     """
     growth = transient_growth(J, _POWERS)
     if not growth.complete:

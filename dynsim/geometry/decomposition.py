@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dynsim.values import real_array
+from dynsim._values import real_array
 
 __all__ = [
     "Decomposition",

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dynsim._values import real_array
 from dynsim.geometry.decomposition import length
-from dynsim.norms import LayerNorm
-from dynsim.values import real_array
+from dynsim.network.norms import LayerNorm
 
 __all__ = ["Ellipsoid", "image_ellipsoid"]
 

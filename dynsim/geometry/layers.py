@@ -7,10 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
+from dynsim._values import real_array
 from dynsim.geometry.decomposition import angle_to_ones, decompose
 from dynsim.geometry.ellipsoid import Ellipsoid, image_ellipsoid
-from dynsim.norms import LayerNorm, RMSNorm
-from dynsim.values import real_array
+from dynsim.network.norms import LayerNorm, RMSNorm
 
 __all__ = ["Changes", "Survey", "changes", "survey"]
 

@@ -7,7 +7,7 @@ import numpy as np
 from mpmath import mpf
 
 from dynsim.geometry import angle_to_ones, decompose, image_ellipsoid
-from dynsim.norms import LayerNorm
+from dynsim.network.norms import LayerNorm
 from experiments.soundness.storm import Outcome
 
 STATEMENT = (

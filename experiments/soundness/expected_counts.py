@@ -9,7 +9,7 @@ import mpmath
 import numpy as np
 from mpmath import mpf
 
-from dynsim.gaussian_keys import expected_unselectable, external_angle, internal_angle
+from dynsim.geometry.gaussian_keys import expected_unselectable, external_angle, internal_angle
 from experiments.soundness.storm import Outcome
 
 STATEMENT = "expected numbers of unselectable Gaussian keys, and the angles, are right to 1e-11"

@@ -7,7 +7,7 @@ from math import comb
 
 import numpy as np
 
-from dynsim.basins import basins
+from dynsim.equilibria.basins import basins
 from dynsim.equilibria.construct import hyperbolic_dynamics
 from experiments.soundness.storm import Outcome
 

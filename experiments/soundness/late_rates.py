@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 
 import dynsim
-from dynsim.weights import Fixed
+from dynsim.network.weights import Fixed
 from experiments.soundness.storm import Outcome
 
 STATEMENT = (

@@ -6,12 +6,12 @@ import mpmath as mp
 import numpy as np
 
 from dynsim.measures import MEASURES
-from dynsim.rounding import ROUNDING, Sizes
+from dynsim.measures.rounding import ROUNDING, Sizes
 from experiments.soundness.storm import Outcome
 
 STATEMENT = (
     "a measure of rounded tokens differs from that of the exact ones by no more than "
-    "dynsim.rounding says, at any scale, however near to consensus or to rank one"
+    "dynsim.measures.rounding says, at any scale, however near to consensus or to rank one"
 )
 REFEREE = "mpmath, 90 digits: the definitions, with singular values from Gram matrices"
 SYSTEMS = 15_000

@@ -8,8 +8,8 @@ import mpmath
 import numpy as np
 from mpmath import mpf
 
-from dynsim.nonnormal import kreiss_constant, transient_growth
-from dynsim.spectra import bounded_eigenvalues
+from dynsim._spectra import bounded_eigenvalues
+from dynsim.collapse.transient import kreiss_constant, transient_growth
 from experiments.soundness.storm import Outcome
 
 STATEMENT = (

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from dynsim.selectability import certificate, margins, selectable, undecided
+from dynsim.geometry.selectability import certificate, margins, selectable, undecided
 from experiments.soundness.storm import Outcome
 
 STATEMENT = (

@@ -1,0 +1,61 @@
+"""How many threads dynsim uses: one knob for its kernels, for BLAS and for torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from functools import lru_cache
+
+from dynsim._values import whole
+
+__all__ = ["available", "blas_alone", "set_threads", "threads"]
+
+_chosen: int | None = None
+
+
+def available() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: respects a cluster's or container's share
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def set_threads(number: int | None) -> None:
+    """Use `number` threads from now on wherever none are asked for; None for all cores.
+
+    More than there are cores are never used. Results do not depend on it, to the last bit. Raises
+    ValueError for less than 1.
+
+    >>> set_threads(1)
+    >>> threads()
+    1
+    >>> set_threads(None)
+    """
+    global _chosen
+    _chosen = None if number is None else whole("number of threads", number, least=1)
+
+
+def threads(asked: int | None = None) -> int:
+    """The number of threads to use: what is asked for, what was set, or all cores.
+
+    Never more than there are cores: threads that wait for one another would take turns.
+    """
+    if asked is None:
+        asked = available() if _chosen is None else _chosen
+    return min(whole("number of threads", asked, least=1), available())
+
+
+@contextmanager
+def blas_alone():
+    """BLAS on one thread: ours are the only ones, and its sums do not depend on their number."""
+    with _libraries(len(sys.modules)).limit(limits=1, user_api="blas"):
+        yield
+
+
+@lru_cache(maxsize=1)
+def _libraries(modules: int):
+    """Those loaded now; looked for anew, which takes milliseconds, when more modules are there."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

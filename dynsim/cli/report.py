@@ -1,0 +1,356 @@
+"""What a run says: one JSON object, or a short table with a verdict for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from dynsim.collapse.expectations import Expectation
+from dynsim.collapse.verdicts import Verdict, from_log
+from dynsim.masks.connectivity import MaskFacts
+from dynsim.measures import MEASURES
+from dynsim.measures.rounding import ROUNDING
+from dynsim.results.trajectory import Trajectory
+
+__all__ = [
+    "Outcome",
+    "comparison_table",
+    "describe_attended",
+    "describe_dynamics",
+    "describe_mask",
+    "measure_table",
+    "summary",
+]
+
+#: Measures in the human table, in this order, where recorded.
+_SHOWN = (
+    "mu",
+    "log10_mu",
+    "log10_mu_error",
+    "rank_one_distance",
+    "rank",
+    "stable_rank",
+    "effective_rank",
+    "mean_cosine",
+)
+_SHOWN += ("min_cosine", "attention_entropy")
+#: The estimated error of log10 mu is shown where it exceeds this share of 1 + |log10 mu|.
+_SMALL_ERROR = 1e-6
+#: The depth at which a comparison shows how far mu has fallen, beside depth N.
+_SHARE_AT = 128
+
+
+class Outcome(NamedTuple):
+    """A run that is done; `error` if it ended early, `theory` if that was asked for."""
+
+    facts: MaskFacts
+    trajectory: Trajectory
+    verdict: Verdict
+    error: str | None = None
+    theory: Expectation | None = None
+
+
+def summary(outcome: Outcome) -> dict:
+    """JSON-ready: mask facts, dynamics, each measure by depth (null where a measure on a stride was
+    not recorded), verdict, provenance; error and theory where there are any.
+
+    Of a measure: over samples the median, its 16th and 84th percentile ("low", "high"), which the
+    table and the figure show, and mean and sd.
+
+    "rounding" is how far rounding may move the mean of a measure (null for arbitrarily far), and
+    "within_rounding" whether it lies no further than that from its value at collapse.
+    """
+    facts, trajectory, verdict, error, theory = outcome
+    found = {} if error is None else {"error": error}
+    return found | {
+        "mask": facts.to_dict(),
+        "dynamics": dict(trajectory.dynamics),
+        "measures": {name: _measure(trajectory, name) for name in trajectory.measures},
+        "verdict": verdict.to_dict(),
+        "provenance": dict(trajectory.provenance),
+        **({} if theory is None else {"theory": theory.to_dict()}),
+    }
+
+
+def _measure(trajectory: Trajectory, name: str) -> dict:
+    """A measure by depth, for JSON."""
+    low, median, high = _band(trajectory[name])
+    mean, sd = _mean_and_sd(trajectory[name])
+    found = {"median": _plain(median), "low": _plain(low), "high": _plain(high)}
+    found |= {"mean": _plain(mean), "sd": _plain(sd)}
+    if name in ROUNDING:
+        found["rounding"] = _plain(_mean_and_sd(trajectory.rounding(name))[0])
+        found["within_rounding"] = _means_within_rounding(trajectory, name).tolist()
+    return found
+
+
+def _band(values: np.ndarray) -> np.ndarray:
+    """16th, 50th and 84th percentile over the first axis, (3, ...); also where some are -inf."""
+    with np.errstate(invalid="ignore"):
+        found = np.percentile(values, [16, 50, 84], axis=0)
+    if not np.isnan(found).any():
+        return found
+    return np.where(np.isnan(found), np.percentile(values, [16, 50, 84], 0, method="lower"), found)
+
+
+def _mostly_within_rounding(trajectory: Trajectory, name: str) -> np.ndarray:
+    """Where a measure of most samples lies within rounding, (T+1,), as in the figure."""
+    return trajectory.within_rounding(name).mean(axis=0) > 0.5
+
+
+def _means_within_rounding(trajectory: Trajectory, name: str) -> np.ndarray:
+    """Where the mean of a measure over samples lies within rounding, (T+1,)."""
+    if name not in ROUNDING:
+        return np.zeros(trajectory.depth + 1, bool)
+    means = (_mean_and_sd(values)[0] for values in (trajectory[name], trajectory.rounding(name)))
+    return ROUNDING[name].within(*means)
+
+
+def _mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (n - 1; 0 for one sample) over the first axis, at any scale."""
+    unit = np.abs(values).max(axis=0)
+    unit = np.where(np.isfinite(unit), np.exp2(np.frexp(unit)[1] - 1.0), 1.0)  # changes no digit
+    scaled = values / unit
+    with np.errstate(invalid="ignore"):  # log10 of 0 has no spread
+        sd = scaled.std(axis=0, ddof=1) if len(values) > 1 else scaled[0] * 0.0
+    return unit * scaled.mean(axis=0), unit * sd
+
+
+def _plain(values: np.ndarray) -> list:
+    return [float(v) if np.isfinite(v) else None for v in values]
+
+
+def describe_mask(facts: MaskFacts) -> list[tuple[str, str]]:
+    """Mask facts as (name, value) lines."""
+    connectivity = (
+        "strong"
+        if facts.strongly_connected
+        else "quasi-strong"
+        if facts.quasi_strongly_connected
+        else "none (no center node)"
+    )
+    lines = [
+        ("mask", f"{facts.name}: {facts.tokens} tokens, {facts.edges} edges"),
+        (
+            "degree",
+            f"{facts.degree_min} to {facts.degree_max}, mean {facts.degree_mean:.3g}"
+            + ("" if facts.self_loops else "; not every token sees itself (WU's A1 fails)"),
+        ),
+        ("connected", f"{connectivity}; {facts.center_nodes} center nodes"),
+        ("radius", _distance(facts.radius)),
+        ("diameter", _distance(facts.diameter)),
+        ("lambda_2", _second(facts.lambda_2)),
+    ]
+    return lines
+
+
+def describe_attended(dynamics) -> str:
+    """What the first and the last token attend to: whether a mask looks back or ahead."""
+    rows, last = dynamics.layout.to_rows(), dynamics.n_tokens - 1
+
+    def words(token):
+        keys = rows.indices[rows.indptr[token] : rows.indptr[token + 1]]
+        if len(keys) > 4:
+            between = "to" if keys[-1] - keys[0] + 1 == len(keys) else "..."
+            return f"token {token} to {keys[0]} {between} {keys[-1]} ({len(keys)} tokens)"
+        return f"token {token} to {', '.join(map(str, keys))}"
+
+    return "; ".join(words(token) for token in dict.fromkeys((0, last)))
+
+
+def _second(second) -> str:
+    """lambda_2 with what is not certain of it, and the powers of t that it brings."""
+    if np.isnan(second.value):
+        return "not found within the budget"
+    error = f" ± {second.error:.2g}" * (second.error > 1e-9 * second.value)
+    words = f"{second.value:.8g}{error} ({second.method}), of the uniform walk"
+    if not second.power:
+        return words
+    most = " at most" * second.at_most
+    return f"{words}; deviations go like t^{second.power}{most} times its powers"
+
+
+def _distance(bounds) -> str:
+    low, high = bounds
+    if not np.isfinite(low):
+        return "infinite"
+    return f"{low:.0f}" if low == high else f"between {low:.0f} and {high:.0f}"
+
+
+def describe_dynamics(dynamics) -> str:
+    """The dynamics in words and as a formula."""
+    attention = "sum_h A_h(x) x W_V^h" if dynamics.weights.n_heads > 1 else "A(x) x W_V"
+    kind = type(dynamics.norm).__name__
+    norm = "" if kind == "NoNorm" else {"Unit": "unit"}.get(kind, kind)
+    skip = f"{dynamics.skip:g} x + " if dynamics.skip else ""
+    inner = attention
+    if norm and dynamics.placement in ("pre", "peri"):
+        inner = inner.replace("A(x) x", "A(z) z").replace("A_h(x) x", "A_h(z) z")
+        inner = f"{norm}({inner})" if dynamics.placement == "peri" else inner
+        formula = f"x' = {skip}{inner}, z = {norm}(x)"
+    elif norm:
+        formula = f"x' = {norm}({skip}{inner})"
+    else:
+        formula = f"x' = {skip}{inner}"
+    repeated = "the same in all layers" if dynamics.weights.is_constant else "fresh in every layer"
+    parts = [formula, f"{_weights_in_words(dynamics.weights)}, {repeated}"]
+    if dynamics.mlp.active:
+        parts.append(f"then an MLP ({dynamics.mlp.activation}) in the same form")
+    if dynamics.dropout.active:
+        parts.append(f"dropout {_dropout_in_words(dynamics.dropout)}")
+    return "; ".join(parts)
+
+
+def _dropout_in_words(dropout) -> str:
+    places = {"of projections": dropout.hidden, "of attention weights": dropout.attention}
+    return ", ".join(f"{p:g} {place}" for place, p in places.items() if p)
+
+
+def _weights_in_words(weights) -> str:
+    heads = f"{weights.n_heads} heads, " if weights.n_heads > 1 else ""
+    if not hasattr(weights, "value"):
+        return f"{heads}weights {weights.name}"
+    temperature = "" if weights.d_qk is None else f", d_QK = {weights.d_qk:g}"
+    return f"{heads}W_V {weights.value}, scores {weights.scores}{temperature}"
+
+
+def _not_shown(trajectory: Trajectory) -> set[str]:
+    """log10 of mu where it says no more than mu, and its error where that is small."""
+    if not trajectory.follows_mu:
+        return {"log10_mu", "log10_mu_error"}
+    large = trajectory["log10_mu_error"] > _SMALL_ERROR * (1.0 + np.abs(trajectory["log10_mu"]))
+    return set() if large.any() else {"log10_mu_error"}
+
+
+def measure_table(trajectory: Trajectory) -> str:
+    """First, middle and last values of the main measures: median and band over samples.
+
+    Where most samples lie within rounding it ends in `~`, and a line below says what that means.
+    """
+    depth = trajectory.depth
+    columns = sorted({0, depth // 2, depth})
+    rows = [["median (16–84% of samples)", *(f"depth {t}" for t in columns)]]
+    given = set(trajectory.measures) - _not_shown(trajectory)
+    for name in (name for name in _SHOWN if name in given):
+        depths, values = trajectory.recorded(name)
+        if not len(depths):  # the run ended before
+            continue
+        low, median, high = _band(values)
+        marks = _marks(_mostly_within_rounding(trajectory, name)[depths])
+        nearest = [int(np.argmin(np.abs(depths - t))) for t in columns]
+        cells = [
+            _with_band(median[k], low[k], high[k])
+            + marks[k]
+            + ("" if depths[k] == t else f" (at {depths[k]})")
+            for k, t in zip(nearest, columns, strict=True)
+        ]
+        rows.append([MEASURES[name].label, *cells])
+    return _noted(_aligned(rows, to_the_left=1), trajectory.final.dtype)
+
+
+def _with_band(median: float, low: float, high: float) -> str:
+    """The median and, where samples differ in three digits, the band."""
+    ends = f"{low:.3g}", f"{high:.3g}"
+    return f"{median:.4g}" + (f" ({ends[0]}–{ends[1]})" if ends[0] != ends[1] else "")
+
+
+#: Behind a number that lies within rounding.
+_MARK = " ~"
+
+
+def _marks(within: np.ndarray) -> list[str]:
+    return np.where(within, _MARK, "").tolist()
+
+
+def _noted(table: str, *dtypes) -> str:
+    """The table with a line about the mark, if it is in it."""
+    if _MARK not in table:
+        return table
+    names = " or ".join(sorted({str(dtype) for dtype in dtypes}))
+    return f"{table}\n~ within rounding ({names}): cannot be told from complete collapse"
+
+
+def comparison_table(runs: Mapping[str, Outcome]) -> str:
+    """One row a run, with medians over samples; fitted and predicted rates where asked for.
+
+    mu at depths N and 128, where a run reaches them, is shown as a share of mu at 0.
+    """
+    deepest = max(outcome.trajectory.depth for outcome in runs.values())
+    depths = sorted({_SHARE_AT, *(outcome.facts.tokens for outcome in runs.values())})
+    depths = [depth for depth in depths if depth <= deepest]
+    rows = [["run (medians)", "mask", "radius", "lambda_2", "mu at 0", "mu at T"]]
+    rows[0] += [*(f"mu_{depth} / mu_0" for depth in depths), "stable rank"]
+    if any(outcome.theory for outcome in runs.values()):
+        rows[0] += ["fitted", "predicted", "max ||P^t||", "bound / mu", "infinite width"]
+    for label, (facts, trajectory, _, _, theory) in runs.items():
+        logs = _band(trajectory["log10_mu"])[1] * np.log(10.0)
+        marks = _marks(_mostly_within_rounding(trajectory, "log10_mu"))
+        mu = [from_log(log) + mark for log, mark in zip(logs, marks, strict=True)]
+        stable = "-"
+        if "stable_rank" in trajectory.measures:
+            stable = f"{np.median(trajectory['stable_rank'][:, -1]):.3g}"
+            stable += _marks(_mostly_within_rounding(trajectory, "stable_rank"))[-1]
+        rows.append(
+            [
+                label,
+                facts.name,
+                _distance(facts.radius),
+                f"{facts.lambda_2.value:.6g}",
+                mu[0],
+                mu[-1],
+                *(_share(logs, t) + (marks[t] if t < len(marks) else "") for t in depths),
+                stable,
+                *([] if theory is None else _rates(theory)),
+            ]
+        )
+    dtypes = (outcome.trajectory.final.dtype for outcome in runs.values())
+    return _noted(_aligned(rows, to_the_left=2), *dtypes)
+
+
+def _share(logs: np.ndarray, t: int) -> str:
+    """mu at depth t over mu at 0, from logarithms by depth; "-" where there is none."""
+    return from_log(logs[t] - logs[0]) if t < len(logs) and np.isfinite(logs[0]) else "-"
+
+
+def _rates(theory: Expectation) -> list[str]:
+    """Fitted and predicted factor per layer, the largest power of the walk, how many times the
+    sharpest bound exceeds mu, and the infinite-width limit of mu at the end."""
+    rate, prediction = theory.rate, theory.prediction
+    fitted = f"{rate.value:.6g}" if rate.kind == "exponential" else rate.kind
+    words = {3.0: "cubed", np.inf: "0 at once"}
+    if prediction is None:
+        predicted = "-"
+    elif prediction.rate:
+        predicted = f"{prediction.rate:.6g}{prediction.times}"
+        predicted += "" if prediction.lasts else " for a while"
+    else:
+        predicted = words.get(prediction.exponent, "faster")
+    transient = prediction and prediction.transient
+    largest = f"{transient.factor:.4g} at t = {transient.power}" if transient else "-"
+    excess = theory.log10_excess
+    shown = "-" if np.isnan(excess) else "mu = 0" if np.isinf(excess) else f"10^{excess:.4g}"
+    wide = "-" if np.isnan(theory.wide_end) else f"mu = {theory.wide_end:.4g}"
+    return [fitted, predicted, largest, shown, wide]
+
+
+def _aligned(rows: list[list[str]], to_the_left: int) -> str:
+    """Rows as lines of equal columns, the first `to_the_left` flush left and the others right.
+
+    Marks stand in a column of their own.
+    """
+    columns = [_with_room(column) for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in columns]
+    sides = ["<"] * to_the_left + [">"] * (len(widths) - to_the_left)
+    return "\n".join(
+        "  ".join(f"{c:{side}{w}}" for c, side, w in zip(row, sides, widths, strict=True)).rstrip()
+        for row in zip(*columns, strict=True)
+    )
+
+
+def _with_room(column: tuple[str, ...]) -> list[str]:
+    """The cells of a column, filled up where others end in a mark."""
+    marked = [cell.endswith(_MARK) for cell in column]
+    room = " " * len(_MARK) if any(marked) else ""
+    return [cell if mark else cell + room for cell, mark in zip(column, marked, strict=True)]

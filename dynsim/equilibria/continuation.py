@@ -1,0 +1,241 @@
+"""Follow an equilibrium while a parameter changes, through folds, and name what happens to it.
+
+Pseudo-arclength continuation (Keller 1977; Kuznetsov, Elements of Applied Bifurcation Theory,
+chapter 10): the branch is a curve of zeros of G(x, p) = F_p(x) - sign x. From a point on it a step
+goes along the tangent, and Newton's method returns to the curve in the plane across the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dynsim._values import real_array
+from dynsim.equilibria.equilibrium import RANK_TOLERANCE
+from dynsim.equilibria.stability import check_equilibria_possible
+from dynsim.measures import singular_values
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.jacobian import image, linearise, tangent_jacobian
+from dynsim.network.weights import Fixed, Jordan, Weights
+
+__all__ = ["FAMILIES", "Branch", "continue_equilibrium"]
+
+#: Newton steps of the corrector, and the residual at which it is content.
+_CORRECTIONS, _TOLERANCE = 12, 1e-11
+_LARGEST_STEP, _SMALLEST_STEP = 0.05, 1e-7
+#: The end of the range is reached to this length.
+_LAST_STEP = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """A curve of equilibria.
+
+    parameter : (points,)
+    tokens : (points, N, d)
+    multipliers : (points, m), complex, by falling modulus
+    bifurcations : [(name, parameter)], name one of "fold", "branch point", "flip",
+        "Neimark-Sacker"
+    ended : why it ends: "end of the range", "number of points" or "no convergence"
+    """
+
+    parameter: np.ndarray
+    tokens: np.ndarray
+    multipliers: np.ndarray
+    bifurcations: list[tuple[str, float]]
+    ended: str
+
+    @property
+    def spectral_radius(self) -> np.ndarray:
+        """(points,)."""
+        return np.abs(self.multipliers).max(axis=1)
+
+    @property
+    def rank(self) -> np.ndarray:
+        """(points,)."""
+        sigma = singular_values(self.tokens)
+        return np.sum(sigma > RANK_TOLERANCE * sigma[:, :1], axis=1)
+
+
+def _beta(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamics:
+    layer = dynamics.weights.layer(0, d)
+    if layer.query_bias.any() or layer.output_bias.any():
+        raise ValueError("beta scales the scores of weights without biases; these have some")
+    return replace(dynamics, weights=Fixed(value * layer.M, layer.W_V))
+
+
+def _skip(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamics:
+    return replace(dynamics, skip=value)
+
+
+def _gain(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamics:
+    if not hasattr(dynamics.norm, "gain"):
+        raise ValueError(f"{type(dynamics.norm).__name__} has no gain; use --norm rms or layernorm")
+    norm = replace(dynamics.norm, gain=value * dynamics.norm.gain)
+    return replace(dynamics, norm=norm, mlp_norm=norm)
+
+
+def _w(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamics:
+    weights = dynamics.weights
+    if not (isinstance(weights, Weights) and isinstance(weights.value, Jordan)):
+        raise ValueError("w is the parameter of Jordan value matrices; use --value jordan:W")
+    return replace(dynamics, weights=replace(weights, value=Jordan(value)))
+
+
+#: Parameters by name: callable(dynamics, dimension, value) -> dynamics. beta: factor of the scores
+#: (1 / temperature); skip: weight of the skip connection; gain: factor of the norm's gain; w: of
+#: `dynsim.weights.Jordan`.
+FAMILIES = {"beta": _beta, "skip": _skip, "gain": _gain, "w": _w}
+
+
+def continue_equilibrium(
+    family: Callable[[float], AttentionDynamics],
+    x: np.ndarray,
+    start: float,
+    stop: float,
+    *,
+    points: int = 500,
+    step: float = 1e-2,
+) -> Branch:
+    """Follow the equilibrium, or sign-flip state, x of `family(start)` towards `stop`.
+
+    It ends where the parameter leaves the range between start and stop, on either side, so a
+    branch that turns at a fold comes back. Bifurcations are placed by interpolation between points.
+
+    Parameters
+    ----------
+    family : callable
+        The dynamics for a value of the parameter: of w, beta, the skip weight, a gain, ...
+    step : float
+        First step, in the length of (x, p / |stop - start|).
+
+    Raises
+    ------
+    ValueError
+        When x is no equilibrium of family(start), or a multiplier is 1 there.
+    """
+    dynamics = family(start)
+    check_equilibria_possible(dynamics)
+    if start == stop:
+        raise ValueError(f"start and stop differ; both are {start}")
+    curve = _Curve(family, real_array("tokens", x).copy(), start, stop)
+    if np.abs(curve.value(curve.z0)).max() > 1e-8:
+        raise ValueError(
+            f"the tokens are no equilibrium at parameter {start}; begin the range where they are"
+        )
+    z = curve.corrected(curve.z0, np.append(np.zeros(x.size), 1.0))
+    if z is None or np.linalg.cond(curve.slope(z)[:, :-1]) > 1e10:
+        raise ValueError(f"a multiplier is 1 at parameter {start}; start elsewhere")
+    direction = curve.tangent(z, np.append(np.zeros(x.size), 1.0))
+    found, directions, size, ended = [z], [direction], step, "number of points"
+    while len(found) < points:
+        after = curve.corrected(z + size * direction, direction)
+        turned = after is not None and curve.tangent(after, direction)
+        if after is None or turned @ direction < 0.98:
+            size /= 2
+            if size < _SMALLEST_STEP:
+                ended = "no convergence"
+                break
+            continue
+        if not 0 <= after[-1] <= 1:
+            if size > _LAST_STEP:
+                size /= 2
+                continue
+            ended = "end of the range"
+            break
+        z, direction = after, turned
+        found.append(z)
+        directions.append(direction)
+        size = min(1.3 * size, _LARGEST_STEP)
+    return curve.branch(found, directions, ended)
+
+
+class _Curve:
+    """G(x, p) = 0 in the coordinates z = (x, (p - start) / (stop - start))."""
+
+    def __init__(self, family, x, start, stop):
+        self.family, self.shape, self.start, self.range = family, x.shape, start, stop - start
+        self.sign = 1 if np.sum(family(start).step(x) * x) > 0 else -1
+        self.z0 = np.append(x, 0.0)
+
+    def split(self, z):
+        return z[:-1].reshape(self.shape), float(self.start + self.range * z[-1])
+
+    def value(self, z) -> np.ndarray:
+        x, p = self.split(z)
+        return (image(self.family(p), x) - self.sign * x).ravel()
+
+    def slope(self, z) -> np.ndarray:
+        """dG/dz, (N d, N d + 1); the column of the parameter by central differences."""
+        x, p = self.split(z)
+        _, J = linearise(self.family(p), x)
+        h = 1e-6
+        ahead, behind = (self.value(np.append(z[:-1], z[-1] + s)) for s in (h, -h))
+        square = J.reshape(x.size, x.size) - self.sign * np.eye(x.size)
+        return np.column_stack([square, (ahead - behind) / (2 * h)])
+
+    def tangent(self, z, before) -> np.ndarray:
+        """The unit null vector of dG/dz that points on, as `before` does."""
+        null = np.linalg.svd(self.slope(z))[2][-1]
+        return null if null @ before >= 0 else -null
+
+    def corrected(self, guess, direction):
+        """The point of the curve in the plane across `direction` at `guess`, or None."""
+        z = guess
+        for _ in range(_CORRECTIONS):
+            with np.errstate(all="ignore"):
+                r = np.append(self.value(z), direction @ (z - guess))
+                if not np.all(np.isfinite(r)):
+                    return None
+                if np.abs(r).max() < _TOLERANCE:
+                    return z
+                full = np.vstack([self.slope(z), direction])
+            if not np.all(np.isfinite(full)) or np.linalg.cond(full) > 1e13:
+                return None
+            z = z - np.linalg.solve(full, r)
+        return None
+
+    def branch(self, found, directions, ended) -> Branch:
+        tokens, parameter = zip(*map(self.split, found), strict=True)
+        multipliers = []
+        for x, p in zip(tokens, parameter, strict=True):
+            values = np.linalg.eigvals(self.sign * tangent_jacobian(self.family(p), x))
+            multipliers.append(values[np.argsort(-np.abs(values), kind="stable")])
+        multipliers = np.array(multipliers)
+        bifurcations = []
+        for k in range(1, len(found)):
+            pair = [
+                (multipliers[i], self.range * directions[i][-1], parameter[i]) for i in (k - 1, k)
+            ]
+            bifurcations += _bifurcations(*pair, np.linalg.norm(found[k] - found[k - 1]))
+        return Branch(
+            np.array(parameter), np.array(tokens), multipliers, bifurcations, ended
+        )  # fmt: skip
+
+
+def _bifurcations(before, after, length: float) -> list[tuple[str, float]]:
+    """What happens between two neighbouring points (multipliers, dp/ds, p), `length` apart."""
+    (old, speed, p), (new, speed_after, p_after) = before, after
+    found = []
+
+    def add(name, f, g):  # where a test function crosses 0
+        found.append((name, float(p + (p_after - p) * f / (f - g))))
+
+    real = [np.sort(v[np.abs(v.imag) < 1e-9].real) for v in (old, new)]
+    if speed * speed_after < 0:
+        along = length * speed / (speed - speed_after)  # where dp/ds = 0, as it is nearly linear
+        found.append(("fold", float(p + speed * along / 2)))
+    elif sum(real[0] > 1) != sum(real[1] > 1) and len(real[0]) == len(real[1]):
+        nearest = [v[np.argmin(np.abs(v - 1))] - 1 for v in real]
+        add("branch point", *nearest)
+    if sum(real[0] < -1) != sum(real[1] < -1) and len(real[0]) == len(real[1]):
+        nearest = [v[np.argmin(np.abs(v + 1))] + 1 for v in real]
+        add("flip", *nearest)
+    turning = [v[v.imag > 1e-9] for v in (old, new)]
+    outside = [int(np.sum(np.abs(v) > 1)) for v in turning]
+    if outside[0] != outside[1] and len(turning[0]) == len(turning[1]):
+        nearest = [np.abs(v)[np.argmin(np.abs(np.abs(v) - 1))] - 1 for v in turning]
+        add("Neimark-Sacker", *nearest)
+    return found

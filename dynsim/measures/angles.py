@@ -1,0 +1,93 @@
+"""Cosines, norms and clusters of tokens. A zero token has cosine 0 with all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dynsim.measures.scaling import of_scaled, ratio, scaled
+
+__all__ = ["clusters", "mean_abs_cosine", "mean_cosine", "min_cosine", "norm_max", "norm_min"]
+
+
+def _directions(z):
+    return ratio(z, np.linalg.norm(z, axis=-1, keepdims=True))
+
+
+@of_scaled
+def mean_cosine(z, unit):
+    """Mean cosine over pairs i != j, by sums: (||sum x_i/||x_i|| ||^2 - N) / (N (N - 1)).
+
+    1 for a single token.
+    """
+    directions = _directions(z)
+    n = directions.shape[-2]
+    if n == 1:
+        return np.ones(directions.shape[:-2])
+    squared_sum = np.sum(directions.sum(axis=-2) ** 2, axis=-1)
+    return (squared_sum - np.sum(directions**2, axis=(-2, -1))) / (n * (n - 1))
+
+
+def _over_pairs(x, reduce, combine):
+    """combine over blocks of rows of reduce(cosines of the block with tokens, where later)."""
+    directions = _directions(scaled(x)[0])
+    n = directions.shape[-2]
+    if n == 1:
+        return np.ones(directions.shape[:-2])
+    found = []
+    for start in range(0, n - 1, 256):  # blocks, so that no (N, N) array is made
+        block = directions[..., start : start + 256, :]
+        cosines = np.clip(block @ np.swapaxes(directions[..., start:, :], -1, -2), -1.0, 1.0)
+        rows, columns = cosines.shape[-2:]
+        later = np.arange(columns) > np.arange(rows)[:, None]
+        found.append(reduce(cosines, later))
+    return combine(np.stack(found), axis=0)
+
+
+def _sum_of_sizes(cosines, where):
+    return np.sum(np.abs(cosines), axis=(-2, -1), where=where)
+
+
+def mean_abs_cosine(x):
+    """Mean |cosine| over pairs (WU, arXiv 2405.18781, Fig. 4). O(N^2 d)."""
+    n = np.shape(x)[-2]
+    pairs = max(1, n * (n - 1) // 2)
+    total = _over_pairs(x, _sum_of_sizes, np.sum)
+    return total / pairs
+
+
+def min_cosine(x):
+    """Smallest cosine over pairs: phi of WU's Theorem 2 and Corollary 1. O(N^2 d)."""
+    return _over_pairs(x, lambda cosines, _: np.min(cosines, axis=(-2, -1)), np.min)
+
+
+@of_scaled
+def norm_min(z, unit):
+    """The smallest token norm."""
+    return unit * np.linalg.norm(z, axis=-1).min(axis=-1)
+
+
+@of_scaled
+def norm_max(z, unit):
+    """The largest token norm."""
+    return unit * np.linalg.norm(z, axis=-1).max(axis=-1)
+
+
+def clusters(x, tolerance: float = 1e-3):
+    """Number of clusters: components of the graph of pairs with ||x_i - x_j|| <= tolerance * size.
+
+    The size is the root mean square token norm, so the count does not change with scale.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    z, _ = scaled(x)
+    n = z.shape[-2]
+    out = np.empty(z.shape[:-2])
+    for index in np.ndindex(out.shape):
+        tokens = z[index]
+        reach = tolerance * np.sqrt(np.mean(np.sum(tokens**2, axis=-1)))
+        pairs = cKDTree(tokens).query_pairs(reach, output_type="ndarray")
+        graph = coo_array((np.ones(len(pairs), bool), pairs.T), shape=(n, n))
+        out[index] = connected_components(graph, directed=False)[0]
+    return out

@@ -1,0 +1,87 @@
+"""How far from consensus, and where rounding begins."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dynsim._values import real_array
+from dynsim.measures.scaling import deviations, of_scaled
+
+__all__ = [
+    "SHARE",
+    "dong_residual",
+    "floor",
+    "frobenius_norm",
+    "log10_mu",
+    "log10_mu_error",
+    "mu",
+    "relative_floor",
+]
+
+#: Error of tokens over ||X||_F, in machine epsilons of their type, after a layer.
+SHARE = 8.0
+
+
+@of_scaled
+def mu(z, unit):
+    """Distance to consensus: mu(X) = ||X - 1 1^T X / N||_F (WU, arXiv 2405.18781, section 3).
+
+    mu^2 = sum_ij ||x_i - x_j||^2 / (2 N). Zero exactly when all tokens are equal.
+
+    >>> float(mu([[1.0, 0.0], [-1.0, 0.0]]))
+    1.4142135623730951
+    """
+    return unit * np.sqrt(np.sum(deviations(z) ** 2, axis=(-2, -1)))
+
+
+def log10_mu(x):
+    """log10 of mu; -inf when all tokens are equal.
+
+    The engine "logscale" knows it from mu's own logarithm, to 10^-100000 and beyond; from tokens
+    it has their floor (see `floor`).
+    """
+    with np.errstate(divide="ignore"):
+        return np.log10(mu(x))
+
+
+def log10_mu_error(x):
+    """Estimate of the error of log10_mu by rounding: floor / mu, in units of log10.
+
+    The engine "logscale" adds it up from layer to layer.
+    """
+    x = np.asarray(x)
+    dtype = x.dtype if x.dtype == np.float32 else np.float64
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return relative_floor(mu(x), frobenius_norm(x), dtype)
+
+
+def relative_floor(mu, frobenius, dtype=np.float64):
+    """floor / (mu ln 10); infinite for mu = 0, but 0 for tokens that are all 0."""
+    frobenius = np.asarray(frobenius)
+    return np.where(frobenius == 0, 0.0, floor(frobenius, dtype) / mu / np.log(10.0))
+
+
+def dong_residual(x):
+    """||R||_{1,inf} = sqrt(||R||_1 ||R||_inf), R = X - 1 mean(X) (DONG, arXiv 2103.03404).
+
+    ||R||_1 is the largest column sum and ||R||_inf the largest row sum of |R|. DONG subtract the
+    row that minimises the norm; the mean is what their code, and this, use.
+    """
+    residual = np.abs(deviations(real_array("tokens", x)))
+    columns, rows = residual.sum(axis=-2).max(axis=-1), residual.sum(axis=-1).max(axis=-1)
+    return np.sqrt(columns) * np.sqrt(rows)
+
+
+def floor(frobenius, dtype=np.float64):
+    """The mu (or sigma) below which tokens show rounding: 8 machine eps times ||X||_F.
+
+    Above 1e-16 ||X||_F because a layer of rounded sums leaves a few ulps in every entry. `dtype`
+    is that of the tokens.
+    """
+    return SHARE * float(np.finfo(dtype).eps) * np.asarray(frobenius)
+
+
+@of_scaled
+def frobenius_norm(z, unit):
+    """||X||_F."""
+    return unit * np.sqrt(np.sum(z**2, axis=(-2, -1)))

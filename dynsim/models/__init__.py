@@ -1,0 +1,1 @@
+"""Models: real transformers as dynamics."""

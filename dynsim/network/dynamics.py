@@ -1,0 +1,277 @@
+"""AttentionDynamics: mask + weights + norm + skip + placement, and the step they define.
+
+`AttentionDynamics.step` is the definition: plain numpy, dense, slow. Every engine must agree with
+it to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import networkx as nx
+import numpy as np
+
+from dynsim._values import Value, describe, real_array, real_number
+from dynsim.masks.constructors import from_array
+from dynsim.masks.layout import Layout
+from dynsim.masks.networkx_view import compile_layout
+from dynsim.network.dropout import Dropout
+from dynsim.network.mlp import ACTIVATIONS, FixedMLP, GaussianMLP, NoMLP
+from dynsim.network.norms import NoNorm, Norm
+from dynsim.network.weights import Family, LayerSource, LayerWeights, Weights, Zero
+
+__all__ = ["PLACEMENTS", "AttentionDynamics", "masked_softmax"]
+
+#: Where the norm stands in one sub-layer, x' = after(skip x + branch(f(before(x)))).
+PLACEMENTS = {
+    "post": ("after",),
+    "pre": ("before",),
+    "peri": ("before", "branch"),
+}
+
+
+def masked_softmax(scores: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Softmax of each row over the allowed entries; 0 elsewhere. Safe for scores of any size.
+
+    scores (..., N, N), mask (N, N) boolean with at least one True in every row.
+    """
+    allowed = np.where(mask, scores, -np.inf)
+    weights = np.exp(allowed - allowed.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AttentionDynamics(Value):
+    """One attention layer as a map on tokens, to be iterated.
+
+    x' = after(skip x + branch(f(before(x)))) with f(x) = sum_h A_h x W_V^h, A_h the masked softmax
+    of x M_h x^T, and the norm standing after (post), before (pre) or before and in the branch
+    (peri). With an MLP the same form follows with f the MLP (WU, arXiv 2405.18781, section 3).
+
+    Parameters
+    ----------
+    mask : networkx.DiGraph or array (N, N)
+        Nodes 0..N-1; an edge j -> i means that token i attends to token j. Of an array, where
+        [i, j] is not 0, i may attend to j.
+    weights : LayerSource or Family
+        Matrices of every layer (`dynsim.weights`). A matrix family alone means W_V of this
+        family under uniform attention (M = 0).
+    norm : Norm
+        `dynsim.norms.NoNorm()` by default.
+    placement : str
+        "post", "pre" or "peri".
+    skip : float
+        Weight of the residual connection; 0 for none, 1 for a transformer's.
+    mlp : NoMLP or GaussianMLP or FixedMLP
+        What follows attention.
+    mlp_norm : Norm, optional
+        The MLP's norm; `norm` when not given.
+    dropout : Dropout
+        None by default. With it, layer t of sample s is a random map with a stream of its own.
+
+    Raises
+    ------
+    ValueError
+        When a row of the mask is empty, a name is unknown, or shapes cannot fit.
+
+    Examples
+    --------
+    >>> from dynsim import masks
+    >>> from dynsim.network import weights
+    >>> pure = AttentionDynamics(masks.complete(3), weights.Identity())
+    >>> pure.step(np.array([[1.0], [2.0], [6.0]]))
+    array([[3.],
+           [3.],
+           [3.]])
+    """
+
+    mask: nx.DiGraph
+    weights: LayerSource | Family
+    norm: Norm = NoNorm()
+    placement: str = "post"
+    skip: float = 0.0
+    mlp: NoMLP | GaussianMLP | FixedMLP = NoMLP()
+    mlp_norm: Norm | None = None
+    dropout: Dropout = Dropout()
+
+    def __post_init__(self):
+        if not isinstance(self.mask, nx.Graph):
+            object.__setattr__(self, "mask", from_array(self.mask))
+        self.layout  # noqa: B018  compiled now, so that a bad mask is refused here
+        if not isinstance(self.weights, (LayerSource, Family)):
+            raise ValueError(
+                f"weights are an object such as dynsim.weights.Weights(); got {self.weights!r}"
+            )
+        if isinstance(self.weights, Family):
+            shared = Weights(scores=Zero(), value=self.weights, shared=True)
+            object.__setattr__(self, "weights", shared)
+        if self.mlp_norm is None:
+            object.__setattr__(self, "mlp_norm", self.norm)
+        if self.placement not in PLACEMENTS:
+            raise ValueError(
+                f"unknown placement {self.placement!r}; known are {', '.join(PLACEMENTS)}"
+            )
+        if not np.isfinite(real_number("the skip weight", self.skip)):
+            raise ValueError(f"the skip weight is a finite number; got {self.skip}")
+        for norm in (self.norm, self.mlp_norm):
+            if not isinstance(norm, Norm):
+                raise ValueError(f"a norm is an object such as dynsim.norms.Unit(); got {norm!r}")
+        if not isinstance(self.dropout, Dropout):
+            raise ValueError(
+                f"dropout is an object, dynsim.Dropout(hidden=0.1); got {self.dropout!r}"
+            )
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The mask in its cheapest form, compiled once."""
+        return compile_layout(self.mask)
+
+    @property
+    def n_tokens(self) -> int:
+        return self.layout.n_tokens
+
+    @cached_property
+    def description(self) -> dict:
+        mask = {"name": self.mask.name or "graph", "tokens": self.n_tokens}
+        fields = ["weights", "norm", "placement", "skip", "mlp", "mlp_norm"]
+        fields += ["dropout"] * self.dropout.active
+        return {
+            "type": type(self).__name__,
+            "mask": mask | {"layout": self.layout.description},
+            **{field: describe(getattr(self, field)) for field in fields},
+        }
+
+    def check_tokens(self, x: np.ndarray) -> None:
+        """Raise ValueError unless `x`, (..., N, d), can be a state of this dynamics."""
+        x = real_array("tokens", x, own=(np.float32,))
+        if x.ndim < 2 or 0 in x.shape:
+            raise ValueError(
+                f"tokens are an array (N, d) or (samples, N, d), none of them 0; got shape "
+                f"{x.shape}"
+            )
+        n, d = x.shape[-2:]
+        if n != self.n_tokens:
+            raise ValueError(
+                f"the mask is for {self.n_tokens} tokens, the input has {n}; build the mask for {n}"
+            )
+        if not np.all(np.isfinite(x)):
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+            raise ValueError(f"tokens are finite; found {x[where]} at index {where}")
+        for norm in (self.norm, self.mlp_norm):
+            norm.check(d)
+            undefined = np.argwhere(norm.undefined(x))
+            if len(undefined):
+                *sample, token = undefined[0]
+                place = f"token {token}" + (f" of sample {sample[0]}" if sample else "")
+                raise ValueError(
+                    f"{type(norm).__name__} divides by a token's size, and {place} has none (it "
+                    f"is {'constant' if norm.switches(d).centre else 'zero'}); remove or change it"
+                )
+        self.weights.layer(0, d)
+        if self.mlp.active:
+            self.mlp.layer(0, d)
+
+    def allowed(self) -> np.ndarray:
+        """The mask as a dense boolean matrix: entry [i, j] is True when i may attend to j."""
+        rows = self.layout.to_rows()
+        allowed = np.zeros((self.n_tokens, self.n_tokens), bool)
+        allowed[rows.row_of_edge, rows.indices] = True
+        return allowed
+
+    def require_deterministic(self, what: str) -> None:
+        """Raise ValueError when there is dropout, which `what`, the caller, cannot deal with."""
+        if self.dropout.active:
+            raise ValueError(
+                f"{what}: layers are random with {self.dropout}; leave the dropout out, "
+                f"dropout=dynsim.Dropout()"
+            )
+
+    def attention(self, x: np.ndarray, t: int = 0) -> np.ndarray:
+        """The attention matrices of layer t on tokens x: (N, d) -> (H, N, N), rows sum to 1.
+
+        That is before their dropout.
+        """
+        return self._attention(*self.attention_input(x, t))
+
+    def attention_input(self, x: np.ndarray, t: int) -> tuple[np.ndarray, LayerWeights]:
+        """What attention in layer t sees of tokens x, (..., N, d), and the layer's weights."""
+        x = real_array("tokens", x, own=(np.float32,))
+        layer = self.weights.layer(t, x.shape[-1]).astype(x.dtype)
+        return self._at("before", x, self.norm), layer
+
+    def _attention(self, x: np.ndarray, layer: LayerWeights) -> np.ndarray:
+        query = x @ layer.query + layer.query_bias[:, None, :]  # (H, N, p)
+        key = x @ layer.key if layer.key.size else x  # (H, N, p) or (N, d)
+        return masked_softmax(query @ np.swapaxes(key, -1, -2), self.allowed())
+
+    def _dropped(self, A: np.ndarray, t: int, sample: int) -> np.ndarray:
+        """A, (H, N, N), after its dropout: one number for each head and entry of the mask."""
+        if not self.dropout.attention:
+            return A
+        allowed = self.allowed()
+        A[:, allowed] = self.dropout.scaled(A[:, allowed], "attention", t, sample)
+        return A
+
+    def step(self, x: np.ndarray, t: int = 0, sample: int = 0) -> np.ndarray:
+        """One layer, layer number t: tokens (N, d) -> (N, d).
+
+        The number of the sample decides what is dropped, where there is dropout, and nothing else.
+        """
+
+        def attend(z, layer):
+            value = z @ layer.value if layer.value.size else z
+            A = self._dropped(self._attention(z, layer), t, sample)
+            return (A @ value @ layer.output).sum(axis=0) + layer.output_bias
+
+        return self.compose(x, t, attend, sample)
+
+    def compose(
+        self, x: np.ndarray, t: int, attend: Callable, samples: int | Sequence[int] = 0
+    ) -> np.ndarray:
+        """One layer on tokens (..., N, d), with attend(z, layer weights) for the attention.
+
+        Hidden dropout is done here, for the numbers of the samples; `attend` does attention's.
+        """
+        x = real_array("tokens", x, own=(np.float32,))
+        branch = attend(*self.attention_input(x, t))
+        branch = self.dropout.scaled(branch, "projection", t, samples)
+        return self.feed_forward(self._residual(x, branch, self.norm), t, samples)
+
+    def feed_forward(self, x: np.ndarray, t: int, samples: int | Sequence[int] = 0) -> np.ndarray:
+        """What follows attention in layer t: the MLP's sub-layer, or nothing."""
+        if not self.mlp.active:
+            return x
+        W_1, b_1, W_2, b_2 = (a.astype(x.dtype, copy=False) for a in self.mlp.layer(t, x.shape[-1]))
+        activation = ACTIVATIONS[self.mlp.activation]
+        seen = self._at("before", x, self.mlp_norm)
+        branch = activation(seen @ W_1 + b_1) @ W_2 + b_2
+        branch = self.dropout.scaled(branch, "mlp", t, samples)
+        return self._residual(x, branch, self.mlp_norm)
+
+    def _residual(self, x: np.ndarray, branch: np.ndarray, norm: Norm) -> np.ndarray:
+        """after(skip x + branch(...)): the end of a sub-layer."""
+        branch = self._at("branch", branch, norm)
+        return self._at("after", self.skip * x + branch if self.skip else branch, norm)
+
+    def _at(self, place: str, x: np.ndarray, norm: Norm) -> np.ndarray:
+        return norm.apply(x) if place in PLACEMENTS[self.placement] else x
+
+    def tokens_without_size(self, x: np.ndarray, t: int, sample: int = 0) -> np.ndarray:
+        """The tokens that a norm would divide by zero in layer t, for tokens x (N, d)."""
+        watched = [_Watch(self.norm), _Watch(self.mlp_norm)]
+        with np.errstate(all="ignore"):
+            replace(self, norm=watched[0], mlp_norm=watched[1]).step(x, t, sample)
+        return np.unique(np.concatenate([watch.met for watch in watched]))
+
+
+class _Watch(Norm):
+    """Applies a norm and remembers the tokens that it could not scale."""
+
+    def __init__(self, norm: Norm):
+        self.norm, self.met = norm, np.array([], np.int64)
+
+    def apply(self, x):
+        self.met = np.union1d(self.met, np.flatnonzero(self.norm.undefined(x)))
+        return self.norm.apply(x)

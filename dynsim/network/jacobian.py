@@ -1,0 +1,163 @@
+"""The derivative of one layer, in closed form, for one state or many at once.
+
+With S = X M X^T + 1 (X u)^T, A = softmax(S) over the mask, V = X W_V and Y = A V, one head has
+
+    dY_ib / dX_ja = A_ij (W_ab + p_ia (v_jb - y_ib)) + delta_ij sum_k A_ik (M x_k)_a (v_kb - y_ib),
+
+p = X M + u. The first part is what token i gets through the keys and values of token j, the second
+through its own query. Heads add up; norms, skip connection and MLP follow by the chain rule. The
+tests compare all of it with automatic differentiation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dynsim._values import real_array
+from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, masked_softmax
+from dynsim.network.mlp import ACTIVATIONS, DERIVATIVES
+from dynsim.network.norms import Norm, Unit
+from dynsim.network.weights import LayerWeights
+
+__all__ = ["image", "is_spherical", "jacobian", "linearise", "tangent_basis", "tangent_jacobian"]
+
+
+def image(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarray:
+    """One layer on many states at once: (..., N, d) -> (..., N, d). Equals `dynamics.step`.
+
+    Raises ValueError for a dynamics with dropout.
+    """
+    dynamics.require_deterministic("one layer as a map")
+
+    def attend(z, layer):
+        return _attended(dynamics, z, layer)[0].sum(axis=-3) + layer.output_bias
+
+    return dynamics.compose(real_array("tokens", x), t, attend)
+
+
+def jacobian(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarray:
+    """The derivative of layer t at tokens (..., N, d): (..., N, d, N, d).
+
+    Entry [i, a, j, b] is the derivative of x'_ia with respect to x_jb.
+
+    >>> from dynsim import masks
+    >>> from dynsim.network import weights
+    >>> mean = AttentionDynamics(masks.complete(2), weights.Identity())
+    >>> jacobian(mean, np.array([[1.0], [5.0]])).reshape(2, 2)
+    array([[0.5, 0.5],
+           [0.5, 0.5]])
+    """
+    return linearise(dynamics, x, t)[1]
+
+
+def linearise(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0):
+    """(x', dx'/dx) of layer t: shapes (..., N, d) and (..., N, d, N, d).
+
+    Raises ValueError for a dynamics with dropout.
+    """
+    dynamics.require_deterministic("the derivative of a layer")
+    x = real_array("tokens", x)
+    layer = dynamics.weights.layer(t, x.shape[-1])
+    x, total = _sublayer(dynamics, dynamics.norm, x, lambda z: _attention(dynamics, z, layer))
+    if not dynamics.mlp.active:
+        return x, total
+    mlp = dynamics.mlp.layer(t, x.shape[-1])
+    x, last = _sublayer(
+        dynamics, dynamics.mlp_norm, x, lambda z: _perceptron(dynamics.mlp.activation, mlp, z)
+    )
+    return x, _product(last, total)
+
+
+# --- the parts of a layer -----------------------------------------------------------------------
+
+
+def _sublayer(dynamics: AttentionDynamics, norm: Norm, x: np.ndarray, linearised):
+    """after(skip x + branch(f(before(x)))) and its derivative; linearised(z) = (f(z), df/dz)."""
+    places = PLACEMENTS[dynamics.placement]
+    seen = norm.apply(x) if "before" in places else x
+    out, slope = linearised(seen)
+    if "before" in places:
+        slope = np.einsum("...iajb,...jbc->...iajc", slope, norm.derivative(x))
+    if "branch" in places:
+        slope = np.einsum("...iab,...ibjc->...iajc", norm.derivative(out), slope)
+        out = norm.apply(out)
+    if dynamics.skip:
+        out = dynamics.skip * x + out
+        i, a = np.indices(x.shape[-2:])
+        slope[..., i, a, i, a] += dynamics.skip
+    if "after" in places:
+        slope = np.einsum("...iab,...ibjc->...iajc", norm.derivative(out), slope)
+        out = norm.apply(out)
+    return out, slope
+
+
+def _attended(dynamics: AttentionDynamics, x: np.ndarray, layer: LayerWeights):
+    """(Y, A, V, X M + u) of every head: (..., H, N, d) or (..., H, N, N)."""
+    x = x[..., None, :, :]
+    query = x @ layer.query + layer.query_bias[:, None, :]
+    keyed = query @ layer.key.swapaxes(-1, -2) if layer.key.size else query  # x M + u
+    A = masked_softmax(keyed @ x.swapaxes(-1, -2), dynamics.allowed())
+    V = x @ layer.W_V
+    return A @ V, A, V, keyed
+
+
+def _attention(dynamics: AttentionDynamics, x: np.ndarray, layer: LayerWeights):
+    Y, A, V, keyed = _attended(dynamics, x, layer)
+    away = V[..., None, :, :] - Y[..., :, None, :]  # v_j - y_i: (..., H, N, N, d)
+    slope = np.einsum("...hij,hab->...ibja", A, layer.W_V)
+    slope += np.einsum("...hij,...hia,...hijb->...ibja", A, keyed, away)
+    turned = np.einsum("...jb,hab->...hja", x, layer.M)  # M x_j
+    own = np.einsum("...hij,...hja,...hijb->...iba", A, turned, away)
+    i = np.arange(x.shape[-2])
+    slope[..., i, :, i, :] += np.moveaxis(own, -3, 0)
+    return Y.sum(axis=-3) + layer.output_bias, slope
+
+
+def _perceptron(activation: str, mlp, x: np.ndarray):
+    W_1, b_1, W_2, b_2 = mlp
+    hidden = x @ W_1 + b_1
+    own = np.einsum("bm,...im,ma->...iab", W_1, DERIVATIVES[activation](hidden), W_2)
+    slope = np.zeros((*x.shape, *x.shape[-2:]))
+    i = np.arange(x.shape[-2])
+    slope[..., i, :, i, :] = np.moveaxis(own, -3, 0)
+    return ACTIVATIONS[activation](hidden) @ W_2 + b_2, slope
+
+
+def _product(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    n, d = outer.shape[-2:]
+    square = (*outer.shape[:-4], n * d, n * d)
+    return (outer.reshape(square) @ inner.reshape(square)).reshape(outer.shape)
+
+
+# --- on the tangent space -----------------------------------------------------------------------
+
+
+def tangent_basis(dynamics: AttentionDynamics, x: np.ndarray) -> np.ndarray:
+    """Orthonormal directions in which each token of the state x, (N, d), can move: (N, d, m).
+
+    m = d - 1 and the tangent plane of the unit sphere for `dynsim.norms.Unit` after the layer; all
+    of space otherwise. From Householder reflections, so that tokens along an axis get the other
+    axes, exactly: triangular Jacobians stay triangular.
+    """
+    x = real_array("tokens", x)
+    n, d = x.shape
+    if not is_spherical(dynamics):
+        return np.broadcast_to(np.eye(d), (n, d, d))
+    return np.linalg.qr(x[..., None], mode="complete")[0][..., 1:]
+
+
+def is_spherical(dynamics: AttentionDynamics) -> bool:
+    """True when every layer ends by scaling tokens to the unit sphere."""
+    last = dynamics.mlp_norm if dynamics.mlp.active else dynamics.norm
+    return isinstance(last, Unit) and dynamics.placement == "post"
+
+
+def tangent_jacobian(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarray:
+    """The derivative of layer t at x, (N, d), within the directions of `tangent_basis` at x.
+
+    (N m, N m), tokens in order: block triangular under a causal mask. Where x' = x its eigenvalues
+    are the multipliers; where x' = -x they are those of the map -F.
+    """
+    basis = tangent_basis(dynamics, x)
+    inner = np.einsum("iap,iajb,jbq->ipjq", basis, jacobian(dynamics, x, t), basis, optimize=True)
+    return inner.reshape(basis.shape[0] * basis.shape[2], -1)

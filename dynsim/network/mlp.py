@@ -1,0 +1,131 @@
+"""The optional two-layer perceptron that follows attention in a transformer layer.
+
+f(x) = activation(x W_1 + b_1) W_2 + b_2, token by token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from dynsim._seeds import MLPS as MLP_STREAM
+from dynsim._seeds import stream
+from dynsim._values import Value, real_array, real_number
+
+__all__ = ["ACTIVATIONS", "DERIVATIVES", "MLPS", "FixedMLP", "GaussianMLP", "MLPWeights", "NoMLP"]
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """x Phi(x) with the exact normal distribution function, as torch's default GELU."""
+    from scipy.special import erf
+
+    return 0.5 * x * (1.0 + erf(x / 2.0**0.5))
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    """max(x, 0)."""
+    return np.maximum(x, 0.0)
+
+
+def gelu_derivative(x: np.ndarray) -> np.ndarray:
+    """Phi(x) + x phi(x)."""
+    from scipy.special import erf
+
+    return 0.5 * (1.0 + erf(x / 2.0**0.5)) + x * np.exp(-0.5 * x * x) / (2.0 * np.pi) ** 0.5
+
+
+def relu_derivative(x: np.ndarray) -> np.ndarray:
+    """1 where x > 0, else 0."""
+    return (x > 0).astype(x.dtype)
+
+
+ACTIVATIONS = {"gelu": gelu, "relu": relu}
+DERIVATIVES = {"gelu": gelu_derivative, "relu": relu_derivative}
+
+
+class MLPWeights(NamedTuple):
+    """W_1 (d, m), b_1 (m,), W_2 (m, d), b_2 (d,)."""
+
+    W_1: np.ndarray
+    b_1: np.ndarray
+    W_2: np.ndarray
+    b_2: np.ndarray
+
+
+def _check_activation(name: str) -> None:
+    if name not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}; known are {', '.join(ACTIVATIONS)}")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NoMLP(Value):
+    """Attention only."""
+
+    active = False
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GaussianMLP(Value):
+    """Fresh (or shared) Gaussian weights, entries N(0, sigma^2 / fan-in), hidden width * d wide."""
+
+    activation: str = "gelu"
+    sigma: float = 1.0
+    width: int = 4
+    shared: bool = False
+    seed: int = 0
+    active = True
+
+    def __post_init__(self):
+        _check_activation(self.activation)
+        sigma = real_number("sigma of an MLP", self.sigma)
+        if self.width < 1 or not (np.isfinite(sigma) and sigma > 0):
+            raise ValueError(
+                f"an MLP has positive width and sigma; got width {self.width}, sigma {self.sigma}"
+            )
+
+    def layer(self, t: int, d: int) -> MLPWeights:
+        return _draw(self, 0 if self.shared else t, d)
+
+
+@lru_cache(maxsize=8)
+def _draw(mlp: GaussianMLP, t: int, d: int) -> MLPWeights:
+    rng, m = stream(mlp.seed, MLP_STREAM, t), mlp.width * d
+    W_1 = rng.standard_normal((d, m)) * (mlp.sigma / d**0.5)
+    W_2 = rng.standard_normal((m, d)) * (mlp.sigma / m**0.5)
+    return MLPWeights(W_1, np.zeros(m), W_2, np.zeros(d))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FixedMLP(Value):
+    """The given matrices in every layer."""
+
+    weights: MLPWeights
+    activation: str = "gelu"
+    active = True
+
+    def __post_init__(self):
+        _check_activation(self.activation)
+        for name, array in zip(MLPWeights._fields, self.weights, strict=True):
+            if not np.all(np.isfinite(real_array(f"{name} of an MLP", array, own=(np.float32,)))):
+                raise ValueError(f"{name} of an MLP is finite; found NaN or infinity in it")
+        W_1, b_1, W_2, b_2 = self.weights
+        (d, m) = W_1.shape
+        if (b_1.shape, W_2.shape, b_2.shape) != ((m,), (m, d), (d,)):
+            raise ValueError(
+                f"an MLP has W_1 (d, m), b_1 (m,), W_2 (m, d), b_2 (d,); got "
+                f"{[a.shape for a in self.weights]}"
+            )
+
+    def layer(self, t: int, d: int) -> MLPWeights:
+        if d != self.weights.W_1.shape[0]:
+            raise ValueError(
+                f"the MLP is for dimension {self.weights.W_1.shape[0]}, the tokens have {d}"
+            )
+        return self.weights
+
+
+#: Every MLP by the name that the command line gives it.
+MLPS = {"none": NoMLP, "gaussian": GaussianMLP}

@@ -1,0 +1,172 @@
+"""Normalisations of tokens: none, unit (WU's "LayerNorm"), rms, layernorm.
+
+All are one formula with different switches, for a token a of dimension d:
+
+    y = gain * (a - centre mean(a)) * scale / sqrt(||a - centre mean(a)||^2 + d eps) + bias
+
+unit: no centring, scale 1, eps 0. rms: no centring, scale sqrt(d). layernorm: centring, scale
+sqrt(d) (RIECHERS, arXiv 2405.04134: sqrt(d) Pi a / sqrt(||Pi a||^2 + d eps), Pi = I - 11^T/d).
+"LayerNorm" in WU, arXiv 2405.18781, is `Unit`: row scaling without centring.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from dynsim._values import Value, real_array, real_number
+
+__all__ = ["NORMS", "LayerNorm", "NoNorm", "Norm", "NormSwitches", "RMSNorm", "Unit"]
+
+
+#: Tokens of these types are normalised in their own precision, others in float64.
+_TYPES = (np.float32, np.longdouble)
+
+
+class NormSwitches(NamedTuple):
+    """The one formula's numbers for dimension d."""
+
+    active: bool
+    centre: bool
+    scale: float
+    shift: float  # d eps, added under the root
+    gain: float | np.ndarray
+    bias: float | np.ndarray
+
+
+class Norm(Value):
+    """Base of the norms. A norm applies to the last axis of an array of any shape."""
+
+    def switches(self, d: int) -> NormSwitches:
+        raise NotImplementedError
+
+    def check(self, d: int) -> None:
+        """Raise ValueError unless gain and bias fit tokens of dimension d."""
+        for name in ("gain", "bias"):
+            given = real_array(f"the {name} of a norm", getattr(self, name, 1.0))
+            if given.ndim > 1 or given.size not in (1, d):
+                raise ValueError(
+                    f"the {name} of a norm has one entry per dimension; got shape {given.shape} "
+                    f"for tokens of dimension {d}; give {d} numbers or one"
+                )
+            if not np.all(np.isfinite(given)):
+                raise ValueError(f"the {name} of a norm is finite; found NaN or infinity in it")
+        eps = real_number("the eps of a norm", getattr(self, "eps", 0.0))
+        if not (np.isfinite(eps) and eps >= 0):
+            raise ValueError(f"the eps of a norm is a number, not negative; got {eps}")
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        """Normalise each token (last axis) of `x`; a token that cannot be scaled gives NaN."""
+        x = real_array("tokens", x, own=_TYPES)
+        norm = self.switches(x.shape[-1])
+        if not norm.active:
+            return x
+        centred = _centred(x) if norm.centre else x
+        unit = np.abs(centred).max(axis=-1, keepdims=True)  # squares neither vanish nor overflow
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            direction = np.where(unit > 0, centred / unit, 0.0)
+            squared = np.sum(direction * direction, axis=-1, keepdims=True)
+            scaled = direction * (norm.scale / np.sqrt(squared + norm.shift / unit / unit))
+            y = norm.gain * np.where(_sizeless(unit, norm), np.nan, scaled) + norm.bias
+        return y.astype(x.dtype, copy=False)
+
+    def derivative(self, x: np.ndarray) -> np.ndarray:
+        """dy/dx at each token (last axis) of `x`, (..., d, d); entry [a, b] is dy_a / dx_b.
+
+        With c = a - centre mean(a), r^2 = ||c||^2 + d eps and the projector Pi that centres:
+        diag(gain) (scale / r) (Pi - c c^T / r^2). A token that cannot be scaled gives NaN.
+        """
+        x = real_array("tokens", x, own=_TYPES)
+        d = x.shape[-1]
+        norm = self.switches(d)
+        if not norm.active:
+            return np.broadcast_to(np.eye(d), (*x.shape, d)).copy()
+        centred = _centred(x) if norm.centre else x
+        unit = np.abs(centred).max(axis=-1, keepdims=True)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            size = unit * np.sqrt(
+                np.sum((centred / unit) ** 2, axis=-1, keepdims=True) + norm.shift / unit / unit
+            )
+            size = np.where(unit > 0, size, np.sqrt(norm.shift) if norm.shift else np.nan)
+            direction = centred / size
+            projector = np.eye(d) - 1.0 / d if norm.centre else np.eye(d)
+            inner = projector - direction[..., :, None] * direction[..., None, :]
+            gain = np.broadcast_to(norm.gain, d)[:, None]
+            return gain * (norm.scale / size)[..., None] * inner
+
+    def undefined(self, x: np.ndarray) -> np.ndarray:
+        """True for each token of `x` that this norm cannot scale (it would divide by zero)."""
+        x = real_array("tokens", x, own=_TYPES)
+        norm = self.switches(x.shape[-1])
+        if not norm.active:
+            return np.zeros(x.shape[:-1], bool)
+        return _sizeless(np.abs(_centred(x) if norm.centre else x).max(axis=-1), norm)
+
+
+def _centred(x: np.ndarray) -> np.ndarray:
+    """x less its mean; taken from the first entry, so that a constant token gives exactly 0."""
+    rest = x - x[..., :1]
+    return rest - rest.mean(axis=-1, keepdims=True)
+
+
+def _sizeless(unit: np.ndarray, norm: NormSwitches) -> np.ndarray:
+    return (unit == 0) & (norm.shift == 0)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NoNorm(Norm):
+    """No normalisation: y = a."""
+
+    def switches(self, d: int) -> NormSwitches:
+        return NormSwitches(False, False, 1.0, 0.0, 1.0, 0.0)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Unit(Norm):
+    """y = a / ||a||: WU's LayerNorm (arXiv 2405.18781, section 3). Undefined for a = 0.
+
+    >>> Unit().apply(np.array([[3.0, 4.0]]))
+    array([[0.6, 0.8]])
+    """
+
+    def switches(self, d: int) -> NormSwitches:
+        return NormSwitches(True, False, 1.0, 0.0, 1.0, 0.0)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RMSNorm(Norm):
+    """y = gain * a / sqrt(mean(a^2) + eps), the root mean square norm of `torch.nn.RMSNorm`."""
+
+    gain: float | np.ndarray = 1.0
+    eps: float = 1e-5
+
+    def __post_init__(self):
+        self._freeze_array("gain")
+
+    def switches(self, d: int) -> NormSwitches:
+        return NormSwitches(True, False, d**0.5, d * self.eps, self.gain, 0.0)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerNorm(Norm):
+    """y = gain * (a - mean(a)) / sqrt(var(a) + eps) + bias, as `torch.nn.LayerNorm`.
+
+    Equal to sqrt(d) gain * Pi a / sqrt(||Pi a||^2 + d eps) + bias (RIECHERS, arXiv 2405.04134).
+    """
+
+    gain: float | np.ndarray = 1.0
+    bias: float | np.ndarray = 0.0
+    eps: float = 1e-5
+
+    def __post_init__(self):
+        self._freeze_array("gain")
+        self._freeze_array("bias")
+
+    def switches(self, d: int) -> NormSwitches:
+        return NormSwitches(True, True, d**0.5, d * self.eps, self.gain, self.bias)
+
+
+#: Every norm by the name that the command line gives it.
+NORMS = {"none": NoNorm, "unit": Unit, "rms": RMSNorm, "layernorm": LayerNorm}

@@ -1,0 +1,61 @@
+"""Initial tokens: drawn on the sphere or from a Gaussian, or read from a file.
+
+Sample s is drawn from its own stream of the seed, so it does not depend on how many samples there
+are. Text becomes tokens in `dynsim.minilm`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dynsim._memory import require_memory
+from dynsim._seeds import TOKENS as TOKEN_STREAM
+from dynsim._seeds import stream
+
+__all__ = ["TOKENS", "from_file", "gaussian", "sphere"]
+
+
+def gaussian(samples: int, n: int, d: int, seed: int = 0) -> np.ndarray:
+    """Independent standard normal entries: (samples, n, d).
+
+    Raises ValueError for sizes below 1, MemoryError for those that this machine cannot hold.
+    """
+    for name, value in (("samples", samples), ("tokens", n), ("dimensions", d)):
+        if value < 1:
+            raise ValueError(f"the number of {name} is at least 1; got {value}")
+    size = f"{samples} samples of {n} tokens of dimension {d}"
+    require_memory(16.0 * samples * n * d, size, "use fewer samples, tokens or dimensions")
+    draws = (stream(seed, TOKEN_STREAM, s).standard_normal((n, d)) for s in range(samples))
+    return np.stack(list(draws))
+
+
+def sphere(samples: int, n: int, d: int, seed: int = 0) -> np.ndarray:
+    """Uniform on the unit sphere: (samples, n, d), rows of norm 1.
+
+    >>> bool(np.allclose(np.linalg.norm(sphere(2, 5, 3), axis=-1), 1))
+    True
+    """
+    x = gaussian(samples, n, d, seed)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+#: Every way to draw tokens by the name that the command line gives it.
+TOKENS = {"gaussian": gaussian, "sphere": sphere}
+
+
+def from_file(path) -> np.ndarray:
+    """Tokens (N, d) or (samples, N, d) from .npy, .npz (one array or "x0"), .csv or .safetensors.
+
+    A CSV file has one token a line; a first line that is not numbers is a heading. Files are read
+    without pickle. Raises ValueError when the file is missing, unreadable, or not finite numbers.
+    """
+    from dynsim._files import read_arrays
+
+    array = read_arrays(path, prefer="x0")
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise ValueError(
+            f"{Path(path)}: tokens are (N, d) or (samples, N, d); got shape {array.shape}"
+        )
+    return array

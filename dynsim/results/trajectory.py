@@ -1,0 +1,371 @@
+"""Trajectory: what a simulation recorded, with its provenance; saved, loaded, exported.
+
+The depth axis runs 0..T; depth 0 is the input exactly as given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count, takewhile
+from pathlib import Path
+
+import numpy as np
+
+from dynsim.results import netcdf
+from dynsim.network.deviation import Deviation
+from dynsim._files import written_whole
+from dynsim.measures import MEASURES, floor
+from dynsim.measures.rounding import ROUNDING, Sizes
+
+__all__ = ["Trajectory", "joined", "load"]
+
+#: Fields of a deviation in files.
+_DEVIATION = {
+    "center": ("sample", "dim"),
+    "shape": ("sample", "token", "dim"),
+    "log_size": ("sample",),
+    "observed": ("sample", "observation"),  # of which every run has its own number
+}
+
+
+def _attributes(name: str) -> dict[str, str]:
+    """What a file says of a measure."""
+    words = {"long_name": MEASURES[name].label} if name in MEASURES else {}
+    if name in ROUNDING:
+        rounding = ROUNDING[name]
+        words["comment"] = (
+            f"rounding may move it by {rounding.formula}; where it is no further than that from "
+            f"{rounding.collapsed:g}, its value at collapse, its digits mean nothing"
+        )
+    return words
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """The result of `dynsim.simulate`.
+
+    Attributes
+    ----------
+    measures : dict of str to array (samples, T+1)
+        NaN at depths where a measure on a stride was not recorded; see `recorded`.
+    final : array (samples, N, d)
+        Tokens at depth T.
+    deviation : Deviation or None
+        Depth T as mean, shape and log mu, if the engine followed mu below the floor.
+    states : array (samples, K, N, d) and state_depths : array (K,)
+        Recorded tokens; K = 0 unless states were asked for.
+    dynamics : dict
+        Description of the dynamics; arrays appear as shape and SHA-256.
+    provenance : dict
+        Engine, seed, versions, time and runtime. Not compared by ``==``.
+    """
+
+    measures: Mapping[str, np.ndarray]
+    final: np.ndarray
+    states: np.ndarray
+    state_depths: np.ndarray
+    dynamics: Mapping
+    provenance: Mapping = field(default_factory=dict)
+    deviation: Deviation | None = None
+
+    @property
+    def state(self) -> np.ndarray | Deviation:
+        """Depth T in the form from which a simulation goes on with the same bits."""
+        return self.final if self.deviation is None else self.deviation
+
+    @property
+    def depth(self) -> int:
+        """T, the number of layers that were applied."""
+        return next(iter(self.measures.values())).shape[1] - 1
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.final)
+
+    @property
+    def depths(self) -> np.ndarray:
+        """0, 1, ..., T."""
+        return np.arange(self.depth + 1)
+
+    @property
+    def follows_mu(self) -> bool:
+        """True when mu has no floor here: the engine carried its logarithm."""
+        return self.deviation is not None
+
+    @property
+    def floor(self) -> np.ndarray:
+        """The distance below which tokens are rounding, (samples, T+1); `dynsim.measures.floor`.
+
+        It holds for mu unless `follows_mu`.
+        """
+        return floor(self["frobenius_norm"], self.final.dtype)
+
+    def rounding(self, name: str) -> np.ndarray | None:
+        """How far rounding may have moved a measure, (samples, T+1): `dynsim.rounding`.
+
+        NaN where it was not recorded; None for a measure without such a bound.
+        """
+        if name not in ROUNDING:
+            return None
+        sizes = Sizes.of(
+            self.dynamics["mask"]["tokens"],
+            self.final.shape[-1],
+            self.final.dtype,
+            *(self[size] for size in ("frobenius_norm", "norm_min", "mu")),
+            self["log10_mu_error"] if self.follows_mu else None,
+        )
+        values = self[name]
+        bound = ROUNDING[name].bound(values, sizes)
+        return np.where(np.isnan(values), np.nan, bound)
+
+    def within_rounding(self, name: str) -> np.ndarray:
+        """Where rounding alone may have made a measure differ from its value at collapse.
+
+        Boolean, (samples, T+1); False where it was not recorded and for one without a bound.
+        """
+        bounds = self.rounding(name)
+        if bounds is None:
+            return np.zeros(self[name].shape, bool)
+        return ROUNDING[name].within(self[name], bounds)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.measures:
+            raise KeyError(f"{name!r} was not recorded; recorded are {', '.join(self.measures)}")
+        return self.measures[name]
+
+    def recorded(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Depths (K,) at which a measure was recorded, and its values (samples, K)."""
+        values = self[name]
+        there = ~np.isnan(values).all(axis=0)
+        return np.flatnonzero(there), values[:, there]
+
+    def __eq__(self, other) -> bool:
+        """Same measures, tokens and dynamics, bit for bit; runtime and versions do not count."""
+        if not isinstance(other, Trajectory):
+            return NotImplemented
+        return (
+            list(self.measures) == list(other.measures)
+            and all(
+                np.array_equal(self.measures[k], other.measures[k], equal_nan=True)
+                for k in self.measures
+            )
+            and all(
+                np.array_equal(getattr(self, name), getattr(other, name))
+                for name in ("final", "states", "state_depths")
+            )
+            and self.deviation == other.deviation
+            and self.dynamics == other.dynamics
+        )
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        samples, n, d = self.final.shape
+        return (
+            f"Trajectory(depth={self.depth}, samples={samples}, tokens={n}, dim={d}, "
+            f"measures=[{', '.join(self.measures)}])"
+        )
+
+    def with_provenance(self, **entries) -> Trajectory:
+        """The same trajectory with these entries added to its provenance."""
+        return replace(self, provenance={**self.provenance, **entries})
+
+    def without_tokens(self) -> Trajectory:
+        """The same measures without final tokens and states: little to send or to keep."""
+        return replace(
+            self,
+            deviation=self.deviation and self.deviation.without_tokens(),
+            final=self.final[:, :0],
+            states=self.states[:, :0],
+            state_depths=self.state_depths[:0],
+        )
+
+    # --- files ----------------------------------------------------------------------------------
+
+    def _labelled(self) -> netcdf.Labelled:
+        """All of it as arrays with named dimensions; what is not an array as JSON."""
+        arrays = {
+            name: (
+                ("sample", "depth"),
+                values,
+                _attributes(name),
+            )
+            for name, values in self.measures.items()
+        }
+        arrays["final_state"] = (("sample", "token", "dim"), self.final, {})
+        if self.deviation is not None:
+            arrays |= _arrays_of(self.deviation, "final_")
+        arrays["state"] = (("sample", "state_depth", "token", "dim"), self.states, {})
+        arrays["depth"] = (("depth",), self.depths, {})
+        arrays["state_depth"] = (("state_depth",), self.state_depths, {})
+        attributes = {
+            "title": "dynsim trajectory",
+            "measures": json.dumps(list(self.measures)),
+            "dynamics": json.dumps(self.dynamics),
+            "provenance": json.dumps(self.provenance),
+        }
+        return netcdf.Labelled(arrays, attributes)
+
+    @classmethod
+    def _from_arrays(cls, arrays: Mapping[str, np.ndarray], attributes: Mapping) -> Trajectory:
+        """The inverse of `_labelled`."""
+        return cls(
+            measures={name: arrays[name] for name in json.loads(attributes["measures"])},
+            final=arrays["final_state"],
+            states=arrays["state"],
+            state_depths=arrays["state_depth"],
+            dynamics=json.loads(attributes["dynamics"]),
+            provenance=json.loads(attributes["provenance"]),
+            deviation=_deviation_in(arrays, "final_"),
+        )
+
+    def to_xarray(self):
+        """An xarray.Dataset with dimensions sample, depth (and state_depth, token, dim)."""
+        import xarray as xr
+
+        arrays, attributes = self._labelled()
+        return xr.Dataset(arrays, attrs=attributes)
+
+    @classmethod
+    def from_xarray(cls, dataset) -> Trajectory:
+        """The inverse of `to_xarray`."""
+        arrays = {name: variable.values for name, variable in dataset.variables.items()}
+        return cls._from_arrays(arrays, dataset.attrs)
+
+    def save(self, path) -> Path:
+        """Write NetCDF (``.nc``) or Zarr (``.zarr``); whole or not at all."""
+        path = Path(path)
+        if path.suffix not in (".nc", ".zarr"):
+            raise ValueError(f"a trajectory is saved as .nc or .zarr; got {path.name!r}")
+        with written_whole(path) as temporary:
+            if path.suffix == ".nc":
+                netcdf.write(temporary, self._labelled())
+            else:
+                _require_zarr()
+                self.to_xarray().to_zarr(temporary, mode="w", consolidated=False)
+        return path
+
+    def to_csv(self, path) -> Path:
+        """One row per sample and depth, one column per measure; empty where not recorded.
+
+        The last column, within_rounding, names the measures of the row that lie within rounding.
+        """
+        import csv
+
+        with written_whole(path) as temporary, open(temporary, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["sample", "depth", *self.measures, "within_rounding"])
+            flags = {name: self.within_rounding(name) for name in self.measures}
+            for sample in range(self.n_samples):
+                for depth in self.depths:
+                    row = [values[sample, depth] for values in self.measures.values()]
+                    cells = ["" if np.isnan(v) else repr(float(v)) for v in row]
+                    flagged = [name for name, there in flags.items() if there[sample, depth]]
+                    writer.writerow([sample, depth, *cells, " ".join(flagged)])
+        return Path(path)
+
+    def to_json(self, path) -> Path:
+        """Measures (samples x depths, null where missing or infinite), whether they lie within
+        rounding, dynamics and provenance."""
+        data = {
+            "dynamics": self.dynamics,
+            "provenance": self.provenance,
+            "depth": self.depths.tolist(),
+            "measures": {
+                name: [[v if np.isfinite(v) else None for v in row] for row in values.tolist()]
+                for name, values in self.measures.items()
+            },
+            "within_rounding": {
+                name: self.within_rounding(name).tolist()
+                for name in self.measures
+                if name in ROUNDING
+            },
+        }
+        with written_whole(path) as temporary:
+            Path(temporary).write_text(json.dumps(data))
+        return Path(path)
+
+
+def _arrays_of(state: Deviation, prefix: str) -> dict:
+    """A deviation as arrays with named dimensions; its perturbed runs with a prefix more."""
+    arrays = {
+        f"{prefix}{name}": (dimensions, getattr(state, name), {})
+        for name, dimensions in _DEVIATION.items()
+    }
+    arrays[f"{prefix}observed"] = (("sample", f"{prefix}observation"), state.observed, {})
+    for k, run in enumerate(state.perturbed):
+        arrays |= _arrays_of(run, f"{prefix}perturbed{k}_")
+    return arrays
+
+
+def _deviation_in(arrays: Mapping[str, np.ndarray], prefix: str) -> Deviation | None:
+    """The inverse of `_arrays_of`; None where there is no deviation of this prefix."""
+    if f"{prefix}shape" not in arrays:
+        return None
+    runs = (_deviation_in(arrays, f"{prefix}perturbed{k}_") for k in count())
+    perturbed = tuple(takewhile(lambda run: run is not None, runs))
+    return Deviation(*(arrays[f"{prefix}{name}"] for name in _DEVIATION), perturbed)
+
+
+def joined(first: Trajectory, second: Trajectory) -> Trajectory:
+    """Two trajectories as one: `second` went on from ``first.state`` with ``start=first.depth``.
+
+    Keeps the measures that both recorded. Raises ValueError when the dynamics differ.
+    """
+    if first.dynamics != second.dynamics:
+        raise ValueError("the trajectories are of different dynamics and cannot be joined")
+    numbers = [run.provenance.get("first_sample", 0) for run in (first, second)]
+    if numbers[0] != numbers[1]:
+        raise ValueError(
+            f"the trajectories are of other samples, from number {numbers[0]} and {numbers[1]}; go "
+            f"on with first_sample={numbers[0]}"
+        )
+    new_states = second.state_depths > 0
+    return replace(
+        second,
+        measures={
+            name: np.concatenate([first[name], second[name][:, 1:]], axis=1)
+            for name in first.measures
+            if name in second.measures
+        },
+        states=np.concatenate([first.states, second.states[:, new_states]], axis=1),
+        state_depths=np.concatenate(
+            [first.state_depths, first.depth + second.state_depths[new_states]]
+        ),
+    )
+
+
+def load(path) -> Trajectory:
+    """Read a trajectory saved as NetCDF or Zarr. Raises ValueError when it is not one."""
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"no trajectory at {path}; check the path given")
+    try:
+        if path.suffix == ".zarr":
+            return _load_zarr(path)
+        arrays, attributes = netcdf.read(path)
+        values = {name: array for name, (_, array, _) in arrays.items()}
+        return Trajectory._from_arrays(values, attributes)
+    except ImportError:
+        raise
+    except Exception as error:  # the readers behind this raise types of their own
+        raise ValueError(f"{path}: not a dynsim trajectory ({error})") from None
+
+
+def _load_zarr(path: Path) -> Trajectory:
+    _require_zarr()
+    import xarray as xr
+
+    with xr.open_zarr(path, consolidated=False) as dataset:
+        return Trajectory.from_xarray(dataset.load())
+
+
+def _require_zarr() -> None:
+    try:
+        import zarr  # noqa: F401
+    except ImportError:
+        raise ImportError(
+            "Zarr files need the zarr package; pip install 'dynsim[scale]', or use .nc"
+        ) from None

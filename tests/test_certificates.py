@@ -236,7 +236,7 @@ def test_the_pole_has_the_largest_margin(n, d, seed):
 @pytest.mark.parametrize("unit", [True, False])
 def test_balls_hold_the_layer_the_chart_and_the_norms(unit, rng):
     """Attention, tokens, p' = A~ p W_V and spectral norms, against numpy."""
-    from dynsim import enclosures
+    from dynsim.collapse import enclosures
 
     flint = enclosures.ball_arithmetic()
     network = Weights(Gaussian(2.0), Orthogonal() if unit else Gaussian(), seed=5)
@@ -265,7 +265,7 @@ def test_balls_hold_the_layer_the_chart_and_the_norms(unit, rng):
 
 @given(st.integers(2, 5), st.integers(0, 2**16), st.floats(-6, 0))
 def test_attention_near_consensus_lies_within_its_bound(n, seed, log10_delta):
-    from dynsim import enclosures
+    from dynsim.collapse import enclosures
 
     rng = np.random.default_rng(seed)
     x = rng.standard_normal(3) + 10**log10_delta * rng.standard_normal((n, 3))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import dynsim
-from dynsim import connectivity, expect, masks, norms, report, simulate, tokens, verdict
+from dynsim import connectivity, expect, masks, norms, simulate, tokens, verdict
+from dynsim.cli import report
 from dynsim.equilibria.equilibrium import Equilibrium
 from dynsim.equilibria.stability import Stability
 from dynsim.network.weights import Diagonal, Fixed, Identity

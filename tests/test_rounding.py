@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dynsim import AttentionDynamics, load, masks, norms, report, simulate, tokens, weights
+from dynsim import AttentionDynamics, load, masks, norms, simulate, tokens, weights
+from dynsim.cli import report
 from dynsim.collapse.verdicts import verdict
 from dynsim.masks.connectivity import facts
 from dynsim.measures import MEASURES

@@ -7,7 +7,8 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import dynsim
-from dynsim import engines, threads
+from dynsim import _threads as threads
+from dynsim import engines
 from dynsim._threads import blas_alone
 from dynsim.engines.base import TokenEngine
 from dynsim.engines.workers import Workers

@@ -24,9 +24,9 @@ from dynsim import (
     weights,
 )
 from dynsim._values import real_array, real_number
-from dynsim.equilibria import stability as stabilities
 from dynsim.equilibria.design import design_value_matrix
 from dynsim.equilibria.stability import approach, basin_radius, stability
+from dynsim.equilibria.stability import transient as transient_at
 from dynsim.geometry import decomposition, ellipsoid
 
 X = np.array([[0.6, 0.8], [0.8, 0.6], [1.0, 0.0]])
@@ -111,7 +111,7 @@ DOORS = {
         X[0], lambda c: lyapunov.transversal(LAYER, c, layers=2, discard=0)
     ),
     "stability": (np.ones((3, 2)) / 2**0.5, lambda x: stability(LAYER, x)),
-    "transient": (np.ones((3, 2)) / 2**0.5, lambda x: stabilities.transient(LAYER, x)),
+    "transient": (np.ones((3, 2)) / 2**0.5, lambda x: transient_at(LAYER, x)),
     "basin_radius": (
         np.ones((3, 2)) / 2**0.5, lambda x: basin_radius(LAYER, x, samples=1, depth=2)
     ),

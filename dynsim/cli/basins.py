@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from dynsim._memory import require_memory
 from dynsim._values import describe
 from dynsim.cli import options as shared
 from dynsim.cli.command import Command, Outcome
@@ -27,8 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def prepare(options, words):
     dynamics, d = shared.make_iterated(options)
     shared.check_least(options, starts=1)
-    size = 64.0 * options.starts * dynamics.n_tokens * d
-    require_memory(size, f"{options.starts} starts", "use fewer --starts")
+    shared.check_starts(options.starts, dynamics.n_tokens, d)
     return dynamics, d
 
 

@@ -64,6 +64,7 @@ def prepare(options, words):
             f"{dynamics.n_tokens} and {d}; use --tokens 2 --dim 2 or more"
         )
     shared.check_starts(options.starts, dynamics.n_tokens, d)
+    shared.check_starts(options.basin_samples, dynamics.n_tokens, d, "--basin-samples")
     return dynamics, d, _ranks(options.ranks)
 
 

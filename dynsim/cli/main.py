@@ -15,6 +15,13 @@ from dynsim.cli.errors import guarded
 __all__ = ["command", "main"]
 
 
+#: The end of the list of commands.
+COMPLETION = """
+To have the shell complete commands, options and names: pip install 'dynsim[completion]', then
+  eval "$(register-python-argcomplete dynsim)"
+"""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit status of the command that the first word names."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
@@ -28,6 +35,7 @@ def _about(name: str) -> int:
         print("usage: dynsim COMMAND [options]   (each command has --help)\n")
         for command, summary in COMMANDS.items():
             print(f"  {command:<14}{summary}")
+        print(COMPLETION, end="")
     elif name == "--version":
         print(f"dynsim {__version__}")
     else:

@@ -73,8 +73,10 @@ def add_mask_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_dynamics_options(parser: argparse.ArgumentParser, scores: str = "gaussian") -> None:
-    """--ln, --norm, ..., --fresh; `scores` is what --help says is the default of --scores."""
+def add_dynamics_options(
+    parser: argparse.ArgumentParser, scores: str = "gaussian", shared: bool = False
+) -> None:
+    """--ln, --norm, ..., --fresh; `scores` and `shared` are what --help says is the default."""
     group = parser.add_argument_group("dynamics", "x' = norm(skip x + sum_h A_h(x) x W_V^h)")
     norms = group.add_mutually_exclusive_group()
     norms.add_argument(
@@ -138,11 +140,13 @@ def add_dynamics_options(parser: argparse.ArgumentParser, scores: str = "gaussia
     completes(mlp, MLPS)
     sharing = group.add_mutually_exclusive_group()
     sharing.add_argument(
-        "--shared", action="store_true", help="the same random matrices in all layers"
+        "--shared",
+        action="store_true",
+        help="the same random matrices in all layers" + " (default)" * shared,
     )
     sharing.add_argument(
         "--fresh", dest="shared", action="store_false",
-        help="fresh random matrices in every layer",
+        help="fresh random matrices in every layer" + " (default)" * (not shared),
     )  # fmt: skip
 
 
@@ -193,7 +197,7 @@ def add_token_options(parser: argparse.ArgumentParser) -> None:
 def add_iterated_options(parser: argparse.ArgumentParser) -> None:
     """Mask, dynamics and sizes for commands about what one layer does when it is iterated."""
     add_mask_options(parser)
-    add_dynamics_options(parser, scores="zero")
+    add_dynamics_options(parser, scores="zero", shared=True)
     parser.set_defaults(ln="on", scores="zero", shared=True)
     group = parser.add_argument_group("sizes")
     group.add_argument(
@@ -238,9 +242,9 @@ def check_sizes(n: int, d: int) -> None:
     require_memory(16.0 * (n * d) ** 2, what, "use fewer tokens or dimensions")
 
 
-def check_starts(starts: int, n: int, d: int) -> None:
-    """Raise MemoryError unless what a search keeps of its starts fits into memory."""
-    require_memory(256.0 * starts * n * d, f"{starts} starts of a search", "use fewer --starts")
+def check_starts(starts: int, n: int, d: int, option: str = "--starts") -> None:
+    """Raise MemoryError unless so many states, as work is done on them, fit into memory."""
+    require_memory(256.0 * starts * n * d, f"{option} {starts}", f"use fewer {option}")
 
 
 def read_graph(options):

@@ -35,7 +35,8 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action):
         text = action.help or ""
-        if action.default in (None, False, argparse.SUPPRESS) or "(default:" in text:
+        nothing = action.default is None or action.default is False or action.nargs == 0
+        if nothing or "(default:" in text:
             return text
         return f"{text} (default: %(default)s)"
 

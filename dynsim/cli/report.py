@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dynsim.collapse.expectations import Expectation
 from dynsim.collapse.verdicts import Verdict, from_log
 from dynsim.masks.connectivity import MaskFacts
 from dynsim.measures import MEASURES
 from dynsim.measures.rounding import ROUNDING
 from dynsim.results.trajectory import Trajectory
+
+if TYPE_CHECKING:  # loads what few runs need
+    from dynsim.collapse.expectations import Expectation
 
 __all__ = [
     "Result",

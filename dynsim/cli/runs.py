@@ -16,7 +16,6 @@ from dynsim.cli import options as shared
 from dynsim.cli import output
 from dynsim.cli.output import file_name
 from dynsim.cli.parsing import values
-from dynsim.collapse.expectations import MOST_TOKENS, expect
 from dynsim.engines import find_engine, preferred
 from dynsim.masks.connectivity import MaskFacts, facts
 from dynsim.measures import MEASURES
@@ -60,11 +59,8 @@ class Run:
         mask = graph or shared.make_mask(options, self.x0.shape[-2])
         self.dynamics = shared.make_dynamics(options, mask, weights, dropout)
         self.dynamics.check_tokens(self.x0)
-        if options.theory and not 2 <= self.dynamics.n_tokens <= MOST_TOKENS:
-            raise ValueError(
-                f"--theory is for 2 to {MOST_TOKENS} tokens, for its bounds need dense attention; "
-                f"got {self.dynamics.n_tokens}; change --tokens, or leave it out"
-            )
+        if options.theory:
+            _check_theory(self.dynamics.n_tokens)
         self.record.check_memory(*self.shape[:2], self.depth)
         self._check_earlier()
         self.engine, self.floored = options.engine, None
@@ -142,6 +138,8 @@ class Run:
         """Theory beside the trajectory, if asked for and if there is a layer."""
         if not self.options.theory or not trajectory.depth:
             return None
+        from dynsim.collapse.expectations import expect
+
         return expect(self.dynamics, self.x0, trajectory)
 
 
@@ -170,6 +168,10 @@ def prepare(
         own = parse([*words, *(f"--{key}={value}" for key, value in setting.items())])
         own.name = own.name and file_name(own.name, *(w for pair in setting.items() for w in pair))
         runs.append(Run(own, ", ".join(f"{key} {value}" for key, value in setting.items())))
+    together = sum(run.shape[0] for run in runs)
+    runs[0].record.check_memory(
+        together, max(run.shape[1] for run in runs), max(run.depth for run in runs)
+    )
     known = {}
     for run in runs:
         other = known.setdefault(run.digest, run)
@@ -223,6 +225,16 @@ def _without(argv: list[str], flag: str) -> list[str]:
         elif word.split("=")[0] not in rivals:
             kept.append(word)
     return kept
+
+
+def _check_theory(n_tokens: int) -> None:
+    from dynsim.collapse.expectations import MOST_TOKENS
+
+    if not 2 <= n_tokens <= MOST_TOKENS:
+        raise ValueError(
+            f"--theory is for 2 to {MOST_TOKENS} tokens, for its bounds need dense attention; "
+            f"got {n_tokens}; change --tokens, or leave it out"
+        )
 
 
 def _depth(options, available: int | None) -> int:

@@ -367,6 +367,7 @@ def test_an_interrupted_run_saves_what_was_computed_and_can_be_resumed(number, c
         process.kill()
     assert process.returncode == 130, err
     assert "stopped after layer" in err
+    assert "; go on with --resume results/long.nc --depth 500000" in err
     assert "verdict" in out
     kept = load("results/long.nc")
     assert 0 < kept.depth < 500_000

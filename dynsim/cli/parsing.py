@@ -78,7 +78,7 @@ def values(text: str) -> list[str]:
     written out, each once.
 
     >>> values("1..3,8"), values("0..1..0.5")
-    (['1', '2', '3', '8'], ['0', '0.5', '1.0'])
+    (['1', '2', '3', '8'], ['0', '0.5', '1'])
 
     Raises ValueError for a range that is empty or too long.
     """
@@ -108,7 +108,7 @@ def _range(word: str) -> list[str]:
         raise ValueError(
             f"a range has at most {_LONGEST_RANGE} values; {word!r} has {count}; take a larger STEP"
         )
-    return [f"{first + k * step:f}" for k in range(count)]
+    return [f"{(first + k * step).normalize():f}" for k in range(count)]
 
 
 def is_file(text: str) -> bool:

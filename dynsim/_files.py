@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dynsim._values import real_array
+from dynsim._values import real_array, unknown
 
 __all__ = ["SUFFIXES", "read_arrays", "read_named_arrays", "written_whole"]
 
@@ -21,7 +21,7 @@ def read_named_arrays(path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     if path.suffix.lower() not in _READERS:
-        raise ValueError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}")
+        raise ValueError(f"{path}: {unknown('kind of file', path.suffix, SUFFIXES)}")
     try:
         arrays = _READERS[path.suffix.lower()](path)
     except FileNotFoundError:

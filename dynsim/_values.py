@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import operator
+from collections.abc import Iterable
 from functools import cached_property
 
 import numpy as np
 
-__all__ = ["Value", "describe", "real_array", "real_number", "whole"]
+__all__ = ["Value", "describe", "real_array", "real_number", "unknown", "whole"]
 
 
 def describe(value):
@@ -107,3 +108,17 @@ def whole(name: str, value, least: int) -> int:
     if number is None or isinstance(value, bool) or number < least:
         raise ValueError(f"the {name} is a whole number, at least {least}; got {value!r}")
     return number
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The words of an error about a name that is not in a registry, with the nearest one that is.
+
+    >>> unknown("mask", "casual", ["complete", "causal"])
+    "unknown mask 'casual'; did you mean 'causal'? known are complete, causal"
+    """
+    from difflib import get_close_matches
+
+    known = list(known)
+    nearest = get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"unknown {kind} {name!r}; {hint}known are {', '.join(known)}"

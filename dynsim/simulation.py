@@ -17,7 +17,7 @@ from dynsim import measures as measures_room
 from dynsim._memory import require_memory
 from dynsim._threads import blas_alone
 from dynsim._threads import threads as thread_count
-from dynsim._values import real_array, whole
+from dynsim._values import real_array, unknown, whole
 from dynsim._version import __version__
 from dynsim.engines import make_engine
 from dynsim.measures import CHEAP, EVERY_LAYER, MEASURES, relative_floor
@@ -75,7 +75,7 @@ class Record:
             raise ValueError(f"measures is a list of names; got {self.measures!r}; write a tuple")
         for name in self.measures or ():
             if name not in MEASURES:
-                raise ValueError(f"unknown measure {name!r}; known are {', '.join(MEASURES)}")
+                raise ValueError(unknown("measure", name, MEASURES))
         if self.stride != "auto":
             whole("stride, unless 'auto',", self.stride, least=1)
         whole("stride of states (0 for none)", self.states, least=0)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -55,15 +57,14 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{name}\n    {experiment.PAPER}")
         return 0
     if options.command == "run" and options.name not in known:
-        print(f"experiments: unknown name {options.name!r}; known are {', '.join(known)}",
-              file=sys.stderr)  # fmt: skip
-        return 2
-    if options.out.exists() and not options.out.is_dir():
-        print(f"experiments: --out {options.out} is a file; name a folder", file=sys.stderr)
+        print(f"experiments: {_unknown('name', options.name, known)}", file=sys.stderr)
         return 2
     if options.command == "run" and options.settings not in known[options.name].SETTINGS:
         print(f"experiments: {options.name} has no settings as published; use --settings default",
               file=sys.stderr)  # fmt: skip
+        return 2
+    if problem := _problem_with(options.out):
+        print(f"experiments: {problem}", file=sys.stderr)
         return 2
     names = [options.name] if options.command == "run" else list(known)
     names = [name for name in names if options.settings in known[name].SETTINGS]
@@ -77,6 +78,22 @@ def main(argv: list[str] | None = None) -> int:
               file=sys.stderr)  # fmt: skip
         return 130
     return 0 if all(verdict.reproduced or verdict.only_with for verdict in verdicts) else 1
+
+
+def _unknown(kind: str, name: str, known) -> str:
+    nearest = get_close_matches(name, known, n=1)
+    meant = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"unknown {kind} {name!r}; {meant}known are {', '.join(known)}"
+
+
+def _problem_with(folder: Path) -> str | None:
+    """What keeps files from being written there; makes the folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return f"--out {folder}: cannot write there ({error.strerror}); name another folder"
 
 
 def _run(name, experiment, options):
@@ -99,13 +116,13 @@ def _soundness(options) -> int:
     workers = options.workers if options.workers is not None else os.cpu_count() or 1
     problem = None
     if unknown := set(options.names) - set(known):
-        problem = f"unknown storm {min(unknown)!r}; known are {', '.join(known)}"
+        problem = _unknown("storm", min(unknown), known)
     elif not (np.isfinite(options.share) and options.share > 0):
         problem = f"--share is a number above 0; got {options.share}"
     elif workers < 1 or options.seed < 0:
         problem = "--workers is at least 1, --seed at least 0"
-    elif options.out.exists() and not options.out.is_dir():
-        problem = f"--out {options.out} is a file; name a folder"
+    else:
+        problem = _problem_with(options.out)
     if problem:
         print(f"experiments: {problem}", file=sys.stderr)
         return 2

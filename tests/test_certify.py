@@ -183,7 +183,7 @@ def test_a_file_is_checked_alone(certificate, tmp_path, capsys):
     assert capsys.readouterr().out.count("  proved:") == 3
     path.write_text(json.dumps(certificate | {"spectral_radius": "> 1"}))
     assert verify.main([str(path), "--json"]) == 1
-    assert sum(json.loads(capsys.readouterr().out)[str(path)].values()) == 2
+    assert sum(json.loads(capsys.readouterr().out)["certificates"][str(path)].values()) == 2
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,9 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from dynsim import __main__ as entry
 from dynsim import load, masks, weights
-from dynsim.cli import specs
-from dynsim.cli.artist import Artist
+from dynsim.cli import main as entry
+from dynsim.cli import parsing
 from dynsim.cli.run import main
 from dynsim.collapse.transient import deviation_walk, transient_growth
 
@@ -151,6 +150,8 @@ def bad_files():
     np.save("small.npy", np.eye(3))
     np.save("pickle.npy", np.array([{}], dtype=object), allow_pickle=True)
     np.save("wide.npy", np.ones((2, 3)))
+    np.save("signed.npy", np.array([[1.0, 0.0], [-1.0, 1.0]]))
+    np.save("weighted.npy", np.array([[1.0, 0.0], [0.25, 0.75]]))
     np.save("hole.npy", np.diag([1.0, 0.0]))
     Path("junk.npz").write_text("junk")
     Path("matrix.csv").write_text("1,0,1,1\n1,1,0,0\n")
@@ -217,6 +218,21 @@ def bad_files():
         ("--graph wide.npy", "square"),
         ("--graph hole.npy", "row 1 of the mask is empty"),
         ("--graph small.npy --tokens 4", "mask is for 3 tokens"),
+        ("--graph signed.npy", "holds 0 and 1, or booleans; got -1; "),
+        ("--graph weighted.npy", "got 0.25; if every entry but 0 is an edge give `array != 0`"),
+        ("--graph nan.npy", "replace NaN by 0"),
+        ("--mask casual", "did you mean 'causal'? known are complete"),
+        ("--norm layernrom", "did you mean 'layernorm'? known"),
+        ("--value orthognal", "did you mean 'orthogonal'? known"),
+        ("--scores guassian", "did you mean 'gaussian'? known"),
+        ("--mlp gausian", "did you mean 'gaussian'? known"),
+        ("--start sfere", "did you mean 'sphere'? known"),
+        ("--engine nunba", "did you mean 'numba'? known"),
+        ("--measures stable_rnk", "did you mean 'stable_rank'? known"),
+        ("--placement prae", "did you mean 'pre'? known"),
+        ("--export jsn", "did you mean 'json'? known"),
+        ("--compare masks=causal", "did you mean 'mask'? known"),
+        ("--weights minilm --depth 7", "there are weights for 6 layers; got --depth 7"),
         ("--graph junk.npz", "junk.npz"),
         ("--text missing.txt", "cannot read the text"),
         ("--text empty.txt", "empty"),
@@ -351,6 +367,7 @@ def test_an_interrupted_run_saves_what_was_computed_and_can_be_resumed(number, c
         process.kill()
     assert process.returncode == 130, err
     assert "stopped after layer" in err
+    assert "; go on with --resume results/long.nc --depth 500000" in err
     assert "verdict" in out
     kept = load("results/long.nc")
     assert 0 < kept.depth < 500_000
@@ -369,16 +386,16 @@ def test_the_entry_points(capsys):
     assert entry.main(["run", *SMALL, "--no-figure"]) == 0
 
 
-def test_specs_build_by_position_and_name():
-    graph = specs.build("mask", masks.MASKS, "sinks:2:window=3", 9, given={"window": 1})
+def test_objects_are_built_by_position_and_name():
+    graph = parsing.build("mask", masks.MASKS, "sinks:2:window=3", 9, given={"window": 1})
     assert graph.name == "sinks(9, window=3, sinks=2)"
-    assert specs.build("mask", masks.MASKS, "local:3", 9, given={"window": 1}).name == (
+    assert parsing.build("mask", masks.MASKS, "local:3", 9, given={"window": 1}).name == (
         "local(9, window=3)"
     )
-    diagonal = specs.build("family", weights.WEIGHTS, "diagonal:1,2")
+    diagonal = parsing.build("family", weights.WEIGHTS, "diagonal:1,2")
     assert diagonal == weights.Diagonal((1.0, 2.0))
-    assert specs.build("family", weights.WEIGHTS, "gaussian") == weights.Gaussian()
-    assert "jordan:W" in specs.usage(weights.WEIGHTS)
+    assert parsing.build("family", weights.WEIGHTS, "gaussian") == weights.Gaussian()
+    assert "jordan:W" in parsing.usage(weights.WEIGHTS)
 
 
 # --- as a process -------------------------------------------------------------------------------
@@ -425,43 +442,38 @@ def test_output_that_cannot_be_written_is_an_error():
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("code", "needed"),
-    [
-        (f"from dynsim.cli.run import main; main({[*SMALL, '--mask', 'local']})", "h5netcdf"),
-        ("import dynsim.cli.artist, dynsim.plots", "matplotlib"),
-    ],
-    ids=["simulation", "figure"],
-)
-def test_the_main_job_loads_only_what_it_needs(code, needed, tmp_path):
+def test_help_through_head_ends_in_silence():
+    line = f"{sys.executable} -m dynsim.run --help | head -1"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True)
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("figure", [False, True])
+def test_the_main_job_loads_only_what_it_needs(figure, tmp_path):
     """The first time ever too: Numba is for those who change a kernel."""
-    code += "; import sys; print(*sys.modules)"
+    words = [*SMALL, "--mask", "local", *["--no-figure"] * (not figure)]
+    code = f"from dynsim.cli.run import main; main({words}); import sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
         env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")},
     )  # fmt: skip
     loaded = set(done.stdout.splitlines()[-1].split())
-    assert needed in loaded
     heavy = {"numba", "xarray", "pandas", "matplotlib.pyplot", "rich", "scipy.sparse", "torch"}
     assert not loaded & heavy
-    assert ("matplotlib" in loaded) == (needed == "matplotlib")
+    assert "h5netcdf" in loaded
+    assert ("matplotlib" in loaded) == figure
 
 
-def test_a_figure_that_cannot_be_written_is_one_line_and_exit_2(capfd):
-    Path("results/mine.png").mkdir(parents=True)
-    status, _, err = run("--name", "mine", *SMALL, capsys=capfd)
-    assert status == 2
-    assert "is a folder" in err
-    assert err.count("\n") == 1
+def test_a_figure_that_cannot_be_written_is_one_line_and_leaves_the_run(capsys, monkeypatch):
+    def full(figure, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("dynsim.results.plots.save", full)
+    status, _, err = run("--name", "mine", *SMALL, capsys=capsys)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "No space left on device" in err
     assert load("results/mine.nc").depth == 6
-
-
-def test_an_artist_that_dies_is_missed():
-    with Artist() as artist:
-        artist._process.kill()
-        artist.begin({}, "", {}, "figure.png")
-        with pytest.raises(OSError, match="no figure"):
-            artist.finish()
+    assert json.loads(Path("results/mine.json").read_text())["verdict"]["sentence"]
 
 
 def test_mu_is_followed_below_the_floor_unless_something_forbids_it(capsys):
@@ -539,10 +551,13 @@ def test_tokens_that_overflow_in_the_first_layer_leave_their_files(capsys, tmp_p
             "--mask causal --window 2",
             "the mask 'causal' has no window.* use one of .*causal-local",
         ),
-        (
-            "--compare mask=causal,local --compare ln=on,off",
-            "--compare varies one option at a time",
-        ),
+        ("--compare ln=on --compare ln=off", "--compare ln= is given twice"),
+        ("--compare window=1..100000", "a range has at most 1000 values"),
+        ("--compare window=16..1", "a range is A..B of whole numbers or A..B..STEP, upwards"),
+        ("--compare beta=0..1..0", "a range is A..B of whole numbers or A..B..STEP, upwards"),
+        ("--compare seed=1..40 --compare dim=1..40", "makes 1600 runs, more than 1000"),
+        ("--beta nan", "beta is finite and not negative; got nan"),
+        ("--beta -1", "beta is finite and not negative; got -1"),
         ("--name ..", "--name is up to 60 letters"),
         (
             "--samples 100000000000",

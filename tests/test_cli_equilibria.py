@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dynsim import AttentionDynamics, masks, norms
-from dynsim import __main__ as entry
+from dynsim.cli import main as entry
 from dynsim.network.weights import Fixed
 
 
@@ -220,7 +220,7 @@ def test_lyapunov(capsys):
         (["design", "--tokens", "0"], "--tokens is at least 1"),
         (["design", "--rank", "9"], "at most min"),
         (["design", "--scores", "zero"], "go with given tokens"),
-        (["continuation", "--vary", "b=1:2"], "knows beta, skip, gain, w"),
+        (["continuation", "--vary", "b=1:2"], "known are beta, skip, gain, w"),
         (["continuation", "--vary", "beta=1"], "two numbers"),
         (["continuation", "--vary", "beta=1:1"], "from one finite number to another"),
         (["continuation", "--vary", "w=1:2"], "--value jordan:W"),

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynsim import __main__ as entry
 from dynsim import minilm
+from dynsim.cli import main as entry
 
 
 @pytest.fixture(autouse=True)

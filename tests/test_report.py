@@ -16,7 +16,7 @@ def outcome(graph, weights, depth, engine="logscale", x0=None, theory=False, **p
     x0 = tokens.gaussian(3, dynamics.n_tokens, 3) if x0 is None else x0
     run = simulate(dynamics, x0, depth, engine=engine)
     beside = expect(dynamics, x0, run) if theory else None
-    return report.Outcome(connectivity.facts(graph), run, verdict(run), None, beside)
+    return report.Result(connectivity.facts(graph), run, verdict(run), None, beside)
 
 
 def rows(table):

@@ -154,7 +154,7 @@ def test_files_and_json_say_which_values_are_rounding(tmp_path):
     assert np.array_equal(load(run.save(tmp_path / "run.nc")).rounding("mu"), run.rounding("mu"))
     comment = run.to_xarray()["rank_one_distance"].attrs["comment"]
     assert "rounding may move it by max(8 eps, max(N, d) 2^-52) ||X||_F" in comment
-    outcome = report.Outcome(facts(masks.causal(6)), run, verdict(run))
+    outcome = report.Result(facts(masks.causal(6)), run, verdict(run))
     found = report.summary(outcome)["measures"]
     assert found["mu"]["within_rounding"][0] is False
     assert found["mu"]["within_rounding"][-1] is True
@@ -166,7 +166,7 @@ def test_files_and_json_say_which_values_are_rounding(tmp_path):
 
 def test_a_comparison_marks_what_is_rounding():
     run = halving()
-    outcome = report.Outcome(facts(masks.causal(6)), run, verdict(run))
+    outcome = report.Result(facts(masks.causal(6)), run, verdict(run))
     table = report.comparison_table({"a": outcome})
     assert table.splitlines()[1].count(" ~") == 2  # mu at T, the stable rank
     assert "cannot be told from complete collapse" in table.splitlines()[-1]

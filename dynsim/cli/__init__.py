@@ -11,5 +11,3 @@ COMMANDS = {
     "geometry": "LayerNorm's ellipsoid, and what it does to tokens",
     "verify": "check certificates of equilibria again",
 }
-#: Those that leave their figure to a process of its own (`dynsim.cli.artist`).
-WITH_ARTIST = ("run",)

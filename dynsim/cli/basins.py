@@ -3,65 +3,78 @@
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 
 from dynsim._values import describe
 from dynsim.cli import options as shared
-from dynsim.cli import output
-from dynsim.cli.guard import guarded
+from dynsim.cli.command import Command, Outcome
 
-__all__ = ["main"]
+__all__ = ["COMMAND", "main"]
 
-EPILOG = """examples:
+EXAMPLES = """\
   python -m dynsim basins --mask causal --value jordan:2 --tokens 2 --starts 200000
       WU, section 4.3.1: rank two survives in 7.8% of the starts
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = shared.OneLineParser(
-        prog="dynsim basins",
-        description="Follow random starts on the sphere until they settle; where they end.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     shared.add_iterated_options(parser)
     group = parser.add_argument_group("basins")
-    group.add_argument("--starts", type=int, default=10_000, metavar="S", help="random (10000)")
-    group.add_argument("--depth", type=int, default=4096, metavar="T", help="at most (4096)")
-    output.add_output_options(parser.add_argument_group("output"))
-    return parser
+    group.add_argument("--starts", type=int, default=10_000, metavar="S", help="random starts")
+    group.add_argument("--depth", type=int, default=4096, metavar="T", help="layers at most")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad input, 130 interrupted."""
-    return guarded(parser(), argv, _carry_out)
+def prepare(options, words):
+    dynamics, d = shared.make_iterated(options)
+    shared.check_least(options, starts=1)
+    shared.check_starts(options.starts, dynamics.n_tokens, d)
+    return dynamics, d
 
 
-def _carry_out(options) -> int:
+def compute(plan, options, progress) -> Outcome:
     from dynsim.equilibria.basins import basins
 
-    dynamics, d = shared.make_iterated(options)
-    output.check_folder(Path(options.out))
-    with output.share_done("following starts, %") as progress:
-        result = basins(
-            dynamics, options.starts, dim=d, seed=options.seed, depth=options.depth,
-            progress=progress,
-        )  # fmt: skip
-    found = {"dynamics": describe(dynamics), "starts": options.starts, "seed": options.seed,
-             "depth": options.depth, "basins": result.rows}  # fmt: skip
-    stem = output.stem("basins", dynamics.mask.name, found, options)
+    dynamics, d = plan
+    result = basins(
+        dynamics, options.starts, dim=d, seed=options.seed, depth=options.depth, progress=progress
+    )
+    data = {
+        "dynamics": describe(dynamics),
+        "starts": options.starts,
+        "seed": options.seed,
+        "depth": options.depth,
+        "basins": result.rows,
+    }
     title = f"{dynamics.mask.name}, dimension {d}"
-    files = output.write_found(stem, found, options, lambda plots: plots.basins(result, title))
-    if options.json:
-        print(json.dumps({**found, "files": files}, allow_nan=False))
-        return 0
-    print(f"{'rank':>4}  {'type':<10}{'share':>10}  {'95% interval':<20}{'settled by':>10}")
-    for row in result.rows:
+    largest_first = sorted(result.rows, key=lambda row: -row["share"])
+    ends = (f"{row['share']:.2%} {row['type']} at rank {row['rank']}" for row in largest_first)
+    return Outcome(
+        data=data,
+        verdict=f"of {options.starts} starts end {', '.join(ends)}",
+        table=_table(result.rows),
+        subject=dynamics.mask.name,
+        draw=lambda plots: plots.basins(result, title),
+    )
+
+
+def _table(rows: list[dict]) -> str:
+    lines = [f"{'rank':>4}  {'type':<10}{'share':>10}  {'95% interval':<20}{'settled by':>10}"]
+    for row in rows:
         interval = f"{row['low']:.5f} to {row['high']:.5f}"
-        print(f"{row['rank']:>4}  {row['type']:<10}{row['share']:>10.5f}  {interval:<20}"
-              f"{row['median_depth']:>10.0f}")  # fmt: skip
-    output.print_files(files)
-    return 0
+        lines.append(
+            f"{row['rank']:>4}  {row['type']:<10}{row['share']:>10.5f}  {interval:<20}"
+            f"{row['median_depth']:>10.0f}"
+        )
+    return "\n".join(lines)
+
+
+COMMAND = Command(
+    name="basins",
+    description="Follow random starts on the sphere until they settle; where they end.",
+    add_options=add_options,
+    prepare=prepare,
+    compute=compute,
+    packages=shared.packages,
+    examples=EXAMPLES,
+    label="following starts",
+)
+main = COMMAND.main

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from pathlib import Path
+from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 
-from dynsim._files import written_whole
-from dynsim._values import describe
+from dynsim._values import describe, unknown
 from dynsim.cli import options as shared
-from dynsim.cli import output
-from dynsim.cli.guard import guarded, one_line
+from dynsim.cli.command import Command, Outcome
+from dynsim.cli.completion import completes
+from dynsim.cli.errors import one_line
 from dynsim.equilibria.continuation import FAMILIES
-from dynsim.network import tokens
+from dynsim.network.dynamics import AttentionDynamics
 
-__all__ = ["main"]
+__all__ = ["COMMAND", "main"]
 
-EPILOG = """Unless said otherwise tokens are scaled to unit norm (--ln on), attention is uniform
+NOTES = """Unless said otherwise tokens are scaled to unit norm (--ln on), attention is uniform
 (--scores zero), weights are the same in all layers, and the dimension is the number of tokens.
-Parameters: beta, a factor of the scores (1 / temperature); skip, the weight of the skip connection;
-gain, a factor of the norm's gain; w, that of --value jordan:W.
-
-examples:
+Parameters: beta, a factor of the scores (1 / temperature), on top of --beta; skip, the weight of
+the skip connection; gain, a factor of the norm's gain; w, that of --value jordan:W.
+"""
+EXAMPLES = """\
   python -m dynsim design --tokens 3 --name three
   python -m dynsim continuation --vary beta=1:3 --value results/three.npz \\
       --scores results/three.npz --x0 results/three.npz
@@ -34,77 +34,56 @@ examples:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = shared.OneLineParser(
-        prog="dynsim continuation",
-        description="Follow equilibria while a parameter changes, through folds; find where they "
-        "lose or gain stability.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+@dataclass(frozen=True)
+class Plan:
+    """What is followed: `parameter` of `dynamics`, on tokens of dimension `dim`, from start to
+    stop; from the tokens x0, or from all equilibria that a search finds."""
+
+    dynamics: AttentionDynamics
+    dim: int
+    parameter: str
+    start: float
+    stop: float
+    x0: np.ndarray | None
+
+    def family(self, value: float) -> AttentionDynamics:
+        return FAMILIES[self.parameter](self.dynamics, self.dim, value)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     shared.add_iterated_options(parser)
     group = parser.add_argument_group("continuation")
-    group.add_argument(
+    vary = group.add_argument(
         "--vary", required=True, metavar="NAME=A:B", help=f"{', '.join(FAMILIES)}, from A to B"
     )
-    group.add_argument("--x0", metavar="FILE", help="an equilibrium (N, d) at A (all found there)")
-    group.add_argument("--starts", type=int, default=64, metavar="S", help="of the search (64)")
-    group.add_argument("--points", type=int, default=500, metavar="P", help="at most (500)")
-    output.add_output_options(parser.add_argument_group("output"))
-    return parser
+    completes(vary, [f"{name}=" for name in FAMILIES])
+    group.add_argument(
+        "--x0", metavar="FILE",
+        help="an equilibrium (N, d) at A (default: all that a search finds there)",
+    )  # fmt: skip
+    group.add_argument("--starts", type=int, default=64, metavar="S", help="of the search")
+    group.add_argument("--points", type=int, default=500, metavar="P", help="of a branch, at most")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad input, 130 interrupted."""
-    return guarded(parser(), argv, _carry_out)
-
-
-def _carry_out(options) -> int:
+def prepare(options, words) -> Plan:
     dynamics, d = shared.make_iterated(options)
     name, start, stop = _varied(options.vary)
-    if options.points < 2:
-        raise ValueError(f"--points is at least 2; got {options.points}")
-
-    def family(value):
-        return FAMILIES[name](dynamics, d, value)
-
-    output.check_folder(Path(options.out))
-    states = _states(options, family(start), d)
-    branches = _branches(family, states, start, stop, options.points)
-    found = {
-        "dynamics": describe(dynamics),
-        "parameter": {"name": name, "from": start, "to": stop},
-        "branches": [_entry(branch) for branch in branches],
-    }
-    stem = output.stem("continuation", dynamics.mask.name, found, options)
-    title = f"{dynamics.mask.name}, {type(dynamics.norm).__name__}: {len(branches)} branches"
-    files = [f"{stem}.npz"]
-    with written_whole(files[0]) as temporary:
-        np.savez_compressed(temporary, **{f"tokens_{k}": b.tokens for k, b in enumerate(branches)})
-    files += output.write_found(
-        stem, found, options, lambda plots: plots.branches(branches, name, title)
-    )
-    if options.json:
-        print(json.dumps({**found, "files": files}, allow_nan=False))
-        return 0
-    print(f"{'branch':>6}{'rank':>6}{'points':>8}  {name + ' from, to':<20}{'stable':>8}  ended")
-    for k, branch in enumerate(branches):
-        ranks = "-".join(map(str, sorted({branch.rank.min(), branch.rank.max()})))
-        reach = f"{branch.parameter[0]:.5g}, {branch.parameter[-1]:.5g}"
-        stable = np.mean(branch.spectral_radius < 1)
-        print(f"{k:>6}{ranks:>6}{len(branch.parameter):>8}  {reach:<20}{stable:>8.0%}  "
-              f"{branch.ended}")  # fmt: skip
-        for kind, value in branch.bifurcations:
-            print(f"{'':>14}{kind} at {name} = {value:.6g}")
-    output.print_files(files)
-    return 0
+    shared.check_least(options, points=2, starts=2)
+    shared.check_starts(options.starts, dynamics.n_tokens, d)
+    x0 = None
+    if options.x0:
+        x0 = shared.read_state(options.x0)
+        if x0.shape != (wanted := (dynamics.n_tokens, d)):
+            raise ValueError(f"{options.x0}: one state {wanted} is needed; got shape {x0.shape}")
+    plan = Plan(dynamics, d, name, start, stop, x0)
+    plan.family(start)  # refused now, if it does not apply
+    return plan
 
 
 def _varied(text: str) -> tuple[str, float, float]:
     name, _, values = text.partition("=")
     if name not in FAMILIES:
-        raise ValueError(f"--vary knows {', '.join(FAMILIES)}; got {name!r}")
+        raise ValueError(f"--vary: {unknown('parameter', name, FAMILIES)}")
     try:
         start, stop = map(float, values.split(":"))
     except ValueError:
@@ -114,36 +93,50 @@ def _varied(text: str) -> tuple[str, float, float]:
     return name, start, stop
 
 
-def _states(options, dynamics, d: int) -> list[np.ndarray]:
+def compute(plan: Plan, options, progress) -> Outcome:
+    branches = _branches(plan, _states(plan, options, progress), options.points, progress)
+    dynamics, name = plan.dynamics, plan.parameter
+    title = f"{dynamics.mask.name}, {type(dynamics.norm).__name__}: {len(branches)} branches"
+    return Outcome(
+        data={
+            "dynamics": describe(dynamics),
+            "parameter": {"name": name, "from": plan.start, "to": plan.stop},
+            "branches": [_entry(branch) for branch in branches],
+        },
+        verdict=_sentence(branches, name),
+        table=_table(branches, name),
+        subject=dynamics.mask.name,
+        arrays={f"tokens_{k}": branch.tokens for k, branch in enumerate(branches)},
+        draw=lambda plots: plots.branches(branches, name, title),
+    )
+
+
+def _states(plan: Plan, options, progress) -> list[np.ndarray]:
     """The equilibrium of the file, or all that a search finds."""
     from dynsim.equilibria import find_equilibria
 
-    if options.x0:
-        x = tokens.from_file(options.x0)
-        if x.shape != (dynamics.n_tokens, d):
-            wanted = (dynamics.n_tokens, d)
-            raise ValueError(f"{options.x0}: one state {wanted} is needed; got shape {x.shape}")
-        return [x]
-    with output.share_done("searching, %") as progress:
-        search = find_equilibria(
-            dynamics, dim=d, starts=options.starts, basin_samples=0, seed=options.seed,
-            progress=progress,
-        )  # fmt: skip
+    if plan.x0 is not None:
+        return [plan.x0]
+    search = find_equilibria(
+        plan.family(plan.start), dim=plan.dim, starts=options.starts, basin_samples=0,
+        seed=options.seed, progress=lambda share: progress(share / 2, "searching"),
+    )  # fmt: skip
     return [e.tokens for e in search.equilibria if e.type != "rotating"]
 
 
-def _branches(family, states, start: float, stop: float, points: int):
+def _branches(plan: Plan, states, points: int, progress):
     """A branch through each state; those that have none are named on standard error."""
     from dynsim.equilibria.continuation import continue_equilibrium
 
     branches, refused = [], []
-    with output.share_done("following branches, %") as progress:
-        for k, x in enumerate(states):
-            try:
-                branches.append(continue_equilibrium(family, x, start, stop, points=points))
-            except ValueError as error:
-                refused.append(f"equilibrium {k}: {one_line(error)}")
-            progress((k + 1) / len(states))
+    for k, x in enumerate(states):
+        try:
+            branches.append(
+                continue_equilibrium(plan.family, x, plan.start, plan.stop, points=points)
+            )
+        except ValueError as error:
+            refused.append(f"equilibrium {k}: {one_line(error)}")
+        progress(0.5 + (k + 1) / len(states) / 2)
     if not branches:
         raise ValueError(refused[0] if refused else "the search found no equilibrium to follow")
     for line in refused:
@@ -159,3 +152,44 @@ def _entry(branch) -> dict:
         "rank": branch.rank.tolist(),
         "spectral_radius": branch.spectral_radius.tolist(),
     }
+
+
+def _table(branches, name: str) -> str:
+    lines = [f"{'branch':>6}{'rank':>6}{'points':>8}  {name + ' from, to':<20}{'stable':>8}  ended"]
+    for k, branch in enumerate(branches):
+        ranks = "-".join(map(str, sorted({branch.rank.min(), branch.rank.max()})))
+        reach = f"{branch.parameter[0]:.5g}, {branch.parameter[-1]:.5g}"
+        stable = np.mean(branch.spectral_radius < 1)
+        lines.append(
+            f"{k:>6}{ranks:>6}{len(branch.parameter):>8}  {reach:<20}{stable:>8.0%}  {branch.ended}"
+        )
+        lines += [f"{'':>14}{kind} at {name} = {value:.6g}" for kind, value in branch.bifurcations]
+    return "\n".join(lines)
+
+
+def _sentence(branches, name: str) -> str:
+    """How many branches, where they are stable, and what happens on them."""
+    stable = [np.mean(branch.spectral_radius < 1) for branch in branches]
+    whole, partly = sum(s == 1 for s in stable), sum(0 < s < 1 for s in stable)
+    found = Counter(kind for branch in branches for kind, _ in branch.bifurcations)
+    events = ", ".join(f"{count} {kind}" for kind, count in found.items())
+    number = f"{len(branches)} branch{'es' * (len(branches) > 1)}"
+    return (
+        f"{number} along {name}, {whole} stable throughout and {partly} in part; "
+        f"{events or 'no bifurcation'}"
+    )
+
+
+COMMAND = Command(
+    name="continuation",
+    description="Follow equilibria while a parameter changes, through folds; find where they lose "
+    "or gain stability.",
+    add_options=add_options,
+    prepare=prepare,
+    compute=compute,
+    packages=shared.packages,
+    notes=NOTES,
+    examples=EXAMPLES,
+    label="following branches",
+)
+main = COMMAND.main

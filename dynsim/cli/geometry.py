@@ -3,87 +3,82 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 
 from dynsim._files import read_arrays
 from dynsim.cli import options as shared
-from dynsim.cli import output
-from dynsim.cli.guard import guarded
+from dynsim.cli.command import Command, Outcome
 from dynsim.models import minilm
 from dynsim.network import tokens
 from dynsim.network.norms import LayerNorm
 
-__all__ = ["main"]
+__all__ = ["COMMAND", "main"]
 
-EPILOG = """examples:
+EXAMPLES = """\
   python -m dynsim.geometry --gain g.npy --bias b.npy
       the ellipsoid of one LayerNorm, with random tokens on it
   python -m dynsim.geometry --model minilm
       all 13 LayerNorms of all-MiniLM-L6-v2 on real text (needs dynsim[models])
 """
-DEFAULT_TOKENS, DEFAULT_SAMPLES = 64, 8
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = shared.OneLineParser(
-        prog="dynsim geometry",
-        description="The ellipsoid that LayerNorm maps tokens into, where they land, and how much "
-        "RMSNorm would change.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("LayerNorm")
-    group.add_argument("--gain", metavar="FILE", help="one number per dimension")
-    group.add_argument("--bias", metavar="FILE", help="the same (zeros)")
-    group.add_argument("--eps", type=float, metavar="E", help="added to the variance (1e-5)")
-    group.add_argument("--model", choices=("minilm",), help="all LayerNorms of a model instead")
-    group = parser.add_argument_group("tokens", "what is normalised")
-    group.add_argument("--x0", metavar="FILE", help="(N, d) or (samples, N, d); Gaussian ones")
     group.add_argument(
-        "--text", metavar="FILE", help="for a model, real text (the source of Python's argparse)"
+        "--gain", metavar="FILE", help="one number per dimension (default: none, see --model)"
     )
-    group.add_argument("--tokens", type=int, default=DEFAULT_TOKENS, metavar="N",
-                       help=f"per sample ({DEFAULT_TOKENS})")  # fmt: skip
-    group.add_argument("--samples", type=int, default=DEFAULT_SAMPLES, metavar="S",
-                       help=f"({DEFAULT_SAMPLES})")  # fmt: skip
-    group.add_argument("--seed", type=int, default=0, metavar="K", help="of random tokens (0)")
-    output.add_output_options(parser.add_argument_group("output"))
-    return parser
+    group.add_argument("--bias", metavar="FILE", help="one number per dimension (default: zeros)")
+    group.add_argument(
+        "--eps", type=float, metavar="E", help="added to the variance (default: 1e-5)"
+    )
+    group.add_argument(
+        "--model", choices=("minilm",), help="all LayerNorms of a model instead (default: --gain)"
+    )
+    group = parser.add_argument_group("tokens", "what is normalised")
+    group.add_argument(
+        "--x0", metavar="FILE", help="(N, d) or (samples, N, d) (default: Gaussian ones)"
+    )
+    group.add_argument(
+        "--text", metavar="FILE",
+        help="for a model, real text (default: the source of Python's argparse)",
+    )  # fmt: skip
+    group.add_argument("--tokens", type=int, default=64, metavar="N", help="per sample")
+    group.add_argument("--samples", type=int, default=8, metavar="S", help="inputs")
+    group.add_argument("--seed", type=int, default=0, metavar="K", help="of random tokens")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad input, 130 interrupted."""
-    return guarded(parser(), argv, _carry_out)
+def prepare(options, words):
+    """The LayerNorms by name, and their inputs."""
+    shared.check_least(options, tokens=1, samples=1, seed=0)
+    return _of_model(options) if options.model else _of_files(options)
 
 
-def _carry_out(options) -> int:
+def compute(plan, options, progress) -> Outcome:
     from dynsim.geometry import survey
 
-    for name, least in (("tokens", 1), ("samples", 1), ("seed", 0)):
-        if getattr(options, name) < least:
-            raise ValueError(f"--{name} is at least {least}; got {getattr(options, name)}")
-    output.check_folder(Path(options.out))
-    norms, inputs = _of_model(options) if options.model else _of_files(options)
-    with output.share_done("LayerNorms, %") as progress:
-        surveys = []
-        for name, norm in norms.items():
-            surveys.append(survey(name, norm, inputs[name]))
-            progress(len(surveys) / len(norms))
-    found = {"subject": options.model or options.gain, "layer_norms": [s.row for s in surveys]}
+    norms, inputs = plan
+    surveys = []
+    for name, norm in norms.items():
+        surveys.append(survey(name, norm, inputs[name]))
+        progress(len(surveys) / len(norms))
+    rows = [s.row for s in surveys]
     subject = options.model or Path(options.gain).stem
-    stem = output.stem("geometry", subject, found, options)
     title = f"LayerNorms of {subject}" if options.model else f"LayerNorm of {subject}"
-    files = output.write_found(stem, found, options, lambda plots: plots.geometry(surveys, title))
-    if options.json:
-        print(json.dumps({**found, "files": files}, allow_nan=False))
-        return 0
-    _print_table(found["layer_norms"])
-    output.print_files(files)
-    return 0
+    return Outcome(
+        data={"subject": options.model or options.gain, "layer_norms": rows},
+        verdict=_sentence(rows),
+        table=_table(rows),
+        subject=subject,
+        draw=lambda plots: plots.geometry(surveys, title),
+    )
+
+
+def _sentence(rows: list[dict]) -> str:
+    most = max(rows, key=lambda row: row["switch"])
+    where = f", most at {most['name']}" if len(rows) > 1 else ""
+    return f"with RMSNorm instead outputs would change by {most['switch']:.2g} of their size{where}"
 
 
 def _of_model(options):
@@ -121,17 +116,36 @@ def _numbers(options, name: str) -> np.ndarray:
     return array
 
 
-def _print_table(rows: list[dict]) -> None:
-    print(f"{'':<18}{'semi-axes':>19}{'to surface':>12}{'angle to 1':>12}{'norm':>17}"
-          f"{'rotation':>10}{'redundancy':>12}{'if RMSNorm':>12}")  # fmt: skip
+def _table(rows: list[dict]) -> str:
+    lines = [
+        f"{'':<18}{'semi-axes':>19}{'to surface':>12}{'angle to 1':>12}{'norm':>17}"
+        f"{'rotation':>10}{'redundancy':>12}{'if RMSNorm':>12}"
+    ]
     for row in rows:
-        print(
+        lines.append(
             f"{row['name']:<18}"
             f"{row['shortest_semi_axis']:>8.3g} .. {row['longest_semi_axis']:<7.3g}"
             f"{row['distance_to_surface']:>12.2g}{row['angle_before']:>12.2f}"
             f"{row['norm_before']:>8.3g} -> {row['norm_after']:<5.3g}"
             f"{row['rotation']:>10.2f}{row['redundancy']:>12.6f}{row['switch']:>12.2g}"
         )
-    print("means over tokens, of the distance to the ellipsoid's surface the median; angles in "
-          "degrees;\nredundancy: cosine between a token and its centred self; if RMSNorm: relative "
-          "change of outputs\n")  # fmt: skip
+    lines.append(
+        "means over tokens, of the distance to the ellipsoid's surface the median; angles in "
+        "degrees;\nredundancy: cosine between a token and its centred self; if RMSNorm: relative "
+        "change of outputs"
+    )
+    return "\n".join(lines)
+
+
+COMMAND = Command(
+    name="geometry",
+    description="The ellipsoid that LayerNorm maps tokens into, where they land, and how much "
+    "RMSNorm would change.",
+    add_options=add_options,
+    prepare=prepare,
+    compute=compute,
+    packages=lambda options: shared.MODEL_PACKAGES if options.model else (),
+    examples=EXAMPLES,
+    label="LayerNorms",
+)
+main = COMMAND.main

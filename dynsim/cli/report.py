@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dynsim.collapse.expectations import Expectation
 from dynsim.collapse.verdicts import Verdict, from_log
 from dynsim.masks.connectivity import MaskFacts
 from dynsim.measures import MEASURES
 from dynsim.measures.rounding import ROUNDING
 from dynsim.results.trajectory import Trajectory
 
+if TYPE_CHECKING:  # loads what few runs need
+    from dynsim.collapse.expectations import Expectation
+
 __all__ = [
-    "Outcome",
+    "Result",
     "comparison_table",
     "describe_attended",
     "describe_dynamics",
@@ -42,7 +44,7 @@ _SMALL_ERROR = 1e-6
 _SHARE_AT = 128
 
 
-class Outcome(NamedTuple):
+class Result(NamedTuple):
     """A run that is done; `error` if it ended early, `theory` if that was asked for."""
 
     facts: MaskFacts
@@ -52,7 +54,7 @@ class Outcome(NamedTuple):
     theory: Expectation | None = None
 
 
-def summary(outcome: Outcome) -> dict:
+def summary(result: Result) -> dict:
     """JSON-ready: mask facts, dynamics, each measure by depth (null where a measure on a stride was
     not recorded), verdict, provenance; error and theory where there are any.
 
@@ -62,7 +64,7 @@ def summary(outcome: Outcome) -> dict:
     "rounding" is how far rounding may move the mean of a measure (null for arbitrarily far), and
     "within_rounding" whether it lies no further than that from its value at collapse.
     """
-    facts, trajectory, verdict, error, theory = outcome
+    facts, trajectory, verdict, error, theory = result
     found = {} if error is None else {"error": error}
     return found | {
         "mask": facts.to_dict(),
@@ -194,7 +196,9 @@ def describe_dynamics(dynamics) -> str:
         formula = f"x' = {norm}({skip}{inner})"
     else:
         formula = f"x' = {skip}{inner}"
-    repeated = "the same in all layers" if dynamics.weights.is_constant else "fresh in every layer"
+    given = dynamics.weights.n_layers
+    repeated = f"given for each of {given} layers" if given else "fresh in every layer"
+    repeated = "the same in all layers" if dynamics.weights.is_constant else repeated
     parts = [formula, f"{_weights_in_words(dynamics.weights)}, {repeated}"]
     if dynamics.mlp.active:
         parts.append(f"then an MLP ({dynamics.mlp.activation}) in the same form")
@@ -213,6 +217,7 @@ def _weights_in_words(weights) -> str:
     if not hasattr(weights, "value"):
         return f"{heads}weights {weights.name}"
     temperature = "" if weights.d_qk is None else f", d_QK = {weights.d_qk:g}"
+    temperature += "" if weights.beta == 1.0 else f", beta = {weights.beta:g}"
     return f"{heads}W_V {weights.value}, scores {weights.scores}{temperature}"
 
 
@@ -272,17 +277,17 @@ def _noted(table: str, *dtypes) -> str:
     return f"{table}\n~ within rounding ({names}): cannot be told from complete collapse"
 
 
-def comparison_table(runs: Mapping[str, Outcome]) -> str:
+def comparison_table(runs: Mapping[str, Result]) -> str:
     """One row a run, with medians over samples; fitted and predicted rates where asked for.
 
     mu at depths N and 128, where a run reaches them, is shown as a share of mu at 0.
     """
-    deepest = max(outcome.trajectory.depth for outcome in runs.values())
-    depths = sorted({_SHARE_AT, *(outcome.facts.tokens for outcome in runs.values())})
+    deepest = max(result.trajectory.depth for result in runs.values())
+    depths = sorted({_SHARE_AT, *(result.facts.tokens for result in runs.values())})
     depths = [depth for depth in depths if depth <= deepest]
     rows = [["run (medians)", "mask", "radius", "lambda_2", "mu at 0", "mu at T"]]
     rows[0] += [*(f"mu_{depth} / mu_0" for depth in depths), "stable rank"]
-    if any(outcome.theory for outcome in runs.values()):
+    if any(result.theory for result in runs.values()):
         rows[0] += ["fitted", "predicted", "max ||P^t||", "bound / mu", "infinite width"]
     for label, (facts, trajectory, _, _, theory) in runs.items():
         logs = _band(trajectory["log10_mu"])[1] * np.log(10.0)
@@ -305,7 +310,7 @@ def comparison_table(runs: Mapping[str, Outcome]) -> str:
                 *([] if theory is None else _rates(theory)),
             ]
         )
-    dtypes = (outcome.trajectory.final.dtype for outcome in runs.values())
+    dtypes = (result.trajectory.final.dtype for result in runs.values())
     return _noted(_aligned(rows, to_the_left=2), *dtypes)
 
 

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from dataclasses import replace
+from pathlib import Path
 
+from dynsim._values import unknown
 from dynsim.cli import options as shared
-from dynsim.cli import output
-from dynsim.cli.guard import guarded, one_line
-from dynsim.cli.jobs import DEFAULT_DEPTH, Job, prepare
+from dynsim.cli import report, runs
+from dynsim.cli.command import Command, Outcome
+from dynsim.cli.completion import completes
+from dynsim.cli.errors import one_line
+from dynsim.cli.output import file_name
+from dynsim.collapse.verdicts import verdict
 from dynsim.engines import ENGINES
+from dynsim.measures import MEASURES
 from dynsim.simulation import Overflow, Stopped
 
-__all__ = ["main"]
+__all__ = ["COMMAND", "main"]
 
-EPILOG = """examples:
+EXAMPLES = """\
   python -m dynsim.run --mask local --ln on --depth 200
       sliding window +-1 with WU's LayerNorm, fresh random weights
   python -m dynsim.run --compare mask=global,causal,local,causal-local --ln on
       four masks in one figure and table (the shape of WU's Fig. 2)
+  python -m dynsim.run --compare mask=local,causal-local --compare window=1..4 --ln on
+      a grid: both masks with windows of 1, 2, 3 and 4 (ranges also A..B..STEP)
   python -m dynsim.run --mask causal --scores zero --value jordan:2 --tokens 2 --dim 2 --ln on \
                        --samples 200 --depth 2000
       WU, section 4.3.1: most starts collapse, some keep rank two
@@ -35,127 +44,198 @@ EPILOG = """examples:
       go on where a saved run ended, or was interrupted
 """
 
+#: Further files that may be asked for: how each is written, from a trajectory and a path's stem.
+EXPORTS = {
+    "csv": lambda trajectory, stem: trajectory.to_csv(f"{stem}.csv"),
+    "json": lambda trajectory, stem: trajectory.to_json(f"{stem}.samples.json"),
+    "zarr": lambda trajectory, stem: trajectory.save(f"{stem}.zarr"),
+}
 
-def parser() -> argparse.ArgumentParser:
-    parser = shared.OneLineParser(
-        prog="dynsim run",
-        description="Iterate self-attention, draw the rank trajectory and say if it collapses.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     shared.add_mask_options(parser)
     shared.add_dynamics_options(parser)
     shared.add_dropout_options(parser)
     shared.add_token_options(parser)
     group = parser.add_argument_group("run")
-    group.add_argument("--depth", type=int, metavar="T", help=f"number of layers ({DEFAULT_DEPTH})")
-    group.add_argument("--seed", type=int, default=0, metavar="K", help="of all random draws (0)")
+    group.add_argument(
+        "--depth", type=int, metavar="T",
+        help=f"number of layers (default: {runs.DEFAULT_DEPTH}, or as many as there are weights "
+        f"for)",
+    )  # fmt: skip
+    group.add_argument("--seed", type=int, default=0, metavar="K", help="of all random draws")
     group.add_argument(
         "--compare",
         metavar="OPTION=A,B,...",
-        help="overlay runs that differ in one option: mask=global,local,causal, ln=on,off, ... "
-        "(separate values that hold commas by ';')",
+        action="append",
+        help="overlay runs that differ in an option: mask=global,local,causal, ln=on,off, ... "
+        "(separate values that hold commas by ';'); a range of whole numbers window=1..16, or with "
+        "a step beta=0..2..0.5; given twice, all combinations (default: one run)",
     )
     group.add_argument(
         "--resume",
         metavar="FILE",
-        help="go on from a saved run; only --depth and output options count",
+        help="go on from a saved run; only --depth and output options count (default: none)",
     )
+    costly = group.add_argument(
+        "--measures", metavar="A,B,...",
+        help="costly measures to record, or 'all' (default: a selection)",
+    )  # fmt: skip
+    completes(costly, ["all", *MEASURES])
     group.add_argument(
-        "--measures", metavar="A,B,...", help="costly measures to record, or 'all' (a selection)"
-    )
+        "--stride", default="auto", metavar="K",
+        help="layers between costly measures; auto: so that they take about .25 s in all",
+    )  # fmt: skip
     group.add_argument(
-        "--stride", default="auto", help="layers between costly measures (auto: about .25 s in all)"
-    )
-    group.add_argument(
-        "--states", type=int, default=0, metavar="K", help="keep the tokens at every K-th layer"
-    )
+        "--states", type=int, default=0, metavar="K",
+        help="keep the tokens at every K-th layer; 0: at none",
+    )  # fmt: skip
     group.add_argument(
         "--theory",
         action="store_true",
         help="lay predicted rates and certified bounds beside what is measured: as curves in the "
         "figure of one run; with --compare in the table only, the figure shows what is measured",
     )
-    group.add_argument(
+    engine = group.add_argument(
         "--engine",
         default="auto",
         metavar="NAME",
-        help=f"{', '.join(ENGINES)} (auto: logscale, which follows mu below the floating-point "
-        f"floor; where it does not apply numba, torch or reference)",
+        help=f"{', '.join(ENGINES)}, or auto: logscale, which follows mu below the floating-point "
+        f"floor; where it does not apply numba, torch or reference",
     )
-    group.add_argument("--threads", type=int, metavar="P", help="over samples (all cores)")
+    completes(engine, ["auto", *ENGINES])
+    group.add_argument("--threads", type=int, metavar="P", help="over samples (default: all cores)")
     group.add_argument(
         "--device",
         metavar="NAME",
-        help="of the torch engine: auto, cpu, cuda, cuda:1, mps, ... (auto: a CUDA GPU or the cpu)",
+        help="of the torch engine: auto, cpu, cuda, cuda:1, mps, ... (default: auto, a CUDA GPU or "
+        "the cpu)",
     )
-    group = parser.add_argument_group("output")
-    output.add_output_options(group)
-    group.add_argument(
-        "--export", default="", metavar="A,B", help=f"further files: {', '.join(output.EXPORTS)}"
-    )
-    return parser
+    exports = group.add_argument(
+        "--export", default="", metavar="A,B",
+        help=f"further files: {', '.join(EXPORTS)} (default: none)",
+    )  # fmt: skip
+    completes(exports, EXPORTS)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 tokens stopped being finite, 2 bad input, 130 interrupted."""
-    argv = sys.argv[1:] if argv is None else argv
-    command = parser()
-
-    def work(options) -> int:
-        jobs = prepare(command, options, argv)
-        exports = output.check(options, jobs)
-        return _carry_out(jobs, options, exports)
-
-    return guarded(command, argv, work)
+def packages(options) -> tuple[str, ...]:
+    torch = ("torch",) if options.engine == "torch" else ()
+    zarr = ("zarr",) if "zarr" in options.export else ()
+    return (*shared.packages(options), *torch, *zarr)
 
 
-def _carry_out(jobs: list[Job], options, exports: list[str]) -> int:
-    from dynsim.cli.report import Outcome
-    from dynsim.collapse.verdicts import verdict
-    from dynsim.masks.connectivity import facts
+def prepare(options, words: list[str]) -> list[runs.Run]:
+    for name in _exports(options):
+        if name not in EXPORTS:
+            raise ValueError(unknown("export", name, EXPORTS))
+    return runs.prepare(COMMAND.parser().parse_args, options, words)
 
-    done, files, status = {}, [], 0
-    with output.drawing(jobs, options) as draw:
-        first = facts(jobs[0].dynamics.mask)
-        if not options.json:
-            output.print_input(jobs[0], first, compared=bool(options.compare))
-        with output.progress() as report:
-            for job in jobs:
-                if job.floored:
-                    note = f"mu is followed to the floating-point floor only: {job.floored}"
-                    print(f"dynsim run: {job.label}{': ' * bool(job.label)}{note}", file=sys.stderr)
-                trajectory, ended, error = _simulated(job, report(job))
-                status = ended or status
-                try:
-                    found = first if job is jobs[0] else facts(job.dynamics.mask)
-                    judged = verdict(trajectory)
-                    theory = None if ended == 130 else job.expect(trajectory)
-                    if theory is not None:
-                        judged = replace(judged, sentence=f"{judged.sentence}; {theory.distance}")
-                    done[job.label] = Outcome(found, trajectory, judged, error, theory)
-                    if job is jobs[-1] or ended == 130:
-                        figure = draw(done)
-                finally:  # saved whatever becomes of the rest, and while the figure is drawn
-                    files += output.write(job, trajectory, options, exports)
-                if ended == 130:
-                    break
-        if not options.json:
-            output.print_result(done)
-        files += output.write_summary(jobs, done, options) + figure
-    if options.json:
-        output.print_json(done, files, options)
+
+def _exports(options) -> list[str]:
+    return [word.strip() for word in options.export.split(",") if word.strip()]
+
+
+def announce(planned: list[runs.Run]) -> str:
+    """Mask facts, dynamics and input of the run, or of the first of a comparison."""
+    first = planned[0]
+    lines = []
+    if len(planned) > 1:
+        lines.append(("first run", first.label))
     else:
-        output.print_files(files)
-    return status
+        for name, value in report.describe_mask(first.facts):
+            lines.append((name, value))
+            if name == "mask":
+                lines.append(("attends", report.describe_attended(first.dynamics)))
+    samples, n, d = first.shape
+    options = first.options
+    source = options.x0 or options.text or f"{options.start}, seed {options.seed}"
+    lines.append(("dynamics", report.describe_dynamics(first.dynamics)))
+    lines.append(("input", f"{samples} samples of {n} tokens of dimension {d} ({source})"))
+    return "\n".join(f"{name:<10}{value}" for name, value in lines)
 
 
-def _simulated(job: Job, progress):
+def compute(planned: list[runs.Run], options, progress) -> Outcome:
+    done, files, status = {}, [], 0
+    for k, run in enumerate(planned):
+        if run.floored:
+            _say(run, f"mu is followed to the floating-point floor only: {run.floored}")
+
+        def reached(depth, k=k, run=run):
+            share = (k + depth / run.depth) / len(planned)
+            progress(share, f"{run.label or 'simulating'}, {run.depth} layers")
+
+        trajectory, ended, error = _simulated(run, reached)
+        status = ended or status
+        stem = Path(options.out) / run.name
+        files.append(str(trajectory.save(f"{stem}.nc")))  # whatever becomes of the rest
+        files += [str(EXPORTS[name](trajectory, stem)) for name in _exports(options)]
+        if error is not None:
+            hint = f"; go on with --resume {stem}.nc --depth {run.depth}" * (ended == 130)
+            _say(run, error + hint)
+        judged = verdict(trajectory)
+        theory = None if ended == 130 else run.expect(trajectory)
+        if theory is not None:
+            judged = replace(judged, sentence=f"{judged.sentence}; {theory.distance}")
+        done[run.label] = report.Result(run.facts, trajectory, judged, error, theory)
+        if ended == 130:
+            break
+    outcome = _of_comparison(planned, done, options) if options.compare else _of_one(planned, done)
+    return replace(outcome, files=files, status=status)
+
+
+def _simulated(run: runs.Run, reached):
     """The trajectory, and exit status and reason where it ended early."""
     try:
-        return job.simulate(progress), 0, None
+        return run.simulate(reached), 0, None
     except (Overflow, Stopped) as ended:
-        error = one_line(ended)
-        print(f"dynsim run: {job.label}{': ' * bool(job.label)}{error}", file=sys.stderr)
-        return ended.trajectory, 1 if isinstance(ended, Overflow) else 130, error
+        status = 1 if isinstance(ended, Overflow) else 130
+        return ended.trajectory, status, one_line(ended)
+
+
+def _say(run: runs.Run, words: str) -> None:
+    print(f"dynsim run: {run.label}{': ' * bool(run.label)}{words}", file=sys.stderr)
+
+
+def _of_one(planned, done) -> Outcome:
+    (result,) = done.values()
+    curves = {} if result.theory is None else result.theory.curves()
+    norm = type(planned[0].dynamics.norm).__name__
+    title = f"{result.facts.name}, {norm}: {result.verdict.sentence}"
+    return Outcome(
+        data=report.summary(result),
+        verdict=result.verdict.sentence,
+        table=report.measure_table(result.trajectory),
+        notes="" if result.theory is None else str(result.theory),
+        name=planned[0].name,
+        draw=lambda plots: plots.rank_trajectory({"": result.trajectory}, title, curves),
+    )
+
+
+def _of_comparison(planned, done, options) -> Outcome:
+    varied = "; ".join(options.compare)
+    digest = hashlib.sha256("".join(run.name for run in planned).encode()).hexdigest()[:8]
+    sentences = {label: result.verdict.sentence for label, result in done.items()}
+    trajectories = {label: result.trajectory for label, result in done.items()}
+    title = f"comparing {varied.replace(',', ', ')}"
+    return Outcome(
+        data={"runs": {label: report.summary(result) for label, result in done.items()}}
+        | {"verdict": sentences},
+        verdict="\n          ".join(f"{label}: {words}" for label, words in sentences.items()),
+        table=report.comparison_table(done),
+        name=file_name("compare", varied, digest),
+        draw=lambda plots: plots.rank_trajectory(trajectories, title),
+    )
+
+
+COMMAND = Command(
+    name="run",
+    description="Iterate self-attention, draw the rank trajectory and say if it collapses.",
+    add_options=add_options,
+    prepare=prepare,
+    compute=compute,
+    announce=announce,
+    packages=packages,
+    examples=EXAMPLES,
+    label="simulating",
+)
+main = COMMAND.main

@@ -2,39 +2,65 @@
 
 from __future__ import annotations
 
-import json
+import argparse
 
-from dynsim.cli.guard import guarded
-from dynsim.cli.options import OneLineParser
+from dynsim.cli.command import Command, Outcome
 
-__all__ = ["main"]
+__all__ = ["COMMAND", "main"]
+
+EXAMPLES = """\
+  python -m dynsim equilibria --mask causal --value jordan:6 --tokens 3 --certify --name three
+  python -m dynsim verify results/three.certificate-*.json
+      proofs of what was found, checked without the program that found them
+"""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 all claims proved, 1 some not, 2 bad input, 130 interrupted."""
-    command = OneLineParser(
-        prog="dynsim verify",
-        description="Prove the claims of certificates again, in ball arithmetic, from their "
-        "numbers alone (needs dynsim[certify]). All files are read before any is checked.",
-        allow_abbrev=False,
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE", help="from equilibria --certify")
+
+
+def prepare(options, words) -> dict[str, dict]:
+    from dynsim.equilibria import load_certificate
+
+    return {path: load_certificate(path) for path in options.files}
+
+
+def compute(certificates, options, progress) -> Outcome:
+    from dynsim.equilibria import check
+
+    proved = {}
+    for path, certificate in certificates.items():
+        proved[path] = check(certificate)
+        progress(len(proved) / len(certificates))
+    claims = [holds for claims in proved.values() for holds in claims.values()]
+    missing = claims.count(False)
+    lines = []
+    for path, found in proved.items():
+        lines.append(path)
+        lines += [
+            f"  {'proved' if holds else 'NOT proved'}: {what}" for what, holds in found.items()
+        ]
+    return Outcome(
+        data={"certificates": proved},
+        verdict=f"{missing} of {len(claims)} claims NOT proved"
+        if missing
+        else f"all {len(claims)} claims proved",
+        table="\n".join(lines),
+        status=1 if missing else 0,
     )
-    command.add_argument("files", nargs="+", metavar="FILE", help="from equilibria --certify")
-    command.add_argument(
-        "--json", action="store_true", help="print one JSON object on standard output, nothing else"
-    )
-    return guarded(command, argv, _carry_out)
 
 
-def _carry_out(options) -> int:
-    from dynsim.equilibria import check, load_certificate
-
-    certificates = {path: load_certificate(path) for path in options.files}
-    found = {path: check(certificate) for path, certificate in certificates.items()}
-    if options.json:
-        print(json.dumps(found))
-    else:
-        for path, claims in found.items():
-            print(path)
-            for claim, proved in claims.items():
-                print(f"  {'proved' if proved else 'NOT proved'}: {claim}")
-    return 0 if all(all(claims.values()) for claims in found.values()) else 1
+COMMAND = Command(
+    name="verify",
+    description="Prove the claims of certificates again, in ball arithmetic, from their numbers "
+    "alone (needs dynsim[certify]). All files are read before any is checked.",
+    add_options=add_options,
+    prepare=prepare,
+    compute=compute,
+    packages=lambda options: ("flint",),
+    examples=EXAMPLES,
+    label="checking",
+    resume="the same command begins anew",
+    writes=False,
+)
+main = COMMAND.main

@@ -24,6 +24,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.util import find_spec
 
+from dynsim._values import unknown
+
 __all__ = ["ENGINES", "find_engine", "make_engine", "preferred"]
 
 
@@ -79,7 +81,7 @@ def find_engine(name: str, device: str | None = None) -> Callable:
     no use for; ImportError when the engine's package is not installed.
     """
     if name not in ENGINES:
-        raise ValueError(f"unknown engine {name!r}; known are {', '.join(ENGINES)}")
+        raise ValueError(unknown("engine", name, ENGINES))
     return ENGINES[name](device)
 
 

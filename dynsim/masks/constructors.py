@@ -242,7 +242,7 @@ MASKS = {
 
 
 def from_array(mask, name: str = "graph", self_loops: bool = False) -> nx.DiGraph:
-    """The mask of an array, dense or scipy-sparse: where [i, j] is not 0, i may attend to j.
+    """The mask of an array of 0 and 1, dense or scipy-sparse: where [i, j] is 1, i may attend to j.
 
     Rows are queries and columns keys, as in torch and in `numpy.tril`, which is the causal mask.
     With `self_loops` every token may attend to itself as well.
@@ -250,8 +250,8 @@ def from_array(mask, name: str = "graph", self_loops: bool = False) -> nx.DiGrap
     >>> sorted(from_array(np.tril(np.ones((3, 3)))).edges) == sorted(causal(3).edges)
     True
 
-    Raises ValueError when the array is not square, has negative entries or others that are not
-    finite, or lets a token attend to nothing.
+    Raises ValueError when the array is not square, holds anything but 0 and 1 (weights, signs, NaN)
+    or booleans, or lets a token attend to nothing.
     """
     from scipy import sparse
 
@@ -265,12 +265,14 @@ def from_array(mask, name: str = "graph", self_loops: bool = False) -> nx.DiGrap
     values = matrix.data if is_sparse else matrix
     if values.dtype.kind not in "biuf" or not np.all(np.isfinite(values)):
         raise ValueError(
-            "a mask holds finite numbers or booleans; of one that is added to the scores give "
-            "`mask == 0`, and replace NaN and other entries by 0 (no edge) or 1 (edge)"
+            "a mask holds 0 and 1, finite numbers or booleans; of one that is added to the scores "
+            "give `array == 0`, and replace NaN by 0 (no edge) or 1 (edge)"
         )
-    if values.dtype.kind != "b" and (values < 0).any():
+    wrong = values[(values != 0) & (values != 1)]
+    if wrong.size:
         raise ValueError(
-            "a mask has no negative entries; of a matrix of signed weights give `matrix != 0`"
+            f"a mask holds 0 and 1, or booleans; got {wrong[0]:g}; if every entry but 0 is an edge "
+            f"give `array != 0`"
         )
     coordinates = sparse.coo_array(matrix)
     edge = coordinates.data != 0

@@ -13,7 +13,7 @@ from functools import cached_property
 import networkx as nx
 import numpy as np
 
-from dynsim._values import Value, describe, real_array, real_number
+from dynsim._values import Value, describe, real_array, real_number, unknown
 from dynsim.masks.constructors import from_array
 from dynsim.masks.layout import Layout
 from dynsim.masks.networkx_view import compile_layout
@@ -110,9 +110,7 @@ class AttentionDynamics(Value):
         if self.mlp_norm is None:
             object.__setattr__(self, "mlp_norm", self.norm)
         if self.placement not in PLACEMENTS:
-            raise ValueError(
-                f"unknown placement {self.placement!r}; known are {', '.join(PLACEMENTS)}"
-            )
+            raise ValueError(unknown("placement", self.placement, PLACEMENTS))
         if not np.isfinite(real_number("the skip weight", self.skip)):
             raise ValueError(f"the skip weight is a finite number; got {self.skip}")
         for norm in (self.norm, self.mlp_norm):

@@ -13,7 +13,7 @@ import numpy as np
 
 from dynsim._seeds import MLPS as MLP_STREAM
 from dynsim._seeds import stream
-from dynsim._values import Value, real_array, real_number
+from dynsim._values import Value, real_array, real_number, unknown
 
 __all__ = ["ACTIVATIONS", "DERIVATIVES", "MLPS", "FixedMLP", "GaussianMLP", "MLPWeights", "NoMLP"]
 
@@ -57,7 +57,7 @@ class MLPWeights(NamedTuple):
 
 def _check_activation(name: str) -> None:
     if name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}; known are {', '.join(ACTIVATIONS)}")
+        raise ValueError(unknown("activation", name, ACTIVATIONS))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -96,8 +96,17 @@ class LayerWeights(LayerArrays):
         """The value matrix of every head, output included, (H, d, d)."""
         return self.value @ self.output if self.value.size else self.output
 
+    def sharpened(self, beta: float) -> LayerWeights:
+        """With all scores multiplied by beta, the inverse temperature."""
+        return self._replace(query=beta * self.query, query_bias=beta * self.query_bias)
+
     def astype(self, dtype) -> LayerWeights:
         return LayerWeights(*(array.astype(dtype, copy=False) for array in self))
+
+
+def _check_beta(beta) -> None:
+    if not 0 <= real_number("the inverse temperature beta", beta) < np.inf:
+        raise ValueError(f"the inverse temperature beta is finite and not negative; got {beta}")
 
 
 def _check_shapes(arrays: dict[str, np.ndarray]) -> None:
@@ -325,6 +334,8 @@ class Weights(LayerSource, Value):
         Number of heads.
     d_qk : float, optional
         The temperature term d_QK; by default d / heads for Gaussian scores and 1 otherwise.
+    beta : float
+        Inverse temperature: M = beta S / sqrt(d_QK). 0 makes attention uniform.
     mix : tuple of float, optional
         Weight of each head in the sum (output mix); by default 1 for Gaussian values, whose W_O
         mixes already, and 1 / heads otherwise.
@@ -341,8 +352,10 @@ class Weights(LayerSource, Value):
     mix: tuple[float, ...] | None = None
     shared: bool = False
     seed: int = 0
+    beta: float = 1.0
 
     def __post_init__(self):
+        _check_beta(self.beta)
         if self.n_heads < 1:
             raise ValueError(f"attention has at least one head; got {self.n_heads}; use 1 or more")
         for family in (self.scores, self.value):
@@ -404,6 +417,9 @@ class Weights(LayerSource, Value):
         else:
             query, key = _draw_family(self.scores, n_heads, d, rng, t), empty
         query = np.ascontiguousarray(query / d_qk**0.5)
+        if self.beta != 1.0:
+            with np.errstate(over="ignore"):  # as above
+                query *= self.beta
         rng = stream(self.seed, VALUES, t)
         if isinstance(self.value, Gaussian) and n_heads > 1:
             width = _head_width(n_heads, d)
@@ -473,6 +489,17 @@ class Layers(LayerSource, Value):
     @property
     def dim(self) -> int:
         return self.entries[0].output.shape[2]
+
+    def sharpened(self, beta: float) -> Layers:
+        """With all scores multiplied by beta >= 0, the inverse temperature; 1 changes nothing.
+
+        Raises ValueError unless beta is finite and not negative.
+        """
+        _check_beta(beta)
+        if beta == 1.0:
+            return self
+        entries = tuple(layer.sharpened(beta) for layer in self.entries)
+        return Layers(entries, name=f"{self.name}, beta {beta:g}")
 
     def layer(self, t: int, d: int) -> LayerWeights:
         if d != self.dim:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from difflib import get_close_matches
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -104,9 +105,11 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     for name in options.names:
         if name not in {*CASES, *regimes, *SECTIONS}:
+            near = get_close_matches(name, [*CASES, *regimes, *SECTIONS], n=1)
+            meant = f"did you mean {near[0]!r}? " if near else ""
             command.error(
-                f"unknown name {name!r}; known are {', '.join([*regimes, *SECTIONS])} and the "
-                f"cases that --list shows"
+                f"unknown name {name!r}; {meant}known are {', '.join([*regimes, *SECTIONS])} and "
+                f"the cases that --list shows"
             )
     wanted = options.names or [*regimes, *SECTIONS]
     cases = [

@@ -5,53 +5,47 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
+from collections.abc import Callable
+from functools import cached_property
+from itertools import product
+from math import prod
 from pathlib import Path
 
-from dynsim._values import describe
+from dynsim._values import describe, unknown
 from dynsim.cli import options as shared
-from dynsim.collapse.expectations import MOST_TOKENS, expect
+from dynsim.cli import output
+from dynsim.cli.output import file_name
+from dynsim.cli.parsing import values
 from dynsim.engines import find_engine, preferred
+from dynsim.masks.connectivity import MaskFacts, facts
 from dynsim.measures import MEASURES
 from dynsim.results.trajectory import joined, load
 from dynsim.simulation import Overflow, Record, Stopped, simulate
 
-__all__ = ["Job", "file_name", "prepare"]
+__all__ = ["COMPARABLE", "Run", "prepare"]
 
 DEFAULT_DEPTH = 128
 #: Options that `--compare` may vary.
 COMPARABLE = (
-    *("mask", "window", "graph", "ln", "norm", "placement", "skip", "value", "scores", "weights"),
-    *(
-        "d-qk",
-        "heads",
-        "mlp",
-        "dropout",
-        "attention-dropout",
-        "tokens",
-        "dim",
-        "start",
-        "seed",
-        "x0",
-    ),
+    *("mask", "window", "graph", "ln", "norm", "placement", "skip", "value", "scores", "beta"),
+    *("weights", "d-qk", "heads", "mlp", "dropout", "attention-dropout"),
+    *("tokens", "dim", "start", "seed", "x0"),
 )
+#: Runs of one comparison at most: each is a line in the figure and a row in the table.
+MOST_RUNS = 1000
 #: Options that do not change what is computed.
-OUTPUT_OPTIONS = (
-    *("out", "name", "format", "no_figure", "export", "json"),
-    *("threads", "device", "compare", "theory"),
-)
+OUTPUT_OPTIONS = (*output.OPTIONS, "export", "threads", "device", "compare", "theory")
 
 
-class Job:
+class Run:
     """One run: what its options stand for, and where it goes."""
 
     def __init__(self, options: argparse.Namespace, label: str = ""):
         self.label = label
         self.earlier = load(options.resume) if options.resume else None
         self.options = options = _with_saved_options(options, self.earlier)
-        self.depth = DEFAULT_DEPTH if options.depth is None else options.depth
-        if self.depth < 1:
-            raise ValueError(f"--depth is a positive number of layers; got {self.depth}")
+        if options.depth is not None and options.depth < 1:
+            raise ValueError(f"--depth is a positive number of layers; got {options.depth}")
         if options.seed < 0:
             raise ValueError(f"--seed is not negative; got {options.seed}")
         chosen = "numba" if options.engine == "auto" else options.engine
@@ -60,23 +54,29 @@ class Job:
         dropout = shared.make_dropout(options)
         graph = shared.read_graph(options)
         weights = shared.make_weights(options)
+        self.depth = _depth(options, weights.n_layers)
         self.x0 = shared.make_tokens(options, graph, weights)
         mask = graph or shared.make_mask(options, self.x0.shape[-2])
         self.dynamics = shared.make_dynamics(options, mask, weights, dropout)
         self.dynamics.check_tokens(self.x0)
-        if options.theory and not 2 <= self.dynamics.n_tokens <= MOST_TOKENS:
-            raise ValueError(
-                f"--theory is for 2 to {MOST_TOKENS} tokens, for its bounds need dense attention; "
-                f"got {self.dynamics.n_tokens}; change --tokens, or leave it out"
-            )
-        samples = self.x0.shape[0] if self.x0.ndim == 3 else 1
-        self.record.check_memory(samples, self.x0.shape[-2], self.depth)
+        if options.theory:
+            _check_theory(self.dynamics.n_tokens)
+        self.record.check_memory(*self.shape[:2], self.depth)
         self._check_earlier()
         self.engine, self.floored = options.engine, None
         if options.engine == "auto":
             self.engine, self.floored = preferred(self.dynamics, self.x0.dtype)
         self.digest = self._digest()
         self.name = options.name or self._own_name()
+
+    @cached_property
+    def facts(self) -> MaskFacts:
+        return facts(self.dynamics.mask)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Samples, tokens, dimension."""
+        return self.x0.shape if self.x0.ndim == 3 else (1, *self.x0.shape)
 
     def _check_earlier(self) -> None:
         if self.earlier is None:
@@ -138,58 +138,75 @@ class Job:
         """Theory beside the trajectory, if asked for and if there is a layer."""
         if not self.options.theory or not trajectory.depth:
             return None
+        from dynsim.collapse.expectations import expect
+
         return expect(self.dynamics, self.x0, trajectory)
 
 
-def prepare(command: argparse.ArgumentParser, options, argv: list[str]) -> list[Job]:
+def prepare(
+    parse: Callable[[list[str]], argparse.Namespace], options, words: list[str]
+) -> list[Run]:
     """The run that `options` ask for, or all those that --compare asks for.
 
-    Raises ValueError for anything that can be found wrong before the work begins.
+    parse, words : to parse them anew with other values. Raises ValueError for anything that can be
+    found wrong before the work begins.
     """
     if options.threads is not None and options.threads < 1:
         raise ValueError(f"--threads is at least 1; got {options.threads}")
     if options.resume:
-        _check_resumed(command, options)
+        _check_resumed(parse, options)
     if not options.compare:
-        return [Job(options)]
-    if sum(word.split("=")[0] == "--compare" for word in argv) > 1:
-        raise ValueError("--compare varies one option at a time; give it once")
+        return [Run(options)]
     if options.resume:
         raise ValueError("--compare and --resume do not go together; resume one run at a time")
-    key, equals, values = options.compare.partition("=")
-    key = key.strip().removeprefix("--")
-    if not equals or key not in COMPARABLE:
-        raise ValueError(
-            f"--compare wants OPTION=A,B,... with one of {', '.join(COMPARABLE)}; "
-            f"got {options.compare!r}"
-        )
-    jobs = []
-    separator = ";" if ";" in values else ","
-    for value in dict.fromkeys(word.strip() for word in values.split(separator) if word.strip()):
-        varied = command.parse_args([*_without(argv, f"--{key}"), f"--{key}={value}"])
-        varied.name = varied.name and file_name(varied.name, key, value)
-        jobs.append(Job(varied, label=f"{key} {value}"))
-    if not jobs:
-        raise ValueError(f"--compare {key}= needs at least one value")
-    for k, job in enumerate(jobs):
-        for other in jobs[:k]:
-            if other.digest == job.digest:
-                raise ValueError(
-                    f"{other.label!r} and {job.label!r} are one and the same run: --{key} changes "
-                    f"nothing beside the other options; compare something else"
-                )
-    return jobs
+    varied = _varied(options.compare)
+    for key in varied:
+        words = _without(words, f"--{key}")
+    runs = []
+    for chosen in product(*varied.values()):
+        setting = dict(zip(varied, chosen, strict=True))
+        own = parse([*words, *(f"--{key}={value}" for key, value in setting.items())])
+        own.name = own.name and file_name(own.name, *(w for pair in setting.items() for w in pair))
+        runs.append(Run(own, ", ".join(f"{key} {value}" for key, value in setting.items())))
+    together = sum(run.shape[0] for run in runs)
+    runs[0].record.check_memory(
+        together, max(run.shape[1] for run in runs), max(run.depth for run in runs)
+    )
+    known = {}
+    for run in runs:
+        other = known.setdefault(run.digest, run)
+        if other is not run:
+            raise ValueError(
+                f"{other.label!r} and {run.label!r} are one and the same run: what they differ in "
+                f"changes nothing beside the other options; compare something else"
+            )
+    return runs
 
 
-def file_name(*words: str) -> str:
-    """The words joined, each cut to 60 characters, fit for a file name."""
-    return re.sub(r"[^A-Za-z0-9.=+_-]+", "-", "_".join(word[:60] for word in words))
+def _varied(texts: list[str]) -> dict[str, list[str]]:
+    """The values of each option that --compare varies; several make a grid."""
+    found = {}
+    for text in texts:
+        key, equals, listed = text.partition("=")
+        key = key.strip().removeprefix("--")
+        if not equals or key not in COMPARABLE:
+            wanted = f"--compare wants OPTION=A,B,...; got {text!r}"
+            raise ValueError(f"{wanted}: {unknown('option', key, COMPARABLE)}")
+        if key in found:
+            raise ValueError(f"--compare {key}= is given twice; write all values in one list")
+        found[key] = values(listed)
+        if not found[key]:
+            raise ValueError(f"--compare {key}= needs at least one value")
+    number = prod(map(len, found.values()))
+    if number > MOST_RUNS:
+        raise ValueError(f"--compare makes {number} runs, more than {MOST_RUNS}; vary less")
+    return found
 
 
-def _check_resumed(command: argparse.ArgumentParser, options) -> None:
+def _check_resumed(parse, options) -> None:
     """A resumed run keeps its options: refuse those that would be ignored."""
     kept = {"depth", "resume", *OUTPUT_OPTIONS}
-    for key, default in vars(command.parse_args([])).items():
+    for key, default in vars(parse([])).items():
         if key not in kept and getattr(options, key) != default:
             raise ValueError(
                 f"--resume keeps the options of the saved run; leave --{key.replace('_', '-')} out"
@@ -208,6 +225,27 @@ def _without(argv: list[str], flag: str) -> list[str]:
         elif word.split("=")[0] not in rivals:
             kept.append(word)
     return kept
+
+
+def _check_theory(n_tokens: int) -> None:
+    from dynsim.collapse.expectations import MOST_TOKENS
+
+    if not 2 <= n_tokens <= MOST_TOKENS:
+        raise ValueError(
+            f"--theory is for 2 to {MOST_TOKENS} tokens, for its bounds need dense attention; "
+            f"got {n_tokens}; change --tokens, or leave it out"
+        )
+
+
+def _depth(options, available: int | None) -> int:
+    """--depth, by default as many layers as there are weights for, or 128."""
+    if options.depth is None:
+        return DEFAULT_DEPTH if available is None else available
+    if available is not None and options.depth > available:
+        raise ValueError(
+            f"there are weights for {available} layers; got --depth {options.depth}; leave it out"
+        )
+    return options.depth
 
 
 def _record(options) -> Record:

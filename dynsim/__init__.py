@@ -20,6 +20,7 @@ collapsing
 """
 
 from importlib import import_module
+from typing import Any
 
 from dynsim._version import __version__
 
@@ -73,13 +74,17 @@ _ROOMS = {
 __all__ = ["__version__", *_NAMES, *_ROOMS]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _NAMES:
-        return getattr(import_module(f"dynsim.{_NAMES[name]}"), name)
-    if name in _ROOMS:
-        return import_module(f"dynsim.{_ROOMS[name]}")
-    raise AttributeError(f"module 'dynsim' has no attribute {name!r}; it has {', '.join(__all__)}")
+        value = getattr(import_module(f"dynsim.{_NAMES[name]}"), name)
+    elif name in _ROOMS:
+        value = import_module(f"dynsim.{_ROOMS[name]}")
+    else:
+        known = ", ".join(__all__)
+        raise AttributeError(f"module 'dynsim' has no attribute {name!r}; it has {known}")
+    globals()[name] = value  # found at once the next time, and by pdoc
+    return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

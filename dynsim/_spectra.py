@@ -204,7 +204,7 @@ def longest_chain(labels, edges, weights) -> int:
         return total
     pairs = np.unique(np.stack([labels[np.asarray(side)] for side in edges]), axis=1)
     pairs = pairs[:, pairs[0] != pairs[1]]
-    following = [[] for _ in weights]
+    following: list[list[int]] = [[] for _ in weights]
     waiting = np.bincount(pairs[1], minlength=len(weights)).tolist()
     for source, target in pairs.T.tolist():
         following[source].append(target)

@@ -7,6 +7,7 @@ import hashlib
 import operator
 from collections.abc import Iterable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ def describe(value):
     if isinstance(value, Value):
         return value.description
     if isinstance(value, np.ndarray):
-        digest = hashlib.sha256(np.ascontiguousarray(value)).hexdigest()
+        digest = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
         return {"shape": list(value.shape), "dtype": str(value.dtype), "sha256": digest}
     if isinstance(value, (list, tuple)):
         return [describe(item) for item in value]
@@ -45,7 +46,7 @@ class Value:
 
     @cached_property
     def description(self) -> dict:
-        fields = {f.name: describe(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        fields = {f.name: describe(getattr(self, f.name)) for f in _fields(self)}
         return {"type": type(self).__name__, **fields}
 
     def __eq__(self, other) -> bool:
@@ -60,8 +61,13 @@ class Value:
                 return f"array{value.shape}"
             return repr(value.item() if isinstance(value, np.ndarray) else value)
 
-        shown = (f"{f.name}={show(getattr(self, f.name))}" for f in dataclasses.fields(self))
+        shown = (f"{f.name}={show(getattr(self, f.name))}" for f in _fields(self))
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _fields(value: Any) -> tuple[dataclasses.Field, ...]:
+    """Of any `Value`: all are dataclasses, which the base alone is not."""
+    return dataclasses.fields(value)
 
 
 #: What to do instead, by numpy's letter for the kind of an array.

@@ -86,7 +86,7 @@ class Record:
         if names is None:
             names = measures_room.DEFAULT
             if n_tokens > _PAIRS_LIMIT:
-                names = [name for name in names if MEASURES[name].needs != "pairs"]
+                names = tuple(name for name in names if MEASURES[name].needs != "pairs")
         return tuple(name for name in names if name not in EVERY_LAYER)
 
     def check_memory(self, samples: int, n_tokens: int, depth: int) -> None:
@@ -329,7 +329,7 @@ class _Run:
             mu, frobenius = (observed[CHEAP.index(name)] for name in ("mu", "frobenius_norm"))
             with np.errstate(divide="ignore", invalid="ignore"):
                 error = relative_floor(mu, frobenius, self.x.dtype)
-                observed = [*observed, np.log10(mu), error]
+                observed = np.stack([*observed, np.log10(mu), error])
         for name, values in zip(EVERY_LAYER, observed, strict=True):
             self.measures[name][:, depths] = values
 
@@ -350,8 +350,8 @@ class _Run:
                     apart = measure.needs == "deviations"
                     whose = self.engine.deviations(self.state) if apart else x
                     sigma[measure.needs] = measures_room.singular_values(whose)
-                values = measure.function.formula(sigma[measure.needs])
-            else:
+                values = measure.formula(sigma[measure.needs])
+            elif measure.function is not None:
                 values = measure.function(x)
             self.measures[name][:, self.t] = values
         self._measured = self.t

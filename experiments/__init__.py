@@ -10,7 +10,8 @@ An experiment is a module of this package with
     draw(data) -> matplotlib Figure
     claim(data) -> Verdict
 
-and is found by being there. Experiments use the public names of dynsim only.
+and is found by being there. Experiments use the public names of dynsim only. They run from a
+checkout: they are no part of what ``pip install dynsim`` installs.
 """
 
 from importlib import import_module

@@ -20,6 +20,14 @@ FIGURES = Path(__file__).parent.parent / "figures"
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 all claims reproduced, 1 some not, 2 bad input, 130 interrupted."""
+    try:
+        return _main(argv)
+    except ModuleNotFoundError as error:
+        print(f"experiments: {error.name} is missing; pip install -e '.[all]'", file=sys.stderr)
+        return 2
+
+
+def _main(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="experiments", description=__doc__.strip("`"))
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="name every experiment and the paper's item")
@@ -70,9 +78,6 @@ def main(argv: list[str] | None = None) -> int:
     names = [name for name in names if options.settings in known[name].SETTINGS]
     try:
         verdicts = [v for name in names for v in _run(name, known[name], options)]
-    except ModuleNotFoundError as error:
-        print(f"experiments: {error.name} is missing; pip install 'dynsim[all]'", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("experiments: interrupted; the experiment under way wrote no results",
               file=sys.stderr)  # fmt: skip

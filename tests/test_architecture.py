@@ -120,6 +120,22 @@ def test_import_dynsim_is_light_and_quick():
     assert float(seconds) < 1.0
 
 
+@pytest.mark.parametrize(
+    ("command", "package", "extra"),
+    [("theory", "sympy", "theory"), ("experiments", "mpmath", "all")],
+)
+def test_a_command_of_the_checkout_names_the_package_that_is_missing(command, package, extra):
+    code = (
+        f"import runpy, sys; sys.modules[{package!r}] = None; sys.argv[1:] = ['list']; "
+        f"runpy.run_module({command!r}, run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"{command}: {package} is missing; pip install -e '.[{extra}]'\n"
+
+
 def test_every_public_name_exists():
     import dynsim
 

@@ -218,7 +218,7 @@ def test_dynamics_are_values():
     [
         ({"placement": "middle"}, "post, pre, peri"),
         ({"skip": np.nan}, "finite"),
-        ({"norm": "unit"}, "dynsim.network.norms.Unit"),
+        ({"norm": "unit"}, "dynsim.norms.Unit"),
         ({"mask": nx.DiGraph([(0, 1)])}, "row 0 of the mask is empty"),
     ],
 )

@@ -8,13 +8,17 @@ import sys
 import textwrap
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
+try:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
 
-from theory import lemmas
-from theory.document import document, section
-from theory.runner import Result, carry_out, carry_out_all
+    from theory import lemmas
+    from theory.document import document, section
+    from theory.runner import Result, carry_out, carry_out_all
+except ModuleNotFoundError as error:
+    print(f"theory: {error.name} is missing; pip install -e '.[theory]'", file=sys.stderr)
+    sys.exit(2)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -258,7 +258,7 @@ class _Run:
         """>= log of the product of the condition numbers of W_V since the start, (T+1,)."""
         return np.maximum(proved.log_value - proved.log_value[start.depth], 0.0)
 
-    def log_mu_of(self, log_diameter: np.ndarray) -> np.ndarray:
+    def log_mu_of(self, log_diameter):
         """>= log of sqrt((N - 1) / 2) diameter."""
         return log_diameter + 0.5 * np.log((self.n_tokens - 1) / 2.0)
 
@@ -285,9 +285,9 @@ class _Run:
 
 def _outwards(*terms: np.ndarray) -> np.ndarray:
     """Their sum and a little more: every term may hold a rounding per layer."""
-    terms = np.broadcast_arrays(*terms)
-    sizes = sum(np.where(np.isfinite(term), np.abs(term), 0.0) for term in terms)
-    return sum(terms) + 4 * _EPS * (len(terms[0]) + 8) * (1.0 + sizes)
+    whole = np.stack(np.broadcast_arrays(*terms))
+    sizes = np.where(np.isfinite(whole), np.abs(whole), 0.0).sum(axis=0)
+    return whole.sum(axis=0) + 4 * _EPS * (whole.shape[1] + 8) * (1.0 + sizes)
 
 
 # --- without norm ---------------------------------------------------------------------------------
@@ -365,6 +365,7 @@ def _by_cosines(run: _Run, proved: Contraction, sample: int, r: int, centers: in
     run.require(
         acute is not None, f"tokens {i} and {j} have negative cosine, {cosine:.3g}, to the end"
     )
+    assert acute is not None
     log_least = proved.log_least - (proved.log_lengths if acute.depth == 0 else 0.0)
     log_gain = np.log(centers) + 2 * r * log_least
     logs = acute.log_size + run.log_blocks(log_gain, r, acute.depth)
@@ -394,6 +395,7 @@ def _independent_hypotheses(run: _Run) -> dict:
 def _independent(run: _Run, proved: Contraction, sample: int):
     chart = proved.independent
     run.require(chart is not None, "the tokens are not proved to be linearly independent")
+    assert chart is not None
     return _by_chart(run, proved, chart, run.log_condition(proved, chart))
 
 
@@ -422,6 +424,7 @@ def _by_chart(run: _Run, proved: Contraction, chart: Start, condition: np.ndarra
         if best is None or logs[-1] < best[-1]:
             constants = {"r": r, "centers": centers}
         best = logs if best is None else np.minimum(best, logs)
+    assert best is not None  # there is a center node
     height = {"h": np.exp(chart.log_height), "first layer": chart.depth}
     return run.from_depth(chart.depth, best, proved), _eps(proved) | height | constants
 
@@ -441,6 +444,7 @@ def _chart(run: _Run, proved: Contraction):
     """The hemisphere's start, and the log of the condition numbers of W_V since."""
     chart = proved.hemisphere
     run.require(chart is not None, "the tokens lie in no hemisphere that is proved, to the end")
+    assert chart is not None
     return chart, run.log_condition(proved, chart)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -127,9 +128,10 @@ def contractions(
 
 def _contraction(layers: _Layers, x0: np.ndarray, window, patience: float) -> Contraction:
     flint, bits = ball_arithmetic(), _BITS
+    n, d = x0.shape
     edges = len(layers.dynamics.layout.to_rows().indices)
     while True:
-        last = seconds(*x0.shape, edges, layers.depth, 2 * bits) > patience
+        last = seconds(n, d, edges, layers.depth, 2 * bits) > patience
         with flint.ctx.workprec(bits):
             try:
                 return _Pass(layers, x0, window, last).carried_out()
@@ -176,16 +178,19 @@ class _Pass:
     def __init__(self, layers: _Layers, x0, window, last: bool):
         self.flint, self.layers, self.last = ball_arithmetic(), layers, last
         self.is_unit, depth = layers.is_unit, layers.depth
-        self.balls = Balls(x0, layers.neighbours, self.is_unit, self.flint)
+        self.balls: Any = Balls(x0, layers.neighbours, self.is_unit, self.flint)
         self.products = _Products(len(x0), window)
         self.value = None  # the product of value matrices, without a norm
-        zeros = np.zeros((4, depth + 1))
+        log_least, log_tau, log_value, isometry = np.zeros((4, depth + 1))
         sizes = self.balls.sizes()
         self.proved = Contraction(
             np.stack([np.full(depth + 1, -np.inf), np.full(depth + 1, np.inf)]),
-            *zeros,
-            log_diameter=log_diameter_above(self.balls.tokens, self.flint),
-            log_lengths=max(map(log_above, sizes)) - min(map(log_below, sizes)) + 4 * _EPS,
+            log_least,
+            log_tau,
+            log_value,
+            isometry,
+            log_diameter_above(self.balls.tokens, self.flint),
+            max(map(log_above, sizes)) - min(map(log_below, sizes)) + 4 * _EPS,
         )
         # a chart of tokens of other lengths would be wider
         self.first = int(max(abs(above(size - 1.0)) for size in sizes) >= _SPHERE)
@@ -327,9 +332,8 @@ class _Pass:
         """The same by balls, which go on to the next depth; None when they say nothing."""
         try:
             rows, log_least = self.balls.attention(layer)
-            plain = moving = Attention.from_balls(rows, self.balls.neighbours, log_least)
-            if self.is_unit:
-                moving = None
+            plain = Attention.from_balls(rows, self.balls.neighbours, log_least)
+            moving = None if self.is_unit else plain
             if self.proved.hemisphere is not None:
                 chart = self.balls.reweighted(rows)
                 moving = Attention.from_balls(chart, self.balls.neighbours, -math.inf)

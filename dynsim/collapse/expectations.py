@@ -76,7 +76,7 @@ class Expectation:
             for name, one in self.certificates.items()
             if one.applies.any()
         }
-        return self.certificates[min(ends, key=ends.get)] if ends else None
+        return self.certificates[min(ends, key=ends.__getitem__)] if ends else None
 
     @property
     def log10_excess(self) -> float:
@@ -120,7 +120,7 @@ class Expectation:
 
     def _wide_words(self) -> str:
         """The infinite-width limit at the end, beside what was measured."""
-        if self.wide is None:
+        if self.wide is None or self.wide_measured is None:
             return f"no infinite-width limit: {self.narrow}"
         known = np.flatnonzero(np.isfinite(self.wide.mu).all(axis=0))
         first = f"scores spread by {self.wide.spread[:, 0].max():.2g} in a row at depth 0"
@@ -161,7 +161,7 @@ class Expectation:
                 f"; not compared with the fit, for the run is not near consensus: mu is "
                 f"{self.share:.2g} of ||X||, attention {self.uneven:.2g} from uniform"
             )
-        if fitted.kind != "exponential":
+        if fitted.kind != "exponential" or fitted.value is None or fitted.interval is None:
             return ""
         share = fitted.value / found.rate - 1.0
         error = found.error + 2.0 * found.rate * found.standard_error
@@ -205,7 +205,7 @@ class Expectation:
             if one.applies.any()
         }
         predicted = self.prediction
-        if self.comparable:
+        if self.comparable and predicted is not None:
             measured = np.median(self.measured, axis=0)
             depths = np.arange(len(measured))
             fall = (depths - depths[-1]) * np.log10(predicted.rate)
@@ -260,8 +260,10 @@ class Expectation:
         }
 
 
-_PREDICTED = ("rate", "power", "at_most", "growth", "relative", "method", "standard_error", "error")
-_PREDICTED += ("exponent", "lasts", "linear")
+_PREDICTED = (
+    *("rate", "power", "at_most", "growth", "relative", "method", "standard_error", "error"),
+    *("exponent", "lasts", "linear"),
+)
 
 
 def _plain(value):
@@ -310,17 +312,24 @@ def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectati
     followed = np.where(is_above_floor(trajectory), trajectory["log10_mu"], np.nan)
     measured = followed[:samples, :depths]
     departed = _compare(bounds, measured, _ERRORS[str(trajectory.final.dtype)])
-    known = prediction is not None and prediction.lasts and not prediction.at_most
+    power = 0
+    if prediction is not None and prediction.lasts and not prediction.at_most:
+        power = prediction.power
+    share, uneven = _nearness(dynamics, trajectory, samples)
+    wide, narrow, wide_measured = _wide(dynamics, x0, trajectory)
     return Expectation(
-        collapse_rate(trajectory, power=prediction.power if known else 0),
+        collapse_rate(trajectory, power=power),
         prediction,
         unpredicted,
         bounds,
         measured,
-        *_nearness(dynamics, trajectory, samples),
+        share,
+        uneven,
         uncertified,
         departed,
-        *_wide(dynamics, x0, trajectory),
+        wide,
+        narrow,
+        wide_measured,
     )
 
 

@@ -340,11 +340,11 @@ def _multipliers(dynamics, token, walk) -> _Late | None:
         own = max(abs(dynamics.skip + mode.value) for mode in values)
         growth = max(own, 1.0) if layer.output_bias.any() else own
         top = _products(dynamics.skip, walk, values)
-        return _Late(float(top.value), float(growth), top.power, top.at_most, float(top.error))
+        return _Late(float(abs(top.value)), float(growth), top.power, top.at_most, float(top.error))
     if _only_scales(dynamics, layer):
         ratio = _ratio_of_scales(modes(_cycle_of_scales(dynamics, layer)))
         top = _products(0.0, walk, [ratio])
-        return _Late(float(top.value), 1.0, top.power, top.at_most, float(top.error))
+        return _Late(float(abs(top.value)), 1.0, top.power, top.at_most, float(top.error))
     return _at_cycle(dynamics, token, walk)
 
 

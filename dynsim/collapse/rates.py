@@ -179,8 +179,8 @@ def collapse_rate(trajectory: Trajectory, relative: bool = False, power: int = 0
     ('exponential', 0.5)
     """
     models = _models(power)
-    fits, too_few = _fits(trajectory, relative, models)
-    return too_few or _described(models, *fits)
+    fits = _fits(trajectory, relative, models)
+    return fits if isinstance(fits, Rate) else _described(models, *fits)
 
 
 def doubly_exponential(trajectory: Trajectory) -> float | None:
@@ -189,8 +189,8 @@ def doubly_exponential(trajectory: Trajectory) -> float | None:
     What `collapse_rate` finds, without its interval: that needs a quantile from scipy.special,
     whose import is an eighth of a short command's time.
     """
-    fits, _ = _fits(trajectory, relative=True, models=MODELS)
-    if fits is None or fits.kind != "doubly exponential":
+    fits = _fits(trajectory, relative=True, models=MODELS)
+    if isinstance(fits, Rate) or fits.kind != "doubly exponential":
         return None
     model = MODELS[fits.kind]
     return float(model.shown(_coefficients(model, fits.windows).mean()))
@@ -206,7 +206,7 @@ class _Fits(NamedTuple):
     left_out: int
 
 
-def _fits(trajectory: Trajectory, relative: bool, models) -> tuple[_Fits | None, Rate | None]:
+def _fits(trajectory: Trajectory, relative: bool, models) -> _Fits | Rate:
     """What is known of the law; or, of too few layers, that nothing is."""
     usable = _usable(trajectory, relative)
     fitted = [y for y in usable if len(y) >= _LEAST_LAYERS]
@@ -222,7 +222,7 @@ def _fits(trajectory: Trajectory, relative: bool, models) -> tuple[_Fits | None,
                 f"only {layers} layers above the floor, {_LEAST_LAYERS} are needed; use the "
                 f"log-scale engine"
             )
-        return None, Rate("none", f"no rate: {reason}", left_out=left_out)
+        return Rate("none", f"no rate: {reason}", left_out=left_out)
     errors = np.array(
         [[_errors(y, start, models) for start in _STARTS] for y in fitted]
     )  # (S, 5, models)
@@ -237,7 +237,7 @@ def _fits(trajectory: Trajectory, relative: bool, models) -> tuple[_Fits | None,
     ]
     windows = [_late(y, start) for y in fitted if len(y) - int(start * len(y)) >= _LEAST_LATE]
     left_out += len(fitted) - len(windows)
-    return _Fits(kind, windows, best, alone, left_out), None
+    return _Fits(kind, windows, best, alone, left_out)
 
 
 def is_above_floor(trajectory: Trajectory) -> np.ndarray:

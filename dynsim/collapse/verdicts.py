@@ -307,8 +307,8 @@ class _Fit:
     """
 
     def __init__(self, depths, logs, edge: float):
-        slopes = [self._of_sample(depths, row, edge) for row in logs]
-        slopes = np.array([row for row in slopes if row is not None]).reshape(-1, 5)
+        of_samples = [self._of_sample(depths, row, edge) for row in logs]
+        slopes = np.array([row for row in of_samples if row is not None]).reshape(-1, 5)
         self.known = len(slopes) > 0
         if not self.known:
             self.changes = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -49,8 +50,8 @@ class CompiledEngine(TokenEngine):
             )
         self.dynamics = dynamics
         self.threads = threads
-        self._workers = None
-        self._carriers = {}
+        self._workers: Workers | None = None
+        self._carriers: dict[tuple, Any] = {}
         self._scratch = Scratch()
 
     def advance(self, x, start, stop, entropy=False):
@@ -97,7 +98,9 @@ class CompiledEngine(TokenEngine):
         kind = Lanes if n * d <= LANES_UP_TO else Rows
         if kind is Lanes and is_single(len(x), n, self.dynamics.layout, x.dtype):
             kind = Single
-        workers, seen, entropies = self.workers(x.shape, stop - start), [], []
+        workers = self.workers(x.shape, stop - start)
+        seen: list[np.ndarray] = []
+        entropies = []
         for carrier, layers in self.carried(kind, x, start, stop):
             wanted = entropy and not seen
             x, observed, found = carrier.advance(x, layers, workers, self.every, wanted)

@@ -37,7 +37,9 @@ class DeviationLanes(Lanes):
         more = deviation_lane_memory(self.width, rows, columns, heads, p_wide, v_wide)
         self._memory = [*self._memory, *more]
 
-    def advance(self, state: Deviation, layers: int, workers: int, every):
+    def advance(  # type: ignore[override]  # another state
+        self, state: Deviation, layers: int, workers: int, every
+    ):
         """(state after the layers, cheap measures and log10 mu (6, samples, layers))."""
         samples, w = len(state.log_size), self.width
         blocks = -(-samples // w)
@@ -83,7 +85,9 @@ class DeviationRows(Rows):
         super().__init__(dynamics, weights, n, d, scratch, layout)
         self._memory = deviation_memory(*self._sizes)
 
-    def advance(self, state: Deviation, layers: int, workers: int, every):
+    def advance(  # type: ignore[override]  # another state
+        self, state: Deviation, layers: int, workers: int, every
+    ):
         """(state after the layers, cheap measures and log10 mu (6, samples, layers))."""
         samples = len(state.log_size)
         z = np.zeros((samples, self.rows, self.columns))

@@ -141,8 +141,14 @@ def _parts_by_token(x: np.ndarray) -> np.ndarray:
 class _Kept(LayerSource):
     """Weights of which the layers of one call are kept, so that both runs draw them once."""
 
-    def __init__(self, weights):
-        self._weights, self._layers = weights, {}
+    n_heads: int
+    is_constant: bool
+    n_layers: int | None
+    dim: int | None
+
+    def __init__(self, weights: LayerSource):
+        self._weights = weights
+        self._layers: dict[int, LayerWeights] = {}
         self.n_heads, self.n_layers = weights.n_heads, weights.n_layers
         self.is_constant, self.dim = weights.is_constant, weights.dim
 
@@ -167,7 +173,8 @@ class _Perturbed(_Kept):
 
     def __init__(self, weights: LayerSource, sign: float):
         super().__init__(weights)
-        self._sign, self._factors = sign, {}
+        self._sign = sign
+        self._factors: dict[tuple, np.ndarray] = {}
 
     def layer(self, t: int, d: int) -> LayerWeights:
         return LayerWeights(*map(self._perturbed, range(6), self._weights.layer(t, d)))

@@ -41,7 +41,7 @@ def norm_numbers(dynamics: AttentionDynamics, d: int, columns: int, dtype) -> No
     gain, bias = aligned(columns, dtype), aligned(columns, dtype)
     gain[:d], bias[:d] = norm.gain, norm.bias
     return NormNumbers(
-        *(place in places for place in ("before", "branch", "after")),
+        "before" in places, "branch" in places, "after" in places,
         bool(norm.centre), float(norm.scale), float(norm.shift), gain, bias,
     )  # fmt: skip
 

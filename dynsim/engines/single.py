@@ -48,7 +48,9 @@ class Single(Lanes):
     ):
         super().__init__(dynamics, weights, n, d, scratch)
         p, v = self._sizes[5], self._sizes[7]
-        allowed = np.arange(n) < _counts(dynamics.layout)[:, None]
+        counts = _counts(dynamics.layout)
+        assert counts is not None  # see `is_single`
+        allowed = np.arange(n) < counts[:, None]
         keys = Prepared(np.ascontiguousarray(self.in_lanes(allowed)[0], float))
         *arrays, _, _, given = self._problem
         self._arrays = (*arrays, keys, Fixed(bool(allowed.all())), given)

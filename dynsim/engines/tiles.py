@@ -7,7 +7,7 @@ group hold plain arrays, so they work alike with numpy and on a device.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Windows(NamedTuple):
     rows: np.ndarray  # (T, c), the attending tokens; repeats of the last fill a tile
     start: np.ndarray  # (T, 1), the key in slot 0
     first: np.ndarray | None  # (T, c, 1); None when all rows see all slots
-    last: np.ndarray | None  # (T, c, 1)
+    last: np.ndarray | None  # (T, c, 1); None as well
     slots: np.ndarray  # (W,), 0 .. W - 1
 
     def keys(self, part: slice):
@@ -37,7 +37,7 @@ class Windows(NamedTuple):
 
     def allowed(self, part: slice):
         """Which keys each row may see, (t, c, W) boolean, or None for all."""
-        if self.first is None:
+        if self.first is None or self.last is None:
             return None
         return (self.slots >= self.first[part]) & (self.slots < self.last[part])
 
@@ -92,10 +92,13 @@ def _rounded_up(widths: np.ndarray, limit: int) -> np.ndarray:
 class _Cut:
     """A layout in tiles of c rows; `widths`, (T,), are the keys of each, rounded up."""
 
-    def __init__(self, layout: Layout, height: int):
+    def __init__(self, layout: Any, height: int):
         self.layout, self.height = layout, height
         self.begin = np.arange(0, layout.n_tokens, height)
         self.widths = _rounded_up(self._count_keys(), layout.n_tokens)
+
+    def _count_keys(self) -> np.ndarray:
+        raise NotImplementedError
 
     @property
     def area(self) -> int:

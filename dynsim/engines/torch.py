@@ -8,7 +8,7 @@ they are shared, and measures come back once. Attention runs over the tiles of t
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ class TorchEngine(TokenEngine):
             for group in groups
         ]
         self._place = self.put(place)
-        self._held = {}
+        self._held: dict = {}
 
     @property
     def device(self) -> str:
@@ -112,8 +112,8 @@ class TorchEngine(TokenEngine):
             entropies, observed = None, []
             if entropy:
                 heads, _ = self._weights(start, state)
-                entropies = torch.cat([self._entropy(part, heads) for part in parts])
-                entropies = entropies.cpu().numpy().astype(float)
+                found = torch.cat([self._entropy(part, heads) for part in parts])
+                entropies = found.cpu().numpy().astype(float)
             for t in range(start, stop):
                 heads, perceptron = self._weights(t, state)
                 for k, part in enumerate(parts):
@@ -343,7 +343,7 @@ def _budget(device: torch.device) -> int:
 @contextmanager
 def _whole_products():
     """Float32 products in float32 (no TF32, no bfloat16), whatever the process allows elsewhere."""
-    settings = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    settings: Any = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = [setting.fp32_precision for setting in settings]
     for setting in settings:
         setting.fp32_precision = "ieee"

@@ -24,7 +24,7 @@ def solutions(B: np.ndarray, c: np.ndarray) -> np.ndarray:
     of the left null space; of a null space of several dimensions, its axes are taken.
     """
     d = len(B)
-    scale = np.linalg.norm(B, 2) + np.linalg.norm(c)
+    scale = float(np.linalg.norm(B, 2) + np.linalg.norm(c))
     if scale == 0:
         return np.empty((0, d))
     found = []
@@ -59,7 +59,7 @@ def clustered(values: np.ndarray, scale: float) -> list[float]:
     A defective eigenvalue comes out as a ring of radius eps^(1/size) around it, whose mean is
     accurate.
     """
-    found = []
+    found: list[float] = []
     eps = len(values) * np.finfo(float).eps
     for width in scale * eps ** (1.0 / np.arange(1, len(values) + 1)):
         rest = list(values)
@@ -84,7 +84,7 @@ def _at_eigenvalue(B, c, n) -> list[np.ndarray]:
         return []
     kept = ~free
     x = vt[kept].T @ ((u.T[kept] @ c) / s[kept])
-    if np.linalg.norm(shifted @ x - c) > 1e-10 * max(np.linalg.norm(c), 1e-300) or x @ x > 1:
+    if np.linalg.norm(shifted @ x - c) > 1e-10 * np.maximum(np.linalg.norm(c), 1e-300) or x @ x > 1:
         return []
     missing = np.sqrt(1 - x @ x)
     return [x + sign * missing * v for v in vt[free] for sign in (1.0, -1.0)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,8 @@ def _skip(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamic
 def _gain(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamics:
     if not hasattr(dynamics.norm, "gain"):
         raise ValueError(f"{type(dynamics.norm).__name__} has no gain; use --norm rms or layernorm")
-    norm = replace(dynamics.norm, gain=value * dynamics.norm.gain)
+    norm: Any = dynamics.norm
+    norm = replace(norm, gain=value * norm.gain)
     return replace(dynamics, norm=norm, mlp_norm=norm)
 
 
@@ -132,8 +134,8 @@ def continue_equilibrium(
     found, directions, size, ended = [z], [direction], step, "number of points"
     while len(found) < points:
         after = curve.corrected(z + size * direction, direction)
-        turned = after is not None and curve.tangent(after, direction)
-        if after is None or turned @ direction < 0.98:
+        turned = None if after is None else curve.tangent(after, direction)
+        if after is None or turned is None or turned @ direction < 0.98:
             size /= 2
             if size < _SMALLEST_STEP:
                 ended = "no convergence"
@@ -199,17 +201,18 @@ class _Curve:
 
     def branch(self, found, directions, ended) -> Branch:
         tokens, parameter = zip(*map(self.split, found), strict=True)
-        multipliers = []
+        rows = []
         for x, p in zip(tokens, parameter, strict=True):
             values = np.linalg.eigvals(self.sign * tangent_jacobian(self.family(p), x))
-            multipliers.append(values[np.argsort(-np.abs(values), kind="stable")])
-        multipliers = np.array(multipliers)
+            rows.append(values[np.argsort(-np.abs(values), kind="stable")])
+        multipliers = np.array(rows)
         bifurcations = []
         for k in range(1, len(found)):
-            pair = [
+            before, after = (
                 (multipliers[i], self.range * directions[i][-1], parameter[i]) for i in (k - 1, k)
-            ]
-            bifurcations += _bifurcations(*pair, np.linalg.norm(found[k] - found[k - 1]))
+            )
+            length = float(np.linalg.norm(found[k] - found[k - 1]))
+            bifurcations += _bifurcations(before, after, length)
         return Branch(
             np.array(parameter), np.array(tokens), multipliers, bifurcations, ended
         )  # fmt: skip

@@ -99,7 +99,8 @@ def stabilise(
         raise ValueError(
             f"no equilibrium of rank {rank} came out of {tries} tries; use more tries or steps"
         )
-    return Stabilised(*best, tries=k + 1)
+    dynamics, tokens, stability = best
+    return Stabilised(dynamics, tokens, stability, tries=k + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +151,8 @@ class _Descent:
         """The best (X, M, W_V) of the descent, or None."""
         import torch
 
-        wish, best = self.wish, (np.inf, None)
+        wish, least = self.wish, np.inf
+        best: tuple[np.ndarray, ...] | None = None
         optimiser = torch.optim.Adam(self.learned, lr=0.03)
         for _ in range(steps):
             X, A, W_V, misfit = self.design()
@@ -161,15 +163,16 @@ class _Descent:
             if not torch.isfinite(loss):
                 break
             score = radius.item() + 100 * max(0.0, misfit.item() - 1e-3)
-            if score < best[0] and singular.item() > 0.8 * wish.least_singular:
-                best = score, tuple(t.detach().numpy().copy() for t in (X, self.M, W_V))
+            if score < least and singular.item() > 0.8 * wish.least_singular:
+                least = score
+                best = tuple(t.detach().numpy().copy() for t in (X, self.M, W_V))
             if radius.item() < wish.goal and misfit.item() < 1e-3 and thin.item() == 0:
                 break
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.learned, 1.0)
             optimiser.step()
-        return best[1]
+        return best
 
 
 def _jacobian(X, A, M, W_V):

@@ -67,7 +67,7 @@ class Equation:
         probes = np.eye(2, d)[:, None]
         out, slope = linearise(plain, self._whole(probes))
         B = slope[:, -1, :, -1].swapaxes(1, 2)
-        if not np.allclose(*B, rtol=0, atol=1e-15):
+        if not np.allclose(B[0], B[1], rtol=0, atol=1e-15):
             return []
         return [(B[0], out[0, -1] - probes[0, 0] @ B[0])]
 
@@ -77,7 +77,10 @@ class Hits:
 
     def __init__(self, equation: Equation, both: bool):
         self.equation, self.both = equation, both
-        self.solutions, self.found, self.blur, self.first = [], [], [], []
+        self.solutions: list[np.ndarray] = []
+        self.found: list[int] = []
+        self.blur: list[float] = []
+        self.first: list[int] = []
 
     def images(self) -> np.ndarray:
         """All solutions, with -x where that is the same as x."""

@@ -129,7 +129,7 @@ class Search:
 
     def table(self) -> list[dict]:
         """One row a rank: orbits counted whole, {"rank", "found", and each of KINDS}."""
-        rows = {}
+        rows: dict[int, dict] = {}
         for e in self.equilibria:
             row = rows.setdefault(e.rank, {"rank": e.rank, "found": 0} | dict.fromkeys(KINDS, 0))
             row["found"] += len(e.orbit)

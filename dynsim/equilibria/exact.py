@@ -133,7 +133,7 @@ class _Number:
     def __mul__(self, other: _Number | Fraction) -> _Number:
         if isinstance(other, Fraction):
             return _Number({S: q * other for S, q in self.terms.items()}, self.squares)
-        terms = {}
+        terms: dict = {}
         for S, q in self.terms.items():
             for T, r in other.terms.items():
                 value = q * r

@@ -51,9 +51,9 @@ from dynsim.equilibria.form import (
 )
 
 try:
-    import flint
+    import flint as flint  # `exact` takes it from here
 except ImportError:  # an extra; the form of a certificate is checked without it
-    flint = None
+    flint = None  # type: ignore[assignment]
 
 __all__ = ["FORMAT", "check", "check_form", "has_rank", "is_on_side"]
 
@@ -211,17 +211,17 @@ class _Layer:
             Y += y
             turned = X * M.transpose()
             keyed, V, A, y = (matrix.tolist() for matrix in (keyed, V, A, y))
-            W = W.transpose().tolist()
+            turned_W = W.transpose().tolist()
             for i, attended in enumerate(self.attended):
                 T = flint.arb_mat(
                     [[A[i][j] * (v - mean) for v, mean in zip(V[j], y[i], strict=True)]
                      for j in range(n)]
                 )  # fmt: skip
-                own, T = (T.transpose() * turned).tolist(), T.tolist()
+                own, moved = (T.transpose() * turned).tolist(), T.tolist()
                 for b, row in enumerate(slopes[i]):
                     for j in attended:
                         for a in range(d):
-                            row[j * d + a] += A[i][j] * W[b][a] + T[j][b] * keyed[i][a]
+                            row[j * d + a] += A[i][j] * turned_W[b][a] + moved[j][b] * keyed[i][a]
                     for a in range(d):
                         row[i * d + a] += own[b][a]
         rows = []

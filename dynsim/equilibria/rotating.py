@@ -10,7 +10,6 @@ them; `dynsim.basins` names those.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -33,7 +32,6 @@ _NULL = 1e-10
 _FORWARD = 60
 
 
-@dataclass(frozen=True, eq=False)
 class RotatingEquilibrium(Equilibrium):
     """x' = x turn with a rotation that commutes with the layer and is not 1 or -1 on x."""
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class Memory:
         content = json.dumps([__version__, describe(dynamics), d, seed])
         digest = hashlib.sha256(content.encode()).hexdigest()[:12]
         self.path = None if folder is None else Path(folder) / f"search_{digest}.npz"
-        self._arrays = {}
+        self._arrays: dict[str, Any] = {}
         if self.path is not None and self.path.exists():
             self._arrays = read_named_arrays(self.path)
 

@@ -20,7 +20,7 @@ family is one, and rotating ones x' = x R are sought as well (`dynsim.equilibria
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice, product
 from pathlib import Path
 
@@ -125,7 +125,7 @@ def find_equilibria(
         if found is None:
             rng = stream(seed, TOKENS, number, (1 - sign) // 2)
             found = _Tree(problem, size, sign, rng).grown(
-                lambda share, k=k: progress((k + share) / len(units))
+                lambda share, k=k: progress((k + share) / len(units))  # type: ignore[misc]
             )
             memory.put(name, found)
         result.add(sign, found)
@@ -185,7 +185,7 @@ class _Problem:
         if self.odd:
             images = np.concatenate([images, -images])
         features = self.rotations.features(images)
-        kept = []
+        kept: list[int] = []
         for k, feature in enumerate(features):
             if _nearest(feature, features[kept])[1] >= SAME:
                 kept.append(k)
@@ -288,7 +288,7 @@ class _Entry:
     turn: np.ndarray
     found: int
     blur: float
-    orbit: np.ndarray
+    orbit: np.ndarray = field(init=False)  # when it is kept
 
 
 class _Result:
@@ -296,16 +296,18 @@ class _Result:
 
     def __init__(self, problem: _Problem):
         self.problem = problem
-        self.entries = {1: [], -1: [], 0: []}  # by sign, 0 for those that rotate
-        self.features = {1: None, -1: None, 0: None}  # of all states of all orbits
-        self.owners = {1: [], -1: [], 0: []}  # the entries that these belong to
+        # by sign, 0 for those that rotate
+        self.entries: dict[int, list[_Entry]] = {1: [], -1: [], 0: []}
+        # of all states of all orbits, and the entries that these belong to
+        self.features: dict[int, np.ndarray | None] = {1: None, -1: None, 0: None}
+        self.owners: dict[int, list[_Entry]] = {1: [], -1: [], 0: []}
         self.used = self.hits = self.last_new = self.dropped = 0
 
     def add(self, sign: int, found: Round) -> None:
         turn = sign * np.eye(self.problem.d)
         leaves = zip(found.tokens, found.found, found.blur, found.first, strict=True)
         for x, count, blur, first in leaves:
-            if self._take(sign, _Entry(x, turn, int(count), float(blur), None)):
+            if self._take(sign, _Entry(x, turn, int(count), float(blur))):
                 self.last_new = max(self.last_new, self.used + int(first))
         used, hits, dropped = map(int, found.counts)
         self.used, self.hits = self.used + used, self.hits + hits
@@ -313,7 +315,7 @@ class _Result:
 
     def add_rotating(self, starts: int, states) -> None:
         for start, x, turn in states:
-            if self._take(0, _Entry(x, turn, 1, 0.0, None)):
+            if self._take(0, _Entry(x, turn, 1, 0.0)):
                 self.last_new = self.used + start + 1
         self.used, self.hits = self.used + starts, self.hits + len(states)
 

@@ -146,7 +146,7 @@ def stability(dynamics: AttentionDynamics, x: np.ndarray, blur: float = 0.0) -> 
     x = real_array("tokens", x)
     J = tangent_jacobian(dynamics, x)
     width = len(J) // len(x)
-    found = []
+    found: list[tuple] = []
     for tokens in components_in_order(dynamics):
         rows = (tokens[:, None] * width + np.arange(width)).ravel()
         multipliers, errors = bounded_eigenvalues(J[np.ix_(rows, rows)], blur)

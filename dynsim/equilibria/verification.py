@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dynsim.equilibria import exact, proof
 from dynsim.equilibria.form import read
 
@@ -24,7 +26,7 @@ def check(certificate: dict) -> dict[str, bool]:
 
 def load_certificate(path) -> dict:
     """Read a certificate. Raises ValueError when there is none at `path`."""
-    certificate = read(path)
+    certificate: Any = read(path)
     try:
         _checker(certificate).check_form(certificate)
     except ValueError as error:

@@ -69,7 +69,7 @@ def _affine(points) -> list[Fraction]:
                 factor = row[k] / pivot[k]
                 row[k:] = [a - factor * b for a, b in zip(row[k:], pivot[k:], strict=True)]
     others = [row[-1] / row[k] for k, row in enumerate(rows)]
-    return [1 - sum(others), *others]
+    return [Fraction(1) - sum(others), *others]
 
 
 def _integers(vectors) -> list[list[int]]:

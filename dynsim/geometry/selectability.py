@@ -260,6 +260,7 @@ class Certificate:
         apart = keys[self.key] - np.delete(keys, self.key, axis=0)
         if self.query is not None:
             return float(np.min(apart @ self.query, initial=np.inf))
+        assert self.weights is not None  # one of the two is there
         return -float(np.linalg.norm(np.delete(self.weights, self.key) @ apart))
 
 

@@ -258,7 +258,7 @@ def facts(graph: nx.DiGraph) -> MaskFacts:
         strongly_connected=bool(labels.max() == 0),
         quasi_strongly_connected=len(sources) == 1,
         center_nodes=len(centers),
-        radius=tuple(float(b) for b in radius_bounds),
-        diameter=tuple(float(b) for b in diameter_bounds),
+        radius=(float(radius_bounds[0]), float(radius_bounds[1])),
+        diameter=(float(diameter_bounds[0]), float(diameter_bounds[1])),
         lambda_2=lambda_2(graph),
     )

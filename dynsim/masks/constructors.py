@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -256,7 +257,7 @@ def from_array(mask, name: str = "graph", self_loops: bool = False) -> nx.DiGrap
     from scipy import sparse
 
     is_sparse = sparse.issparse(mask)
-    matrix = mask if is_sparse else np.asarray(mask)
+    matrix: Any = mask if is_sparse else np.asarray(mask)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(
             f"a mask is square, (N, N); got shape {tuple(matrix.shape)}; give one row and one "

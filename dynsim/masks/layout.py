@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeGuard
 
 import numpy as np
 
@@ -173,7 +174,7 @@ def rows_from_pairs(n_tokens: int, attending: np.ndarray, attended: np.ndarray) 
     return CSR(indptr, attended)
 
 
-def is_interval_mask(layout: Layout) -> bool:
+def is_interval_mask(layout: Layout) -> TypeGuard[Ranges]:
     """Monotone ranges with self-loops: reachable sets are intervals, all facts cost O(N)."""
     return isinstance(layout, Ranges) and layout.is_monotone and layout.has_self_loops
 

@@ -21,12 +21,16 @@ class _Neighbours(Mapping):
     """A networkx adjacency {node: {neighbour: {}}} computed from a layout when it is looked at."""
 
     def __init__(self, layout: Layout):
-        self.layout = layout
+        self._source = layout
+
+    @property
+    def layout(self) -> Layout:
+        return self._source
 
     def __getitem__(self, node):
         if not (isinstance(node, (int, np.integer)) and 0 <= node < self.layout.n_tokens):
             raise KeyError(node)
-        return {int(j): {} for j in self.layout.row(node)}
+        return {int(j): {} for j in self.layout.row(int(node))}
 
     def __iter__(self):
         return iter(range(self.layout.n_tokens))
@@ -36,11 +40,8 @@ class _Neighbours(Mapping):
 
 
 class _Successors(_Neighbours):
-    def __init__(self, layout: Layout):
-        self._source = layout
-
     @property
-    def layout(self):
+    def layout(self) -> Layout:
         return self._source.attended_by
 
 

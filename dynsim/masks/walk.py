@@ -193,7 +193,7 @@ def _block_moduli(layout: Layout, tokens: np.ndarray) -> list[SecondEigenvalue]:
     if isinstance(layout, Ranges) and np.ptp(tokens) == n - 1:
         first = tokens[0]
         lo = np.maximum(layout.lo[tokens] - first, 0)
-        block = Ranges(lo, np.minimum(layout.hi[tokens] - first, n))
+        block: Layout = Ranges(lo, np.minimum(layout.hi[tokens] - first, n))
     else:
         block = _within(layout.to_rows(), tokens)
     if common_keys(block) is not None and np.ptp(degrees) == 0:
@@ -235,8 +235,8 @@ def _dense_moduli(block: Layout, degrees: np.ndarray) -> list[SecondEigenvalue]:
 def _sparse_moduli(block: Layout, degrees: np.ndarray) -> list[SecondEigenvalue]:
     from scipy import sparse
 
-    symmetric = isinstance(block, Ranges) and block.is_monotone and _is_symmetric_band(block)
-    if symmetric and block.n_edges > 50_000_000:
+    symmetric = _is_symmetric_band(block)
+    if isinstance(block, Ranges) and symmetric and block.n_edges > 50_000_000:
         return _symmetric_moduli(_band_operator(block, degrees), _least_loop(block, degrees))
     pattern = block.to_rows().matrix()
     if symmetric or abs(pattern - pattern.T).nnz == 0:
@@ -246,7 +246,9 @@ def _sparse_moduli(block: Layout, degrees: np.ndarray) -> list[SecondEigenvalue]
     return _arnoldi_moduli(sparse.diags_array(1.0 / degrees) @ pattern)
 
 
-def _is_symmetric_band(layout: Ranges) -> bool:
+def _is_symmetric_band(layout: Layout) -> bool:
+    if not (isinstance(layout, Ranges) and layout.is_monotone):
+        return False
     back = layout.attended_by
     return isinstance(back, Ranges) and back == layout
 

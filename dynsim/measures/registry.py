@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from dynsim.measures.angles import (
     norm_min,
 )
 from dynsim.measures.distance import dong_residual, frobenius_norm, log10_mu, log10_mu_error, mu
-from dynsim.measures.scaling import scaled
+from dynsim.measures.scaling import OfFormula, scaled
 from dynsim.measures.spectrum import (
     deviation_effective_rank,
     deviation_stable_rank,
@@ -43,6 +44,11 @@ class Measure:
     function: Callable | None
     needs: str
     label: str
+
+    @property
+    def formula(self) -> Callable:
+        """Of what it needs: "sums", "singular values" or "deviations", made once for many."""
+        return cast(OfFormula, self.function).formula
 
 
 #: Every measure by name. `attention_entropy` needs the dynamics: engines compute it.
@@ -88,12 +94,11 @@ def observe(x) -> np.ndarray:
     some = max(1, _IN_CACHE // x[0].size)
     for start in range(0, len(x), some):
         part, seen = x[start : start + some], out[:, start : start + some]
-        finite = np.isfinite(part).all(axis=(1, 2))
-        if finite.all():
-            finite = slice(None)
+        whole = np.isfinite(part).all(axis=(1, 2))
+        finite = slice(None) if whole.all() else whole
         z, unit = scaled(part[finite])
         for k, name in enumerate(CHEAP):
-            seen[k, finite] = MEASURES[name].function.formula(z, unit)
+            seen[k, finite] = MEASURES[name].formula(z, unit)
     return out
 
 

@@ -52,7 +52,8 @@ class Sizes(NamedTuple):
     def of_tokens(cls, x) -> Sizes:
         """Of tokens (..., N, d)."""
         x = real_array("tokens", x, own=(np.float32,))
-        return cls.of(*x.shape[-2:], x.dtype, frobenius_norm(x), norm_min(x), mu(x))
+        n, d = x.shape[-2:]
+        return cls.of(n, d, x.dtype, frobenius_norm(x), norm_min(x), mu(x))
 
     @property
     def apart(self) -> np.ndarray:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import wraps
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from dynsim._values import real_array
 
-__all__ = ["deviations", "of_scaled", "ratio", "scaled"]
+__all__ = ["OfFormula", "deviations", "of_scaled", "ratio", "scaled", "with_formula"]
 
 
 def scaled(x) -> tuple[np.ndarray, np.ndarray]:
@@ -25,19 +27,30 @@ def ratio(numerator, denominator):
     return np.divide(numerator, denominator, out=out, where=np.asarray(denominator) > 0)
 
 
-def of_scaled(formula):
-    """Make a measure of tokens from a formula of tokens in units of their largest entry.
+class OfFormula(Protocol):
+    """A measure made of a formula, which stays at hand: one preparation of tokens serves many."""
 
-    The formula stays at hand as ``measure.formula``, so that one scaling serves many.
-    """
+    formula: Callable
+    __doc__: str | None
+
+    def __call__(self, x) -> Any: ...
+
+
+def with_formula(formula: Callable, prepared: Callable[[Any], tuple]) -> OfFormula:
+    """The measure x -> formula(*prepared(x)), named and documented as the formula is."""
 
     @wraps(formula)
     def measure(x):
-        return formula(*scaled(x))
+        return formula(*prepared(x))
 
     del measure.__wrapped__  # the signature is (x), not the formula's
-    measure.formula = formula
-    return measure
+    measure.formula = formula  # type: ignore[attr-defined]
+    return cast(OfFormula, measure)
+
+
+def of_scaled(formula: Callable) -> OfFormula:
+    """Make a measure of tokens from a formula of tokens in units of their largest entry."""
+    return with_formula(formula, scaled)
 
 
 def deviations(x):

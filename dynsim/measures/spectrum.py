@@ -6,12 +6,12 @@ matrix has rank and effective ranks 0.
 
 from __future__ import annotations
 
-from functools import wraps
+from collections.abc import Callable
 
 import numpy as np
 
 from dynsim._values import real_array
-from dynsim.measures.scaling import deviations, ratio
+from dynsim.measures.scaling import OfFormula, deviations, ratio, with_formula
 
 __all__ = [
     "RANK_TOLERANCE",
@@ -46,19 +46,9 @@ def singular_values(x):
     return sigma.astype(np.float32) if np.asarray(x).dtype == np.float32 else sigma
 
 
-def _of_singular_values(formula):
-    """Make a measure of tokens from a formula of their singular values.
-
-    The formula stays at hand as ``measure.formula``, so that one decomposition serves many.
-    """
-
-    @wraps(formula)
-    def measure(x):
-        return formula(singular_values(x))
-
-    del measure.__wrapped__  # the signature is (x), not the formula's
-    measure.formula = formula
-    return measure
+def _of_singular_values(formula: Callable) -> OfFormula:
+    """Make a measure of tokens from a formula of their singular values."""
+    return with_formula(formula, lambda x: (singular_values(x),))
 
 
 def _squares(sigma):
@@ -126,17 +116,9 @@ def sigma_min(sigma):
     return sigma[..., -1]
 
 
-def _of_deviations(formula):
+def _of_deviations(formula: Callable) -> OfFormula:
     """As `_of_singular_values`, for those of the tokens less their mean."""
-    of_tokens = _of_singular_values(formula)
-
-    @wraps(formula)
-    def measure(x):
-        return of_tokens(deviations(real_array("tokens", x)))
-
-    del measure.__wrapped__  # the signature is (x), not the formula's
-    measure.formula = formula
-    return measure
+    return with_formula(formula, lambda x: (singular_values(deviations(real_array("tokens", x))),))
 
 
 @_of_deviations

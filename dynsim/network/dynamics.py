@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import networkx as nx
 import numpy as np
@@ -18,7 +19,7 @@ from dynsim.masks.constructors import from_array
 from dynsim.masks.layout import Layout
 from dynsim.masks.networkx_view import compile_layout
 from dynsim.network.dropout import Dropout
-from dynsim.network.mlp import ACTIVATIONS, FixedMLP, GaussianMLP, NoMLP
+from dynsim.network.mlp import ACTIVATIONS, MLP, NoMLP
 from dynsim.network.norms import NoNorm, Norm
 from dynsim.network.weights import Family, LayerSource, LayerWeights, Weights, Zero
 
@@ -88,13 +89,27 @@ class AttentionDynamics(Value):
     """
 
     mask: nx.DiGraph
-    weights: LayerSource | Family
+    weights: LayerSource
     norm: Norm = NoNorm()
     placement: str = "post"
     skip: float = 0.0
-    mlp: NoMLP | GaussianMLP | FixedMLP = NoMLP()
-    mlp_norm: Norm | None = None
+    mlp: MLP = NoMLP()
+    mlp_norm: Norm = None  # type: ignore[assignment]  # `norm`, see __post_init__
     dropout: Dropout = Dropout()
+
+    if TYPE_CHECKING:  # what may be given is more than what is held
+
+        def __init__(
+            self,
+            mask: nx.DiGraph | np.ndarray,
+            weights: LayerSource | Family,
+            norm: Norm = ...,
+            placement: str = ...,
+            skip: float = ...,
+            mlp: MLP = ...,
+            mlp_norm: Norm | None = ...,
+            dropout: Dropout = ...,
+        ) -> None: ...
 
     def __post_init__(self):
         if not isinstance(self.mask, nx.Graph):

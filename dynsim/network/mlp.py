@@ -15,7 +15,16 @@ from dynsim._seeds import MLPS as MLP_STREAM
 from dynsim._seeds import stream
 from dynsim._values import Value, real_array, real_number, unknown
 
-__all__ = ["ACTIVATIONS", "DERIVATIVES", "MLPS", "FixedMLP", "GaussianMLP", "MLPWeights", "NoMLP"]
+__all__ = [
+    "ACTIVATIONS",
+    "DERIVATIVES",
+    "MLP",
+    "MLPS",
+    "FixedMLP",
+    "GaussianMLP",
+    "MLPWeights",
+    "NoMLP",
+]
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
@@ -60,15 +69,26 @@ def _check_activation(name: str) -> None:
         raise ValueError(unknown("activation", name, ACTIVATIONS))
 
 
+class MLP(Value):
+    """Base of the MLPs."""
+
+    active: bool
+    activation: str
+
+    def layer(self, t: int, d: int) -> MLPWeights:
+        """The matrices of layer t (the first is 0) for tokens of dimension d."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class NoMLP(Value):
+class NoMLP(MLP):
     """Attention only."""
 
     active = False
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GaussianMLP(Value):
+class GaussianMLP(MLP):
     """Fresh (or shared) Gaussian weights, entries N(0, sigma^2 / fan-in), hidden width * d wide."""
 
     activation: str = "gelu"
@@ -99,7 +119,7 @@ def _draw(mlp: GaussianMLP, t: int, d: int) -> MLPWeights:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FixedMLP(Value):
+class FixedMLP(MLP):
     """The given matrices in every layer."""
 
     weights: MLPWeights

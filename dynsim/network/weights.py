@@ -9,9 +9,10 @@ leaves one query bias per head and one output bias.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -62,18 +63,18 @@ class LayerWeights(LayerArrays):
     __slots__ = ()
 
     def __new__(cls, query, query_bias, key, value, output, output_bias):
-        arrays = (query, query_bias, key, value, output, output_bias)
+        given = (query, query_bias, key, value, output, output_bias)
         arrays = [
             real_array(f"{field} of a layer", array, own=(np.float32,))
-            for field, array in zip(cls._fields, arrays, strict=True)
+            for field, array in zip(cls._fields, given, strict=True)
         ]
         _check_shapes(dict(zip(cls._fields, arrays, strict=True)))
         return super().__new__(cls, *arrays)
 
     @classmethod
-    def _make(cls, arrays) -> LayerWeights:
+    def _make(cls, iterable: Iterable) -> LayerWeights:  # type: ignore[override]
         """For `_replace`: checked as well."""
-        return cls(*arrays)
+        return cls(*iterable)
 
     @classmethod
     def from_matrices(cls, M, W_V) -> LayerWeights:
@@ -114,11 +115,11 @@ def _check_shapes(arrays: dict[str, np.ndarray]) -> None:
     query, output = arrays["query"].shape, arrays["output"].shape
     for name in ("query", "output"):
         if arrays[name].ndim != 3 or not arrays[name].size:
-            wanted = "(heads, d, p)" if name == "query" else "(heads, q, d)"
-            raise ValueError(f"{name} has shape {wanted}, none of them 0; got {arrays[name].shape}")
+            shape = "(heads, d, p)" if name == "query" else "(heads, q, d)"
+            raise ValueError(f"{name} has shape {shape}, none of them 0; got {arrays[name].shape}")
     heads, d, p = query
     q = output[1]
-    wanted = {
+    wanted: dict[str, list[tuple[int, ...]]] = {
         "query_bias": [(heads, p)],
         "key": [(heads, d, p), *([(heads, 0, 0)] if p == d else [])],
         "value": [(heads, d, q), *([(heads, 0, 0)] if q == d else [])],
@@ -242,12 +243,13 @@ class Diagonal(Family):
             raise ValueError(f"diagonal weights are a list of finite numbers; got {entries}")
 
     def matrix(self, d, rng):
-        if self.entries.size not in (1, d):
+        entries = np.asarray(self.entries)
+        if entries.size not in (1, d):
             raise ValueError(
-                f"diagonal weights need one entry per dimension; got {self.entries.size} entries "
+                f"diagonal weights need one entry per dimension; got {entries.size} entries "
                 f"for dimension {d}; give {d} or one"
             )
-        return np.diag(np.broadcast_to(self.entries, d)).copy()
+        return np.diag(np.broadcast_to(entries, d)).copy()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -267,7 +269,7 @@ class FromArray(Family):
             raise ValueError("a weight matrix is finite; found NaN or infinity in it")
 
     @property
-    def varies(self):
+    def varies(self) -> bool:  # type: ignore[override]
         return self.array.ndim == 4
 
     def draw(self, n_heads, d, rng, layer=0):
@@ -317,6 +319,20 @@ class LayerSource:
     None; dim, the dimension it demands, or None; and layer(t, d).
     """
 
+    if TYPE_CHECKING:
+
+        @property
+        def n_heads(self) -> int: ...
+
+        @property
+        def is_constant(self) -> bool: ...
+
+        @property
+        def n_layers(self) -> int | None: ...
+
+        @property
+        def dim(self) -> int | None: ...
+
     def layer(self, t: int, d: int) -> LayerWeights:
         """The matrices of layer t (the first is 0) for tokens of dimension d."""
         raise NotImplementedError
@@ -359,7 +375,7 @@ class Weights(LayerSource, Value):
         if self.n_heads < 1:
             raise ValueError(f"attention has at least one head; got {self.n_heads}; use 1 or more")
         for family in (self.scores, self.value):
-            given = getattr(family, "array", np.empty((1, 1)))
+            given: np.ndarray = getattr(family, "array", np.empty((1, 1)))
             if given.ndim > 2 and given.shape[-3] != self.n_heads:
                 raise ValueError(
                     f"the array holds matrices for {given.shape[-3]} heads, not for "
@@ -388,8 +404,8 @@ class Weights(LayerSource, Value):
         for family in (self.scores, self.value):
             if isinstance(family, FromArray):
                 return family.array.shape[-1]
-            if isinstance(family, Diagonal) and family.entries.size > 1:
-                return family.entries.size
+            if isinstance(family, Diagonal) and np.size(family.entries) > 1:
+                return np.size(family.entries)
         return None
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 #: Colour, dash and marker of the first, second, ... run: dark and light alternate.
-STYLES = [
+STYLES: list[dict[str, Any]] = [
     {"color": color, "linestyle": dash, "marker": marker}
     for color, dash, marker in [
         ("#0072B2", "-", "o"),
@@ -161,7 +162,7 @@ def _draw_lines(axes, runs, rounding, names: Mapping[str, str], title: str) -> b
     for style, (label, run) in zip(styles, runs.items(), strict=True):
         for k, name in enumerate(name for name in names if name in run.measures):
             if single:
-                look, shown = dict(STYLES[k]), names[name]
+                look, shown = STYLES[k], names[name]
             else:
                 look, shown = style | {"alpha": 0.4 if k else 1.0}, "" if k else label
             depths, values = run.recorded(name)
@@ -364,7 +365,7 @@ def branches(found, parameter: str, title: str = "") -> Figure:
 
 def add_branches(axes, found) -> None:
     """The lines of `branches`, with a legend, on given axes."""
-    labelled = {}
+    labelled: dict[str, Any] = {}
     for branch in found:
         height, stable = mu(branch.tokens), branch.spectral_radius < 1
         for rank in np.unique(branch.rank):
@@ -420,7 +421,7 @@ def geometry(surveys, title: str = "") -> Figure:
     colours = colormaps["viridis"](np.linspace(0, 0.9, len(surveys)))
     for survey, colour in zip(surveys, colours, strict=True):
         s = survey.ellipsoid.semi_axes
-        few = {"marker": "o", "markersize": 4} if len(s) < 20 else {}
+        few: dict[str, Any] = {"marker": "o", "markersize": 4} if len(s) < 20 else {}
         shown = np.maximum(s, s[0] / 1e3)
         axes_of.plot(np.arange(1, len(s) + 1), shown, color=colour, label=survey.name, **few)
         inside = np.sort(np.maximum(survey.distance / s[0], 1e-17))

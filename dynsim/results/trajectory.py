@@ -113,7 +113,9 @@ class Trajectory:
             self.dynamics["mask"]["tokens"],
             self.final.shape[-1],
             self.final.dtype,
-            *(self[size] for size in ("frobenius_norm", "norm_min", "mu")),
+            self["frobenius_norm"],
+            self["norm_min"],
+            self["mu"],
             self["log10_mu_error"] if self.follows_mu else None,
         )
         values = self[name]
@@ -159,7 +161,7 @@ class Trajectory:
             and self.dynamics == other.dynamics
         )
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         samples, n, d = self.final.shape
@@ -186,7 +188,7 @@ class Trajectory:
 
     def _labelled(self) -> netcdf.Labelled:
         """All of it as arrays with named dimensions; what is not an array as JSON."""
-        arrays = {
+        arrays: dict[str, tuple] = {
             name: (
                 ("sample", "depth"),
                 values,
@@ -290,7 +292,7 @@ class Trajectory:
 
 def _arrays_of(state: Deviation, prefix: str) -> dict:
     """A deviation as arrays with named dimensions; its perturbed runs with a prefix more."""
-    arrays = {
+    arrays: dict[str, tuple] = {
         f"{prefix}{name}": (dimensions, getattr(state, name), {})
         for name, dimensions in _DEVIATION.items()
     }
@@ -305,8 +307,8 @@ def _deviation_in(arrays: Mapping[str, np.ndarray], prefix: str) -> Deviation | 
     if f"{prefix}shape" not in arrays:
         return None
     runs = (_deviation_in(arrays, f"{prefix}perturbed{k}_") for k in count())
-    perturbed = tuple(takewhile(lambda run: run is not None, runs))
-    return Deviation(*(arrays[f"{prefix}{name}"] for name in _DEVIATION), perturbed)
+    perturbed = tuple(run for run in takewhile(lambda run: run is not None, runs) if run)
+    return Deviation(**{name: arrays[f"{prefix}{name}"] for name in _DEVIATION}, perturbed=perturbed)
 
 
 def joined(first: Trajectory, second: Trajectory) -> Trajectory:

@@ -70,7 +70,11 @@ def rank_one_distance(sigma):
 
 @_of_singular_values
 def rank(sigma):
-    """Numerical rank: how many sigma_k exceed RANK_TOLERANCE machine epsilons of sigma_1."""
+    """Numerical rank: how many sigma_k exceed RANK_TOLERANCE machine epsilons of sigma_1.
+
+    >>> float(rank([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
+    2.0
+    """
     tolerance = RANK_TOLERANCE * np.finfo(sigma.dtype).eps
     return np.sum(sigma > tolerance * sigma[..., :1], axis=-1).astype(np.float64)
 
@@ -85,13 +89,21 @@ def rank_is_sure(x):
 
 @_of_singular_values
 def stable_rank(sigma):
-    """||X||_F^2 / ||X||_2^2 = sum sigma^2 / sigma_1^2, between 1 and the rank."""
+    """||X||_F^2 / ||X||_2^2 = sum sigma^2 / sigma_1^2, between 1 and the rank.
+
+    >>> round(float(stable_rank([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])), 4)
+    1.3333
+    """
     return np.sum(_squares(sigma), axis=-1)
 
 
 @_of_singular_values
 def effective_rank(sigma):
-    """exp(-sum p log p) with p = sigma / sum sigma (Roy and Vetterli, EUSIPCO 2007)."""
+    """exp(-sum p log p) with p = sigma / sum sigma (Roy and Vetterli, EUSIPCO 2007).
+
+    >>> round(float(effective_rank([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])), 4)
+    1.9286
+    """
     p = ratio(sigma, np.sum(sigma, axis=-1, keepdims=True))
     entropy = -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=-1)
     return np.where(sigma[..., 0] > 0, np.exp(entropy), 0.0)
@@ -99,20 +111,32 @@ def effective_rank(sigma):
 
 @_of_singular_values
 def participation_ratio(sigma):
-    """(sum sigma^2)^2 / sum sigma^4: the number of directions that share the variance."""
+    """(sum sigma^2)^2 / sum sigma^4: the number of directions that share the variance.
+
+    >>> round(float(participation_ratio([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])), 4)
+    1.6
+    """
     squares = _squares(sigma)
     return ratio(np.sum(squares, axis=-1) ** 2, np.sum(squares**2, axis=-1))
 
 
 @_of_singular_values
 def sigma_max(sigma):
-    """The largest singular value ||X||_2."""
+    """The largest singular value ||X||_2.
+
+    >>> round(float(sigma_max([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])), 4)
+    1.7321
+    """
     return sigma[..., 0]
 
 
 @_of_singular_values
 def sigma_min(sigma):
-    """The smallest of the min(N, d) singular values."""
+    """The smallest of the min(N, d) singular values.
+
+    >>> round(float(sigma_min([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])), 4)
+    1.0
+    """
     return sigma[..., -1]
 
 

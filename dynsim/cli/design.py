@@ -13,6 +13,7 @@ from dynsim._values import describe
 from dynsim.cli import options as shared
 from dynsim.cli import output, specs
 from dynsim.cli.guard import guarded
+from dynsim.measures import SOLVED_RTOL, numerical_rank, singular_values
 from dynsim.network import tokens
 from dynsim.network.weights import WEIGHTS, Weights
 
@@ -81,7 +82,7 @@ def _carry_out(options) -> int:
         "dynamics": describe(dynamics),
         **made,
         "residual": float(np.abs(dynamics.step(x) - x).max()),
-        "rank": int(np.linalg.matrix_rank(x, tol=1e-6)),
+        "rank": int(numerical_rank(singular_values(x), SOLVED_RTOL)),
         "stability": judged.kind,
         "stability_is_sure": judged.is_sure,
         "spectral_radius": judged.spectral_radius,

@@ -6,8 +6,6 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
-
 from dynsim._values import describe
 from dynsim.cli import options as shared
 from dynsim.cli import output
@@ -53,15 +51,15 @@ def _carry_out(options) -> int:
             dynamics, x0, count=options.count, layers=options.layers, discard=options.discard,
             seed=options.seed, progress=lambda layer: progress(layer / options.layers),
         )  # fmt: skip
-    values = [float(v) if np.isfinite(v) else None for v in result.exponents]
     found = {"dynamics": describe(dynamics), "seed": options.seed, "layers": options.layers,
-             "exponents": values, "drift": result.drift}  # fmt: skip
+             "discard": options.discard, **result.to_dict()}  # fmt: skip
     stem = output.stem("lyapunov", dynamics.mask.name, found, options)
     title = f"{dynamics.mask.name}, dimension {d}"
     files = output.write_found(stem, found, options, lambda plots: plots.lyapunov(result, title))
     if options.json:
         print(json.dumps({**found, "files": files}, allow_nan=False))
         return 0
+    print(f"verdict   {result.sentence}")
     print(f"exponents {', '.join(f'{v:.6g}' for v in result.exponents)} (nats per layer)")
     print(f"settled   to {result.drift:.1e} over the second half")
     output.print_files(files)

@@ -24,7 +24,7 @@ from dynsim import (
     weights,
 )
 from dynsim._values import real_array, real_number
-from dynsim.equilibria import stability as stabilities
+from dynsim.equilibria import transient as equilibrium_transient
 from dynsim.equilibria.design import design_value_matrix
 from dynsim.equilibria.stability import approach, basin_radius, stability
 from dynsim.geometry import decomposition, ellipsoid
@@ -111,7 +111,7 @@ DOORS = {
         X[0], lambda c: lyapunov.transversal(LAYER, c, layers=2, discard=0)
     ),
     "stability": (np.ones((3, 2)) / 2**0.5, lambda x: stability(LAYER, x)),
-    "transient": (np.ones((3, 2)) / 2**0.5, lambda x: stabilities.transient(LAYER, x)),
+    "transient": (np.ones((3, 2)) / 2**0.5, lambda x: equilibrium_transient(LAYER, x)),
     "basin_radius": (
         np.ones((3, 2)) / 2**0.5, lambda x: basin_radius(LAYER, x, samples=1, depth=2)
     ),

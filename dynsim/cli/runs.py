@@ -172,7 +172,7 @@ def prepare(
     runs[0].record.check_memory(
         together, max(run.shape[1] for run in runs), max(run.depth for run in runs)
     )
-    known = {}
+    known: dict[str, Run] = {}
     for run in runs:
         other = known.setdefault(run.digest, run)
         if other is not run:

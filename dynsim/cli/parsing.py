@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         """The words to parse: those given, or those of the process."""
         return sys.argv[1:] if argv is None else list(argv)
 
-    def parse_args(self, words):
+    def parse_args(self, words):  # type: ignore[override]
         options, left = self.parse_known_args(words)
         for word in left:
             flag = word.split("=")[0]

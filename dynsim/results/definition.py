@@ -117,7 +117,7 @@ def _packed(value: Any, arrays: _Arrays) -> Any:
         if dataclasses.is_dataclass(value):
             fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         else:
-            fields = value._asdict()
+            fields = value._asdict()  # type: ignore[attr-defined]  # a NamedTuple
         return {"type": type(value).__name__} | {k: _packed(v, arrays) for k, v in fields.items()}
     if isinstance(value, (list, tuple)):
         return [_packed(item, arrays) for item in value]

@@ -163,7 +163,8 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def _with_remedy(error: OSError, path: Path) -> OSError:
     """The error as one line: what, what to do, where."""
     remedy = "free some space or write" if error.errno in _NO_SPACE else "write"
-    words = f"{os.strerror(error.errno)}, so nothing was written; {remedy} to another folder"
+    reason = str(error) if error.errno is None else os.strerror(error.errno)
+    words = f"{reason}, so nothing was written; {remedy} to another folder"
     return OSError(error.errno, words, str(path))
 
 

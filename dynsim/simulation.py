@@ -23,6 +23,7 @@ from dynsim.engines import make_engine
 from dynsim.measures import CHEAP, EVERY_LAYER, MEASURES, relative_floor
 from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics
+from dynsim.results.definition import Definition
 from dynsim.results.trajectory import Trajectory
 
 __all__ = ["Overflow", "Record", "Stopped", "simulate"]
@@ -31,10 +32,9 @@ __all__ = ["Overflow", "Record", "Stopped", "simulate"]
 _CHUNK_SECONDS = 0.25
 #: Layers, and numbers in the weights of layers, that are handed over at once at most.
 _CHUNK_LAYERS, _CHUNK_WEIGHTS = 65_536, 4_000_000
-#: Work that stride "auto" spends on costly measures, in multiply-adds: about an eighth of a second.
-_COSTLY_WORK = 5e7
-#: Stride "auto" records costly measures at least this often, however long it takes.
-_LEAST_RECORDS = 16
+#: The budget of the stride "auto" (`Record.costly_stride`): multiply-adds, about an eighth of a
+#: second, and the least number of records, however long they take.
+_COSTLY_WORK, _LEAST_RECORDS = 5e7, 16
 #: Above this many tokens, measures over all pairs are recorded only when asked for by name.
 _PAIRS_LIMIT = 2048
 #: The one measure that needs attention: it comes with the first layer that an engine advances.
@@ -60,8 +60,7 @@ class Record:
     measures : names from `dynsim.measures.MEASURES`; by default `dynsim.measures.DEFAULT`, without
         those over all pairs when there are more than 2048 tokens. The cheap ones are always kept.
     stride : record the costly measures at every `stride`-th layer, and at the first, the middle
-        and the last; "auto" chooses so that they take about an eighth of a second, if that leaves
-        16 or more.
+        and the last; "auto" stands for `costly_stride`.
     states : keep the tokens themselves at every `states`-th layer, the first and the last; 0 for
         none.
     """
@@ -97,6 +96,12 @@ class Record:
         require_memory(8.0 * number * (depth + 1) * samples, what, remedy)
 
     def costly_stride(self, shape: tuple[int, int, int], depth: int) -> int:
+        """The stride of the costly measures, for tokens (samples, N, d) over so many layers.
+
+        "auto" stands for the smallest stride with which they take at most 5e7 multiply-adds, an
+        eighth of a second or so, but no larger than depth / 16. It depends on sizes alone, never on
+        the time that anything took.
+        """
         if self.stride != "auto":
             return int(self.stride)
         samples, n, d = shape
@@ -380,4 +385,5 @@ class _Run:
             state_depths=np.array(list(self.states), np.int64),
             dynamics=self.dynamics.description,
             provenance=provenance,
+            definition=Definition.of(self.dynamics),
         )

@@ -1,5 +1,7 @@
 """Basins: known fractions of WU's two-token example, and every type of limit set."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -66,6 +68,140 @@ def test_chaos_is_told_from_order():
     assert set(found.type[~chaotic]) == {TYPES.index("fixed")}
     start = found.final[np.flatnonzero(chaotic)[0]]
     assert lyapunov.spectrum(dynamics, start, layers=2000).exponents[0] > 0.1
+
+
+def folding(sigma=6.0):
+    """One token and a strong MLP: some starts are chaotic."""
+    return AttentionDynamics(
+        masks.complete(1), weights.Identity(), norms.Unit(),
+        mlp=GaussianMLP(sigma=sigma, shared=True, seed=3),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def all_starts():
+    """120 starts, every exponent taken; a third or so are chaotic."""
+    return basins.basins(folding(), tokens.sphere(120, 1, 2, 0), depth=64, exponents=None)
+
+
+def test_shares_by_a_sample_of_the_exponents_are_near_those_by_all(all_starts):
+    x0 = tokens.sphere(120, 1, 2, 0)
+    exact = {(row["rank"], row["type"]): row for row in all_starts.rows}
+    assert {row["sampled"] for row in all_starts.rows} == {None}
+    assert (1, "chaotic") in exact
+    for seed in range(3):
+        found = basins.basins(folding(), x0, depth=64, exponents=12, seed=seed)
+        again = basins.basins(folding(), x0, depth=64, exponents=12, seed=seed)
+        assert found.rows == again.rows
+        assert sum(row["share"] for row in found.rows) == pytest.approx(1)
+        for row in found.rows:
+            other = exact[row["rank"], row["type"]]
+            if row["type"] in ("rotating", "chaotic"):
+                assert row["sampled"] == 12
+                assert row["low"] <= other["share"] <= row["high"]
+                assert row["high"] - row["low"] > other["high"] - other["low"]
+            else:
+                assert row == other
+
+
+def test_the_interval_of_a_sampled_share_holds_as_often_as_it_says(rng):
+    """Starts made up: half never settle, and a fifth of those are chaotic; 300 times."""
+    held, one = 0, basins.TYPES.index("chaotic")
+    for _ in range(300):
+        moving = rng.random(1000) < 0.5
+        chaotic = moving & (rng.random(1000) < 0.2)
+        kind = np.zeros(1000, int)
+        kind[moving] = basins.TYPES.index("unsettled")
+        judged = np.flatnonzero(moving)[:100]
+        kind[judged] = np.where(chaotic[judged], one, basins.TYPES.index("rotating"))
+        ends = basins.LimitSets(np.ones(1000, int), kind, np.ones(1000), np.ones((1000, 1, 1)))
+        (row,) = [row for row in basins._rows(ends) if row["type"] == "chaotic"]
+        held += row["low"] <= 0.1 <= row["high"]
+    assert held / 300 >= 0.95
+
+
+def test_without_exponents_what_never_settles_is_unsettled():
+    found = basins.basins(folding(), tokens.sphere(24, 1, 2, 0), depth=64, exponents=0)
+    assert "unsettled" in {row["type"] for row in found.rows}
+    assert not {"rotating", "chaotic"} & {row["type"] for row in found.rows}
+    assert sum(row["count"] for row in found.rows) == 24
+
+
+def test_the_limit_sets_do_not_depend_on_threads_or_blocks(monkeypatch):
+    x0 = tokens.sphere(40, 1, 2, 5)
+    whole = basins.limit_sets(folding(), x0, depth=128, exponents=10)
+    for block in (1, 7):
+        monkeypatch.setattr("dynsim.equilibria.basins._BLOCK", block)
+        monkeypatch.setattr("dynsim.equilibria.basins._AT_ONCE", block)
+        other = basins.limit_sets(folding(), x0, depth=128, exponents=10)
+        for name in ("rank", "type", "depth", "final"):
+            assert np.array_equal(getattr(whole, name), getattr(other, name))
+
+
+@pytest.mark.parametrize("when", [0.2, 0.6, 0.97])
+def test_an_interrupt_keeps_the_starts_that_are_done(when, monkeypatch):
+    monkeypatch.setattr("dynsim.equilibria.basins._BLOCK", 8)
+    monkeypatch.setattr("dynsim.equilibria.basins._AT_ONCE", 4)
+    x0 = tokens.sphere(40, 1, 2, 5)
+    calls, all_calls = [], []
+    options = {"depth": 128, "exponents": 16}
+    whole = basins.basins(folding(), x0, **options, progress=all_calls.append)
+
+    def progress(share):
+        calls.append(share)
+        if len(calls) > when * len(all_calls):
+            raise KeyboardInterrupt
+
+    with pytest.raises(basins.Stopped) as caught:
+        basins.basins(folding(), x0, **options, progress=progress)
+    limits = caught.value.limits
+    done = len(limits.rank)
+    assert done % 8 == 0
+    assert f"stopped after {done} of 40 starts" in str(caught.value)
+    for name in ("rank", "depth", "final"):
+        assert np.array_equal(getattr(limits, name), getattr(whole.limits, name)[:done])
+    taken = limits.type != TYPES.index("unsettled")
+    assert np.array_equal(limits.type[taken], whole.limits.type[:done][taken])
+    assert sum(row["share"] for row in caught.value.basins.rows) == pytest.approx(1)
+    assert (done == 40) == (when == 0.97)
+
+
+def test_an_interrupt_before_any_start_is_done_counts_none():
+    def progress(share):
+        raise KeyboardInterrupt
+
+    with pytest.raises(basins.Stopped, match="stopped after 0 of 4 starts") as caught:
+        basins.basins(folding(), tokens.sphere(4, 1, 2, 0), progress=progress)
+    assert caught.value.limits is caught.value.basins is None
+
+
+def test_the_share_done_rises_to_1_in_step_with_time():
+    """On a system where all starts are followed to the end, and all exponents taken."""
+    shares, times = [], []
+
+    def progress(share):
+        shares.append(share)
+        times.append(time.perf_counter())
+
+    dynamics = AttentionDynamics(
+        masks.complete(2), Fixed(np.zeros((2, 2)), rotation(1.0)), norms.Unit()
+    )
+    basins.limit_sets(dynamics, tokens.sphere(64, 2, 2, 0), depth=2048, progress=progress)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert all(0 <= share <= 1 for share in shares)
+
+
+def test_more_starts_than_memory_are_refused_at_once():
+    begun = time.perf_counter()
+    with pytest.raises(MemoryError, match="use fewer starts"):
+        basins.basins(jordan_dynamics(2, 2.0), 10**12)
+    with pytest.raises(ValueError, match="number of starts is a whole number, at least 1"):
+        basins.basins(jordan_dynamics(2, 2.0), 0)
+    assert time.perf_counter() - begun < 1.0
+    for bad in (np.ones((2, 2)), np.ones((0, 2, 2)), 1e12):
+        with pytest.raises(ValueError, match="starts are an array"):
+            basins.basins(jordan_dynamics(2, 2.0), bad)
 
 
 def test_pairs_on_the_circle():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dynsim import masks, mlp, norms, tokens, weights
 from dynsim.engines.torch import TorchEngine, find_device
 from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
-from dynsim.network.jacobian import image, jacobian, linearise, tangent_basis, tangent_jacobian
+from dynsim.network.jacobian import image, jacobian, jvp, linearise, tangent_basis, tangent_jacobian
 from dynsim.network.weights import Layers, LayerWeights, Weights
 
 N, D = 5, 4
@@ -58,7 +58,12 @@ def test_agrees_with_automatic_differentiation(name, placement, activation, rng)
         norm_of("rms", rng),
     )  # fmt: skip
     x = rng.standard_normal((N, D))
-    assert np.allclose(jacobian(dynamics, x), by_autograd(dynamics, x), rtol=1e-10, atol=1e-11)
+    exact = by_autograd(dynamics, x)
+    assert np.allclose(jacobian(dynamics, x), exact, rtol=1e-10, atol=1e-11)
+    v = rng.standard_normal((N, D))
+    after, moved = jvp(dynamics, x, v)
+    assert np.array_equal(after, image(dynamics, x))
+    assert np.allclose(moved, np.einsum("iajb,jb->ia", exact, v), rtol=1e-10, atol=1e-10)
 
 
 @given(

@@ -531,24 +531,89 @@ def test_kernels_are_compiled_once_and_kept(tmp_path):
     assert needed_numba(environment) == (False, "")
 
 
-@pytest.mark.parametrize("harm", ["nowhere to write", "a damaged file", "a full disk"])
+FULL = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.parametrize("harm", ["nowhere to write", "a full disk"])
 def test_without_a_cache_kernels_still_work_and_say_so_once(tmp_path, harm):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    before = ""
     if harm == "nowhere to write":  # a file where the folder should be: even root cannot write
         (tmp_path / "dynsim").write_text("")
-    elif harm == "a damaged file":
-        needed_numba(environment)
-        for file in tmp_path.rglob("*.kernel"):
-            file.write_bytes(file.read_bytes()[:-1])
-    else:
-        before = "import os\ndef full(*args): raise OSError(28, 'No space left on device')\n"
-        before += "os.replace = full"
-    compiled, said = needed_numba(environment, before)
+    compiled, said = needed_numba(environment, FULL if harm == "a full disk" else "")
     assert compiled
-    assert said.count("set NUMBA_CACHE_DIR") == 1
-    if harm == "a damaged file":  # mended
+    assert said.count("RuntimeWarning: compiled kernels cannot be kept") == 1
+    assert "set NUMBA_CACHE_DIR" in said
+    if harm == "a full disk":
+        assert "File too large" in said
+        assert os.listdir(tmp_path / "dynsim") == []
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """The environment of a process that finds a kernel of its own on disk, and that file."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    assert needed_numba(environment) == (True, "")
+    (file,) = tmp_path.rglob("*.kernel")
+    return environment, file
+
+
+def test_a_damaged_kernel_is_made_anew_and_kept(kept):
+    environment, file = kept
+    for content in (file.read_bytes()[:-1], b""):
+        file.write_bytes(content)
+        compiled, said = needed_numba(environment)
+        assert compiled
+        assert said.count("RuntimeWarning: a kept kernel is damaged and made anew") == 1
+        assert "cannot be kept" not in said
         assert needed_numba(environment) == (False, "")
+
+
+def foreign(place):
+    try:
+        os.chown(place, 12345, -1)
+    except PermissionError:
+        pytest.skip("only root gives files away")
+
+
+#: What lets another user put code where it would be run, and what is said of it.
+OPEN_DOORS = {
+    "group": (lambda place: place.chmod(place.stat().st_mode | 0o020), "written by other users"),
+    "others": (lambda place: place.chmod(place.stat().st_mode | 0o002), "written by other users"),
+    "owner": (foreign, "belongs to another user"),
+}
+
+
+@pytest.mark.parametrize("door", OPEN_DOORS)
+def test_code_that_another_user_could_have_put_there_is_not_run(kept, door):
+    environment, file = kept
+    opened, words = OPEN_DOORS[door]
+    opened(file)
+    compiled, said = needed_numba(environment)
+    assert compiled
+    assert said.count("RuntimeWarning: a kept kernel is not used but made anew") == 1
+    assert words in said
+    assert "cannot be kept" not in said
+    assert needed_numba(environment) == (False, "")  # the new file is ours
+    opened(file.parent)
+    for _ in range(2):  # the folder stays as it is, and so nothing is kept
+        compiled, said = needed_numba(environment)
+        assert compiled
+        assert said.count("RuntimeWarning: compiled kernels cannot be kept") == 1
+        assert words in said
+
+
+def test_the_folder_of_kept_kernels_is_made_for_its_owner_alone(tmp_path):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o1777)  # as /tmp
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "shared")}
+    assert needed_numba(environment, "import os\nos.umask(0)") == (True, "")
+    folder = tmp_path / "shared" / "dynsim"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
+    assert needed_numba(environment) == (False, "")
 
 
 @pytest.mark.parametrize("features", ["+avx,+avx2,+fma", ""])

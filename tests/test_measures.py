@@ -120,6 +120,35 @@ def test_numerical_rank_states_its_tolerance():
     assert measures.rank(np.diag([1.0, 1e-3, 1e-4]).astype(np.float32)) == 2
 
 
+def test_one_numerical_rank_with_the_tolerance_as_its_argument(rng):
+    """Against the rank by which tokens are made: a product of r columns and r rows, with noise."""
+    from dynsim.measures import SETTLED_RTOL, SOLVED_RTOL, numerical_rank, singular_values
+
+    for noise, rtol in ((1e-15, None), (1e-8, SOLVED_RTOL), (1e-4, SETTLED_RTOL)):
+        for r in range(1, 5):
+            left = np.linalg.qr(rng.standard_normal((7, r)))[0]
+            right = np.linalg.qr(rng.standard_normal((5, r)))[0]
+            x = left @ np.diag(np.linspace(1.0, 0.5, r)) @ right.T
+            sigma = singular_values(x + noise * rng.standard_normal(x.shape))
+            assert numerical_rank(sigma, rtol) == r
+            assert numerical_rank(sigma, noise / 100) == 5
+    many = np.array([[2.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1e300, 1e-300, 0.0]])
+    assert numerical_rank(many).tolist() == [2, 0, 1]
+    assert numerical_rank(many, 0.0).tolist() == [2, 0, 2]
+    assert numerical_rank(many, 0.5).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("sigma", "rtol"),
+    [([np.nan, 1.0], None), ([1.0, np.nan], None), ([np.inf, 1.0], None), ([1.0, -1.0], None),
+     ([1.0, 2.0], None), (1.0, None), ([1.0], 1.0), ([1.0], -1e-9), ([1.0], np.nan),
+     ([1.0], "small")],
+)  # fmt: skip
+def test_a_numerical_rank_of_nonsense_is_refused(sigma, rtol):
+    with pytest.raises(ValueError, match=r"singular value|rtol"):
+        measures.numerical_rank(sigma, rtol)
+
+
 def test_clusters_count_groups_of_near_tokens():
     x = np.array([[1.0, 0], [1.0, 5e-4], [-1.0, 0], [0, 1.0]])
     assert measures.clusters(x) == 3

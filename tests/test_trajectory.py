@@ -1,15 +1,18 @@
 import csv
 import json
 import os
+from dataclasses import replace
 
+import networkx as nx
 import numpy as np
 import pytest
 import xarray as xr
 
 import dynsim
-from dynsim import Record, masks, norms, simulate, tokens, weights
+from dynsim import Record, masks, mlp, norms, simulate, tokens, weights
 from dynsim._files import written_whole
-from dynsim.results.trajectory import Trajectory, load
+from dynsim.results.definition import Definition
+from dynsim.results.trajectory import Trajectory, joined, load
 
 
 @pytest.fixture
@@ -117,3 +120,101 @@ def test_other_suffixes_are_refused(run, tmp_path):
 
 def test_repr_is_short(run):
     assert repr(run).startswith("Trajectory(depth=8, samples=3, tokens=5, dim=4")
+
+
+# --- going on from a file -------------------------------------------------------------------------
+
+
+def varied(rng, n=5, d=4):
+    """Dynamics of every part that there is."""
+    matrix, edges = rng.standard_normal((d, d)), np.tril(rng.random((n, n))) + np.eye(n) > 0.5
+    layer = weights.LayerWeights.from_matrices(matrix[None], matrix[None] / 2)
+    per_layer = rng.standard_normal((9, 2, d, d)) / d
+    perceptron = mlp.FixedMLP(
+        mlp.MLPWeights(matrix, np.ones(d), matrix / 9, np.zeros(d, np.float32)), "relu"
+    )
+    two = {"n_heads": 2, "mix": (0.25, np.float32(0.5))}
+    ours = nx.DiGraph([(i, i) for i in range(n)] + [(0, i) for i in range(n)], name="ours")
+    make = dynsim.AttentionDynamics
+    return {
+        "random": make(masks.causal(n), weights.Weights(seed=2**70), norms.Unit(), "pre", 1),
+        "shared": make(masks.complete(n), weights.Weights(shared=True, d_qk=3, **two)),
+        "orthogonal": make(masks.local(n, 2), weights.Orthogonal(), mlp=mlp.GaussianMLP(seed=3)),
+        "families": make(
+            masks.ring(n), weights.Weights(weights.Jordan(0.1), weights.Diagonal(np.ones(d)))
+        ),
+        "matrix": make(masks.star(n), weights.FromArray(matrix / d)),
+        "matrices of layers": make(masks.from_array(edges), weights.Weights(
+            weights.FromArray(per_layer), weights.FromArray(per_layer[0]), n_heads=2)),
+        "layers": make(masks.causal(n), weights.Layers((layer,) * 9)),
+        "norms": make(ours, weights.Fixed(matrix, matrix), norms.LayerNorm(np.arange(1.0, d + 1)),
+                      "peri", 0.5, perceptron, norms.RMSNorm(0.5, 1e-3)),
+        "dropout": make(masks.prefix(n), weights.Weights(), norms.Unit(), skip=1.0,
+                        dropout=dynsim.Dropout(hidden=0.2, seed=5)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+@pytest.mark.parametrize("name", varied(np.random.default_rng(0)))
+def test_a_file_holds_all_that_is_needed_to_go_on(name, suffix, rng, tmp_path):
+    dynamics = varied(rng)[name]
+    x0 = tokens.gaussian(3, 5, 4)
+    whole = simulate(dynamics, x0, 8, record=Record(stride=4))
+    path = simulate(dynamics, x0, 4, record=Record(stride=4)).save(tmp_path / f"half{suffix}")
+    kept = load(path)
+    again = kept.rebuild_dynamics()
+    assert again == dynamics
+    assert sorted(again.mask.edges) == sorted(dynamics.mask.edges)
+    rest = simulate(again, kept.state, 4, start=4, record=Record(stride=4))
+    assert joined(kept, rest) == whole
+
+
+def test_equal_arrays_are_kept_once_and_random_ones_not_at_all(rng):
+    dynamics = varied(rng)
+    assert Definition.of(dynamics["random"]).arrays == ()
+    assert Definition.of(dynamics["shared"]).arrays == ()
+    kept = Definition.of(dynamics["layers"]).arrays
+    assert sum(array.size == 16 for array in kept) == 2  # M and W_V of nine layers
+
+
+def test_what_a_file_cannot_hold_is_said(monkeypatch, rng, tmp_path):
+    class Own(weights.Layers):
+        pass
+
+    layer = weights.LayerWeights.from_matrices(np.eye(4)[None], np.eye(4)[None])
+    own = dynsim.AttentionDynamics(masks.causal(5), Own((layer,)))
+    large = varied(rng)["matrix"]
+    monkeypatch.setattr("dynsim.results.definition.MOST_BYTES", 100)
+    for dynamics in (own, large):
+        path = simulate(dynamics, tokens.gaussian(1, 5, 4), 2).save(tmp_path / "run.nc")
+        with pytest.raises(ValueError, match="does not hold its dynamics"):
+            load(path).rebuild_dynamics()
+
+
+def test_a_file_whose_arrays_were_changed_is_refused(rng, tmp_path):
+    run = simulate(varied(rng)["matrix"], tokens.gaussian(1, 5, 4), 2)
+    data = run.to_xarray()
+    (name,) = [name for name in data if data[name].size == 16 and name.startswith("definition")]
+    data[name] = data[name] + 1e-9
+    data.to_netcdf(tmp_path / "run.nc", engine="h5netcdf")
+    with pytest.raises(ValueError, match="is not the one that was run"):
+        load(tmp_path / "run.nc").rebuild_dynamics()
+
+
+def test_the_automatic_stride_does_not_spoil_equality(monkeypatch):
+    """It depends on the depth, so a run in two parts records at other depths."""
+    monkeypatch.setattr("dynsim.simulation._COSTLY_WORK", 5e3)
+    dynamics = dynsim.AttentionDynamics(masks.causal(5), weights.Weights(), norms.Unit())
+    x0 = tokens.gaussian(3, 5, 4)
+    whole = simulate(dynamics, x0, 96)
+    first = simulate(dynamics, x0, 32)
+    parts = joined(first, simulate(dynamics, first.state, 64, start=32))
+    assert not np.array_equal(whole.recorded("rank")[0], parts.recorded("rank")[0])
+    assert whole == parts
+    changed = {**parts.measures, "rank": parts["rank"].copy()}
+    changed["rank"][0, 0] += 1
+    assert whole != replace(parts, measures=changed)
+    changed = {**parts.measures, "mu": parts["mu"].copy()}
+    changed["mu"][:, 5] = np.nan  # recorded at every layer
+    assert whole != replace(parts, measures=changed)
+    assert whole != simulate(dynamics, x0, 95)

@@ -21,6 +21,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("basins")
     group.add_argument("--starts", type=int, default=10_000, metavar="S", help="random starts")
     group.add_argument("--depth", type=int, default=4096, metavar="T", help="layers at most")
+    group.add_argument(
+        "--exponents", type=int, default=64, metavar="K",
+        help="how many starts of each rank that never settle are told rotating from chaotic by "
+        "their Lyapunov exponent; shares are estimated from these",
+    )  # fmt: skip
 
 
 def prepare(options, words):
@@ -31,15 +36,24 @@ def prepare(options, words):
 
 
 def compute(plan, options, progress) -> Outcome:
-    from dynsim.equilibria.basins import basins
+    from dynsim.equilibria.basins import Stopped, basins
 
     dynamics, d = plan
-    result = basins(
-        dynamics, options.starts, dim=d, seed=options.seed, depth=options.depth, progress=progress
-    )
+    status, notes = 0, ""
+    try:
+        result = basins(
+            dynamics, options.starts, dim=d, seed=options.seed, depth=options.depth,
+            exponents=options.exponents, progress=progress,
+        )  # fmt: skip
+    except Stopped as stopped:
+        if stopped.basins is None:
+            raise
+        status, result, notes = 130, stopped.basins, f"{stopped}; these are counted"
+    starts = len(result.limits.rank)
     data = {
         "dynamics": describe(dynamics),
-        "starts": options.starts,
+        "starts": starts,
+        "starts_asked": options.starts,
         "seed": options.seed,
         "depth": options.depth,
         "basins": result.rows,
@@ -49,8 +63,10 @@ def compute(plan, options, progress) -> Outcome:
     ends = (f"{row['share']:.2%} {row['type']} at rank {row['rank']}" for row in largest_first)
     return Outcome(
         data=data,
-        verdict=f"of {options.starts} starts end {', '.join(ends)}",
+        verdict=f"of {starts} starts end {', '.join(ends)}",
         table=_table(result.rows),
+        notes=notes,
+        status=status,
         subject=dynamics.mask.name,
         draw=lambda plots: plots.basins(result, title),
     )
@@ -63,6 +79,11 @@ def _table(rows: list[dict]) -> str:
         lines.append(
             f"{row['rank']:>4}  {row['type']:<10}{row['share']:>10.5f}  {interval:<20}"
             f"{row['median_depth']:>10.0f}"
+        )
+    if sampled := sorted({row["sampled"] for row in rows if row["sampled"]}):
+        lines.append(
+            f"rotating or chaotic: estimated from the exponents of "
+            f"{', '.join(map(str, sampled))} starts of a rank (--exponents)"
         )
     return "\n".join(lines)
 

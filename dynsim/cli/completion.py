@@ -13,7 +13,7 @@ __all__ = ["answer", "completes"]
 
 def completes(option: argparse.Action, names: Iterable[str]) -> None:
     """Have argcomplete offer these names as the value of an option."""
-    option.completer = lambda **context: list(names)
+    setattr(option, "completer", lambda **context: list(names))  # noqa: B010
 
 
 def answer() -> None:

@@ -11,6 +11,7 @@ from dynsim.cli import options as shared
 from dynsim.cli import parsing
 from dynsim.cli.command import Command, Outcome
 from dynsim.cli.completion import completes
+from dynsim.measures import SOLVED_RTOL, numerical_rank, singular_values
 from dynsim.network.weights import WEIGHTS, Weights
 
 __all__ = ["COMMAND", "main"]
@@ -66,7 +67,7 @@ def compute(designed, options, progress) -> Outcome:
         "dynamics": describe(dynamics),
         **made,
         "residual": float(np.abs(dynamics.step(x) - x).max()),
-        "rank": int(np.linalg.matrix_rank(x, tol=1e-6)),
+        "rank": int(numerical_rank(singular_values(x), SOLVED_RTOL)),
         "stability": judged.kind,
         "stability_is_sure": judged.is_sure,
         "spectral_radius": judged.spectral_radius,

@@ -141,7 +141,8 @@ def _arrays(search) -> dict[str, np.ndarray]:
 def _certificates(search, dynamics, stem) -> list[str]:
     from dynsim.equilibria import certify, save_certificate
 
-    files, refused = [], {}
+    files: list[str] = []
+    refused: dict[str, list[int]] = {}
     for k, equilibrium in enumerate(search.equilibria):
         try:
             certificate = certify(dynamics, equilibrium.tokens)
@@ -157,7 +158,7 @@ def _certificates(search, dynamics, stem) -> list[str]:
 
 def _by_rank(search, members) -> list[dict]:
     """The search's table, and how many of each rank are of WU's family."""
-    of_family = Counter()
+    of_family: Counter[int] = Counter()
     for e, member in zip(search.equilibria, members, strict=True):
         of_family[e.rank] += len(e.orbit) * member
     return [row | {"wu_family": of_family[row["rank"]]} for row in search.table()]

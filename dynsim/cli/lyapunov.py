@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-import numpy as np
-
 from dynsim._memory import require_memory
 from dynsim._values import describe
 from dynsim.cli import options as shared
@@ -53,7 +51,6 @@ def compute(plan, options, progress) -> Outcome:
         dynamics, x0, count=options.count, layers=options.layers, discard=options.discard,
         seed=options.seed, progress=lambda layer: progress(layer / options.layers),
     )  # fmt: skip
-    values = [float(v) if np.isfinite(v) else None for v in result.exponents]
     title = f"{dynamics.mask.name}, dimension {x0.shape[1]}"
     shown = ", ".join(f"{v:.6g}" for v in result.exponents)
     return Outcome(
@@ -61,24 +58,15 @@ def compute(plan, options, progress) -> Outcome:
             "dynamics": describe(dynamics),
             "seed": options.seed,
             "layers": options.layers,
-            "exponents": values,
-            "drift": result.drift,
+            "discard": options.discard,
+            **result.to_dict(),
         },
-        verdict=_sentence(result),
+        verdict=result.sentence,
         table=f"exponents {shown} (nats per layer)\n"
         f"settled   to {result.drift:.1e} over the second half",
         subject=dynamics.mask.name,
         draw=lambda plots: plots.lyapunov(result, title),
     )
-
-
-def _sentence(result) -> str:
-    """What the sign of the largest exponent says, where it is told apart from 0."""
-    largest = result.exponents[0]
-    if abs(largest) <= max(result.drift, 1e-9):
-        return f"the largest exponent is not told apart from 0 (settled to {result.drift:.1e})"
-    words = "part: chaos" if largest > 0 else "meet: order"
-    return f"nearby states {words}, by {largest:.4g} nats per layer"
 
 
 COMMAND = Command(

@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         """The words to parse: those given, or those of the process."""
         return sys.argv[1:] if argv is None else list(argv)
 
-    def parse_args(self, words):
+    def parse_args(self, words):  # type: ignore[override]
         options, left = self.parse_known_args(words)
         for word in left:
             flag = word.split("=")[0]
@@ -94,7 +94,8 @@ def _range(word: str) -> list[str]:
     match = _RANGE.fullmatch(word)
     if not match:
         return [word]
-    first, last, step = (None if number is None else Decimal(number) for number in match.groups())
+    first, last = Decimal(match[1]), Decimal(match[2])
+    step = None if match[3] is None else Decimal(match[3])
     whole = first == first.to_integral_value() and last == last.to_integral_value()
     if step is None and whole:
         step = Decimal(1)

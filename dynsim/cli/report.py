@@ -36,8 +36,9 @@ _SHOWN = (
     "stable_rank",
     "effective_rank",
     "mean_cosine",
+    "min_cosine",
+    "attention_entropy",
 )
-_SHOWN += ("min_cosine", "attention_entropy")
 #: The estimated error of log10 mu is shown where it exceeds this share of 1 + |log10 mu|.
 _SMALL_ERROR = 1e-6
 #: The depth at which a comparison shows how far mu has fallen, beside depth N.
@@ -83,7 +84,7 @@ def _measure(trajectory: Trajectory, name: str) -> dict:
     found = {"median": _plain(median), "low": _plain(low), "high": _plain(high)}
     found |= {"mean": _plain(mean), "sd": _plain(sd)}
     if name in ROUNDING:
-        found["rounding"] = _plain(_mean_and_sd(trajectory.rounding(name))[0])
+        found["rounding"] = _plain(_mean_rounding(trajectory, name))
         found["within_rounding"] = _means_within_rounding(trajectory, name).tolist()
     return found
 
@@ -106,8 +107,15 @@ def _means_within_rounding(trajectory: Trajectory, name: str) -> np.ndarray:
     """Where the mean of a measure over samples lies within rounding, (T+1,)."""
     if name not in ROUNDING:
         return np.zeros(trajectory.depth + 1, bool)
-    means = (_mean_and_sd(values)[0] for values in (trajectory[name], trajectory.rounding(name)))
-    return ROUNDING[name].within(*means)
+    mean = _mean_and_sd(trajectory[name])[0]
+    return ROUNDING[name].within(mean, _mean_rounding(trajectory, name))
+
+
+def _mean_rounding(trajectory: Trajectory, name: str) -> np.ndarray:
+    """How far rounding may have moved a measure of ROUNDING, mean over samples, (T+1,)."""
+    rounding = trajectory.rounding(name)
+    assert rounding is not None  # it is for measures outside ROUNDING alone
+    return _mean_and_sd(rounding)[0]
 
 
 def _mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

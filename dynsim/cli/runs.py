@@ -51,13 +51,18 @@ class Run:
         chosen = "numba" if options.engine == "auto" else options.engine
         find_engine(chosen, options.device)  # refused now, if it is not there
         self.record = _record(options)
-        dropout = shared.make_dropout(options)
-        graph = shared.read_graph(options)
-        weights = shared.make_weights(options)
-        self.depth = _depth(options, weights.n_layers)
-        self.x0 = shared.make_tokens(options, graph, weights)
-        mask = graph or shared.make_mask(options, self.x0.shape[-2])
-        self.dynamics = shared.make_dynamics(options, mask, weights, dropout)
+        if self.earlier is None:
+            dropout = shared.make_dropout(options)
+            graph = shared.read_graph(options)
+            weights = shared.make_weights(options)
+            self.x0 = shared.make_tokens(options, graph, weights)
+            mask = graph or shared.make_mask(options, self.x0.shape[-2])
+            self.dynamics = shared.make_dynamics(options, mask, weights, dropout)
+        else:  # from the saved file alone: others may have moved
+            self.dynamics, self.x0 = self.earlier.rebuild_dynamics(), self.earlier.final
+            if options.theory:
+                self.x0 = shared.make_tokens(options, self.dynamics.mask, self.dynamics.weights)
+        self.depth = _depth(options, self.dynamics.weights.n_layers)
         self.dynamics.check_tokens(self.x0)
         if options.theory:
             _check_theory(self.dynamics.n_tokens)
@@ -85,11 +90,6 @@ class Run:
             raise ValueError(
                 f"{self.options.resume} already has depth {self.earlier.depth}; ask for a larger "
                 f"--depth"
-            )
-        if self.earlier.dynamics != json.loads(json.dumps(self.dynamics.description)):
-            raise ValueError(
-                f"{self.options.resume} was made with other files than its options name now; "
-                f"restore them, or start a new run"
             )
 
     def _digest(self) -> str:
@@ -172,7 +172,7 @@ def prepare(
     runs[0].record.check_memory(
         together, max(run.shape[1] for run in runs), max(run.depth for run in runs)
     )
-    known = {}
+    known: dict[str, Run] = {}
     for run in runs:
         other = known.setdefault(run.digest, run)
         if other is not run:

@@ -28,6 +28,7 @@ from dynsim.masks.connectivity import (
     is_strongly_connected,
     radius,
 )
+from dynsim.measures import numerical_rank, singular_values
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.norms import NoNorm, Unit
 
@@ -338,7 +339,7 @@ def _theorem_2_hypotheses(run: _Run) -> dict:
 
 
 def _theorem_2(run: _Run, proved: Contraction, sample: int, r: int):
-    rank = np.linalg.matrix_rank(run.x0[sample])
+    rank = int(numerical_rank(singular_values(run.x0[sample])))
     run.require(rank == run.n_tokens, f"the tokens have rank {rank} at the start")
     return _by_cosines(run, proved, sample, r, run.n_tokens)
 

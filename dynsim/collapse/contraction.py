@@ -26,6 +26,7 @@ from dynsim.collapse.enclosures import (
     log_diameter_above,
     log_norm_above,
 )
+from dynsim.measures import numerical_rank, singular_values
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.norms import Unit
 from dynsim.network.weights import Weights, Zero
@@ -423,7 +424,7 @@ def pole(x: np.ndarray) -> np.ndarray | None:
 
 def equal_heights(x: np.ndarray) -> np.ndarray | None:
     """The unit vector v proportional to X^+ 1: all <v, x_i> alike. None if rows are dependent."""
-    if np.linalg.matrix_rank(x) < len(x):
+    if numerical_rank(singular_values(x)) < len(x):
         return None
     v = np.linalg.pinv(x) @ np.ones(len(x))
     return v / np.linalg.norm(v)

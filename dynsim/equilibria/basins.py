@@ -3,33 +3,45 @@
 Every start is followed until it settles (doubling the depth each time it has not); its limit set
 has a rank and a type. Shares over random starts come with exact binomial (Clopper and Pearson)
 confidence intervals.
+
+Whether an orbit that never settles is chaotic is told by its largest Lyapunov exponent, which takes
+a hundred times as long as to follow it. It is therefore taken for a sample of such orbits of each
+rank, and the shares of rotating and chaotic ones are estimated from that.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 
+from dynsim._memory import require_memory
+from dynsim._seeds import TOKENS, stream
 from dynsim._values import real_array, whole
-from dynsim.measures import singular_values
+from dynsim.equilibria.lyapunov import largest_exponents
+from dynsim.equilibria.stability import check_equilibria_possible
+from dynsim.measures import SETTLED_RTOL, numerical_rank, singular_values
 from dynsim.network import tokens
 from dynsim.network.dynamics import AttentionDynamics
-from dynsim.network.jacobian import image, linearise
+from dynsim.network.jacobian import image, jvp
 from dynsim.simulation import Record, simulate
 
-__all__ = ["TYPES", "Basins", "LimitSets", "basins", "circle_pairs", "limit_sets"]
+__all__ = ["TYPES", "Basins", "LimitSets", "Stopped", "basins", "circle_pairs", "limit_sets"]
 
-#: x' = x; x' = -x; x'' = x; none of these, with and without a positive Lyapunov exponent.
-TYPES = ("fixed", "sign flip", "period 2", "rotating", "chaotic")
+#: x' = x; x' = -x; x'' = x; none of these, with no positive Lyapunov exponent; with one; and none
+#: of these, with an exponent that was not taken.
+TYPES = ("fixed", "sign flip", "period 2", "rotating", "chaotic", "unsettled")
+_ROTATING, _CHAOTIC, _UNSETTLED = (TYPES.index(n) for n in ("rotating", "chaotic", "unsettled"))
 #: An orbit has settled when its entries move by less than this.
 _STILL = 1e-6
 _FIRST_LOOK = 64
-#: A largest Lyapunov exponent above this is chaos; rotations show 0 and averages of 1500 scatter.
-_CHAOTIC = 0.02
-#: States for which a derivative is taken at once.
-_AT_ONCE = 256
+#: Starts that are followed together, and are lost together to Ctrl-C.
+_BLOCK = 1024
+#: States whose exponents are taken at once, and layers that one takes.
+_AT_ONCE, _AVERAGED, _DISCARDED = 64, 1500, 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,80 +54,214 @@ class LimitSets:
     final: np.ndarray
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C came. `limits` are those of the first starts, as many as were followed to the end;
+    `basins` their shares. Both are None when there are none."""
+
+    limits: LimitSets | None = None
+    basins: Basins | None = None
+
+
 def limit_sets(
     dynamics: AttentionDynamics,
     x0: np.ndarray,
     *,
     depth: int = 4096,
-    rank_tolerance: float = 1e-2,
+    rtol: float = SETTLED_RTOL,
+    exponents: int | None = 64,
+    seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> LimitSets:
     """The limit set of the orbit of every start x0, (samples, N, d).
 
     Looks at depths 64, 128, 256, ... up to `depth`. Fixed, flipping and period-2 orbits are taken
     as such when they repeat to 1e-6; algebraic convergence counts. What never settles is chaotic
-    when its largest Lyapunov exponent over 1500 more layers is above 0.02, else rotating. The rank
-    counts singular values above `rank_tolerance` of the largest.
+    when its largest Lyapunov exponent over 1500 more layers is positive by more than its error
+    (`dynsim.lyapunov.error_of_mean`), else rotating; unsettled where no exponent was taken.
 
-    Raises ValueError when the layers differ, or the starts cannot be states.
+    Parameters
+    ----------
+    depth : int
+        Layers to follow a start for, at most; at least 64.
+    rtol : float
+        Of the rank, as in `dynsim.measures.numerical_rank`.
+    exponents : int, optional
+        How many starts of each rank, of those that never settle, have their exponent taken; all
+        when None. They are chosen at random, by the seed and the number of starts alone.
+    seed : int
+        Of that choice.
+    progress : callable, optional
+        Called with the share of the work that is done, 0 to 1, as estimated from the time so far.
+
+    Raises
+    ------
+    ValueError
+        When the layers differ, or the starts cannot be states.
+    Stopped
+        (a KeyboardInterrupt) on Ctrl-C; its `limits` are those of the starts done.
+
+    Examples
+    --------
+    >>> from dynsim import masks
+    >>> from dynsim.network import norms, weights
+    >>> layer = AttentionDynamics(masks.complete(2), weights.Diagonal((-2.0, 1.0)), norms.Unit())
+    >>> ends = limit_sets(layer, tokens.sphere(3, 2, 2))
+    >>> ends.rank, [TYPES[k] for k in ends.type]
+    (array([1, 1, 1]), ['sign flip', 'sign flip', 'sign flip'])
     """
-    from dynsim.equilibria.stability import check_equilibria_possible
-
     check_equilibria_possible(dynamics)
     depth = whole("depth", depth, least=_FIRST_LOOK)
-    final = real_array("tokens", x0).copy()
-    kind = np.full(len(final), -1)
+    x = real_array("tokens", x0)
+    if x.ndim != 3 or not x.size:
+        raise ValueError(f"starts are an array (samples, N, d), none of them 0; got {x.shape}")
+    dynamics.check_tokens(x)
+    exponents = len(x) if exponents is None else whole("number of exponents", exponents, least=0)
+    order = stream(seed, TOKENS, len(x)).permutation(len(x))
+    work = _Work(dynamics, x, depth, exponents, progress)
+    ends, blocks = None, []
+    try:
+        for first in range(0, len(x), _BLOCK):
+            blocks.append(_followed(dynamics, x[first : first + _BLOCK], depth, rtol, work))
+        ends = _joined(blocks)
+        _tell_chaos(dynamics, ends, order, exponents, work)
+    except KeyboardInterrupt:
+        ends = ends or (_joined(blocks) if blocks else None)
+        done = 0 if ends is None else len(ends.rank)
+        stopped = Stopped(f"stopped after {done} of {len(x)} starts")
+        stopped.limits = ends
+        raise stopped from None
+    return ends
+
+
+def _followed(dynamics, x0, depth: int, rtol: float, work: _Work) -> LimitSets:
+    """The limit sets of some starts; unsettled where they are none of the first three types."""
+    final = x0.copy()
+    kind = np.full(len(final), _UNSETTLED)
     settled = np.full(len(final), depth)
     moving, at = np.arange(len(final)), 0
+    work.begin_block(len(final))
     while len(moving) and at < depth:
         layers = min(max(at, _FIRST_LOOK), depth - at)
-        run = simulate(dynamics, final[moving], layers, record=Record(measures=()))
+        run = simulate(
+            dynamics, final[moving], layers, record=Record(measures=()),
+            progress=partial(work.ahead, at),
+        )  # fmt: skip
         at += layers
         final[moving] = run.final
         kind[moving] = _repeats(dynamics, run.final)
-        settled[moving[kind[moving] >= 0]] = at
-        moving = moving[kind[moving] < 0]
-        if progress is not None:
-            progress(max(at / depth, 1 - len(moving) / len(final)))
-    for some in np.split(moving, range(_AT_ONCE, len(moving), _AT_ONCE)):
-        if len(some):
-            chaotic = _largest_exponent(dynamics, final[some]) > _CHAOTIC
-            kind[some] = np.where(chaotic, TYPES.index("chaotic"), TYPES.index("rotating"))
-    sigma = singular_values(final)
-    rank = np.sum(sigma > rank_tolerance * sigma[:, :1], axis=1)
-    return LimitSets(rank, kind, settled, final)
+        settled[moving[kind[moving] != _UNSETTLED]] = at
+        moving = moving[kind[moving] == _UNSETTLED]
+        work.still(len(moving))
+    work.end_block()
+    return LimitSets(numerical_rank(singular_values(final), rtol), kind, settled, final)
+
+
+def _joined(blocks: list[LimitSets]) -> LimitSets:
+    names = [field.name for field in fields(LimitSets)]
+    return LimitSets(*(np.concatenate([getattr(b, name) for b in blocks]) for name in names))
+
+
+def _tell_chaos(dynamics, ends: LimitSets, order, exponents: int, work: _Work) -> None:
+    """Writes into `ends` which of the unsettled are rotating and which chaotic: of each rank the
+    first so many in `order`."""
+    unsettled = order[ends.type[order] == _UNSETTLED]
+    ranks = np.unique(ends.rank[unsettled])
+    chosen = [unsettled[ends.rank[unsettled] == rank][:exponents] for rank in ranks]
+    work.begin_exponents(sum(map(len, chosen)))
+    for of_rank in chosen:
+        for some in np.split(of_rank, range(_AT_ONCE, len(of_rank), _AT_ONCE)):
+            if len(some):
+                value, error = largest_exponents(dynamics, ends.final[some], _AVERAGED, _DISCARDED)
+                ends.type[some] = np.where(value > error, _CHAOTIC, _ROTATING)
+                work.exponents_taken(len(some))
 
 
 def _repeats(dynamics, x) -> np.ndarray:
-    """Index into TYPES of how each state repeats, -1 where it does not."""
+    """Index into TYPES of how each state repeats; that of unsettled where it does not."""
     once = image(dynamics, x)
     twice = image(dynamics, once)
-    kind = np.full(len(x), -1)
+    kind = np.full(len(x), _UNSETTLED)
     for k, (after, before) in enumerate(((once, x), (once, -x), (twice, x))):
         still = np.abs(after - before).max(axis=(1, 2)) < _STILL
-        kind[still & (kind < 0)] = k
+        kind[still & (kind == _UNSETTLED)] = k
     return kind
 
 
-def _largest_exponent(dynamics, x, layers: int = 1500, discard: int = 200) -> np.ndarray:
-    """The largest Lyapunov exponent of each orbit, from one tangent vector each."""
-    rng = np.random.default_rng(0)
-    v = rng.standard_normal(x.shape)
-    total = np.zeros(len(x))
-    for t in range(discard + layers):
-        x, slope = linearise(dynamics, x)
-        v = np.einsum("siajb,sjb->sia", slope, v)
-        size = np.linalg.norm(v, axis=(1, 2), keepdims=True)
-        v = v / np.maximum(size, 1e-300)
-        if t >= discard:
-            total += np.log(np.maximum(size[:, 0, 0], 1e-300))
-    return total / layers
+class _Work:
+    """How much of the work is done: for the estimate of the time that is left.
+
+    In units of one start's layer. What is still to come of a start is taken to be what the average
+    start before it took, and all of `depth` in the first block, where none is known.
+    """
+
+    def __init__(self, dynamics, x, depth: int, exponents: int, progress):
+        self.starts, self.depth, self.exponents = len(x), depth, exponents
+        self.progress = progress or (lambda share: None)
+        self.done, self.followed, self.block, self.moving, self.layer = 0.0, 0, 0, 0, 0
+        self.unsettled, self.shown = 0, 0.0
+        self.seconds = _seconds_of_exponent(dynamics, x) if progress else 0.0
+        self.begun = time.perf_counter()
+
+    def begin_block(self, starts: int) -> None:
+        self.block = self.moving = starts
+        self.layer = 0
+
+    def ahead(self, before: int, layers: int) -> None:
+        """All starts that still move have passed `layers` beyond the first `before`."""
+        layer = before + layers
+        self.done += self.moving * (layer - self.layer)
+        self.layer = layer
+        self._show()
+
+    def still(self, moving: int) -> None:
+        self.moving = moving
+        self._show()
+
+    def end_block(self) -> None:
+        self.unsettled += self.moving
+        self.followed += self.block
+        self.block = self.moving = 0
+
+    def begin_exponents(self, number: int) -> None:
+        self.unsettled = self.exponents = number
+
+    def exponents_taken(self, number: int) -> None:
+        self.unsettled -= number
+        self._show()
+
+    def _show(self) -> None:
+        spent = time.perf_counter() - self.begun
+        each = self.done / self.followed if self.followed else self.depth
+        layers: float = self.moving * (self.depth - self.layer)
+        layers += (self.starts - self.followed - self.block) * each
+        exponents = min(self.exponents, self.unsettled + self.moving)
+        left = layers * spent / max(self.done, 1.0) + exponents * self.seconds
+        self.shown = max(self.shown, spent / max(spent + left, 1e-9))
+        self.progress(self.shown)
+
+
+def _seconds_of_exponent(dynamics, x) -> float:
+    """How long one start's exponent takes among many."""
+    some = x[:_AT_ONCE]
+    jvp(dynamics, some, some)  # the first call reads weights and mask
+    begun = time.perf_counter()
+    jvp(dynamics, some, some)
+    return (time.perf_counter() - begun) * (_AVERAGED + _DISCARDED) / len(some)
 
 
 @dataclass(frozen=True, eq=False)
 class Basins:
-    """Shares of the starts by (rank, type): {"rank", "type", "count", "share", "low", "high",
-    "median_depth"}, the interval of 95% confidence; and all limit sets."""
+    """Shares of the starts by rank and type of limit set.
+
+    rows : list of dict
+        {"rank", "type", "count", "share", "low", "high", "median_depth", "sampled"}, with the
+        interval of 95% confidence of the share from "low" to "high". "sampled" is None where every
+        start was counted. Where exponents were taken of a sample of the starts of a rank that never
+        settle, it is the size of the sample; count, share and interval are then estimates, the
+        interval with 97.5% for either of the two shares that it multiplies.
+    limits : LimitSets
+        Those of all starts.
+    """
 
     rows: list[dict]
     limits: LimitSets
@@ -135,36 +281,101 @@ def basins(
 ) -> Basins:
     """Shares of starts by where they end.
 
+    Parameters
+    ----------
     x0 : array (samples, N, d) or int
         The starts, or how many to draw uniformly on the spheres, of dimension `dim`.
-    options : those of `limit_sets`
-    """
-    from scipy.stats import binomtest
+    seed : int
+        Of the draw, and of the choice of starts whose exponents are taken.
+    options
+        Those of `limit_sets`.
 
+    Raises
+    ------
+    ValueError
+        When the layers differ, the starts cannot be states, or the dimension is open.
+    MemoryError
+        When this machine cannot hold so many starts.
+    Stopped
+        (a KeyboardInterrupt) on Ctrl-C; its `basins` count the starts done.
+
+    Examples
+    --------
+    >>> from dynsim.equilibria import jordan_dynamics
+    >>> found = basins(jordan_dynamics(2, 2.0), 200)
+    >>> [(row["rank"], row["type"], row["count"]) for row in found.rows]
+    [(1, 'fixed', 184), (2, 'fixed', 16)]
+    """
     if isinstance(x0, (int, np.integer)):
-        d = dynamics.weights.dim or dim
-        if d is None:
-            raise ValueError("these weights fit any dimension; say which, dim=D")
-        x0 = tokens.sphere(x0, dynamics.n_tokens, d, seed)
-    limits = limit_sets(dynamics, x0, **options)
+        x0 = _drawn(dynamics, x0, dim, seed)
+    try:
+        limits = limit_sets(dynamics, x0, seed=seed, **options)
+    except Stopped as stopped:
+        if stopped.limits is not None:
+            stopped.basins = Basins(_rows(stopped.limits), stopped.limits)
+        raise
+    return Basins(_rows(limits), limits)
+
+
+def _drawn(dynamics, starts: int, dim: int | None, seed: int) -> np.ndarray:
+    starts, n, d = whole("number of starts", starts, least=1), dynamics.n_tokens, dim
+    if dynamics.weights.dim is not None:
+        d = dynamics.weights.dim
+    if d is None:
+        raise ValueError("these weights fit any dimension; say which, dim=D")
+    d = whole("dimension", d, least=1)
+    what = f"{starts} starts of {n} tokens of dimension {d}, and where they end"
+    require_memory(8.0 * starts * (4 * n * d + 8), what, "use fewer starts")
+    return tokens.sphere(starts, n, d, seed)
+
+
+def _rows(limits: LimitSets) -> list[dict]:
     rows = []
     for rank in np.unique(limits.rank):
+        mine = limits.rank == rank
+        judged = mine & np.isin(limits.type, (_ROTATING, _CHAOTIC))
+        unsettled = mine & (judged | (limits.type == _UNSETTLED))
+        estimated = judged.any() and judged.sum() < unsettled.sum()
         for k, name in enumerate(TYPES):
-            mine = (limits.rank == rank) & (limits.type == k)
-            if count := int(mine.sum()):
-                interval = binomtest(count, len(mine)).proportion_ci(method="exact")
-                rows.append(
-                    {
-                        "rank": int(rank),
-                        "type": name,
-                        "count": count,
-                        "share": count / len(mine),
-                        "low": float(interval.low),
-                        "high": float(interval.high),
-                        "median_depth": float(np.median(limits.depth[mine])),
-                    }
-                )
-    return Basins(rows, limits)
+            of_type = mine & (limits.type == k)
+            if not of_type.any() or (estimated and k == _UNSETTLED):
+                continue
+            if estimated and k in (_ROTATING, _CHAOTIC):
+                shares = _estimate(unsettled, judged, of_type)
+            else:
+                shares = _counted(of_type)
+            depth = float(np.median(limits.depth[of_type]))
+            rows.append({"rank": int(rank), "type": name, **shares, "median_depth": depth})
+    return rows
+
+
+def _counted(mine: np.ndarray) -> dict:
+    count, total = int(mine.sum()), len(mine)
+    low, high = _interval(count, total, 0.95)
+    return {"count": count, "share": count / total, "low": low, "high": high, "sampled": None}
+
+
+def _estimate(unsettled: np.ndarray, judged: np.ndarray, mine: np.ndarray) -> dict:
+    """The share of the unsettled times the share of one type among those of them judged."""
+    (n, total), (k, sampled) = (int(unsettled.sum()), len(unsettled)), (mine.sum(), judged.sum())
+    k, sampled = int(k), int(sampled)
+    whole_, part = _interval(n, total, 0.975), _interval(k, sampled, 0.975)
+    share = n / total * k / sampled
+    return {
+        "count": round(share * total),
+        "share": share,
+        "low": whole_[0] * part[0],
+        "high": whole_[1] * part[1],
+        "sampled": sampled,
+    }
+
+
+def _interval(count: int, total: int, confidence: float) -> tuple[float, float]:
+    """Clopper and Pearson's."""
+    from scipy.stats import binomtest
+
+    found = binomtest(count, total).proportion_ci(confidence, method="exact")
+    return float(found.low), float(found.high)
 
 
 def circle_pairs(n: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from dynsim._version import __version__
 from dynsim.equilibria import exact, proof
 from dynsim.equilibria.construct import jordan_member
 from dynsim.equilibria.verification import check
+from dynsim.measures import SOLVED_RTOL, numerical_rank, singular_values
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.jacobian import jacobian
 from dynsim.network.norms import Unit
@@ -28,8 +29,9 @@ __all__ = ["certify", "save_certificate"]
 def certify(dynamics: AttentionDynamics, x: np.ndarray, radius: float = 1e-10) -> dict:
     """A checked certificate for the equilibrium or sign flip near x, (N, d).
 
-    Claims the rank of x to a tolerance of 1e-6, and the side of 1 of the spectral radius. For WU's
-    Jordan family the certificate is exact, in rationals and square roots, and `radius` has no part.
+    Claims the numerical rank of x, with `dynsim.measures.SOLVED_RTOL`, and the side of 1 of the
+    spectral radius. For WU's Jordan family the certificate is exact, in rationals and square roots,
+    and `radius` has no part.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def certify(dynamics: AttentionDynamics, x: np.ndarray, radius: float = 1e-10) -
         "sign": 1 if np.sum(dynamics.step(x) * x) > 0 else -1,
         "radius": radius,
     }
-    rank = int(np.linalg.matrix_rank(x, tol=1e-6))
+    rank = int(numerical_rank(singular_values(x), SOLVED_RTOL))
     slope = jacobian(dynamics, x).reshape(x.size, x.size)
     side = "< 1" if np.abs(np.linalg.eigvals(slope)).max() < 1 else "> 1"
     certificate |= {"rank": rank, "spectral_radius": side}

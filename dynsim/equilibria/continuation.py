@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from dynsim._values import real_array
-from dynsim.equilibria.equilibrium import RANK_TOLERANCE
 from dynsim.equilibria.stability import check_equilibria_possible
-from dynsim.measures import singular_values
+from dynsim.measures import SOLVED_RTOL, numerical_rank, singular_values
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.jacobian import image, linearise, tangent_jacobian
 from dynsim.network.weights import Fixed, Jordan, Weights
@@ -56,8 +55,7 @@ class Branch:
     @property
     def rank(self) -> np.ndarray:
         """(points,)."""
-        sigma = singular_values(self.tokens)
-        return np.sum(sigma > RANK_TOLERANCE * sigma[:, :1], axis=1)
+        return numerical_rank(singular_values(self.tokens), SOLVED_RTOL)
 
 
 def _beta(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamics:

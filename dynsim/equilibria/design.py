@@ -13,6 +13,7 @@ import networkx as nx
 import numpy as np
 
 from dynsim._values import real_array
+from dynsim.measures import numerical_rank, singular_values
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.norms import Unit
 from dynsim.network.weights import Fixed
@@ -84,7 +85,7 @@ def design_value_matrix(X, mask: nx.DiGraph, scores=None, norms=None) -> Design:
     A = AttentionDynamics(mask, Fixed(M, np.eye(d)), Unit()).attention(X)[0]
     wanted = nu[:, None] * X
     singular = np.linalg.svd(A @ X, compute_uv=False)
-    rank = np.linalg.matrix_rank(X)
+    rank = int(numerical_rank(singular_values(X)))
     condition = float(singular[0] / max(singular[rank - 1], 1e-300))
     if condition > _WORST_CONDITION:
         raise ValueError(

@@ -8,14 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from dynsim.equilibria.stability import KINDS, Approach, Stability, Transient
-from dynsim.measures import singular_values
+from dynsim.measures import SOLVED_RTOL, numerical_rank, rank_is_sure, singular_values
 
-__all__ = ["RANK_TOLERANCE", "Equilibrium", "Search"]
-
-#: Singular values count towards the rank above this share of the largest.
-RANK_TOLERANCE = 1e-6
-#: A rank is sure where no singular value lies within this factor of that edge.
-RANK_MARGIN = 100.0
+__all__ = ["Equilibrium", "Search"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +45,8 @@ class Equilibrium:
 
     @property
     def rank(self) -> int:
-        return int(np.sum(self.singular_values > RANK_TOLERANCE * self.singular_values[0]))
+        """The numerical rank, with the tolerance SOLVED_RTOL."""
+        return int(numerical_rank(self.singular_values, SOLVED_RTOL))
 
     @property
     def gap(self) -> float:
@@ -60,10 +56,9 @@ class Equilibrium:
 
     @property
     def rank_is_sure(self) -> bool:
-        """False where a singular value lies within a factor 100 of the edge, 1e-6 of the largest:
-        the rank then depends on where the edge is."""
-        share = self.singular_values / (RANK_TOLERANCE * self.singular_values[0])
-        return not np.any((share > 1.0 / RANK_MARGIN) & (share < RANK_MARGIN))
+        """False where a singular value lies within a factor 100 of 1e-6 of the largest: the rank
+        then depends on the tolerance."""
+        return bool(rank_is_sure(self.tokens, SOLVED_RTOL))
 
     @property
     def type(self) -> str:

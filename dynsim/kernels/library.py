@@ -4,7 +4,8 @@ A `Kernel` is a function of arrays and numbers that Numba has compiled to take p
 numbers. Its machine code is kept between processes, so that only the first use ever needs Numba:
 loading that takes longer than most simulations. The code is found again if every file of this
 package, the versions of the compiler and the processor are the same; where it cannot be kept,
-kernels are compiled anew and one warning says so.
+kernels are compiled anew and one warning says so. Kept code is run, so it is only taken from
+folders and files that belong to the user and that nobody else can write to.
 
 A kernel that is called long enough with the same integers, marked as `Fixed`, is compiled once more
 for these alone: that is faster, with the same bits.
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 import warnings
+from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import version
@@ -230,7 +232,7 @@ def _environment() -> tuple[str, ...]:
 
 @lru_cache
 def _folder() -> Path | None:
-    """The first folder that can be written: NUMBA_CACHE_DIR alone if it is set."""
+    """The first folder of ours that can be written: NUMBA_CACHE_DIR alone if it is set."""
     if os.environ.get("NUMBA_CACHE_DIR"):
         places = [Path(os.environ["NUMBA_CACHE_DIR"]) / "dynsim"]
     else:
@@ -239,53 +241,77 @@ def _folder() -> Path | None:
         places = [Path(__file__).parent / "__pycache__", Path(shared) / "dynsim"]
     for place in places:
         try:
-            place.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                place.mkdir(mode=0o700)  # a umask can only take from that
+            _require_ours(place, place.stat())
             tempfile.TemporaryFile(dir=place).close()
         except OSError as error:
             reason = error
         else:
             return place
-    _warn(reason)
+    _warn_unkept(reason)
     return None
 
 
+def _require_ours(place: Path, status: os.stat_result) -> None:
+    """Raise PermissionError where another user could have put code: machine code is run."""
+    if status.st_uid != os.geteuid():
+        raise PermissionError(f"{place} belongs to another user, whose code is not run")
+    if status.st_mode & 0o022:
+        raise PermissionError(f"{place} can be written by other users, whose code is not run")
+
+
 def _read(place: Path | None) -> bytes | None:
-    """What `_write` wrote there; None if nothing is there or it is damaged."""
+    """What `_write` wrote there; None if nothing is there, or it is damaged or not ours."""
+    if place is None:
+        return None
     try:
-        content = place.read_bytes() if place is not None else b""
+        with open(place, "rb") as file:
+            _require_ours(place, os.fstat(file.fileno()))
+            content = file.read()
     except FileNotFoundError:
         return None
     except OSError as error:
-        _warn(error)
+        _warn("a kept kernel is not used but made anew", error)
         return None
     digest, code = content[:32], content[32:]
-    if content and hashlib.sha256(code).digest() != digest:
-        _warn(f"{place} is damaged")
+    if hashlib.sha256(code).digest() != digest:
+        _warn("a kept kernel is damaged and made anew", place)
         return None
-    return code or None
+    return code
 
 
 def _write(place: Path | None, code: bytes) -> None:
     if place is None:
         return
+    name = None
     try:
         with tempfile.NamedTemporaryFile(dir=place.parent, delete=False) as file:
+            name = file.name
             file.write(hashlib.sha256(code).digest() + code)
-        os.replace(file.name, place)
-    except OSError as error:
-        _warn(error)
+        os.replace(name, place)
+    except BaseException as error:
+        if name is not None:
+            os.unlink(name)
+        if not isinstance(error, OSError):
+            raise
+        _warn_unkept(error)
 
 
-_warned = False
+def _warn_unkept(error: OSError) -> None:
+    _warn(
+        "compiled kernels cannot be kept, so they are compiled anew (seconds); set "
+        "NUMBA_CACHE_DIR to a folder of yours that others cannot write to",
+        error,
+    )
 
 
-def _warn(reason) -> None:
-    global _warned
-    if not _warned:
-        _warned = True
-        warnings.warn(
-            "compiled kernels cannot be kept, so they are compiled anew (seconds); set "
-            f"NUMBA_CACHE_DIR to a folder that can be written ({' '.join(str(reason).split())})",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+_warned = set()
+
+
+def _warn(words: str, reason) -> None:
+    """Once a process for all reasons."""
+    if words not in _warned:
+        _warned.add(words)
+        warnings.warn(f"{words} ({' '.join(str(reason).split())})", RuntimeWarning, stacklevel=2)

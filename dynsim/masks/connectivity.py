@@ -72,12 +72,24 @@ def _center_nodes(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
 
 
 def is_quasi_strongly_connected(graph: nx.DiGraph) -> bool:
-    """True when the graph has a center node."""
+    """True when the graph has a center node.
+
+    WU, arXiv 2405.18781, Definition 4: without one, tokens collapse in several groups.
+
+    >>> from dynsim import masks
+    >>> is_quasi_strongly_connected(masks.causal(4)), is_quasi_strongly_connected(masks.dilated(4))
+    (True, False)
+    """
     return len(_source_components(compile_layout(graph))[1]) == 1
 
 
 def is_strongly_connected(graph: nx.DiGraph) -> bool:
-    """True when every token reaches every token along the arrows."""
+    """True when every token reaches every token along the arrows.
+
+    >>> from dynsim import masks
+    >>> is_strongly_connected(masks.local(4)), is_strongly_connected(masks.causal(4))
+    (True, False)
+    """
     return strong_components(compile_layout(graph))[1] == 1
 
 
@@ -182,7 +194,12 @@ def radius(graph: nx.DiGraph) -> float:
 
 
 def diameter(graph: nx.DiGraph) -> float:
-    """The longest distance between two tokens along the arrows; inf when some pair has no way."""
+    """The longest distance between two tokens along the arrows; inf when some pair has no way.
+
+    >>> from dynsim import masks
+    >>> diameter(masks.local(5)), diameter(masks.causal(5))
+    (4.0, inf)
+    """
     return float(_radius_and_diameter(compile_layout(graph), center_nodes(graph))[1][0])
 
 
@@ -242,6 +259,11 @@ def facts(graph: nx.DiGraph) -> MaskFacts:
 
     Radius and diameter are exact for ranges; for other graphs a budget of edge visits applies,
     and what is not settled within it is reported as bounds (low, high).
+
+    >>> from dynsim import masks
+    >>> found = facts(masks.causal(5))
+    >>> found.center_nodes, found.radius, found.strongly_connected
+    (1, (1.0, 1.0), False)
     """
     layout = compile_layout(graph)
     labels, sources = _source_components(layout)

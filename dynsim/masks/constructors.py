@@ -133,6 +133,11 @@ def prefix(n: int, length: int | None = None) -> nx.DiGraph:
     """Prefix language model: the first `length` tokens see each other, later ones are causal.
 
     `length` defaults to a quarter of the tokens, at least 1.
+
+    >>> sorted(prefix(4, length=2).predecessors(0)), sorted(prefix(4, length=2).predecessors(2))
+    ([0, 1], [0, 1, 2])
+
+    Raises ValueError unless 1 <= length <= n.
     """
     i = _tokens(n)
     length = max(1, n // 4) if length is None else length
@@ -142,7 +147,13 @@ def prefix(n: int, length: int | None = None) -> nx.DiGraph:
 
 
 def sinks(n: int, window: int = 1, sinks: int = 1) -> nx.DiGraph:
-    """Attention sinks: a sliding window, and `sinks` first tokens that see and are seen by all."""
+    """Attention sinks: a sliding window, and `sinks` first tokens that see and are seen by all.
+
+    After Xiao et al., arXiv 2309.17453, in both directions. Radius 1.
+
+    >>> sorted(sinks(6).predecessors(4))
+    [0, 3, 4, 5]
+    """
     i = _tokens(n)
     _check_window(window, n)
     _check_between("the number of sinks", sinks, 1, n)
@@ -156,6 +167,9 @@ def dilated(n: int, window: int = 1, dilation: int = 2) -> nx.DiGraph:
 
     The residue classes modulo `dilation` never meet: the graph is not quasi-strongly connected
     and tokens collapse class by class.
+
+    >>> sorted(dilated(6).predecessors(2))
+    [0, 2, 4]
     """
     _check_window(window, n)
     _check_between("the dilation", dilation, 1, max(1, n - 1))
@@ -168,6 +182,9 @@ def strided(n: int, window: int = 1, stride: int | None = None) -> nx.DiGraph:
 
     Both ways round of the strided pattern of Child et al., arXiv 1904.10509; `stride` defaults
     to about sqrt(N).
+
+    >>> sorted(strided(9, stride=4).predecessors(4))
+    [0, 3, 4, 5, 8]
     """
     _check_window(window, n)
     stride = max(1, math.isqrt(n)) if stride is None else stride
@@ -182,6 +199,9 @@ def block_sparse(n: int, block: int | None = None) -> nx.DiGraph:
 
     Both ways round of the fixed pattern of Child et al., arXiv 1904.10509; `block` defaults to
     about sqrt(N).
+
+    >>> sorted(block_sparse(6, block=3).predecessors(0))
+    [0, 1, 2, 5]
     """
     i = _tokens(n)
     block = max(1, math.isqrt(n)) if block is None else block
@@ -197,6 +217,9 @@ def bigbird(n: int, window: int = 1, sinks: int = 1, random: int = 2, seed: int 
     """BigBird-like: window, `sinks` global tokens, and `random` further tokens drawn for each row.
 
     After Zaheer et al., arXiv 2007.14062. The draw depends on `seed` alone.
+
+    >>> bigbird(8, seed=1).edges == bigbird(8, seed=1).edges
+    True
     """
     i = _tokens(n)
     _check_window(window, n)
@@ -210,7 +233,11 @@ def bigbird(n: int, window: int = 1, sinks: int = 1, random: int = 2, seed: int 
 
 
 def ring(n: int, window: int = 1) -> nx.DiGraph:
-    """A sliding window closed into a circle: i attends to i-window..i+window modulo N."""
+    """A sliding window closed into a circle: i attends to i-window..i+window modulo N.
+
+    >>> sorted(ring(5).predecessors(0))
+    [0, 1, 4]
+    """
     i = _tokens(n)
     _check_window(window, n)
     columns = (i[:, None] + np.arange(-window, window + 1)) % n
@@ -219,7 +246,13 @@ def ring(n: int, window: int = 1) -> nx.DiGraph:
 
 
 def star(n: int) -> nx.DiGraph:
-    """Token 0 sees and is seen by every token; the others see only it and themselves."""
+    """Token 0 sees and is seen by every token; the others see only it and themselves.
+
+    Radius 1, diameter 2.
+
+    >>> sorted(star(4).predecessors(2))
+    [0, 2]
+    """
     i = _tokens(n)
     return _from_offsets(n, [0], _both_ways(i, np.zeros_like(i)), f"star({n})")
 

@@ -48,7 +48,11 @@ def _sum_of_sizes(cosines, where):
 
 
 def mean_abs_cosine(x):
-    """Mean |cosine| over pairs (WU, arXiv 2405.18781, Fig. 4). O(N^2 d)."""
+    """Mean |cosine| over pairs (WU, arXiv 2405.18781, Fig. 4). O(N^2 d).
+
+    >>> float(mean_abs_cosine([[1.0, 0.0], [-2.0, 0.0]]))
+    1.0
+    """
     n = np.shape(x)[-2]
     pairs = max(1, n * (n - 1) // 2)
     total = _over_pairs(x, _sum_of_sizes, np.sum)
@@ -56,19 +60,31 @@ def mean_abs_cosine(x):
 
 
 def min_cosine(x):
-    """Smallest cosine over pairs: phi of WU's Theorem 2 and Corollary 1. O(N^2 d)."""
+    """Smallest cosine over pairs: phi of WU's Theorem 2 and Corollary 1. O(N^2 d).
+
+    >>> float(min_cosine([[1.0, 0.0], [-2.0, 0.0]]))
+    -1.0
+    """
     return _over_pairs(x, lambda cosines, _: np.min(cosines, axis=(-2, -1)), np.min)
 
 
 @of_scaled
 def norm_min(z, unit):
-    """The smallest token norm."""
+    """The smallest token norm.
+
+    >>> float(norm_min([[3.0, 4.0], [0.0, 1.0]]))
+    1.0
+    """
     return unit * np.linalg.norm(z, axis=-1).min(axis=-1)
 
 
 @of_scaled
 def norm_max(z, unit):
-    """The largest token norm."""
+    """The largest token norm.
+
+    >>> float(norm_max([[3.0, 4.0], [0.0, 1.0]]))
+    5.0
+    """
     return unit * np.linalg.norm(z, axis=-1).max(axis=-1)
 
 

@@ -83,5 +83,9 @@ def floor(frobenius, dtype=np.float64):
 
 @of_scaled
 def frobenius_norm(z, unit):
-    """||X||_F."""
+    """||X||_F.
+
+    >>> float(frobenius_norm([[3.0, 4.0], [0.0, 0.0]]))
+    5.0
+    """
     return unit * np.sqrt(np.sum(z**2, axis=(-2, -1)))

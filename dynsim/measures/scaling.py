@@ -54,6 +54,11 @@ def of_scaled(formula: Callable) -> OfFormula:
 
 
 def deviations(x):
-    """Tokens less their mean, (..., N, d); exactly 0 for equal tokens, however many they are."""
+    """Tokens less their mean, (..., N, d); exactly 0 for equal tokens, however many they are.
+
+    >>> deviations(np.array([[1.0, 0.0], [3.0, 0.0]]))
+    array([[-1.,  0.],
+           [ 1.,  0.]])
+    """
     x = x - x[..., :1, :]
     return x - x.mean(axis=-2, keepdims=True)

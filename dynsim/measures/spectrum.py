@@ -10,14 +10,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dynsim._values import real_array
+from dynsim._values import real_array, real_number
 from dynsim.measures.scaling import OfFormula, deviations, ratio, with_formula
 
 __all__ = [
+    "RANK_MARGIN",
     "RANK_TOLERANCE",
+    "SETTLED_RTOL",
+    "SOLVED_RTOL",
     "deviation_effective_rank",
     "deviation_stable_rank",
     "effective_rank",
+    "numerical_rank",
     "participation_ratio",
     "rank",
     "rank_is_sure",
@@ -28,9 +32,18 @@ __all__ = [
     "stable_rank",
 ]
 
-#: A singular value counts towards the numerical rank above this many machine epsilons of the
-#: largest: a share of 9e-13 for float64 tokens, 5e-4 for float32.
+#: Relative tolerances of the numerical rank: one for each way in which tokens come about, because
+#: each leaves another error in singular values that are 0.
+#: Given tokens, and those that layers made of them: rounding, so many machine epsilons of sigma_1;
+#: a share of 9e-13 in float64 and 5e-4 in float32.
 RANK_TOLERANCE = 4096
+#: Solutions of x' = x: Newton's method finds a double root to half of the digits, 1.5e-8.
+SOLVED_RTOL = 1e-6
+#: Last states of orbits taken as settled, which move by less than 1e-6 a layer: one that converges
+#: as 1/t is then still 1e-3 off.
+SETTLED_RTOL = 1e-2
+#: A rank is sure where no singular value lies within this factor of the tolerance.
+RANK_MARGIN = 100.0
 
 
 def singular_values(x):
@@ -44,6 +57,47 @@ def singular_values(x):
     sigma = np.linalg.svd(np.ldexp(z, shift[..., None, None]), compute_uv=False)
     sigma = np.ldexp(sigma, -shift[..., None])
     return sigma.astype(np.float32) if np.asarray(x).dtype == np.float32 else sigma
+
+
+def numerical_rank(sigma, rtol: float | None = None):
+    """How many singular values exceed rtol sigma_1: integers (...), of sigma (..., k).
+
+    sigma : (..., k)
+        Singular values, largest first; all 0 have rank 0.
+    rtol : float, optional
+        At least 0 and below 1: RANK_TOLERANCE machine epsilons of the type of sigma unless given.
+        SOLVED_RTOL is for solutions of equations, SETTLED_RTOL for last states of orbits.
+
+    Raises ValueError for values that are not finite or not in order, and for another rtol.
+
+    >>> int(numerical_rank([1.0, 1e-7, 0.0])), int(numerical_rank([1.0, 1e-7, 0.0], SOLVED_RTOL))
+    (2, 1)
+    """
+    sigma = real_array("singular values", sigma, own=(np.float32,))
+    if not (sigma.ndim and np.all(sigma >= 0) and np.all(np.isfinite(sigma[..., :1]))):
+        raise ValueError("singular values are finite and at least 0, in an array (..., k)")
+    if np.any(sigma[..., 1:] > sigma[..., :-1]):
+        raise ValueError("singular values come largest first; sort them")
+    return np.sum(sigma > _rtol(sigma, rtol) * sigma[..., :1], axis=-1)
+
+
+def rank_is_sure(x, rtol: float | None = None):
+    """False where a singular value of the tokens x, (..., N, d), lies within a factor RANK_MARGIN
+    of rtol sigma_1: what the rank is then depends on the tolerance, or on rounding.
+
+    `rtol` as in `numerical_rank`. True for a zero matrix.
+    """
+    sigma = singular_values(x)
+    share = ratio(sigma, _rtol(sigma, rtol) * sigma[..., :1])
+    return ~np.any((share > 1.0 / RANK_MARGIN) & (share < RANK_MARGIN), axis=-1)
+
+
+def _rtol(sigma, rtol: float | None) -> float:
+    if rtol is None:
+        return RANK_TOLERANCE * np.finfo(sigma.dtype).eps
+    if not 0 <= (rtol := real_number("rtol", rtol)) < 1:
+        raise ValueError(f"rtol is a share of the largest singular value, in [0, 1); got {rtol}")
+    return rtol
 
 
 def _of_singular_values(formula: Callable) -> OfFormula:
@@ -70,28 +124,31 @@ def rank_one_distance(sigma):
 
 @_of_singular_values
 def rank(sigma):
-    """Numerical rank: how many sigma_k exceed RANK_TOLERANCE machine epsilons of sigma_1."""
-    tolerance = RANK_TOLERANCE * np.finfo(sigma.dtype).eps
-    return np.sum(sigma > tolerance * sigma[..., :1], axis=-1).astype(np.float64)
+    """Numerical rank: how many sigma_k exceed RANK_TOLERANCE machine epsilons of sigma_1.
 
-
-def rank_is_sure(x):
-    """False where a singular value lies within a factor 100 of the edge of the numerical rank: what
-    the rank is then depends on where the edge is, or on rounding. True for a zero matrix."""
-    sigma = singular_values(x)
-    share = ratio(sigma, RANK_TOLERANCE * np.finfo(sigma.dtype).eps * sigma[..., :1])
-    return ~np.any((share > 0.01) & (share < 100.0), axis=-1)
+    >>> float(rank([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
+    2.0
+    """
+    return numerical_rank(sigma).astype(np.float64)
 
 
 @_of_singular_values
 def stable_rank(sigma):
-    """||X||_F^2 / ||X||_2^2 = sum sigma^2 / sigma_1^2, between 1 and the rank."""
+    """||X||_F^2 / ||X||_2^2 = sum sigma^2 / sigma_1^2, between 1 and the rank.
+
+    >>> round(float(stable_rank([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])), 4)
+    1.3333
+    """
     return np.sum(_squares(sigma), axis=-1)
 
 
 @_of_singular_values
 def effective_rank(sigma):
-    """exp(-sum p log p) with p = sigma / sum sigma (Roy and Vetterli, EUSIPCO 2007)."""
+    """exp(-sum p log p) with p = sigma / sum sigma (Roy and Vetterli, EUSIPCO 2007).
+
+    >>> round(float(effective_rank([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])), 4)
+    1.9286
+    """
     p = ratio(sigma, np.sum(sigma, axis=-1, keepdims=True))
     entropy = -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=-1)
     return np.where(sigma[..., 0] > 0, np.exp(entropy), 0.0)
@@ -99,20 +156,32 @@ def effective_rank(sigma):
 
 @_of_singular_values
 def participation_ratio(sigma):
-    """(sum sigma^2)^2 / sum sigma^4: the number of directions that share the variance."""
+    """(sum sigma^2)^2 / sum sigma^4: the number of directions that share the variance.
+
+    >>> round(float(participation_ratio([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])), 4)
+    1.6
+    """
     squares = _squares(sigma)
     return ratio(np.sum(squares, axis=-1) ** 2, np.sum(squares**2, axis=-1))
 
 
 @_of_singular_values
 def sigma_max(sigma):
-    """The largest singular value ||X||_2."""
+    """The largest singular value ||X||_2.
+
+    >>> round(float(sigma_max([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])), 4)
+    1.7321
+    """
     return sigma[..., 0]
 
 
 @_of_singular_values
 def sigma_min(sigma):
-    """The smallest of the min(N, d) singular values."""
+    """The smallest of the min(N, d) singular values.
+
+    >>> round(float(sigma_min([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])), 4)
+    1.0
+    """
     return sigma[..., -1]
 
 

@@ -19,7 +19,15 @@ from dynsim.network.mlp import ACTIVATIONS, DERIVATIVES
 from dynsim.network.norms import Norm, Unit
 from dynsim.network.weights import LayerWeights
 
-__all__ = ["image", "is_spherical", "jacobian", "linearise", "tangent_basis", "tangent_jacobian"]
+__all__ = [
+    "image",
+    "is_spherical",
+    "jacobian",
+    "jvp",
+    "linearise",
+    "tangent_basis",
+    "tangent_jacobian",
+]
 
 
 def image(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarray:
@@ -68,6 +76,26 @@ def linearise(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0):
     return x, _product(last, total)
 
 
+def jvp(dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, t: int = 0):
+    """(x', J v): layer t and its derivative J in the direction v, all of shape (..., N, d).
+
+    Takes about three times as long as the layer, where the whole of J takes N d times.
+
+    Raises ValueError for a dynamics with dropout.
+    """
+    dynamics.require_deterministic("the derivative of a layer")
+    x, v = real_array("tokens", x), real_array("directions", v)
+    layer = dynamics.weights.layer(t, x.shape[-1])
+    x, v = _sublayer_jvp(
+        dynamics, dynamics.norm, x, v, lambda y, w: _attention_jvp(dynamics, y, w, layer)
+    )
+    if not dynamics.mlp.active:
+        return x, v
+    mlp = dynamics.mlp.layer(t, x.shape[-1])
+    perceptron = lambda *z: _perceptron_jvp(dynamics.mlp.activation, mlp, *z)  # noqa: E731
+    return _sublayer_jvp(dynamics, dynamics.mlp_norm, x, v, perceptron)
+
+
 # --- the parts of a layer -----------------------------------------------------------------------
 
 
@@ -91,6 +119,22 @@ def _sublayer(dynamics: AttentionDynamics, norm: Norm, x: np.ndarray, linearised
     return out, slope
 
 
+def _sublayer_jvp(dynamics: AttentionDynamics, norm: Norm, x: np.ndarray, v: np.ndarray, branch):
+    """after(skip x + branch(f(before(x)))) and its derivative in the direction v; branch(z, w) =
+    (f(z), df(z) w)."""
+    places = PLACEMENTS[dynamics.placement]
+    out, w = branch(*(_norm_jvp(norm, x, v) if "before" in places else (x, v)))
+    if "branch" in places:
+        out, w = _norm_jvp(norm, out, w)
+    if dynamics.skip:
+        out, w = dynamics.skip * x + out, dynamics.skip * v + w
+    return _norm_jvp(norm, out, w) if "after" in places else (out, w)
+
+
+def _norm_jvp(norm: Norm, x: np.ndarray, v: np.ndarray):
+    return norm.apply(x), (norm.derivative(x) @ v[..., None])[..., 0]
+
+
 def _attended(dynamics: AttentionDynamics, x: np.ndarray, layer: LayerWeights):
     """(Y, A, V, X M + u) of every head: (..., H, N, d) or (..., H, N, N)."""
     x = x[..., None, :, :]
@@ -111,6 +155,24 @@ def _attention(dynamics: AttentionDynamics, x: np.ndarray, layer: LayerWeights):
     i = np.arange(x.shape[-2])
     slope[..., i, :, i, :] += np.moveaxis(own, -3, 0)
     return Y.sum(axis=-3) + layer.output_bias, slope
+
+
+def _attention_jvp(dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, layer: LayerWeights):
+    """dY = dA V + A dV, dA_ij = A_ij (dS_ij - sum_k A_ik dS_ik), dS = dX M X^T + (X M + u) dX^T."""
+    Y, A, V, keyed = _attended(dynamics, x, layer)
+    x, v = x[..., None, :, :], v[..., None, :, :]
+    slope = v @ layer.M @ x.swapaxes(-1, -2) + keyed @ v.swapaxes(-1, -2)
+    slope = A * (slope - np.sum(A * slope, axis=-1, keepdims=True))
+    moved = slope @ V + A @ (v @ layer.W_V)
+    return Y.sum(axis=-3) + layer.output_bias, moved.sum(axis=-3)
+
+
+def _perceptron_jvp(activation: str, mlp, x: np.ndarray, v: np.ndarray):
+    W_1, b_1, W_2, b_2 = mlp
+    hidden = x @ W_1 + b_1
+    return ACTIVATIONS[activation](hidden) @ W_2 + b_2, DERIVATIVES[activation](hidden) * (
+        v @ W_1
+    ) @ W_2
 
 
 def _perceptron(activation: str, mlp, x: np.ndarray):

@@ -117,7 +117,11 @@ def _sizeless(unit: np.ndarray, norm: NormSwitches) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NoNorm(Norm):
-    """No normalisation: y = a."""
+    """No normalisation: y = a.
+
+    >>> NoNorm().apply(np.array([3.0, 4.0]))
+    array([3., 4.])
+    """
 
     def switches(self, d: int) -> NormSwitches:
         return NormSwitches(False, False, 1.0, 0.0, 1.0, 0.0)
@@ -137,7 +141,13 @@ class Unit(Norm):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RMSNorm(Norm):
-    """y = gain * a / sqrt(mean(a^2) + eps), the root mean square norm of `torch.nn.RMSNorm`."""
+    """y = gain * a / sqrt(mean(a^2) + eps), the root mean square norm of `torch.nn.RMSNorm`.
+
+    gain : a number, or one per dimension (d,). eps : a number >= 0.
+
+    >>> RMSNorm(eps=0.0).apply(np.array([3.0, 4.0]))
+    array([0.84852814, 1.13137085])
+    """
 
     gain: float | np.ndarray = 1.0
     eps: float = 1e-5
@@ -154,6 +164,11 @@ class LayerNorm(Norm):
     """y = gain * (a - mean(a)) / sqrt(var(a) + eps) + bias, as `torch.nn.LayerNorm`.
 
     Equal to sqrt(d) gain * Pi a / sqrt(||Pi a||^2 + d eps) + bias (RIECHERS, arXiv 2405.04134).
+
+    gain, bias : a number, or one per dimension (d,). eps : a number >= 0.
+
+    >>> LayerNorm(eps=0.0).apply(np.array([1.0, 2.0, 3.0]))
+    array([-1.22474487,  0.        ,  1.22474487])
     """
 
     gain: float | np.ndarray = 1.0

@@ -160,7 +160,14 @@ class Family(Value):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Identity(Family):
-    """I."""
+    """I.
+
+    As values: tokens become averages of tokens, and nothing else.
+
+    >>> Identity().matrix(2, None)
+    array([[1., 0.],
+           [0., 1.]])
+    """
 
     def matrix(self, d, rng):
         return np.eye(d)
@@ -176,7 +183,14 @@ class Zero(Family):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Orthogonal(Family):
-    """Orthogonal, uniform over the group (Haar): QR of a Gaussian matrix with R's signs moved."""
+    """Orthogonal, uniform over the group (Haar): QR of a Gaussian matrix with R's signs moved.
+
+    As values it turns tokens and keeps all distances, so that only the mask and attention act.
+
+    >>> q = Orthogonal().matrix(3, np.random.default_rng(0))
+    >>> np.allclose(q @ q.T, np.eye(3))
+    True
+    """
 
     varies = True
 
@@ -219,7 +233,12 @@ class Gaussian(Family):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Jordan(Family):
-    """I + w (ones on the superdiagonal): WU's Theorem 3 and App. F."""
+    """I + w (ones on the superdiagonal): WU's Theorem 3 and App. F.
+
+    >>> Jordan(2.0).matrix(2, None)
+    array([[1., 2.],
+           [0., 1.]])
+    """
 
     w: float
 
@@ -233,7 +252,12 @@ class Jordan(Family):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Diagonal(Family):
-    """diag(entries): one number for all dimensions, or one per dimension."""
+    """diag(entries): one number for all dimensions, or one per dimension.
+
+    >>> Diagonal([2.0, 1.0]).matrix(2, None)
+    array([[2., 0.],
+           [0., 1.]])
+    """
 
     entries: float | np.ndarray
 
@@ -254,7 +278,12 @@ class Diagonal(Family):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FromArray(Family):
-    """A given matrix: (d, d), (H, d, d) for heads, or (layers, H, d, d)."""
+    """A given matrix: (d, d), (H, d, d) for heads, or (layers, H, d, d).
+
+    >>> FromArray([[0.0, 1.0], [1.0, 0.0]]).draw(1, 2, None)[0]
+    array([[0., 1.],
+           [1., 0.]])
+    """
 
     array: np.ndarray
 

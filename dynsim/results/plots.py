@@ -322,7 +322,7 @@ def basins(found, title: str = "") -> Figure:
     FigureCanvasAgg(figure)
     shares, depths = figure.subplots(1, 2)
     rows = found.rows
-    names = [f"rank {row['rank']}, {row['type']}" for row in rows]
+    names = [f"rank {row['rank']}, {row['type']}{_sampled(row)}" for row in rows]
     share = np.array([row["share"] for row in rows])
     low, high = (np.array([row[key] for row in rows]) for key in ("low", "high"))
     shares.barh(names, share, xerr=[share - low, high - share], color="#56B4E9", edgecolor="0.3")
@@ -340,6 +340,11 @@ def basins(found, title: str = "") -> Figure:
     if title:
         figure.suptitle("\n".join(wrap(title, 110)), fontsize=10)
     return figure
+
+
+def _sampled(row: dict) -> str:
+    """That a share is estimated, and from how many starts."""
+    return f"\n(by {row['sampled']} exponents)" if row["sampled"] else ""
 
 
 #: Ranks 1, 2, ...; higher ones begin again.

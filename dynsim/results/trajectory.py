@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dynsim.results import netcdf
-from dynsim.network.deviation import Deviation
 from dynsim._files import written_whole
-from dynsim.measures import MEASURES, floor
+from dynsim.measures import EVERY_LAYER, MEASURES, floor
 from dynsim.measures.rounding import ROUNDING, Sizes
+from dynsim.network.deviation import Deviation
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.results import netcdf
+from dynsim.results.definition import MOST_BYTES, Definition
 
 __all__ = ["Trajectory", "joined", "load"]
 
@@ -60,6 +62,9 @@ class Trajectory:
         Description of the dynamics; arrays appear as shape and SHA-256.
     provenance : dict
         Engine, seed, versions, time and runtime. Not compared by ``==``.
+    definition : Definition or None
+        All that the dynamics consists of, given matrices and edges included; for
+        `rebuild_dynamics`.
     """
 
     measures: Mapping[str, np.ndarray]
@@ -69,6 +74,33 @@ class Trajectory:
     dynamics: Mapping
     provenance: Mapping = field(default_factory=dict)
     deviation: Deviation | None = None
+    definition: Definition | None = None
+
+    def rebuild_dynamics(self) -> AttentionDynamics:
+        """The dynamics that was simulated, also after `load`: nothing else is needed to go on.
+
+        Raises ValueError when the file does not hold it: where the dynamics has parts of classes of
+        your own, or arrays of more than 1 GiB together, they are not kept.
+
+        Examples
+        --------
+        >>> import dynsim
+        >>> dynamics = dynsim.AttentionDynamics(dynsim.masks.ring(5), dynsim.weights.Orthogonal())
+        >>> first = dynsim.simulate(dynamics, dynsim.tokens.sphere(1, 5, 3), depth=2)
+        >>> second = dynsim.simulate(first.rebuild_dynamics(), first.state, depth=3, start=2)
+        >>> joined(first, second).depth
+        5
+        """
+        if self.definition is None:
+            raise ValueError(
+                f"this trajectory does not hold its dynamics (parts of classes of your own and "
+                f"arrays of more than {MOST_BYTES / 2**30:g} GiB are not kept); make the dynamics "
+                f"as before and go on with simulate(dynamics, trajectory.state, ...)"
+            )
+        dynamics = self.definition.dynamics()
+        if json.loads(json.dumps(dynamics.description)) != json.loads(json.dumps(self.dynamics)):
+            raise ValueError("the dynamics kept in this trajectory is not the one that was run")
+        return dynamics
 
     @property
     def state(self) -> np.ndarray | Deviation:
@@ -144,15 +176,16 @@ class Trajectory:
         return np.flatnonzero(there), values[:, there]
 
     def __eq__(self, other) -> bool:
-        """Same measures, tokens and dynamics, bit for bit; runtime and versions do not count."""
+        """Same measures, tokens and dynamics, bit for bit; runtime and versions do not count.
+
+        Measures on a stride are compared at the depths where both were recorded: the stride
+        "auto" depends on depth and batch.
+        """
         if not isinstance(other, Trajectory):
             return NotImplemented
         return (
             list(self.measures) == list(other.measures)
-            and all(
-                np.array_equal(self.measures[k], other.measures[k], equal_nan=True)
-                for k in self.measures
-            )
+            and all(self._agrees(other, name) for name in self.measures)
             and all(
                 np.array_equal(getattr(self, name), getattr(other, name))
                 for name in ("final", "states", "state_depths")
@@ -160,6 +193,13 @@ class Trajectory:
             and self.deviation == other.deviation
             and self.dynamics == other.dynamics
         )
+
+    def _agrees(self, other: Trajectory, name: str) -> bool:
+        ours, theirs = self[name], other[name]
+        if name not in EVERY_LAYER and ours.shape == theirs.shape:
+            both = ~(np.isnan(ours).all(axis=0) | np.isnan(theirs).all(axis=0))
+            ours, theirs = ours[:, both], theirs[:, both]
+        return np.array_equal(ours, theirs, equal_nan=True)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -202,11 +242,16 @@ class Trajectory:
         arrays["state"] = (("sample", "state_depth", "token", "dim"), self.states, {})
         arrays["depth"] = (("depth",), self.depths, {})
         arrays["state_depth"] = (("state_depth",), self.state_depths, {})
+        if self.definition is not None:
+            for k, array in enumerate(self.definition.arrays):
+                axes = tuple(f"definition_{k}_axis{i}" for i in range(array.ndim))
+                arrays[f"definition_{k}"] = (axes, array, {})
         attributes = {
             "title": "dynsim trajectory",
             "measures": json.dumps(list(self.measures)),
             "dynamics": json.dumps(self.dynamics),
             "provenance": json.dumps(self.provenance),
+            "definition": json.dumps(self.definition and self.definition.recipe),
         }
         return netcdf.Labelled(arrays, attributes)
 
@@ -221,6 +266,7 @@ class Trajectory:
             dynamics=json.loads(attributes["dynamics"]),
             provenance=json.loads(attributes["provenance"]),
             deviation=_deviation_in(arrays, "final_"),
+            definition=_definition_in(arrays, json.loads(attributes["definition"])),
         )
 
     def to_xarray(self):
@@ -308,7 +354,16 @@ def _deviation_in(arrays: Mapping[str, np.ndarray], prefix: str) -> Deviation | 
         return None
     runs = (_deviation_in(arrays, f"{prefix}perturbed{k}_") for k in count())
     perturbed = tuple(run for run in takewhile(lambda run: run is not None, runs) if run)
-    return Deviation(**{name: arrays[f"{prefix}{name}"] for name in _DEVIATION}, perturbed=perturbed)
+    return Deviation(
+        **{name: arrays[f"{prefix}{name}"] for name in _DEVIATION}, perturbed=perturbed
+    )
+
+
+def _definition_in(arrays: Mapping[str, np.ndarray], recipe: Mapping | None) -> Definition | None:
+    if recipe is None:
+        return None
+    names = takewhile(lambda name: name in arrays, (f"definition_{k}" for k in count()))
+    return Definition(recipe, tuple(arrays[name] for name in names))
 
 
 def joined(first: Trajectory, second: Trajectory) -> Trajectory:

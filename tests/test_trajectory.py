@@ -214,7 +214,7 @@ EDGES = {
     "an empty row": CSR([0, 0, 2], [0, 1]),
     "rows longer than all edges": CSR([0, 1, 9], [0, 0, 1]),
     "rows shorter than all edges": CSR([0, 1, 2], [0, 0, 1]),
-    "rows that begin late": CSR([1, 2, 3], [0, 0, 1]),
+    "rows that begin late": CSR([1, 2, 3], [0, 1, 0]),
 }
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import platform
+import re
 import shutil
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +107,12 @@ SUFFIXES = tuple(_READERS)
 class written_whole:
     """Context manager: write beside `path`, then rename, so that no half file is ever left.
 
+    What is written lies in a folder of this process until then. Folders of processes that were
+    killed are removed by the next one that writes into the same place on the same machine.
+
+    Raises ValueError where a folder is in the way, and OSError with path and remedy where the
+    system does not let it write: no space left, no permission.
+
     >>> with written_whole("note.txt") as temporary:  # doctest: +SKIP
     ...     Path(temporary).write_text("all of it")
     """
@@ -112,8 +123,14 @@ class written_whole:
     def __enter__(self) -> Path:
         if self.path.is_dir() and self.path.suffix != ".zarr":
             raise ValueError(f"{self.path} is a folder and is not replaced; choose another name")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+        parent = self.path.parent
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            _remove_what_killed_processes_left(parent)
+            prefix = f".dynsim-{_machine()}-{os.getpid()}-"
+            self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        except OSError as error:
+            raise _with_remedy(error, self.path) from None
         self.temporary = self._folder / self.path.name
         return self.temporary
 
@@ -121,7 +138,62 @@ class written_whole:
         try:
             if kind is None:
                 if self.path.is_dir():  # a Zarr store cannot be renamed over
-                    os.replace(self.path, self._folder / "old")
+                    os.replace(self.path, self._folder / _REPLACED)
                 os.replace(self.temporary, self.path)
+        except OSError as refused:
+            raise _with_remedy(refused, self.path) from None
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno and self._concerns(error.filename):
+            raise _with_remedy(error, self.path) from None
+
+    def _concerns(self, name) -> bool:
+        """Whether an error about the file of this name, or of none, is one of writing here."""
+        return name is None or str(self._folder) in str(name)
+
+
+#: What an earlier folder at the path is called while a new one takes its place.
+_REPLACED = "replaced"
+#: A folder of `written_whole`: machine and process.
+_TEMPORARY = re.compile(r"\.dynsim-([0-9a-f]{8})-(\d+)-\w+")
+#: The disk is full, a quota is used up, or a file is larger than is allowed.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _with_remedy(error: OSError, path: Path) -> OSError:
+    """The error as one line: what, what to do, where."""
+    remedy = "free some space or write" if error.errno in _NO_SPACE else "write"
+    words = f"{os.strerror(error.errno)}, so nothing was written; {remedy} to another folder"
+    return OSError(error.errno, words, str(path))
+
+
+@lru_cache
+def _machine() -> str:
+    """A mark of this machine, or of this container: where a process number means one process."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        space = ""
+    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]
+
+
+def _remove_what_killed_processes_left(parent: Path) -> None:
+    for folder in parent.iterdir():
+        name = _TEMPORARY.fullmatch(folder.name)
+        if name is None or name[1] != _machine() or _is_alive(int(name[2])):
+            continue
+        if (folder / _REPLACED).exists():  # killed between two renames: the new one is whole
+            for whole in folder.iterdir():
+                if whole.name != _REPLACED and not (parent / whole.name).exists():
+                    os.replace(whole, parent / whole.name)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +23,14 @@ class Labelled(NamedTuple):
 
 
 def write(path, labelled: Labelled) -> None:
-    """Make a NetCDF4 file that any reader of the format opens; NaN stands for missing."""
+    """Make a NetCDF4 file that any reader of the format opens; NaN stands for missing.
+
+    It is made in memory: where a disk is full, the HDF5 library ends the process.
+    """
     import h5netcdf
 
-    with h5netcdf.File(path, "w") as file:
+    memory = BytesIO()
+    with h5netcdf.File(memory, "w") as file:
         for dimensions, values, _ in labelled.arrays.values():
             for name, size in zip(dimensions, values.shape, strict=True):
                 if name not in file.dimensions:
@@ -36,6 +42,7 @@ def write(path, labelled: Labelled) -> None:
             )
             variable.attrs.update(attributes)
         file.attrs.update(labelled.attributes)
+    Path(path).write_bytes(memory.getbuffer())
 
 
 def read(path) -> Labelled:

@@ -16,7 +16,7 @@ from dynsim import masks
 from dynsim._seeds import TOKENS, stream
 from dynsim._values import real_array, whole
 from dynsim.masks.connectivity import lambda_2
-from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.jacobian import linearise, tangent_basis
 
 __all__ = ["Spectrum", "spectrum", "transversal"]
@@ -74,6 +74,7 @@ def spectrum(
     >>> bool(np.isclose(spectrum(layer, np.array([[0.6, 0.8]])).exponents[0], np.log(0.5)))
     True
     """
+    check_dynamics(dynamics)
     dynamics.require_deterministic("Lyapunov exponents")
     x = real_array("tokens", x0)
     dynamics.check_tokens(x)

@@ -9,15 +9,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count, takewhile
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
-from dynsim.results import netcdf
-from dynsim.network.deviation import Deviation
 from dynsim._files import written_whole
+from dynsim._values import check_instance
 from dynsim.measures import MEASURES, floor
 from dynsim.measures.rounding import ROUNDING, Sizes
+from dynsim.network.deviation import Deviation
+from dynsim.results import netcdf
 
 __all__ = ["Trajectory", "joined", "load"]
 
@@ -308,7 +310,8 @@ def _deviation_in(arrays: Mapping[str, np.ndarray], prefix: str) -> Deviation | 
         return None
     runs = (_deviation_in(arrays, f"{prefix}perturbed{k}_") for k in count())
     perturbed = tuple(run for run in takewhile(lambda run: run is not None, runs) if run)
-    return Deviation(**{name: arrays[f"{prefix}{name}"] for name in _DEVIATION}, perturbed=perturbed)
+    fields = {name: arrays[f"{prefix}{name}"] for name in _DEVIATION}
+    return Deviation(**fields, perturbed=perturbed)
 
 
 def joined(first: Trajectory, second: Trajectory) -> Trajectory:
@@ -341,6 +344,7 @@ def joined(first: Trajectory, second: Trajectory) -> Trajectory:
 
 def load(path) -> Trajectory:
     """Read a trajectory saved as NetCDF or Zarr. Raises ValueError when it is not one."""
+    check_instance("the path of a trajectory", path, (str, PathLike), '"x.nc"')
     path = Path(path)
     if not path.exists():
         raise ValueError(f"no trajectory at {path}; check the path given")

@@ -191,7 +191,7 @@ def bad_files():
         ("--tokens 0", "at least 1"),
         ("--samples 0", "at least 1"),
         ("--dim 0", "at least 1"),
-        ("--heads 0", "at least one head"),
+        ("--heads 0", "heads is a whole number, at least 1"),
         ("--heads 5", "does not divide"),
         ("--heads 2 --mix 1", "one finite weight per head"),
         ("--mix a", "list of numbers"),

@@ -29,7 +29,7 @@ from dynsim.masks.connectivity import (
     radius,
 )
 from dynsim.measures import numerical_rank, singular_values
-from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.norms import NoNorm, Unit
 
 __all__ = ["CERTIFICATES", "Certificate", "Certificates", "certificates", "dobrushin"]
@@ -150,8 +150,10 @@ def certificates(
     """
     x0 = real_array("tokens", x0)
     depth = whole("depth", depth, least=1)
+    start = whole("number of the first layer", start, least=0)
     if window is not None:
         whole("window", window, least=1)
+    check_dynamics(dynamics)
     dynamics.require_deterministic("a certified bound")
     dynamics.check_tokens(x0)
     if dynamics.n_tokens == 1:

@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from dynsim._values import check_instance
 from dynsim.collapse.certificates import Certificate, Certificates, certificates
 from dynsim.collapse.contraction import seconds
 from dynsim.collapse.gram import MOST_SPREAD, Gram, infinite_width
 from dynsim.collapse.predictions import Prediction, predict
 from dynsim.collapse.rates import Rate, collapse_rate, is_above_floor
 from dynsim.measures import mu
-from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.results.trajectory import Trajectory
 
 __all__ = ["MOST_TOKENS", "Expectation", "expect"]
@@ -295,6 +296,8 @@ def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectati
     >>> round(found.rate.value, 6), found.prediction.rate, found.sharpest.name
     (0.5, 0.5, 'Dobrushin')
     """
+    check_dynamics(dynamics)
+    check_instance("a trajectory", trajectory, Trajectory, "dynsim.simulate(...)")
     x0 = np.asarray(x0)
     x0 = x0.reshape(-1, *x0.shape[-2:])
     n = x0.shape[1]

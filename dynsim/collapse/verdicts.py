@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
+from dynsim._values import check_instance
 from dynsim.collapse.rates import doubly_exponential
 from dynsim.measures import floor, rank_is_sure
 from dynsim.results.trajectory import Trajectory
@@ -80,6 +81,7 @@ def verdict(trajectory: Trajectory) -> Verdict:
     as a whole do not collapse by that. A rate is the slope of log(mu / ||X||_F) over the second
     half of what lies above the floor, sample by sample.
     """
+    check_instance("a trajectory", trajectory, Trajectory, "dynsim.simulate(...)")
     if trajectory.final.shape[1] == 1:
         return Verdict("none", "one token: there is nothing to collapse")
     if trajectory.depth == 0:

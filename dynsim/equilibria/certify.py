@@ -19,7 +19,7 @@ from dynsim.equilibria import exact, proof
 from dynsim.equilibria.construct import jordan_member
 from dynsim.equilibria.verification import check
 from dynsim.measures import SOLVED_RTOL, numerical_rank, singular_values
-from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.jacobian import jacobian
 from dynsim.network.norms import Unit
 
@@ -40,6 +40,7 @@ def certify(dynamics: AttentionDynamics, x: np.ndarray, radius: float = 1e-10) -
         is none, or a multiplier is (almost) 1, as for equilibria of Jordan layers that are not of
         WU's family; and beyond the sizes of certificates.
     """
+    check_dynamics(dynamics)
     dynamics.require_deterministic("a certificate of an equilibrium")
     plain = isinstance(dynamics.norm, Unit) and dynamics.placement == "post"
     layer = dynamics.weights.layer(0, x.shape[1]) if dynamics.weights.is_constant else None

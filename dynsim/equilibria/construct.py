@@ -33,6 +33,7 @@ def jordan_dynamics(n: int, w: float) -> AttentionDynamics:
 
     WU, arXiv 2405.18781, Theorem 3 and App. F; for n = 2 their section 4.3.1.
     """
+    n = whole("number of tokens", n, least=1)
     W_V = Jordan(w).matrix(n, np.random.default_rng(0))
     return AttentionDynamics(masks.causal(n), Fixed(np.zeros((n, n)), W_V), Unit())
 

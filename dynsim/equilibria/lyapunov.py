@@ -21,7 +21,7 @@ from dynsim._memory import require_memory
 from dynsim._seeds import TOKENS, stream
 from dynsim._values import real_array, whole
 from dynsim.masks.connectivity import lambda_2
-from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.jacobian import jvp, linearise, tangent_basis
 
 __all__ = ["KINDS", "Spectrum", "error_of_mean", "largest_exponents", "spectrum", "transversal"]
@@ -197,6 +197,7 @@ def spectrum(
     ----------
     Benettin, Galgani, Giorgilli and Strelcyn, Meccanica 15 (1980), 9-20 and 21-30.
     """
+    check_dynamics(dynamics)
     dynamics.require_deterministic("Lyapunov exponents")
     x = real_array("tokens", x0)
     dynamics.check_tokens(x)

@@ -21,10 +21,10 @@ import numpy as np
 
 from dynsim._seeds import TOKENS, stream
 from dynsim._spectra import bounded_eigenvalues
-from dynsim._values import real_array
+from dynsim._values import real_array, whole
 from dynsim.collapse.transient import kreiss_constant, transient_growth
 from dynsim.masks.layout import strong_components
-from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.jacobian import is_spherical, tangent_basis, tangent_jacobian
 from dynsim.network.norms import NoNorm
 from dynsim.simulation import Record, simulate
@@ -56,6 +56,7 @@ _LONGEST = 20_000
 
 def check_equilibria_possible(dynamics: AttentionDynamics) -> None:
     """Raise ValueError unless the layers are all alike, without dropout, and end in a norm."""
+    check_dynamics(dynamics)
     dynamics.require_deterministic("an equilibrium")
     mlp_varies = dynamics.mlp.active and not getattr(dynamics.mlp, "shared", True)
     if not dynamics.weights.is_constant or mlp_varies:
@@ -197,6 +198,7 @@ def transient_of(J: np.ndarray) -> Transient:
 
 def perturbed(dynamics: AttentionDynamics, x: np.ndarray, radius: float, samples: int, seed: int):
     """States at distance `radius` (Frobenius, along the tangent space) from x: (samples, N, d)."""
+    samples = whole("number of samples", samples, least=1)
     basis = tangent_basis(dynamics, x)
     rng = stream(seed, TOKENS, samples)
     direction = np.einsum("iap,sip->sia", basis, rng.standard_normal((samples, *basis.shape[::2])))
@@ -285,6 +287,7 @@ def approach(
     depth / 4 and depth, for the samples whose distance fell by a tenth at least between them.
     """
     x = real_array("tokens", x)
+    depth = whole("depth", depth, least=4)
     starts = perturbed(dynamics, x, radius, samples, seed)
     middle = _later(dynamics, starts, depth // 4)
     before = _distance_to(x)(middle)

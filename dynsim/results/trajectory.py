@@ -9,11 +9,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count, takewhile
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
 from dynsim._files import written_whole
+from dynsim._values import check_instance
 from dynsim.measures import EVERY_LAYER, MEASURES, floor
 from dynsim.measures.rounding import ROUNDING, Sizes
 from dynsim.network.deviation import Deviation
@@ -396,6 +398,7 @@ def joined(first: Trajectory, second: Trajectory) -> Trajectory:
 
 def load(path) -> Trajectory:
     """Read a trajectory saved as NetCDF or Zarr. Raises ValueError when it is not one."""
+    check_instance("the path of a trajectory", path, (str, PathLike), '"x.nc"')
     path = Path(path)
     if not path.exists():
         raise ValueError(f"no trajectory at {path}; check the path given")

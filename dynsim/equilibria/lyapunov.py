@@ -203,17 +203,20 @@ def spectrum(
     dynamics.check_tokens(x)
     layers = whole("number of layers", layers, least=1)
     discard = whole("number of layers to discard", discard, least=0)
+    wanted = x.size if count is None else whole("number of exponents", count, least=1)
+    if wanted > x.size:
+        raise ValueError(f"there are at most {x.size} exponents; asked for {wanted}")
     require_memory(
-        32.0 * x.size**2 + 16.0 * layers * (x.size if count is None else count),
+        32 * x.size**2 + 16 * layers * wanted,
         f"the derivatives of {x.size} numbers and averages over {layers} layers",
         "use fewer tokens, dimensions or layers, or a smaller count",
     )
     x = dynamics.step(x, 0)  # now on the spheres, if there are any
     basis = tangent_basis(dynamics, x)
     free = basis.shape[0] * basis.shape[2]
-    count = free if count is None else whole("number of exponents", count, least=1)
-    if count > free:
-        raise ValueError(f"there are {free} exponents; asked for {count}")
+    if count is not None and wanted > free:
+        raise ValueError(f"there are {free} exponents; asked for {wanted}")
+    count = min(wanted, free)
     frame = stream(seed, TOKENS, count).standard_normal((*basis.shape[::2], count))
     frame, _ = np.linalg.qr(np.einsum("iap,ipk->iak", basis, frame).reshape(x.size, count))
     growth = np.empty((layers, count))

@@ -32,8 +32,7 @@ __all__ = ["Overflow", "Record", "Stopped", "simulate"]
 _CHUNK_SECONDS = 0.25
 #: Layers, and numbers in the weights of layers, that are handed over at once at most.
 _CHUNK_LAYERS, _CHUNK_WEIGHTS = 65_536, 4_000_000
-#: The budget of the stride "auto" (`Record.costly_stride`): multiply-adds, about an eighth of a
-#: second, and the least number of records, however long they take.
+#: The budget of the stride "auto", in multiply-adds, and its least number of records: `Record`.
 _COSTLY_WORK, _LEAST_RECORDS = 5e7, 16
 #: Above this many tokens, measures over all pairs are recorded only when asked for by name.
 _PAIRS_LIMIT = 2048
@@ -60,7 +59,11 @@ class Record:
     measures : names from `dynsim.measures.MEASURES`; by default `dynsim.measures.DEFAULT`, without
         those over all pairs when there are more than 2048 tokens. The cheap ones are always kept.
     stride : record the costly measures at every `stride`-th layer, and at the first, the middle
-        and the last; "auto" stands for `costly_stride`.
+        and the last. "auto" counts the multiply-adds of one record: samples times N d min(N, d) for
+        each of the two decompositions that measures may need (of the tokens, and of their
+        deviations from the mean), and times N^2 d / 4 for measures over all pairs. It is the least
+        stride with which all records take at most 5e7, an eighth of a second or so, but no larger
+        than depth / 16. It depends on sizes alone, never on the time that anything took.
     states : keep the tokens themselves at every `states`-th layer, the first and the last; 0 for
         none.
     """
@@ -95,12 +98,7 @@ class Record:
         require_memory(8.0 * number * (depth + 1) * samples, what, remedy)
 
     def costly_stride(self, shape: tuple[int, int, int], depth: int) -> int:
-        """The stride of the costly measures, for tokens (samples, N, d) over so many layers.
-
-        "auto" stands for the smallest stride with which they take at most 5e7 multiply-adds, an
-        eighth of a second or so, but no larger than depth / 16. It depends on sizes alone, never on
-        the time that anything took.
-        """
+        """The stride for tokens of this shape, (samples, N, d), over so many layers."""
         if self.stride != "auto":
             return int(self.stride)
         samples, n, d = shape

@@ -586,3 +586,34 @@ def test_a_run_says_what_its_first_and_last_token_attend_to(capsys, tmp_path):
     more = "--self-loops", "--no-figure"
     out = run("--graph", tmp_path / "shift.npy", *small, *more, capsys=capsys)[1]
     assert "attends   token 0 to 0; token 7 to 6, 7" in out
+
+
+FULL_DISK = """
+import resource, sys
+from dynsim.cli.run import main
+
+words = "--tokens 8 --dim 4 --samples 3 --depth 6 --engine reference --name full".split()
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(main([*words, *sys.argv[2:]]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "words", "refused", "left"),
+    [
+        (1000, [], "full.nc", []),
+        (40_000, ["--dim", "400"], "full.nc", []),
+        (500_000, ["--export", "json", "--depth", "900"], "full.samples.json", ["full.nc"]),
+    ],
+)
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(limit, words, refused, left):
+    """A limit of the size of files stands for the disk: the same error for what writes."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(limit), *words],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "nothing was written; free some space or write to another folder" in done.stderr
+    assert done.stderr.endswith(f": 'results/{refused}'\n")
+    assert os.listdir("results") == left

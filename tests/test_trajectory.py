@@ -11,6 +11,8 @@ import xarray as xr
 import dynsim
 from dynsim import Record, masks, mlp, norms, simulate, tokens, weights
 from dynsim._files import written_whole
+from dynsim.masks.layout import CSR, Ranges
+from dynsim.masks.networkx_view import graph_from_layout
 from dynsim.results.definition import Definition
 from dynsim.results.trajectory import Trajectory, joined, load
 
@@ -199,6 +201,35 @@ def test_a_file_whose_arrays_were_changed_is_refused(rng, tmp_path):
     data.to_netcdf(tmp_path / "run.nc", engine="h5netcdf")
     with pytest.raises(ValueError, match="is not the one that was run"):
         load(tmp_path / "run.nc").rebuild_dynamics()
+
+
+EDGES = {
+    "before the first token": Ranges([0, -1, 0], [1, 2, 3]),
+    "behind the last token": Ranges([0, 0, 0], [1, 4, 3]),
+    "ends of one token only": Ranges([0, 0, 0], [2]),
+    "a negative token": CSR([0, 1, 3], [0, -1, 1]),
+    "a token too many": CSR([0, 1, 3], [0, 0, 2]),
+    "the same token twice": CSR([0, 1, 3], [0, 1, 1]),
+    "descending": CSR([0, 2, 3], [1, 0, 1]),
+    "an empty row": CSR([0, 0, 2], [0, 1]),
+    "rows longer than all edges": CSR([0, 1, 9], [0, 0, 1]),
+    "rows shorter than all edges": CSR([0, 1, 2], [0, 0, 1]),
+    "rows that begin late": CSR([1, 2, 3], [0, 0, 1]),
+}
+
+
+@pytest.mark.parametrize("layout", EDGES.values(), ids=EDGES)
+def test_damaged_edges_of_a_file_reach_no_kernel(layout):
+    """A kernel reads where the edges say, beyond its arrays if nothing checks them."""
+    forged = dynsim.AttentionDynamics(graph_from_layout(layout, "forged"), weights.Weights())
+    with pytest.raises(ValueError, match="edges of the mask are damaged"):
+        Definition.of(forged).dynamics()
+
+
+@pytest.mark.parametrize("recipe", [{}, [1], 3, {"type": "Unit"}, {"type": ["Unit"]}])
+def test_a_recipe_of_something_else_is_refused(recipe):
+    with pytest.raises(ValueError, match="cannot be made again"):
+        Definition(recipe, ()).dynamics()
 
 
 def test_the_automatic_stride_does_not_spoil_equality(monkeypatch):

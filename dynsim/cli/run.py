@@ -84,7 +84,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     completes(costly, ["all", *MEASURES])
     group.add_argument(
         "--stride", default="auto", metavar="K",
-        help="layers between costly measures; auto: so that they take about .25 s in all",
+        help="layers between costly measures; auto: by their cost, as dynsim.Record says",
     )  # fmt: skip
     group.add_argument(
         "--states", type=int, default=0, metavar="K",

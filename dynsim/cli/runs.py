@@ -19,7 +19,7 @@ from dynsim.cli.parsing import values
 from dynsim.engines import find_engine, preferred
 from dynsim.masks.connectivity import MaskFacts, facts
 from dynsim.measures import MEASURES
-from dynsim.results.trajectory import joined, load
+from dynsim.results.trajectory import Trajectory, joined, load
 from dynsim.simulation import Overflow, Record, Stopped, simulate
 
 __all__ = ["COMPARABLE", "Run", "prepare"]
@@ -38,7 +38,11 @@ OUTPUT_OPTIONS = (*output.OPTIONS, "export", "threads", "device", "compare", "th
 
 
 class Run:
-    """One run: what its options stand for, and where it goes."""
+    """One run: what its options stand for, and where it goes.
+
+    x0 : the input; where a run goes on without --theory its last state, which has the same shape
+    input : the description of the input
+    """
 
     def __init__(self, options: argparse.Namespace, label: str = ""):
         self.label = label
@@ -52,16 +56,9 @@ class Run:
         find_engine(chosen, options.device)  # refused now, if it is not there
         self.record = _record(options)
         if self.earlier is None:
-            dropout = shared.make_dropout(options)
-            graph = shared.read_graph(options)
-            weights = shared.make_weights(options)
-            self.x0 = shared.make_tokens(options, graph, weights)
-            mask = graph or shared.make_mask(options, self.x0.shape[-2])
-            self.dynamics = shared.make_dynamics(options, mask, weights, dropout)
-        else:  # from the saved file alone: others may have moved
-            self.dynamics, self.x0 = self.earlier.rebuild_dynamics(), self.earlier.final
-            if options.theory:
-                self.x0 = shared.make_tokens(options, self.dynamics.mask, self.dynamics.weights)
+            self._begin(options)
+        else:
+            self._go_on(options, self.earlier)
         self.depth = _depth(options, self.dynamics.weights.n_layers)
         self.dynamics.check_tokens(self.x0)
         if options.theory:
@@ -73,6 +70,32 @@ class Run:
             self.engine, self.floored = preferred(self.dynamics, self.x0.dtype)
         self.digest = self._digest()
         self.name = options.name or self._own_name()
+
+    def _begin(self, options) -> None:
+        """From the options and the files that they name."""
+        dropout = shared.make_dropout(options)
+        graph = shared.read_graph(options)
+        weights = shared.make_weights(options)
+        self.x0 = shared.make_tokens(options, graph, weights)
+        self.input = describe(self.x0)
+        mask = graph or shared.make_mask(options, self.x0.shape[-2])
+        self.dynamics = shared.make_dynamics(options, mask, weights, dropout)
+
+    def _go_on(self, options, earlier: Trajectory) -> None:
+        """From the saved run alone, for other files may have moved; --theory needs its input."""
+        try:
+            self.dynamics = earlier.rebuild_dynamics()
+        except ValueError as error:
+            raise ValueError(f"{options.resume}: {error}") from None
+        self.x0, self.input = earlier.final, earlier.provenance["input"]
+        if options.theory:
+            self.x0 = shared.make_tokens(options, self.dynamics.mask, self.dynamics.weights)
+            if describe(self.x0) != self.input:
+                raise ValueError(
+                    f"--theory needs the input of {options.resume}, and "
+                    f"{options.x0 or options.text or options.start} now gives another; restore it, "
+                    f"or leave --theory out"
+                )
 
     @cached_property
     def facts(self) -> MaskFacts:
@@ -94,7 +117,7 @@ class Run:
 
     def _digest(self) -> str:
         """Tells apart runs that compute different things."""
-        everything = [describe(self.dynamics), describe(self.x0), self.depth]
+        everything = [describe(self.dynamics), self.input, self.depth]
         everything += [self.engine, repr(self.record)]
         return hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:8]
 
@@ -115,7 +138,9 @@ class Run:
                 trajectory = joined(self.earlier, trajectory)
             kept = {k: v for k, v in vars(self.options).items() if k not in OUTPUT_OPTIONS}
             kept |= {"depth": self.depth, "resume": None}
-            return trajectory.with_provenance(seed=self.options.seed, options=kept)
+            return trajectory.with_provenance(
+                seed=self.options.seed, options=kept, input=self.input
+            )
 
         try:
             trajectory = simulate(
@@ -264,11 +289,12 @@ def _with_saved_options(options, earlier):
     """The options of the saved run, with the depth and the output of this one."""
     if earlier is None:
         return options
-    saved = earlier.provenance.get("options")
-    if saved is None:
+    if not {"options", "input"} <= earlier.provenance.keys():
         raise ValueError(
-            f"{options.resume} was not made by this command, so its options are not known; use "
-            f"dynsim.simulate(dynamics, trajectory.state, ..., start=trajectory.depth)"
+            f"{options.resume} was not made by this command, so its options are not known; go on "
+            f"with t = dynsim.load(...) and dynsim.simulate(t.rebuild_dynamics(), t.state, ..., "
+            f"start=t.depth)"
         )
+    saved = earlier.provenance["options"]
     depth = saved["depth"] if options.depth is None else options.depth
     return argparse.Namespace(**vars(options) | saved | {"depth": depth, "resume": options.resume})

@@ -73,12 +73,15 @@ class Definition(NamedTuple):
     def dynamics(self) -> AttentionDynamics:
         """The dynamics again, equal to the one that it was made of.
 
-        Raises ValueError where the recipe names what is not there.
+        Raises ValueError where the recipe names what is not there, or is damaged.
         """
         try:
-            return _unpacked(self.recipe, self.arrays)
-        except (KeyError, IndexError, TypeError) as error:
+            made = _unpacked(self.recipe, self.arrays)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
             raise ValueError(f"the dynamics cannot be made again ({error!r})") from None
+        if not isinstance(made, AttentionDynamics):
+            raise ValueError("the dynamics cannot be made again (its recipe is of something else)")
+        return made
 
 
 class _Arrays:
@@ -140,4 +143,18 @@ def _unpacked(value: Any, arrays: tuple[np.ndarray, ...]) -> Any:
         return _CLASSES[value["type"]](**fields)
     if fields["kind"] in _NAMED_MASKS:
         fields["layout"] = compile_layout(_NAMED_MASKS[fields["kind"]](fields["tokens"]))
+    elif not _is_layout(fields["layout"]):
+        raise ValueError("the edges of the mask are damaged; they are no edges between its tokens")
     return graph_from_layout(fields["layout"], fields["name"])
+
+
+def _is_layout(layout) -> bool:
+    """Whether each row names tokens that there are, in ascending order, as kernels rely on."""
+    n = layout.n_tokens
+    if isinstance(layout, Ranges):
+        return bool(layout.lo.min() >= 0 and layout.hi.shape == (n,) and layout.hi.max() <= n)
+    indptr, indices = layout.indptr, layout.indices
+    if not (indptr[0] == 0 and indptr[-1] == indices.size and layout.degrees.min() > 0):
+        return False
+    within_rows = np.delete(np.diff(indices), indptr[1:-1] - 1)
+    return bool(indices.min() >= 0 and indices.max() < n and within_rows.min(initial=1) > 0)

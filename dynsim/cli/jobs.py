@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dynsim._values import describe
 from dynsim.cli import options as shared
-from dynsim.collapse.expectations import MOST_TOKENS, expect
+from dynsim.collapse.comparison import MOST_TOKENS, compare_with_theory
 from dynsim.engines import find_engine, preferred
 from dynsim.measures import MEASURES
 from dynsim.results.trajectory import joined, load
@@ -134,11 +134,11 @@ class Job:
             raise
         return finished(trajectory)
 
-    def expect(self, trajectory):
+    def compare_with_theory(self, trajectory):
         """Theory beside the trajectory, if asked for and if there is a layer."""
         if not self.options.theory or not trajectory.depth:
             return None
-        return expect(self.dynamics, self.x0, trajectory)
+        return compare_with_theory(self.dynamics, self.x0, trajectory)
 
 
 def prepare(command: argparse.ArgumentParser, options, argv: list[str]) -> list[Job]:

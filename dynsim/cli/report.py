@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dynsim.collapse.expectations import Expectation
+from dynsim.collapse.comparison import Comparison
 from dynsim.collapse.verdicts import Verdict, from_log
 from dynsim.masks.connectivity import MaskFacts
 from dynsim.measures import MEASURES
@@ -49,7 +49,7 @@ class Outcome(NamedTuple):
     trajectory: Trajectory
     verdict: Verdict
     error: str | None = None
-    theory: Expectation | None = None
+    theory: Comparison | None = None
 
 
 def summary(outcome: Outcome) -> dict:
@@ -314,7 +314,7 @@ def _share(logs: np.ndarray, t: int) -> str:
     return from_log(logs[t] - logs[0]) if t < len(logs) and np.isfinite(logs[0]) else "-"
 
 
-def _rates(theory: Expectation) -> list[str]:
+def _rates(theory: Comparison) -> list[str]:
     """Fitted and predicted factor per layer, the largest power of the walk, how many times the
     sharpest bound exceeds mu, and the infinite-width limit of mu at the end."""
     rate, prediction = theory.rate, theory.prediction

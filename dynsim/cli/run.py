@@ -24,7 +24,7 @@ EPILOG = """examples:
                        --samples 200 --depth 2000
       WU, section 4.3.1: most starts collapse, some keep rank two
   python -m dynsim.run --mask causal --ln on --value orthogonal --theory
-      measured mu, the predicted late rate and certified bounds in one figure
+      measured mu, the predicted late rate and proved bounds in one figure
   python -m dynsim.run --compare dropout=0,.1 --norm layernorm --dim 256 --theory
       the noise of training keeps LayerNorm from collapse, at sqrt((N - 1) d p)
   python -m dynsim.run --norm layernorm --skip 1 --heads 4 --dropout .1 --attention-dropout .1
@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--theory",
         action="store_true",
-        help="lay predicted rates and certified bounds beside what is measured: as curves in the "
+        help="lay predicted rates and proved bounds beside what is measured: as curves in the "
         "figure of one run; with --compare in the table only, the figure shows what is measured",
     )
     group.add_argument(
@@ -131,7 +131,7 @@ def _carry_out(jobs: list[Job], options, exports: list[str]) -> int:
                 try:
                     found = first if job is jobs[0] else facts(job.dynamics.mask)
                     judged = verdict(trajectory)
-                    theory = None if ended == 130 else job.expect(trajectory)
+                    theory = None if ended == 130 else job.compare_with_theory(trajectory)
                     if theory is not None:
                         judged = replace(judged, sentence=f"{judged.sentence}; {theory.distance}")
                     done[job.label] = Outcome(found, trajectory, judged, error, theory)

@@ -19,7 +19,6 @@ from dynsim.equilibria import (
     complete_pair_dynamics,
     exact,
     find_equilibria,
-    form,
     hyperbolic_dynamics,
     hyperbolic_pair,
     jordan_dynamics,
@@ -27,6 +26,7 @@ from dynsim.equilibria import (
     jordan_member,
     load_certificate,
     save_certificate,
+    schema,
 )
 from dynsim.network.jacobian import linearise
 from dynsim.network.weights import Fixed
@@ -267,7 +267,7 @@ def test_what_would_take_hours_is_refused(certificate, tmp_path, capsys):
     assert "heads x d is at most 256" in _is_refused(path, capsys)
     path.write_text(json.dumps(certificate | {"tokens": [[0.0, 1.0]] * 129}))
     assert "N d is at most 256" in _is_refused(path, capsys)
-    path.write_text(" " * (form.LARGEST_FILE + 1))
+    path.write_text(" " * (schema.LARGEST_FILE + 1))
     assert "bytes" in _is_refused(path, capsys)
 
 

@@ -51,6 +51,9 @@ def singular_values(x):
 
     X is multiplied by a power of two, which changes no digit: from equal tokens rounding leaves
     columns of 1, 1e-16, 1e-32, ..., and where these get below 1e-308 arithmetic is slow.
+
+    >>> singular_values([[0.0, 3.0], [4.0, 0.0]])
+    array([4., 3.])
     """
     z = real_array("tokens", x)
     shift = 440 - np.frexp(np.abs(z).max(axis=(-2, -1)))[1]  # LAPACK scales above 2**459 itself
@@ -86,6 +89,9 @@ def rank_is_sure(x, rtol: float | None = None):
     of rtol sigma_1: what the rank is then depends on the tolerance, or on rounding.
 
     `rtol` as in `numerical_rank`. True for a zero matrix.
+
+    >>> [bool(rank_is_sure([[1.0, 0.0], [0.0, size]])) for size in (1e-3, 1e-12)]
+    [True, False]
     """
     sigma = singular_values(x)
     share = ratio(sigma, _rtol(sigma, rtol) * sigma[..., :1])
@@ -134,19 +140,31 @@ def rank_one_distance(sigma):
 
 @_of_singular_values
 def rank(sigma):
-    """Numerical rank: how many sigma_k exceed RANK_TOLERANCE machine epsilons of sigma_1."""
+    """Numerical rank: how many sigma_k exceed RANK_TOLERANCE machine epsilons of sigma_1.
+
+    >>> float(rank([[1.0, 2.0], [2.0, 4.0]]))
+    1.0
+    """
     return numerical_rank(sigma).astype(np.float64)
 
 
 @_of_singular_values
 def stable_rank(sigma):
-    """||X||_F^2 / ||X||_2^2 = sum sigma^2 / sigma_1^2, between 1 and the rank."""
+    """||X||_F^2 / ||X||_2^2 = sum sigma^2 / sigma_1^2, between 1 and the rank.
+
+    >>> float(stable_rank([[2.0, 0.0], [0.0, 1.0]]))
+    1.25
+    """
     return np.sum(_squares(sigma), axis=-1)
 
 
 @_of_singular_values
 def effective_rank(sigma):
-    """exp(-sum p log p) with p = sigma / sum sigma (Roy and Vetterli, EUSIPCO 2007)."""
+    """exp(-sum p log p) with p = sigma / sum sigma (Roy and Vetterli, EUSIPCO 2007).
+
+    >>> float(effective_rank([[3.0, 0.0], [0.0, 3.0]]).round(12))
+    2.0
+    """
     p = ratio(sigma, np.sum(sigma, axis=-1, keepdims=True))
     entropy = -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=-1)
     return np.where(sigma[..., 0] > 0, np.exp(entropy), 0.0)
@@ -154,7 +172,11 @@ def effective_rank(sigma):
 
 @_of_singular_values
 def participation_ratio(sigma):
-    """(sum sigma^2)^2 / sum sigma^4: the number of directions that share the variance."""
+    """(sum sigma^2)^2 / sum sigma^4: the number of directions that share the variance.
+
+    >>> float(participation_ratio([[3.0, 0.0], [0.0, 3.0]]))
+    2.0
+    """
     squares = _squares(sigma)
     return ratio(np.sum(squares, axis=-1) ** 2, np.sum(squares**2, axis=-1))
 

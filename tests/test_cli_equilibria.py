@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dynsim import AttentionDynamics, masks, norms
-from dynsim import __main__ as entry
+from dynsim.cli import main as entry
 from dynsim.network.weights import Fixed
 
 

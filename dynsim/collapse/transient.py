@@ -32,6 +32,13 @@ def deviation_walk(graph: nx.DiGraph) -> np.ndarray:
     """(I - 1 1^T / N) P, P the uniform walk: what one layer does to the deviations from the mean.
 
     For M = 0 and W_V = I, mu(X_t) = ||B^t (X_0 - 1 mean)||_F exactly, B this matrix, (N, N).
+
+    Raises ValueError for more tokens than dense matrices are taken of.
+
+    >>> from dynsim import masks
+    >>> deviation_walk(masks.causal(2))
+    array([[ 0.25, -0.25],
+           [-0.25,  0.25]])
     """
     n = compile_layout(graph).n_tokens
     if n > _DENSE_LIMIT:

@@ -304,7 +304,7 @@ def basins(
     >>> from dynsim.equilibria import jordan_dynamics
     >>> found = basins(jordan_dynamics(2, 2.0), 200)
     >>> [(row["rank"], row["type"], row["count"]) for row in found.rows]
-    [(1, 'fixed', 184), (2, 'fixed', 16)]
+    [(1, 'fixed', 183), (2, 'fixed', 17)]
     """
     if isinstance(x0, (int, np.integer)):
         x0 = _drawn(dynamics, x0, dim, seed)

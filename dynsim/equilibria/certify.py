@@ -15,7 +15,7 @@ import numpy as np
 from dynsim._files import written_whole
 from dynsim._values import real_array
 from dynsim._version import __version__
-from dynsim.equilibria import exact, proof
+from dynsim.equilibria import balls, exact
 from dynsim.equilibria.construct import jordan_member
 from dynsim.equilibria.verification import check
 from dynsim.measures import SOLVED_RTOL, numerical_rank, singular_values
@@ -56,7 +56,7 @@ def certify(dynamics: AttentionDynamics, x: np.ndarray, radius: float = 1e-10) -
         proved = [one for one in sides if all(check(one).values())]
         return proved[0] if proved else _proved(sides[0], "a multiplier is too close to 1")
     certificate = {
-        "format": proof.FORMAT,
+        "format": balls.FORMAT,
         "made_by": f"dynsim {__version__}",
         "allowed": dynamics.allowed().astype(int).tolist(),
         "M": layer.M.tolist(),

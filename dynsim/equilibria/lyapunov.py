@@ -261,6 +261,12 @@ def largest_exponents(
     exponent does not depend on the others.
 
     Raises ValueError for dropout, or a number of layers that is none.
+
+    >>> from dynsim.network import norms, weights
+    >>> layer = AttentionDynamics(masks.complete(1), weights.Diagonal((2.0, 1.0)), norms.Unit())
+    >>> values, _ = largest_exponents(layer, np.array([[[0.6, 0.8]], [[0.8, -0.6]]]))
+    >>> np.exp(values).round(6)
+    array([0.5, 0.5])
     """
     layers = whole("number of layers", layers, least=1)
     discard = whole("number of layers to discard", discard, least=0)

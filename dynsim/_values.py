@@ -89,23 +89,26 @@ _REMEDIES = {
 }
 
 
-def real_array(name: str, value, *, own: tuple = ()) -> np.ndarray:
+def real_array(name: str, value, *, own: tuple = (), axes: int = 0) -> np.ndarray:
     """`value` as an array of float64; one of a floating-point type in `own` stays as it is.
 
-    Raises ValueError unless it holds real numbers: integers, or floating-point numbers of at most
-    64 bits or of those types. Nothing is rounded but integers above 2^53.
+    Raises ValueError unless it holds real numbers, integers or floating-point numbers of at most 64
+    bits or of those types, has at least so many axes, and no entry is masked out. Nothing is
+    rounded but integers above 2^53.
     """
+    if isinstance(value, np.ndarray) and hasattr(value, "filled"):  # numpy.ma, not imported for it
+        raise ValueError(f"{name} must hold real numbers; got a masked array; use its filled()")
     try:
         array = np.asarray(value)
     except ValueError:  # numpy's words for lists of different lengths
         raise ValueError(f"{name} must be an array; got lists of different lengths") from None
-    if array.dtype in own:
-        return array
     kind, size = array.dtype.kind, array.dtype.itemsize
-    if kind not in "iuf" or (kind == "f" and size > 8):
+    if array.dtype not in own and (kind not in "iuf" or (kind == "f" and size > 8)):
         remedy = _REMEDIES.get(kind, "give integers or floating-point numbers")
         raise ValueError(f"{name} must hold real numbers; got {array.dtype}; {remedy}")
-    return array.astype(np.float64, copy=False)
+    if array.ndim < axes:
+        raise ValueError(f"{name} must have at least {axes} axes; got shape {array.shape}")
+    return array if array.dtype in own else array.astype(np.float64, copy=False)
 
 
 def real_number(name: str, value) -> float:

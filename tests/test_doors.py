@@ -500,7 +500,6 @@ def test_paths(door, tmp_path):
         (lambda: weights.Weights(value=weights.FromArray(np.ones((2, 1, 2, 2)))).layer(2, 2), "2"),
         (lambda: weights.Layers(LAYER.weights.entries * 2).layer(2, 2), "asked for layer 2"),
         (lambda: weights.Layers(LAYER.weights.entries * 2).layer(-1, 2), "at least 0"),
-        (lambda: weights.Layers([LAYER.weights.entries[0]]), "entries of given layers"),
         (lambda: weights.Layers(()), "got none"),
         (lambda: norms.LayerNorm(math.nan), "finite"),
         (lambda: norms.LayerNorm(1.0, [0.0, math.inf]), "finite"),

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from dynsim._values import check_instance
+from dynsim._values import check_instance, real_array
 from dynsim.collapse.bounds import Bound, Bounds, mu_bounds
 from dynsim.collapse.contraction import seconds
 from dynsim.collapse.gram import MOST_SPREAD, Gram, infinite_width
@@ -312,7 +312,8 @@ def compare_with_theory(dynamics: AttentionDynamics, x0, trajectory: Trajectory)
     """
     check_dynamics(dynamics)
     check_instance("a trajectory", trajectory, Trajectory, "dynsim.simulate(...)")
-    x0 = np.asarray(x0)
+    dynamics.check_tokens(x0)
+    x0 = real_array("tokens", x0, own=(np.float32,))
     x0 = x0.reshape(-1, *x0.shape[-2:])
     n = x0.shape[1]
     if not 2 <= n <= MOST_TOKENS:

@@ -56,9 +56,9 @@ def mean_abs_cosine(x):
     >>> float(mean_abs_cosine([[1.0, 0.0], [-2.0, 0.0]]))
     1.0
     """
+    total = _over_pairs(x, _sum_of_sizes, np.sum)
     n = np.shape(x)[-2]
     pairs = max(1, n * (n - 1) // 2)
-    total = _over_pairs(x, _sum_of_sizes, np.sum)
     return total / pairs
 
 

@@ -73,7 +73,7 @@ def dong_residual(x):
     >>> float(dong_residual([[1.0, 2.0], [-1.0, -2.0]]).round(12))
     3.464101615138
     """
-    residual = np.abs(deviations(real_array("tokens", x)))
+    residual = np.abs(deviations(real_array("tokens", x, axes=2)))
     columns, rows = residual.sum(axis=-2).max(axis=-1), residual.sum(axis=-1).max(axis=-1)
     return np.sqrt(columns) * np.sqrt(rows)
 

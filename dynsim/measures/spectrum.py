@@ -55,7 +55,7 @@ def singular_values(x):
     >>> singular_values([[0.0, 3.0], [4.0, 0.0]])
     array([4., 3.])
     """
-    z = real_array("tokens", x)
+    z = real_array("tokens", x, axes=2)
     shift = 440 - np.frexp(np.abs(z).max(axis=(-2, -1)))[1]  # LAPACK scales above 2**459 itself
     sigma = np.linalg.svd(np.ldexp(z, shift[..., None, None]), compute_uv=False)
     sigma = np.ldexp(sigma, -shift[..., None])
@@ -193,7 +193,11 @@ def sigma_min(sigma):
 
 def _of_deviations(formula: Callable) -> OfFormula:
     """As `_of_singular_values`, for those of the tokens less their mean."""
-    return with_formula(formula, lambda x: (singular_values(deviations(real_array("tokens", x))),))
+
+    def sigma(x):
+        return (singular_values(deviations(real_array("tokens", x, axes=2))),)
+
+    return with_formula(formula, sigma)
 
 
 @_of_deviations

@@ -72,6 +72,10 @@ class Deviation:
         check_instance("perturbed of a deviation", self.perturbed, tuple, "(deviation,)")
         for run in self.perturbed:
             check_instance("an entry of perturbed", run, Deviation, "dynsim.deviation.Deviation")
+            if len(run.log_size) != samples:
+                raise ValueError(
+                    f"perturbed runs have as many samples, {samples}; got {len(run.log_size)}"
+                )
 
     @classmethod
     def whole(cls, x: np.ndarray) -> Deviation:

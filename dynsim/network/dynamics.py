@@ -211,11 +211,17 @@ class AttentionDynamics(Value):
 
         That is before their dropout.
         """
-        return self._attention(*self.attention_input(x, t))
+        return self._attention(*self.attention_input(self._one_state(x), t))
+
+    def _one_state(self, x) -> np.ndarray:
+        x = real_array("tokens", x, own=(np.float32,))
+        if x.ndim != 2 or len(x) != self.n_tokens or not x.size:
+            raise ValueError(f"one state is ({self.n_tokens}, d), d >= 1; got shape {x.shape}")
+        return x
 
     def attention_input(self, x: np.ndarray, t: int) -> tuple[np.ndarray, LayerWeights]:
         """What attention in layer t sees of tokens x, (..., N, d), and the layer's weights."""
-        x = real_array("tokens", x, own=(np.float32,))
+        x = real_array("tokens", x, own=(np.float32,), axes=1)
         layer = self.weights.layer(t, x.shape[-1]).astype(x.dtype)
         return self._at("before", x, self.norm), layer
 
@@ -239,6 +245,7 @@ class AttentionDynamics(Value):
         """
 
         whole("number of a sample", sample, least=0)
+        x = self._one_state(x)
 
         def attend(z, layer):
             value = z @ layer.value if layer.value.size else z

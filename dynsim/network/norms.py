@@ -57,6 +57,11 @@ class Norm(Value):
         """What can be said before the dimension is known."""
         for name in ("gain", "bias"):
             given = real_array(f"the {name} of a norm", getattr(self, name, 1.0))
+            if given.ndim > 1 or not given.size:
+                raise ValueError(
+                    f"the {name} of a norm is one number, or one per dimension; got shape "
+                    f"{given.shape}"
+                )
             if not np.all(np.isfinite(given)):
                 raise ValueError(f"the {name} of a norm is finite; found NaN or infinity in it")
         eps = real_number("the eps of a norm", getattr(self, "eps", 0.0))
@@ -65,7 +70,7 @@ class Norm(Value):
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """Normalise each token (last axis) of `x`; a token that cannot be scaled gives NaN."""
-        x = real_array("tokens", x, own=_TYPES)
+        x = real_array("tokens", x, own=_TYPES, axes=1)
         norm = self.switches(x.shape[-1])
         if not norm.active:
             return x

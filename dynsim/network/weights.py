@@ -275,8 +275,8 @@ class Diagonal(Family):
 
     def __post_init__(self):
         entries = self._freeze_array("entries")
-        if entries.ndim > 1 or not np.all(np.isfinite(entries)):
-            raise ValueError(f"diagonal weights are a list of finite numbers; got {entries}")
+        if entries.ndim > 1 or not entries.size or not np.all(np.isfinite(entries)):
+            raise ValueError(f"diagonal weights are a list of finite numbers; got {shown(entries)}")
 
     def matrix(self, d, rng):
         entries = np.asarray(self.entries)
@@ -468,6 +468,7 @@ class Weights(LayerSource, Value):
 
     def layer(self, t: int, d: int) -> LayerWeights:
         """The matrices of layer t (the first is 0) for tokens of dimension d."""
+        d = whole("dimension of a layer", d, least=1)
         return _cached_layer(self, self._drawn_layer(t), d)
 
     def _draw(self, t: int, d: int) -> LayerWeights:
@@ -523,7 +524,9 @@ class Layers(LayerSource, Value):
     name: str = "given"
 
     def __post_init__(self):
-        check_instance("entries of given layers", self.entries, tuple, "(layer_0, layer_1)")
+        check_instance("the entries", self.entries, (tuple, list), "(layer_0, layer_1)")
+        check_instance("the name of given layers", self.name, str, '"given"')
+        object.__setattr__(self, "entries", tuple(self.entries))
         if not self.entries:
             raise ValueError("given layers are one or more; got none")
         for t, layer in enumerate(self.entries):

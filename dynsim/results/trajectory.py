@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dynsim.results import netcdf
-from dynsim.network.deviation import Deviation
 from dynsim._files import written_whole
 from dynsim.measures import MEASURES, floor
 from dynsim.measures.rounding import ROUNDING, Sizes
+from dynsim.network.deviation import Deviation
+from dynsim.results import netcdf
 
 __all__ = ["Trajectory", "joined", "load"]
 

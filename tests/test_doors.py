@@ -310,7 +310,6 @@ WHOLE = {
     "start of bounds": (0, 2, lambda v: bounds.mu_bounds(PLAIN, X, 2, v)),
     "window of bounds": (1, 2, lambda v: bounds.mu_bounds(PLAIN, X, 2, window=v)),
     "depth of a width limit": (1, 2, lambda v: gram.infinite_width(RANDOM, X, v)),
-    "power": (0, 1, lambda v: dynsim.collapse_rate(RUN, power=v)),
     "largest power": (1, 2, lambda v: transient.transient_growth(0.5 * I2, v)),
     "layers of exponents": (1, 2, lambda v: lyapunov.spectrum(LAYER, X, layers=v, discard=0)),
     "discarded layers": (0, 2, lambda v: lyapunov.spectrum(LAYER, X, layers=2, discard=v)),

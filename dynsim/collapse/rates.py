@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dynsim._values import check_instance, whole
+from dynsim._values import check_instance, real_number
 from dynsim.results.trajectory import Trajectory
 
 __all__ = ["MODELS", "Model", "Rate", "collapse_rate", "doubly_exponential", "is_above_floor"]
@@ -179,7 +179,7 @@ def collapse_rate(trajectory: Trajectory, relative: bool = False, power: int = 0
     >>> rate.kind, round(rate.value, 3)
     ('exponential', 0.5)
     """
-    whole("power of t", power, least=0)
+    real_number("the power of t", power)
     models = _models(power)
     fits = _fits(trajectory, relative, models)
     return fits if isinstance(fits, Rate) else _described(models, *fits)

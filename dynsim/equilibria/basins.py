@@ -5,7 +5,7 @@ has a rank and a type. Shares over random starts come with exact binomial (Clopp
 confidence intervals.
 
 Whether an orbit that never settles is chaotic is told by its largest Lyapunov exponent, which takes
-a hundred times as long as to follow it. It is therefore taken for a sample of such orbits of each
+many times as long as following it. It is therefore taken for a sample of such orbits of each
 rank, and the shares of rotating and chaotic ones are estimated from that.
 """
 

@@ -205,7 +205,7 @@ def spectrum(
     discard = whole("number of layers to discard", discard, least=0)
     wanted = x.size if count is None else whole("number of exponents", count, least=1)
     if wanted > x.size:
-        raise ValueError(f"there are at most {x.size} exponents; asked for {wanted}")
+        raise ValueError(f"there are {x.size} exponents at most; asked for {wanted}")
     require_memory(
         32 * x.size**2 + 16 * layers * wanted,
         f"the derivatives of {x.size} numbers and averages over {layers} layers",

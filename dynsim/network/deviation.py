@@ -184,7 +184,7 @@ class Deviation:
 
 def _batch(x) -> np.ndarray:
     x = real_array("tokens", x)
-    if x.ndim != 3 or 0 in x.shape:
+    if x.ndim != 3 or 0 in x.shape[1:]:
         raise ValueError(f"tokens are (samples, N, d), none of them 0; got shape {x.shape}")
     return x
 

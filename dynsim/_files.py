@@ -14,9 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from dynsim._values import real_array, unknown
+from dynsim._values import real_array, shown, unknown
 
 __all__ = ["SUFFIXES", "read_arrays", "read_named_arrays", "written_whole"]
+
+
+def as_path(path) -> Path:
+    """`path` as a pathlib.Path. Raises ValueError unless it is one, or a str."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"a path is a str or a pathlib.Path; got {shown(path)}")
+    return Path(path)
 
 
 def read_named_arrays(path) -> dict[str, np.ndarray]:

@@ -6,7 +6,11 @@ how many samples or layers there are, or on threads.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+
+from dynsim._values import whole
 
 __all__ = ["DROPOUT", "MLPS", "SCORES", "TOKENS", "VALUES", "stream"]
 
@@ -15,5 +19,9 @@ TOKENS, SCORES, VALUES, MLPS, DROPOUT = range(5)
 
 
 def stream(seed: int, *key: int) -> np.random.Generator:
-    """The generator of this key, after `numpy.random.SeedSequence`."""
+    """The generator of this key, after `numpy.random.SeedSequence`.
+
+    Raises ValueError unless the seed is a whole number of at least 0.
+    """
+    seed = whole("seed", seed, least=0, most=math.inf)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))

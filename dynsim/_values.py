@@ -11,7 +11,18 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Value", "describe", "real_array", "real_number", "unknown", "whole"]
+__all__ = [
+    "Value",
+    "check_instance",
+    "check_name",
+    "check_switch",
+    "describe",
+    "real_array",
+    "real_number",
+    "shown",
+    "unknown",
+    "whole",
+]
 
 
 def describe(value):
@@ -78,23 +89,26 @@ _REMEDIES = {
 }
 
 
-def real_array(name: str, value, *, own: tuple = ()) -> np.ndarray:
+def real_array(name: str, value, *, own: tuple = (), axes: int = 0) -> np.ndarray:
     """`value` as an array of float64; one of a floating-point type in `own` stays as it is.
 
-    Raises ValueError unless it holds real numbers: integers, or floating-point numbers of at most
-    64 bits or of those types. Nothing is rounded but integers above 2^53.
+    Raises ValueError unless it holds real numbers, integers or floating-point numbers of at most 64
+    bits or of those types, has at least so many axes, and no entry is masked out. Nothing is
+    rounded but integers above 2^53.
     """
+    if isinstance(value, np.ndarray) and hasattr(value, "filled"):  # numpy.ma, not imported for it
+        raise ValueError(f"{name} must hold real numbers; got a masked array; use its filled()")
     try:
         array = np.asarray(value)
     except ValueError:  # numpy's words for lists of different lengths
         raise ValueError(f"{name} must be an array; got lists of different lengths") from None
-    if array.dtype in own:
-        return array
     kind, size = array.dtype.kind, array.dtype.itemsize
-    if kind not in "iuf" or (kind == "f" and size > 8):
+    if array.dtype not in own and (kind not in "iuf" or (kind == "f" and size > 8)):
         remedy = _REMEDIES.get(kind, "give integers or floating-point numbers")
         raise ValueError(f"{name} must hold real numbers; got {array.dtype}; {remedy}")
-    return array.astype(np.float64, copy=False)
+    if array.ndim < axes:
+        raise ValueError(f"{name} must have at least {axes} axes; got shape {array.shape}")
+    return array if array.dtype in own else array.astype(np.float64, copy=False)
 
 
 def real_number(name: str, value) -> float:
@@ -105,15 +119,52 @@ def real_number(name: str, value) -> float:
     return float(array)
 
 
-def whole(name: str, value, least: int) -> int:
-    """`value` as an int. Raises ValueError unless it is a whole number of at least `least`."""
+def whole(name: str, value, least: int, most: float = 2**63 - 1) -> int:
+    """`value` as an int. Raises ValueError unless it is a whole number from `least` to `most`.
+
+    Nothing that is counted exceeds an int64; a seed may, with ``most=inf``.
+    """
     try:
         number = operator.index(value)
     except TypeError:
         number = None
-    if number is None or isinstance(value, bool) or number < least:
-        raise ValueError(f"the {name} is a whole number, at least {least}; got {value!r}")
+    if number is None or isinstance(value, bool) or not least <= number <= most:
+        limit = f" and at most {most}" if number is not None and number > most else ""
+        raise ValueError(
+            f"the {name} is a whole number, at least {least}{limit}; got {shown(value)}"
+        )
     return number
+
+
+def check_switch(name: str, value) -> None:
+    """Raise ValueError unless `value` is True or False: "no" and 0.5 are true to Python."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} is True or False; got {shown(value)}")
+
+
+def check_instance(name: str, value, kind: Any, example: str) -> None:
+    """Raise ValueError unless `value` is an object of class `kind`, or of one of several."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is an object such as {example}; got {shown(value)}")
+
+
+def check_name(kind: str, name, known: Iterable[str]) -> None:
+    """Raise ValueError unless `name` is one of `known`, the names of a registry."""
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(unknown(kind, name, known))
+
+
+def shown(value) -> str:
+    """`value` as an error shows it: in one line of 80 characters at most.
+
+    >>> shown(np.zeros((2, 2)))
+    'array([[0., 0.], [0., 0.]])'
+    """
+    try:
+        words = " ".join(repr(value).split())
+    except ValueError:  # an int of more digits than Python prints
+        return f"a number of {value.bit_length()} bits"
+    return words if len(words) <= 80 else f"{words[:77]}..."
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -127,4 +178,4 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     known = list(known)
     nearest = get_close_matches(str(name), known, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"unknown {kind} {name!r}; {hint}known are {', '.join(known)}"
+    return f"unknown {kind} {shown(name)}; {hint}known are {', '.join(known)}"

@@ -17,12 +17,12 @@ from dynsim import measures as measures_room
 from dynsim._memory import require_memory
 from dynsim._threads import blas_alone
 from dynsim._threads import threads as thread_count
-from dynsim._values import real_array, unknown, whole
+from dynsim._values import check_instance, check_name, real_array, whole
 from dynsim._version import __version__
 from dynsim.engines import make_engine
 from dynsim.measures import CHEAP, EVERY_LAYER, MEASURES, relative_floor
 from dynsim.network.deviation import Deviation
-from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.results.definition import Definition
 from dynsim.results.trajectory import Trajectory
 
@@ -73,12 +73,11 @@ class Record:
     states: int = 0
 
     def __post_init__(self):
-        if isinstance(self.measures, str):
-            raise ValueError(f"measures is a list of names; got {self.measures!r}; write a tuple")
-        for name in self.measures or ():
-            if name not in MEASURES:
-                raise ValueError(unknown("measure", name, MEASURES))
-        if self.stride != "auto":
+        if self.measures is not None:
+            check_instance("measures to record", self.measures, (tuple, list), '("mu", "rank")')
+            for name in self.measures:
+                check_name("measure", name, MEASURES)
+        if not (isinstance(self.stride, str) and self.stride == "auto"):
             whole("stride, unless 'auto',", self.stride, least=1)
         whole("stride of states (0 for none)", self.states, least=0)
 
@@ -172,7 +171,17 @@ def simulate(
     >>> bool((dynsim.simulate(pure, x0, depth=2)["mu"][:, -1] < 1e-15).all())
     True
     """
-    x = x0.tokens if isinstance(x0, Deviation) else _as_tokens(x0)
+    check_dynamics(dynamics)
+    record = Record() if record is None else record
+    check_instance("record", record, Record, 'dynsim.Record(measures=("mu",))')
+    if progress is not None:
+        check_instance("progress", progress, Callable, "print, a function of a number")
+    if device is not None:
+        check_instance("device", device, str, '"cpu"')
+    if isinstance(x0, Deviation) and np.isnan(x0.log_size).any():
+        raise ValueError("log_size of a deviation is a number or -inf; found NaN in it")
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below if not finite
+        x = x0.tokens if isinstance(x0, Deviation) else _as_tokens(x0)
     depth = whole("depth", depth, least=1)
     start = whole("number of the first layer", start, least=0)
     first_sample = whole("number of the first sample", first_sample, least=0)
@@ -184,7 +193,6 @@ def simulate(
             f"there are weights for {available} layers; asked for {start + depth}; use depth "
             f"{available - start} or less"
         )
-    record = record or Record()
     record.check_memory(len(x), x.shape[1], depth)
     built = make_engine(engine, dynamics, workers, device)
     built.first_sample = first_sample

@@ -16,7 +16,7 @@ import numpy as np
 
 from dynsim import minilm, norms
 from dynsim._values import Value
-from dynsim.network.mlp import MLPWeights
+from dynsim.network.mlp import MLP, MLPWeights
 from dynsim.network.weights import LayerSource, LayerWeights
 
 __all__ = ["BLOCK", "SIGMA", "Attention", "Perceptron", "embedding", "word_pieces"]
@@ -62,7 +62,7 @@ def _attention(seed: int, t: int, d: int, n_heads: int) -> LayerWeights:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Perceptron(Value):
+class Perceptron(MLP):
     """Fresh MLPs, four times as wide as tokens, with GELU."""
 
     seed: int

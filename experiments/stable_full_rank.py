@@ -113,7 +113,7 @@ def _certificate(found) -> str:
 
 def draw(data) -> Figure:
     """Spectral radius and basin radius of each case; the way back."""
-    figure = Figure(figsize=(11.5, 4.2), layout="constrained")
+    figure = Figure(figsize=(12.5, 4.2), layout="constrained")
     bars, ways = figure.subplots(1, 2)
     names, rows = data["cases"], data["rows"]
     at = np.arange(len(names))
@@ -122,13 +122,15 @@ def draw(data) -> Figure:
     bars.axvline(1, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)))
     bars.set(yticks=at, yticklabels=names)
     bars.invert_yaxis()
-    bars.legend(frameon=False, fontsize=8)
+    bars.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     for k, name in enumerate(names):
         style = plots.STYLES[k % len(plots.STYLES)] | {"markevery": 0.2, "markersize": 4}
+        if k >= len(plots.STYLES):  # styles come again, with hollow marks
+            style |= {"markerfacecolor": "white", "linewidth": 0.8}
         ways.plot(np.maximum(data[f"return_{k}"], 1e-17), label=name, **style)
     ways.set(yscale="log", xlabel="depth (layers)", ylabel="distance to the equilibrium",
              title="from the edge of the measured basin")  # fmt: skip
-    ways.legend(frameon=False, fontsize=7)
+    ways.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     for axes in (bars, ways):
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -92,10 +92,12 @@ def entropy(p):
 
 
 def reachable_in(allowed):
-    """Shortest distances along the arrows by repeated relaxation: entry [v, i], inf if none."""
+    """Shortest distances along the arrows, relaxed until nothing changes: [v, i], inf if none."""
     n = len(allowed)
     distance = np.where(np.eye(n, dtype=bool), 0.0, np.inf)
-    for _ in range(n):
+    before = None
+    while not np.array_equal(distance, before):
+        before = distance.copy()
         for v in range(n):
             for i in range(n):
                 for j in range(n):

@@ -90,8 +90,8 @@ def test_theory_never_imports_dynsim():
 
 
 def test_the_checker_of_certificates_knows_nothing_of_how_they_are_made():
-    ours = {f"dynsim.equilibria.{name}" for name in ("form", "proof", "exact")}
-    for checker in ("form", "proof", "exact", "verification"):
+    ours = {f"dynsim.equilibria.{name}" for name in ("schema", "balls", "exact")}
+    for checker in ("schema", "balls", "exact", "verification"):
         names = set(imported(ROOT / "dynsim" / "equilibria" / f"{checker}.py")) - ours
         roots = {name.split(".")[0] for name in names}
         assert roots <= {*sys.stdlib_module_names, "flint"}, checker

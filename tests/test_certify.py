@@ -12,21 +12,21 @@ import pytest
 from dynsim import AttentionDynamics, masks, norms, weights
 from dynsim.cli import verify
 from dynsim.equilibria import (
+    balls,
     certify,
     check,
     complete_pair,
     complete_pair_dynamics,
     exact,
     find_equilibria,
-    form,
     hyperbolic_dynamics,
     hyperbolic_pair,
     jordan_dynamics,
     jordan_family,
     jordan_member,
     load_certificate,
-    proof,
     save_certificate,
+    schema,
 )
 from dynsim.network.jacobian import linearise
 from dynsim.network.weights import Fixed
@@ -55,7 +55,7 @@ def test_balls_contain_the_layer_and_its_derivative(rng):
     dynamics = AttentionDynamics(masks.local(4), Fixed(M, W_V), norms.Unit())
     x = norms.Unit().apply(rng.standard_normal((4, 3)))
     allowed = dynamics.allowed().astype(int).tolist()
-    layer = proof._Layer(
+    layer = balls._Layer(
         {"allowed": allowed, "M": M.tolist(), "W_V": W_V.tolist(), "tokens": x.tolist()}
     )
     expected, derivative = linearise(dynamics, x)
@@ -111,7 +111,7 @@ def test_a_rank_too_high_is_not_proved():
 def consensus():
     """A sign flip of rank 1 whose box holds states of rank 2, among them the tokens."""
     return {
-        "format": proof.FORMAT,
+        "format": balls.FORMAT,
         "allowed": [[1, 1], [1, 1]],
         "M": [[[-0.6517911526116896, -0.17471729232577715],
                [1.6637239913911968, 0.659147749832255]]],
@@ -142,7 +142,7 @@ def test_a_box_beside_the_zero_proves_nothing(radius):
 
 def _consensus_on_e(offset, radius):
     return {
-        "format": proof.FORMAT, "allowed": [[1, 1], [1, 1]], "M": [[[0, 0], [0, 0]]],
+        "format": balls.FORMAT, "allowed": [[1, 1], [1, 1]], "M": [[[0, 0], [0, 0]]],
         "W_V": [[[2, 0], [1, 1]]], "tokens": [[1, offset], [1, 0]], "sign": 1,
         "radius": radius, "rank": 1, "spectral_radius": "< 1",
     }  # fmt: skip
@@ -267,7 +267,7 @@ def test_what_would_take_hours_is_refused(certificate, tmp_path, capsys):
     assert "heads x d is at most 256" in _is_refused(path, capsys)
     path.write_text(json.dumps(certificate | {"tokens": [[0.0, 1.0]] * 129}))
     assert "N d is at most 256" in _is_refused(path, capsys)
-    path.write_text(" " * (form.LARGEST_FILE + 1))
+    path.write_text(" " * (schema.LARGEST_FILE + 1))
     assert "bytes" in _is_refused(path, capsys)
 
 
@@ -275,10 +275,10 @@ def test_a_bad_file_among_good_ones_is_refused_before_any_work(
     certificate, tmp_path, capsys, monkeypatch
 ):
     good, bad = save_certificate(certificate, tmp_path / "a.json"), tmp_path / "b.json"
-    monkeypatch.setattr(proof, "_proofs", lambda certificate: pytest.fail("worked"))
+    monkeypatch.setattr(balls, "_proofs", lambda certificate: pytest.fail("worked"))
     assert verify.main([str(good), str(bad)]) == 2
     assert f"{bad}: cannot be read" in capsys.readouterr().err
-    monkeypatch.setattr(proof, "flint", None)
+    monkeypatch.setattr(balls, "flint", None)
     assert verify.main([str(good)]) == 2
     assert "pip install 'dynsim[certify]'" in capsys.readouterr().err
 

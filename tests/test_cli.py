@@ -191,7 +191,7 @@ def bad_files():
         ("--tokens 0", "at least 1"),
         ("--samples 0", "at least 1"),
         ("--dim 0", "at least 1"),
-        ("--heads 0", "at least one head"),
+        ("--heads 0", "heads is a whole number, at least 1"),
         ("--heads 5", "does not divide"),
         ("--heads 2 --mix 1", "one finite weight per head"),
         ("--mix a", "list of numbers"),
@@ -523,7 +523,7 @@ def test_theory_beside_a_run_and_a_comparison(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)["runs"]
     assert found["mask causal"]["theory"]["prediction"]["rate"] == pytest.approx(0.5)
     assert found["mask local"]["theory"]["prediction"]["kreiss"] >= 1
-    bound = found["mask local"]["theory"]["certificates"]["Dobrushin"]["log10_bound"]
+    bound = found["mask local"]["theory"]["bounds"]["Dobrushin"]["log10_bound"]
     assert len(bound) == 31
     assert main(["--tokens", "2000", "--theory", "--out", str(tmp_path)]) == 2
     assert "--theory is for 2 to 1024 tokens" in capsys.readouterr().err

@@ -197,6 +197,37 @@ def test_basins(capsys):
     assert all(Path(p).stat().st_size > 100 for p in found["files"])
 
 
+def test_basins_stopped_by_ctrl_c_count_the_starts_that_are_done(capsys, monkeypatch):
+    from dynsim.equilibria import basins
+
+    followed, blocks = basins._followed, []
+
+    def stop_in_the_third_block(*options):
+        blocks.append(options)
+        if len(blocks) == 3:
+            raise KeyboardInterrupt
+        return followed(*options)
+
+    monkeypatch.setattr(basins, "_BLOCK", 100)
+    monkeypatch.setattr(basins, "_followed", stop_in_the_third_block)
+    words = ["basins", "--mask", "causal", "--value", "jordan:2", "--tokens", 2, "--starts", 500]
+    status, out, err = run(*words, "--json", capsys=capsys)
+    assert status == 130
+    assert "stopped after 200 of 500 starts; these are counted" in err
+    found = json.loads(out)
+    assert (found["starts"], found["starts_asked"]) == (200, 500)
+    assert sum(row["count"] for row in found["basins"]) == 200
+    assert json.loads(Path(found["files"][0]).read_text())["basins"] == found["basins"]
+
+
+def test_basins_of_too_many_starts_are_refused_before_any_work(capsys):
+    words = ["basins", "--mask", "causal", "--value", "jordan:2", "--tokens", 2]
+    status, out, err = run(*words, "--starts", 10**12, capsys=capsys)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "use fewer --starts" in err
+
+
 def test_lyapunov(capsys):
     words = ("--tokens", 1, "--value", "diagonal:1,0.5,0.25", "--layers", 200)
     found = run_json("lyapunov", *words, capsys=capsys)
@@ -228,7 +259,7 @@ def test_lyapunov(capsys):
         (["continuation", "--vary", "skip=0:1", "--points", "1"], "at least 2"),
         (["basins", "--starts", "0"], "at least 1"),
         (["basins", "--depth", "3"], "at least 64"),
-        (["lyapunov", "--count", "99"], "there are 6 exponents"),
+        (["lyapunov", "--count", "99"], "there are 9 exponents at most"),
         (["lyapunov", "--seed", "-1"], "--seed is at least 0"),
         (["verify", "nothing.json"], "cannot be read"),
     ],

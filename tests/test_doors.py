@@ -1,7 +1,9 @@
 """Wherever an array or a number enters, what is not real numbers is refused with one sentence."""
 
+import math
 import warnings
 
+import networkx as nx
 import numpy as np
 import pytest
 
@@ -9,8 +11,14 @@ import dynsim
 from dynsim import (
     AttentionDynamics,
     basins,
+    bounds,
+    connectivity,
     continuation,
+    deviation,
+    equilibria,
+    gaussian_keys,
     geometry,
+    gram,
     jacobian,
     lyapunov,
     masks,
@@ -23,7 +31,8 @@ from dynsim import (
     transient,
     weights,
 )
-from dynsim._values import real_array, real_number
+from dynsim._memory import TooLarge
+from dynsim._values import real_array, real_number, shown, whole
 from dynsim.equilibria.design import design_value_matrix
 from dynsim.equilibria.stability import approach, basin_radius, stability
 from dynsim.equilibria.stability import transient as transient_at
@@ -248,3 +257,295 @@ def test_tokens_of_integers_are_not_computed_with_in_integers():
     assert np.array_equal(norms.Unit().apply(x), norms.Unit().apply(x.astype(float)))
     assert np.array_equal(PLAIN.step(x), PLAIN.step(x.astype(float)))
     assert np.array_equal(PLAIN.attention(x), PLAIN.attention(x.astype(float)))
+
+
+# --- whole numbers, names, switches and objects ---------------------------------------------------
+
+NEAR = np.ones((3, 2)) / 2**0.5
+RUN = dynsim.simulate(LAYER, X, 8)
+RANDOM = AttentionDynamics(masks.causal(3), weights.Weights())
+DROPPING = AttentionDynamics(masks.causal(3), weights.Weights(), dropout=dynsim.Dropout(0.1))
+JORDAN, PAIR = equilibria.jordan_dynamics(2, 3.0), equilibria.jordan_family(2, 3.0, 2)[0]
+ZEROS = np.zeros((1, 2)), X[None], np.zeros(1)
+
+#: Every door for a whole number: the least that goes in, one that does, and what is done with it.
+WHOLE = {
+    **{
+        f"masks.{make.__name__}": (1, 4, make)
+        for make in {**masks.MASKS}.values()
+    },
+    "window": (1, 2, lambda v: masks.local(4, v)),
+    "causal window": (1, 2, lambda v: masks.causal_local(4, v)),
+    "ring's window": (1, 2, lambda v: masks.ring(5, v)),
+    "prefix": (1, 2, lambda v: masks.prefix(4, v)),
+    "sinks": (1, 2, lambda v: masks.sinks(4, 1, v)),
+    "dilation": (1, 2, lambda v: masks.dilated(5, 1, v)),
+    "stride of a mask": (1, 2, lambda v: masks.strided(4, 1, v)),
+    "block": (1, 2, lambda v: masks.block_sparse(4, v)),
+    "random tokens": (0, 2, lambda v: masks.bigbird(4, random=v)),
+    "global tokens": (0, 2, lambda v: masks.bigbird(4, sinks=v)),
+    "bigbird's seed": (0, 2, lambda v: masks.bigbird(4, seed=v)),
+    "samples": (1, 2, lambda v: tokens.gaussian(v, 3, 2)),
+    "tokens": (1, 2, lambda v: tokens.gaussian(1, v, 2)),
+    "dimensions": (1, 2, lambda v: tokens.sphere(1, 3, v)),
+    "heads": (1, 2, lambda v: weights.Weights(n_heads=v)),
+    "width": (1, 2, lambda v: mlp.GaussianMLP(width=v)),
+    "stride": (1, 2, lambda v: dynsim.Record(stride=v)),
+    "states": (0, 2, lambda v: dynsim.Record(states=v)),
+    "depth": (1, 2, lambda v: dynsim.simulate(LAYER, X, v)),
+    "start": (0, 2, lambda v: dynsim.simulate(LAYER, X, 1, start=v)),
+    "first sample": (0, 2, lambda v: dynsim.simulate(LAYER, X, 1, first_sample=v)),
+    "threads": (1, 1, lambda v: dynsim.simulate(LAYER, X, 1, threads=v)),
+    "layer, Weights": (0, 2, lambda v: weights.Weights().layer(v, 2)),
+    "layer, Layers": (0, 2, lambda v: LAYER.weights.layer(v, 2)),
+    "layer, step": (0, 2, lambda v: LAYER.step(X, v)),
+    "layer, attention": (0, 2, lambda v: LAYER.attention(X, v)),
+    "layer, jacobian": (0, 2, lambda v: jacobian.jacobian(LAYER, X, v)),
+    "layer, image": (0, 2, lambda v: jacobian.image(LAYER, X, v)),
+    "layer, cubic law": (0, 2, lambda v: predictions.cubic_step(PLAIN, X, X[0], v)),
+    "sample": (0, 2, lambda v: DROPPING.step(X, 0, v)),
+    "start of a prediction": (0, 2, lambda v: dynsim.predict(LAYER, X, v)),
+    "layers of growth": (1, 2, lambda v: predictions.transversal_growth(LAYER, X[0], v)),
+    "depth of bounds": (1, 2, lambda v: bounds.mu_bounds(PLAIN, X, v)),
+    "start of bounds": (0, 2, lambda v: bounds.mu_bounds(PLAIN, X, 2, v)),
+    "window of bounds": (1, 2, lambda v: bounds.mu_bounds(PLAIN, X, 2, window=v)),
+    "depth of a width limit": (1, 2, lambda v: gram.infinite_width(RANDOM, X, v)),
+    "largest power": (1, 2, lambda v: transient.transient_growth(0.5 * I2, v)),
+    "layers of exponents": (1, 2, lambda v: lyapunov.spectrum(LAYER, X, layers=v, discard=0)),
+    "discarded layers": (0, 2, lambda v: lyapunov.spectrum(LAYER, X, layers=2, discard=v)),
+    "exponents": (
+        1, 2, lambda v: lyapunov.spectrum(LAYER, X, layers=2, discard=0, count=v)
+    ),
+    "tokens of jordan": (1, 2, lambda v: equilibria.jordan_dynamics(v, 1.0)),
+    "tokens of the family": (1, 2, lambda v: equilibria.jordan_family(v, 9.0, 1)),
+    "rank of the family": (1, 2, lambda v: equilibria.jordan_family(4, 9.0, v)),
+    "samples around": (
+        1, 2, lambda v: equilibria.approach(LAYER, NEAR, samples=v, depth=4)
+    ),
+    "depth of an approach": (
+        4, 5, lambda v: equilibria.approach(LAYER, NEAR, samples=1, depth=v)
+    ),
+    "keys": (1, 4, lambda v: gaussian_keys.expected_unselectable(v, 2)),
+}  # fmt: skip
+
+#: Every door for a seed, which may be as large as one likes.
+SEEDS = {
+    "tokens": lambda v: tokens.sphere(1, 3, 2, v),
+    "weights": lambda v: weights.Weights(seed=v),
+    "mlp": lambda v: mlp.GaussianMLP(seed=v),
+    "dropout": lambda v: dynsim.Dropout(0.1, seed=v),
+    "exponents": lambda v: lyapunov.spectrum(LAYER, X, layers=1, discard=0, seed=v),
+    "approach": lambda v: equilibria.approach(LAYER, NEAR, samples=1, depth=4, seed=v),
+}
+
+NOT_WHOLE = [1.5, 2.0, np.float64(2), math.nan, math.inf, True, "3", [3], (), 1j, object(), int]
+NOT_WHOLE += [np.array([2, 3]), -(10**400)]
+
+#: Every door for an object, a name, a switch or a path: what is right, and what is done with it.
+OBJECTS = {
+    "mask": (masks.causal(3), lambda v: AttentionDynamics(v, weights.Identity())),
+    "weights": (weights.Identity(), lambda v: AttentionDynamics(masks.causal(3), v)),
+    "norm": (norms.Unit(), lambda v: AttentionDynamics(LAYER.mask, LAYER.weights, v)),
+    "placement": (
+        "pre", lambda v: AttentionDynamics(LAYER.mask, LAYER.weights, placement=v)
+    ),
+    "mlp": (mlp.NoMLP(), lambda v: AttentionDynamics(LAYER.mask, LAYER.weights, mlp=v)),
+    "dropout": (
+        dynsim.Dropout(), lambda v: AttentionDynamics(LAYER.mask, LAYER.weights, dropout=v)
+    ),
+    "scores": (weights.Zero(), lambda v: weights.Weights(scores=v)),
+    "value": (weights.Zero(), lambda v: weights.Weights(value=v)),
+    "shared": (False, lambda v: weights.Weights(shared=v)),
+    "shared, MLP": (np.True_, lambda v: mlp.GaussianMLP(shared=v)),
+    "d_qk": (2, lambda v: weights.Weights(d_qk=0 if v is None else v)),
+    "beta": (0.5, lambda v: weights.Weights(beta=v)),
+    "sharpened": (0.5, LAYER.weights.sharpened),
+    "sharpened layer": (0.5, LAYER.weights.layer(0, 2).sharpened),
+    "mix": ([1.0], lambda v: weights.Weights(mix="none" if v is None else v)),
+    "Layers": (LAYER.weights.entries, weights.Layers),
+    "a layer": (LAYER.weights.entries[0], lambda v: weights.Layers((v,))),
+    "FixedMLP": (perceptron().weights, mlp.FixedMLP),
+    "activation": ("relu", lambda v: mlp.GaussianMLP(activation=v)),
+    "dynamics": (LAYER, lambda v: dynsim.simulate(v, X, 1)),
+    "x0": (X.tolist(), lambda v: dynsim.simulate(LAYER, v, 1)),
+    "record": (
+        dynsim.Record(), lambda v: dynsim.simulate(LAYER, X, 1, record=0 if v is None else v)
+    ),
+    "engine": ("reference", lambda v: dynsim.simulate(LAYER, X, 1, engine=v)),
+    "progress": (
+        lambda t: None, lambda v: dynsim.simulate(LAYER, X, 1, progress=0 if v is None else v)
+    ),
+    "measures": (["rank"], lambda v: dynsim.Record(measures="rank" if v is None else v)),
+    "measure": ("rank", lambda v: dynsim.Record(measures=(v,))),
+    "self-loops": (True, lambda v: masks.from_array(I2, self_loops=v)),
+    "name of a mask": ("mine", lambda v: masks.from_array(I2, v)),
+    "place of dropout": (
+        "mlp", lambda v: dynsim.Dropout(0.1).scaled(X, v, 0, 0)
+    ),
+    **{
+        f"connectivity.{name}": (masks.causal(3), getattr(connectivity, name))
+        for name in (
+            "center_nodes", "radius", "diameter", "eccentricities", "facts", "lambda_2",
+            "uniform_walk", "is_strongly_connected", "is_quasi_strongly_connected",
+        )
+    },
+    "deviation_walk": (masks.causal(3), transient.deviation_walk),
+    "predict": (LAYER, lambda v: dynsim.predict(v, X)),
+    "transversal_growth": (LAYER, lambda v: predictions.transversal_growth(v, X[0], 2)),
+    "cubic_step": (PLAIN, lambda v: predictions.cubic_step(v, X, X[0])),
+    "mu_bounds": (PLAIN, lambda v: bounds.mu_bounds(v, X, 2)),
+    "infinite_width": (RANDOM, lambda v: gram.infinite_width(v, X, 2)),
+    "collapse_rate": (RUN, dynsim.collapse_rate),
+    "verdict": (RUN, dynsim.verdict),
+    "compare_with_theory": (LAYER, lambda v: dynsim.compare_with_theory(v, X, RUN)),
+    "compare_with_theory, trajectory": (RUN, lambda v: dynsim.compare_with_theory(LAYER, X, v)),
+    "jacobian": (LAYER, lambda v: jacobian.jacobian(v, X)),
+    "image": (LAYER, lambda v: jacobian.image(v, X)),
+    "tangent_basis": (LAYER, lambda v: jacobian.tangent_basis(v, X)),
+    "lyapunov": (LAYER, lambda v: lyapunov.spectrum(v, X, layers=1, discard=0)),
+    "basins": (LAYER, lambda v: basins.limit_sets(v, X[None], depth=64)),
+    "stability": (LAYER, lambda v: equilibria.stability(v, NEAR)),
+    "certify": (JORDAN, lambda v: equilibria.certify(v, PAIR)),
+    "changes": (LN, lambda v: geometry.changes(v, X)),
+    "survey": (norms.LayerNorm([1.0, 2.0]), lambda v: geometry.survey("X", v, X)),
+    "center of a deviation": (ZEROS[0], lambda v: deviation.Deviation(v, *ZEROS[1:])),
+    "shape of a deviation": (
+        ZEROS[1], lambda v: deviation.Deviation(ZEROS[0], v, ZEROS[2])
+    ),
+    "size of a deviation": (ZEROS[2], lambda v: deviation.Deviation(*ZEROS[:2], v)),
+    "what was observed of it": (
+        np.zeros((1, 3)), lambda v: deviation.Deviation(*ZEROS, 0 if v is None else v)
+    ),
+    "perturbed": ((), lambda v: deviation.Deviation(*ZEROS, None, v)),
+    "tokens of a deviation": (X[None], deviation.Deviation.split),
+    "whole tokens of one": (X[None], deviation.Deviation.whole),
+    "state of a norm": (
+        deviation.Deviation.split(X[None]), lambda v: deviation.normalised(v, norms.Unit())
+    ),
+}  # fmt: skip
+
+NO_OBJECTS = [None, -1.5, "x", ["a"], object(), {"a": 1}, np.array(["a"]), 1j, math.nan, 10**5000]
+NO_OBJECTS += [norms.Unit, dynsim]
+
+#: What a door takes of these all the same.
+FINE = [("name of a mask", "x"), ("progress", norms.Unit)]
+
+#: Doors for the path of a file.
+PATHS = {"mask": masks.from_file, "tokens": tokens.from_file, "trajectory": dynsim.load}
+
+
+def refused(enter, bad):
+    """The words with which a door refuses; anything but a ValueError is an error of this test."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError) as error:
+            enter(bad)
+    words = str(error.value)
+    assert "\n" not in words
+    assert 0 < len(words) < 500
+    return words
+
+
+@pytest.mark.parametrize("door", WHOLE)
+def test_whole_numbers(door):
+    least, good, enter = WHOLE[door]
+    for number in (good, np.int32(good)):
+        enter(number)
+    for bad in (*NOT_WHOLE, least - 1):
+        words = refused(enter, bad)
+        assert "whole number" in words or "lies in" in words or "at least one neighbour" in words
+        assert shown(bad) in words
+
+
+@pytest.mark.parametrize("door", WHOLE)
+def test_huge_numbers_are_refused_before_any_work(door):
+    with pytest.raises((ValueError, TooLarge), match=r"at most|lies in|smaller than|GiB"):
+        WHOLE[door][2](10**400)
+
+
+@pytest.mark.parametrize("door", SEEDS)
+def test_seeds(door):
+    enter = SEEDS[door]
+    for good in (0, np.int64(3), 2**200):
+        enter(good)
+    for bad in (*NOT_WHOLE, None, -1):
+        assert "seed" in refused(enter, bad)
+
+
+@pytest.mark.parametrize("door", OBJECTS)
+def test_objects_names_and_switches(door):
+    good, enter = OBJECTS[door]
+    enter(good)
+    for bad in NO_OBJECTS:
+        if not any(door == name and bad is fine for name, fine in FINE):
+            refused(enter, bad)
+
+
+@pytest.mark.parametrize("door", PATHS)
+def test_paths(door, tmp_path):
+    for bad in (*NO_OBJECTS, tmp_path / "none.npy", b"x"):
+        refused(PATHS[door], bad)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: AttentionDynamics(nx_graph(), weights.Identity()), "networkx.DiGraph"),
+        (lambda: LAYER.weights.sharpened(-1.0), "not negative"),
+        (lambda: LAYER.weights.layer(0, 2).sharpened(math.nan), "not negative"),
+        (lambda: weights.Weights(mix=(math.nan,)), "one finite weight per head"),
+        (lambda: weights.Weights(mix=((1.0,),)), "one finite weight per head"),
+        (lambda: weights.Weights(mix=()), "one finite weight per head"),
+        (lambda: weights.Weights(value=weights.FromArray(np.ones((2, 1, 2, 2)))).layer(2, 2), "2"),
+        (lambda: weights.Layers(LAYER.weights.entries * 2).layer(2, 2), "asked for layer 2"),
+        (lambda: weights.Layers(LAYER.weights.entries * 2).layer(-1, 2), "at least 0"),
+        (lambda: weights.Layers(()), "got none"),
+        (lambda: norms.LayerNorm(math.nan), "finite"),
+        (lambda: norms.LayerNorm(1.0, [0.0, math.inf]), "finite"),
+        (lambda: norms.LayerNorm(eps=-1.0), "not negative"),
+        (lambda: norms.RMSNorm(eps=None), "real numbers"),
+        (lambda: norms.RMSNorm(eps=math.inf), "not negative"),
+        (lambda: perceptron(b_1=np.zeros(3)), r"W_1 \(d, m\)"),
+        (lambda: perceptron(W_1=np.zeros(3)), r"W_1 \(d, m\)"),
+        (lambda: perceptron(W_1=np.float64(3)), r"W_1 \(d, m\)"),
+        (lambda: perceptron(W_2=np.full((2, 2), math.nan)), "finite"),
+        (lambda: mlp.GaussianMLP(sigma=math.nan), "positive and finite"),
+        (lambda: dynsim.Dropout(1.0), "probability"),
+        (lambda: dynsim.Dropout(math.nan), "probability"),
+        (lambda: deviation.Deviation(np.zeros((2, 2)), X[None], np.zeros(1)), "samples"),
+        (lambda: deviation.Deviation(np.zeros((1, 3)), X[None], np.zeros(1)), "samples"),
+        (lambda: deviation.Deviation(*ZEROS, None, (X,)), "entry of perturbed"),
+        (
+            lambda: dynsim.simulate(
+                LAYER, deviation.Deviation(*ZEROS[:2], np.array([math.nan])), 1, engine="logscale"
+            ),
+            "found NaN",
+        ),
+        (
+            lambda: dynsim.simulate(
+                LAYER, deviation.Deviation(*ZEROS[:2], np.array([math.inf])), 1, engine="logscale"
+            ),
+            "finite",
+        ),
+        (lambda: dynsim.simulate(LAYER, np.zeros((2, 0, 2)), 1), "none of them 0"),
+        (lambda: dynsim.simulate(LAYER, X[:2], 1), "mask is for 3 tokens"),
+        (lambda: dynsim.simulate(LAYER, np.full((3, 2), math.nan), 1), "finite"),
+        (lambda: dynsim.simulate(LAYER, X, 1, device=3), "device"),
+    ],
+)
+def test_wrong_shapes_and_values(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def nx_graph():
+    return nx.Graph([(0, 1)])
+
+
+def test_values_are_shown_in_one_short_line():
+    assert shown(3) == "3"
+    assert shown(np.eye(2)) == "array([[1., 0.], [0., 1.]])"
+    assert len(shown("x" * 1000)) == 80
+    assert shown(1 << 20_000) == "a number of 20001 bits"
+    with pytest.raises(ValueError, match="at least 1 and at most 5; got 6"):
+        whole("number", 6, least=1, most=5)

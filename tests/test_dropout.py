@@ -204,7 +204,7 @@ def shared_layers():
 
 
 REFUSED = {
-    "certificates": lambda f, x: dynsim.certificates.certificates(f, x, 2),
+    "mu_bounds": lambda f, x: dynsim.bounds.mu_bounds(f, x, 2),
     "predict": lambda f, x: dynsim.predict(f, x),
     "jacobian": lambda f, x: dynsim.jacobian.jacobian(f, x),
     "image": lambda f, x: dynsim.jacobian.image(f, x),

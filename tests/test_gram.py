@@ -196,7 +196,7 @@ def test_theory_beside_a_run_with_dropout(tmp_path, capsys):
     limit = summary["theory"]["infinite_width"]
     assert limit["mu"][-1] == pytest.approx(math.sqrt(15 * 64 * 0.2), rel=1e-3)
     assert summary["measures"]["mu"]["mean"][-1] == pytest.approx(limit["mu"][-1], rel=0.1)
-    assert summary["theory"]["certificates"] == {}
+    assert summary["theory"]["bounds"] == {}
     assert main([*command, "--compare", "dropout=0,.2", "--no-figure"]) == 0
     assert "mu = 13.86" in capsys.readouterr().out
     assert main([*command, "--shared", "--no-figure"]) == 0

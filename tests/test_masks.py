@@ -114,7 +114,7 @@ def test_bigbird_draw_depends_on_its_seed_only():
         (lambda: masks.local(8, window=0), "nothing mixes"),
         (lambda: masks.local(8, window=8), "complete or causal"),
         (lambda: masks.causal_local(8, window=-1), "window -1"),
-        (lambda: masks.complete(0), "at least one token"),
+        (lambda: masks.complete(0), "tokens of a mask is a whole number, at least 1"),
         (lambda: masks.prefix(4, length=9), "1..4"),
         (lambda: masks.from_array(np.ones((2, 3))), "square"),
         (lambda: masks.from_array([[1, np.nan], [1, 1]]), "finite"),

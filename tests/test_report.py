@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dynsim
-from dynsim import connectivity, expect, masks, norms, simulate, tokens, verdict
+from dynsim import compare_with_theory, connectivity, masks, norms, simulate, tokens, verdict
 from dynsim.cli import report
 from dynsim.equilibria.equilibrium import Equilibrium
 from dynsim.equilibria.stability import Stability
@@ -15,7 +15,7 @@ def outcome(graph, weights, depth, engine="logscale", x0=None, theory=False, **p
     dynamics = dynsim.AttentionDynamics(graph, weights, **parts)
     x0 = tokens.gaussian(3, dynamics.n_tokens, 3) if x0 is None else x0
     run = simulate(dynamics, x0, depth, engine=engine)
-    beside = expect(dynamics, x0, run) if theory else None
+    beside = compare_with_theory(dynamics, x0, run) if theory else None
     return report.Result(connectivity.facts(graph), run, verdict(run), None, beside)
 
 

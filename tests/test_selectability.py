@@ -11,11 +11,11 @@ from scipy.optimize import linprog
 
 from dynsim import norms, selectability, set_threads
 from dynsim.geometry.selectability import (
-    certificate,
     margins,
     selectable,
     undecided,
     unselectable_fraction,
+    witness,
 )
 
 
@@ -57,7 +57,7 @@ def _turn(o, a, b):
 
 
 def exact_margin(keys, found):
-    """`Certificate.margin` in rational arithmetic; for weights the squared distance, their sum."""
+    """`Witness.margin` in rational arithmetic; for weights the squared distance, their sum."""
     rational = [[Fraction(float(v)) for v in row] for row in keys]
     own = rational[found.key]
     if found.query is not None:
@@ -92,12 +92,12 @@ def test_lattice_keys_in_the_plane_are_decided_exactly(n, size, seed):
 
 
 @given(st.integers(1, 6), st.integers(2, 25), st.integers(0, 2**16), st.booleans())
-def test_certificates_hold_in_rational_arithmetic(d, n, seed, lattice):
+def test_witnesses_hold_in_rational_arithmetic(d, n, seed, lattice):
     rng = np.random.default_rng(seed)
     keys = rng.integers(-2, 3, (n, d)) * 1.0 if lattice else rng.standard_normal((n, d))
     said = selectable(keys)
     for i in range(n):
-        found = certificate(keys, i)
+        found = witness(keys, i)
         assert (found.query is not None) == said[i]
         assert (found.weights is None) == said[i]
         if said[i]:
@@ -222,7 +222,7 @@ def test_highs_decides_the_same_when_the_kernel_finds_nothing(rng, monkeypatch):
     monkeypatch.setattr(selectability, "_nearest", lambda *args: None)
     assert np.array_equal(selectable(keys), said)
     assert np.array_equal(selectable(keys, biases, bound=2.0), biased)
-    weights = certificate(keys[0], int(np.argmin(said[0]))).weights
+    weights = witness(keys[0], int(np.argmin(said[0]))).weights
     assert weights.sum() == pytest.approx(1)
 
 
@@ -249,9 +249,9 @@ def test_axes_threads_and_shares(rng):
         (lambda: selectable([[0.0], [1.0]], tolerance=0.0), "tolerance"),
         (lambda: selectable([[0.0], [1.0]], [1.0]), "one for each key"),
         (lambda: selectable([[0.0], [1.0]], bound=0.0), "bound a positive one"),
-        (lambda: certificate(np.ones((2, 3, 4)), 0), "about keys"),
-        (lambda: certificate(np.ones((1, 4)), 0), "n > 1"),
-        (lambda: certificate(np.ones((3, 4)), 3), r"keys 0\.\.2"),
+        (lambda: witness(np.ones((2, 3, 4)), 0), "about keys"),
+        (lambda: witness(np.ones((1, 4)), 0), "n > 1"),
+        (lambda: witness(np.ones((3, 4)), 3), r"keys 0\.\.2"),
         (lambda: margins(np.ones((3, 9))), "up to 8 dimensions"),
         (lambda: margins([[1.7e308] * 3, [-1.7e308] * 3]), "overflow"),
         (lambda: selectable([[2**53 + 1], [0]]), r"2\^53"),
@@ -333,11 +333,11 @@ def test_a_small_margin_in_a_thin_hull():
     assert margins(keys)[4] == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_certificate_reproduces_the_key_where_highs_cannot():
+def test_a_witness_reproduces_the_key_where_highs_cannot():
     keys = np.array([[2e8, 0, 2e-3], [0, 1e3, 2e-3], [-1e8, 2e3, 2e-3], [-1e8, -2e3, 0],
                      [0, -1e3, 0], [-2e8, -2e3, 2e-3], [-1e8, 0, 1e-3], [-2e8, 2e3, -2e-3],
                      [2e8, 0, -1e-3], [-1e8, -1e3, 0], [2e8, 1e3, 0]])  # fmt: skip
     assert not undecided(keys)[4]
-    found = certificate(keys, 4)
+    found = witness(keys, 4)
     assert -found.margin(keys) < 1e-12 * 2e8
     assert np.count_nonzero(found.weights) <= 4

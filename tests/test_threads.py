@@ -81,3 +81,31 @@ def test_blas_gets_its_threads_back():
     with blas_alone():
         pass
     assert threadpool_info() == before
+
+
+@pytest.mark.usefixtures("eight_cores")
+@pytest.mark.parametrize("failing", [1, 3, 4, 5])
+def test_a_simulation_whose_threads_cannot_be_started_says_so_and_waits_for_nobody(
+    monkeypatch, failing
+):
+    """Whichever thread it is: one of the team, or the leader, which is the fifth."""
+    start, begun = threading.Thread.start, []
+
+    def one_fails(thread):
+        begun.append(thread)
+        if len(begun) == failing:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    dynamics = dynsim.AttentionDynamics(dynsim.masks.complete(256), dynsim.weights.Weights())
+    x0 = dynsim.tokens.sphere(1, 256, 64)
+    expected = dynsim.simulate(dynamics, x0, 4, threads=1)
+    with monkeypatch.context() as short:
+        short.setattr(threading.Thread, "start", one_fails)
+        with pytest.raises(ValueError, match=r"threads cannot be started .* use fewer"):
+            dynsim.simulate(dynamics, x0, 4, threads=4)
+    for thread in begun:
+        if thread.ident is not None:
+            thread.join(timeout=10)
+            assert not thread.is_alive()
+    assert dynsim.simulate(dynamics, x0, 4, threads=4) == expected

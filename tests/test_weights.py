@@ -100,7 +100,7 @@ def test_arrays_give_one_matrix_per_head_and_layer(rng):
         (lambda: FromArray(np.full((2, 2), np.nan)), "NaN"),
         (lambda: Fixed(np.eye(2), np.eye(3)), "same shape"),
         (lambda: Fixed(np.eye(2), np.diag([1, np.inf])), "finite"),
-        (lambda: Weights(n_heads=0), "at least one head"),
+        (lambda: Weights(n_heads=0), "heads is a whole number, at least 1"),
         (lambda: Weights(n_heads=3).layer(0, 4), "does not divide"),
         (lambda: Weights(d_qk=0.0), "positive"),
         (lambda: Weights(n_heads=2, mix=(1.0,)), "one finite weight per head"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from dynsim._values import describe
 from dynsim.cli import options as shared
@@ -39,7 +40,7 @@ def compute(plan, options, progress) -> Outcome:
     from dynsim.equilibria.basins import Stopped, basins
 
     dynamics, d = plan
-    status, notes = 0, ""
+    status = 0
     try:
         result = basins(
             dynamics, options.starts, dim=d, seed=options.seed, depth=options.depth,
@@ -48,7 +49,8 @@ def compute(plan, options, progress) -> Outcome:
     except Stopped as stopped:
         if stopped.basins is None:
             raise
-        status, result, notes = 130, stopped.basins, f"{stopped}; these are counted"
+        status, result = 130, stopped.basins
+        print(f"dynsim basins: {stopped}; these are counted", file=sys.stderr)
     starts = len(result.limits.rank)
     data = {
         "dynamics": describe(dynamics),
@@ -65,7 +67,6 @@ def compute(plan, options, progress) -> Outcome:
         data=data,
         verdict=f"of {starts} starts end {', '.join(ends)}",
         table=_table(result.rows),
-        notes=notes,
         status=status,
         subject=dynamics.mask.name,
         draw=lambda plots: plots.basins(result, title),

@@ -14,7 +14,7 @@ from dynsim.measures.rounding import ROUNDING
 from dynsim.results.trajectory import Trajectory
 
 if TYPE_CHECKING:  # loads what few runs need
-    from dynsim.collapse.expectations import Expectation
+    from dynsim.collapse.comparison import Comparison
 
 __all__ = [
     "Result",
@@ -52,7 +52,7 @@ class Result(NamedTuple):
     trajectory: Trajectory
     verdict: Verdict
     error: str | None = None
-    theory: Expectation | None = None
+    theory: Comparison | None = None
 
 
 def summary(result: Result) -> dict:
@@ -327,7 +327,7 @@ def _share(logs: np.ndarray, t: int) -> str:
     return from_log(logs[t] - logs[0]) if t < len(logs) and np.isfinite(logs[0]) else "-"
 
 
-def _rates(theory: Expectation) -> list[str]:
+def _rates(theory: Comparison) -> list[str]:
     """Fitted and predicted factor per layer, the largest power of the walk, how many times the
     sharpest bound exceeds mu, and the infinite-width limit of mu at the end."""
     rate, prediction = theory.rate, theory.prediction

@@ -33,7 +33,7 @@ EXAMPLES = """\
                        --samples 200 --depth 2000
       WU, section 4.3.1: most starts collapse, some keep rank two
   python -m dynsim.run --mask causal --ln on --value orthogonal --theory
-      measured mu, the predicted late rate and certified bounds in one figure
+      measured mu, the predicted late rate and proved bounds in one figure
   python -m dynsim.run --compare dropout=0,.1 --norm layernorm --dim 256 --theory
       the noise of training keeps LayerNorm from collapse, at sqrt((N - 1) d p)
   python -m dynsim.run --norm layernorm --skip 1 --heads 4 --dropout .1 --attention-dropout .1
@@ -93,7 +93,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--theory",
         action="store_true",
-        help="lay predicted rates and certified bounds beside what is measured: as curves in the "
+        help="lay predicted rates and proved bounds beside what is measured: as curves in the "
         "figure of one run; with --compare in the table only, the figure shows what is measured",
     )
     engine = group.add_argument(
@@ -173,7 +173,7 @@ def compute(planned: list[runs.Run], options, progress) -> Outcome:
             hint = f"; go on with --resume {stem}.nc --depth {run.depth}" * (ended == 130)
             _say(run, error + hint)
         judged = verdict(trajectory)
-        theory = None if ended == 130 else run.expect(trajectory)
+        theory = None if ended == 130 else run.compare_with_theory(trajectory)
         if theory is not None:
             judged = replace(judged, sentence=f"{judged.sentence}; {theory.distance}")
         done[run.label] = report.Result(run.facts, trajectory, judged, error, theory)

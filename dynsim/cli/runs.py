@@ -159,13 +159,13 @@ class Run:
             raise
         return finished(trajectory)
 
-    def expect(self, trajectory):
+    def compare_with_theory(self, trajectory):
         """Theory beside the trajectory, if asked for and if there is a layer."""
         if not self.options.theory or not trajectory.depth:
             return None
-        from dynsim.collapse.expectations import expect
+        from dynsim.collapse.comparison import compare_with_theory
 
-        return expect(self.dynamics, self.x0, trajectory)
+        return compare_with_theory(self.dynamics, self.x0, trajectory)
 
 
 def prepare(
@@ -253,7 +253,7 @@ def _without(argv: list[str], flag: str) -> list[str]:
 
 
 def _check_theory(n_tokens: int) -> None:
-    from dynsim.collapse.expectations import MOST_TOKENS
+    from dynsim.collapse.comparison import MOST_TOKENS
 
     if not 2 <= n_tokens <= MOST_TOKENS:
         raise ValueError(

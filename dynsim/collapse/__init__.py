@@ -1,6 +1,8 @@
-"""Collapse: how fast mu falls, as fitted, as predicted and as bounded, and the verdict.
+"""Collapse: how fast mu, the distance to consensus, falls: measured, predicted and bounded.
 
-`rates` fits laws to a trajectory, `predictions` linearises across consensus, `certificates` proves
-bounds (`contraction` on `enclosures` of the run), `expectations` lays all of it beside what was
-measured, and `verdicts` says in one sentence what became of the samples.
+Public: `rates.collapse_rate` fits laws to a trajectory; `predictions.predict` linearises across
+consensus, and `transient` has the largest power of what comes out; `gram.infinite_width` is the
+limit of random networks; `bounds.mu_bounds` proves bounds (by `contraction`, on `enclosures` of the
+run); `comparison.compare_with_theory` lays these beside what was measured; `verdicts.verdict` says
+in one sentence what became of the samples.
 """

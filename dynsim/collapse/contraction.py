@@ -300,7 +300,7 @@ class _Pass:
             self.log_size_before = math.inf
 
     def _is_pending(self) -> bool:
-        """A certificate may still begin, which takes tokens."""
+        """A bound may still begin, which takes tokens."""
         proved = self.proved
         return self.is_unit and (proved.acute is None or proved.hemisphere is None)
 

@@ -30,7 +30,7 @@ import numpy as np
 
 from dynsim._threads import blas_alone
 from dynsim._values import real_array, whole
-from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
+from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, check_dynamics
 from dynsim.network.norms import Norm
 from dynsim.network.weights import Gaussian, Orthogonal, Weights, Zero
 
@@ -73,6 +73,7 @@ def infinite_width(dynamics: AttentionDynamics, x0, depth: int) -> Gram:
     >>> round(float(infinite_width(noisy, x0, depth=3).mu[0, -1]), 2)
     98.76
     """
+    check_dynamics(dynamics)
     x0 = real_array("tokens", x0)
     dynamics.check_tokens(x0)
     depth = whole("depth", depth, least=1)

@@ -32,7 +32,7 @@ from dynsim.collapse.transient import Growth, deviation_walk, kreiss_constant, t
 from dynsim.masks.connectivity import SecondEigenvalue, lambda_2
 from dynsim.masks.walk import transversal_modes
 from dynsim.measures import mu
-from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
+from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, check_dynamics
 from dynsim.network.weights import LayerWeights
 
 __all__ = ["Prediction", "cubic_step", "predict", "transversal_growth"]
@@ -203,6 +203,7 @@ def predict(dynamics: AttentionDynamics, x0, start: int = 0) -> Prediction:
     >>> predict(AttentionDynamics(masks.causal(6), weights.Diagonal([0.9, -0.5])), x0).rate
     0.45
     """
+    check_dynamics(dynamics)
     dynamics.require_deterministic("a late rate")
     x0 = real_array("tokens", x0)
     dynamics.check_tokens(x0)
@@ -463,6 +464,8 @@ def transversal_growth(dynamics, token, layers: int, modes=None, start: int = 0)
 
     Without a norm the consensus token plays no part.
     """
+    check_dynamics(dynamics)
+    layers = whole("number of layers", layers, least=1)
     modes = np.array([lambda_2(dynamics.mask).value]) if modes is None else np.asarray(modes)
     token = real_array("the consensus token", token)
     if not dynamics.norm.switches(len(token)).active:
@@ -535,6 +538,7 @@ def cubic_step(dynamics: AttentionDynamics, z, token, t: int = 0) -> tuple[float
 
     Raises ValueError when rows of the mask differ or a skip connection carries Z on.
     """
+    check_dynamics(dynamics)
     allowed = dynamics.allowed()
     if not (allowed == allowed[0]).all() or dynamics.skip:
         raise ValueError(

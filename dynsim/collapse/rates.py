@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dynsim._values import check_instance, real_number
 from dynsim.results.trajectory import Trajectory
 
 __all__ = ["MODELS", "Model", "Rate", "collapse_rate", "doubly_exponential", "is_above_floor"]
@@ -178,6 +179,7 @@ def collapse_rate(trajectory: Trajectory, relative: bool = False, power: int = 0
     >>> rate.kind, round(rate.value, 3)
     ('exponential', 0.5)
     """
+    real_number("the power of t", power)
     models = _models(power)
     fits = _fits(trajectory, relative, models)
     return fits if isinstance(fits, Rate) else _described(models, *fits)
@@ -208,6 +210,7 @@ class _Fits(NamedTuple):
 
 def _fits(trajectory: Trajectory, relative: bool, models) -> _Fits | Rate:
     """What is known of the law; or, of too few layers, that nothing is."""
+    check_instance("a trajectory", trajectory, Trajectory, "dynsim.simulate(...)")
     usable = _usable(trajectory, relative)
     fitted = [y for y in usable if len(y) >= _LEAST_LAYERS]
     left_out = len(usable) - len(fitted)

@@ -12,7 +12,8 @@ import networkx as nx
 import numpy as np
 
 from dynsim._spectra import bounded_eigenvalues
-from dynsim._values import real_array
+from dynsim._values import real_array, whole
+from dynsim.masks.networkx_view import compile_layout
 from dynsim.masks.walk import uniform_walk
 
 __all__ = ["Growth", "deviation_walk", "kreiss_constant", "transient_growth"]
@@ -31,8 +32,15 @@ def deviation_walk(graph: nx.DiGraph) -> np.ndarray:
     """(I - 1 1^T / N) P, P the uniform walk: what one layer does to the deviations from the mean.
 
     For M = 0 and W_V = I, mu(X_t) = ||B^t (X_0 - 1 mean)||_F exactly, B this matrix, (N, N).
+
+    Raises ValueError for more tokens than dense matrices are taken of.
+
+    >>> from dynsim import masks
+    >>> deviation_walk(masks.causal(2))
+    array([[ 0.25, -0.25],
+           [-0.25,  0.25]])
     """
-    n = graph.number_of_nodes()
+    n = compile_layout(graph).n_tokens
     if n > _DENSE_LIMIT:
         raise ValueError(f"transient growth is for {_DENSE_LIMIT} tokens at most; got {n}")
     walk = uniform_walk(graph).toarray()
@@ -64,7 +72,7 @@ def transient_growth(matrix, limit: int = 1000) -> Growth:
     >>> print(transient_growth([[0.5, 4.0], [0.0, 0.5]]))
     powers grow to norm 4.062, at power 1
     """
-    matrix = _square(matrix)
+    matrix, limit = _square(matrix), whole("largest power", limit, least=1)
     power, best, at, norms = np.eye(len(matrix)), 1.0, 0, np.ones(limit + 1)
     with np.errstate(over="ignore", invalid="ignore"):
         unit = len(matrix) * _EPS * np.linalg.norm(matrix)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
+from dynsim._values import check_instance
 from dynsim.collapse.rates import doubly_exponential
 from dynsim.measures import floor, rank_is_sure
 from dynsim.results.trajectory import Trajectory
@@ -79,7 +80,14 @@ def verdict(trajectory: Trajectory) -> Verdict:
     X = 1 mean + Z with ||Z||_F = mu and ||X||_F^2 = N ||mean||^2 + mu^2: tokens that shrink or grow
     as a whole do not collapse by that. A rate is the slope of log(mu / ||X||_F) over the second
     half of what lies above the floor, sample by sample.
+
+    >>> import dynsim
+    >>> pure = dynsim.AttentionDynamics(dynsim.masks.causal(4), dynsim.weights.Identity())
+    >>> run = dynsim.simulate(pure, dynsim.tokens.gaussian(samples=2, n=4, d=3), depth=30)
+    >>> verdict(run).kind
+    'collapsed'
     """
+    check_instance("a trajectory", trajectory, Trajectory, "dynsim.simulate(...)")
     if trajectory.final.shape[1] == 1:
         return Verdict("none", "one token: there is nothing to collapse")
     if trajectory.depth == 0:
@@ -163,7 +171,11 @@ def _log_rank_one_floor(trajectory: Trajectory) -> float:
 
 
 def from_log(log: float, digits: int = 2) -> str:
-    """The number of this natural logarithm, as a power of ten where it leaves float64."""
+    """The number of this natural logarithm, as a power of ten where it leaves float64.
+
+    >>> from_log(np.log(0.25)), from_log(-2302.585092994046)
+    ('0.25', '10^-1000')
+    """
     decades = float(log) / np.log(10.0)
     if abs(decades) < 300 or np.isinf(decades):
         return f"{np.exp(log):.{digits}g}"

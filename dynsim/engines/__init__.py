@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from dynsim._values import unknown
+from dynsim._values import check_name
 
 __all__ = ["ENGINES", "find_engine", "make_engine", "preferred"]
 
@@ -80,8 +80,7 @@ def find_engine(name: str, device: str | None = None) -> Callable:
     Raises ValueError for an unknown name and for a device that is not there or that the engine has
     no use for; ImportError when the engine's package is not installed.
     """
-    if name not in ENGINES:
-        raise ValueError(unknown("engine", name, ENGINES))
+    check_name("engine", name, ENGINES)
     return ENGINES[name](device)
 
 

@@ -1,4 +1,12 @@
-"""Equilibria x' = x, sign flips x' = -x, rotating ones x' = x R: construct, find, design, judge."""
+"""Equilibria: what LayerNorm lets stay: x' = x, sign flips x' = -x, rotating ones x' = x R.
+
+Public: families in closed form (`jordan_family`, ...), `find_equilibria`, layers made for given
+tokens (`design_value_matrix`, `stabilise`), `stability` and its like, and certificates: `certify`
+makes them, `check` proves them anew from their numbers alone (`exact` in rationals and square
+roots, `balls` in ball arithmetic, on the `schema` of the files). In modules of their own:
+`continuation` follows equilibria, `basins` says where orbits end, `lyapunov` how fast nearby ones
+part.
+"""
 
 from dynsim.equilibria.certify import certify, save_certificate
 from dynsim.equilibria.construct import (

@@ -5,7 +5,7 @@ has a rank and a type. Shares over random starts come with exact binomial (Clopp
 confidence intervals.
 
 Whether an orbit that never settles is chaotic is told by its largest Lyapunov exponent, which takes
-a hundred times as long as to follow it. It is therefore taken for a sample of such orbits of each
+many times as long as following it. It is therefore taken for a sample of such orbits of each
 rank, and the shares of rotating and chaotic ones are estimated from that.
 """
 
@@ -304,7 +304,7 @@ def basins(
     >>> from dynsim.equilibria import jordan_dynamics
     >>> found = basins(jordan_dynamics(2, 2.0), 200)
     >>> [(row["rank"], row["type"], row["count"]) for row in found.rows]
-    [(1, 'fixed', 184), (2, 'fixed', 16)]
+    [(1, 'fixed', 183), (2, 'fixed', 17)]
     """
     if isinstance(x0, (int, np.integer)):
         x0 = _drawn(dynamics, x0, dim, seed)

@@ -15,11 +15,11 @@ import numpy as np
 from dynsim._files import written_whole
 from dynsim._values import real_array
 from dynsim._version import __version__
-from dynsim.equilibria import exact, proof
+from dynsim.equilibria import balls, exact
 from dynsim.equilibria.construct import jordan_member
 from dynsim.equilibria.verification import check
 from dynsim.measures import SOLVED_RTOL, numerical_rank, singular_values
-from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.jacobian import jacobian
 from dynsim.network.norms import Unit
 
@@ -40,6 +40,7 @@ def certify(dynamics: AttentionDynamics, x: np.ndarray, radius: float = 1e-10) -
         is none, or a multiplier is (almost) 1, as for equilibria of Jordan layers that are not of
         WU's family; and beyond the sizes of certificates.
     """
+    check_dynamics(dynamics)
     dynamics.require_deterministic("a certificate of an equilibrium")
     plain = isinstance(dynamics.norm, Unit) and dynamics.placement == "post"
     layer = dynamics.weights.layer(0, x.shape[1]) if dynamics.weights.is_constant else None
@@ -55,7 +56,7 @@ def certify(dynamics: AttentionDynamics, x: np.ndarray, radius: float = 1e-10) -
         proved = [one for one in sides if all(check(one).values())]
         return proved[0] if proved else _proved(sides[0], "a multiplier is too close to 1")
     certificate = {
-        "format": proof.FORMAT,
+        "format": balls.FORMAT,
         "made_by": f"dynsim {__version__}",
         "allowed": dynamics.allowed().astype(int).tolist(),
         "M": layer.M.tolist(),

@@ -31,8 +31,14 @@ __all__ = [
 def jordan_dynamics(n: int, w: float) -> AttentionDynamics:
     """Causal mask, M = 0, unit norm and W_V = I + w (ones on the superdiagonal), d = n.
 
-    WU, arXiv 2405.18781, Theorem 3 and App. F; for n = 2 their section 4.3.1.
+    WU, arXiv 2405.18781, Theorem 3 and App. F; for n = 2 their section 4.3.1. Raises ValueError for
+    n < 1 and a w that is not finite.
+
+    >>> jordan_dynamics(2, 3.0).weights.layer(0, 2).W_V[0]
+    array([[1., 3.],
+           [0., 1.]])
     """
+    n = whole("number of tokens", n, least=1)
     W_V = Jordan(w).matrix(n, np.random.default_rng(0))
     return AttentionDynamics(masks.causal(n), Fixed(np.zeros((n, n)), W_V), Unit())
 
@@ -89,6 +95,9 @@ def jordan_member(dynamics: AttentionDynamics, x: np.ndarray) -> tuple[int, ...]
 
     As many signs as the rank, in the order of `jordan_family`, from which no entry of x may differ
     by 1e-6. None for all x unless the layer is that of `jordan_dynamics`.
+
+    >>> jordan_member(jordan_dynamics(2, 2.0), jordan_family(2, 2.0, rank=2)[1])
+    (1, -1)
     """
     x = np.asarray(x, float)
     n, w = len(x), _jordan_strength(dynamics, x.shape[1])
@@ -124,6 +133,12 @@ def hyperbolic_dynamics(a: float, c: float) -> AttentionDynamics:
     """Two causal tokens in the plane, M = 0, unit norm, W_V = [[a, c], [0, 1]] with 0 < a < 1.
 
     Unlike in `jordan_dynamics`, token 1 settles at (0, +-1) at a rate: its multiplier is a.
+
+    Raises ValueError for other a, and for a c that is not finite.
+
+    >>> x = hyperbolic_pair(0.5, 2.0)[0]
+    >>> bool(np.allclose(hyperbolic_dynamics(0.5, 2.0).step(x), x))
+    True
     """
     if not (0 < a < 1 and np.isfinite(c)):
         raise ValueError(f"the hyperbolic variant has 0 < a < 1 and a finite c; got a={a}, c={c}")
@@ -138,6 +153,10 @@ def hyperbolic_pair(a: float, c: float) -> np.ndarray:
     (1 + y) / a. The equilibrium of smaller y comes first; it is stable if and only if y < a - 1.
 
     Raises ValueError unless c^2 + (1 - a)^2 > 1: else the line misses the circle.
+
+    >>> hyperbolic_pair(0.5, 2.0)[0].round(6)
+    array([[ 0.      ,  1.      ],
+           [-0.258497, -0.966012]])
     """
     hyperbolic_dynamics(a, c)
     squared = Fraction(float(c)) ** 2 + (1 - Fraction(float(a))) ** 2  # exact: 1 is subtracted
@@ -157,7 +176,12 @@ def hyperbolic_pair(a: float, c: float) -> np.ndarray:
 def complete_pair_dynamics(m: float, v: float) -> AttentionDynamics:
     """Two tokens in the plane under the complete mask, unit norm, M = diag(0, m), W_V = diag(1, v).
 
-    Its full-rank equilibria (`complete_pair`) answer the question of WU's App. F.4.
+    Its full-rank equilibria (`complete_pair`) answer the question of WU's App. F.4. Raises
+    ValueError for numbers that are not finite.
+
+    >>> x = complete_pair(2.0, 2.0)
+    >>> bool(np.allclose(complete_pair_dynamics(2.0, 2.0).step(x), x))
+    True
     """
     return AttentionDynamics(
         masks.complete(2), Fixed(np.diag([0.0, float(m)]), np.diag([1.0, float(v)])), Unit()
@@ -172,6 +196,10 @@ def complete_pair(m: float, v: float) -> np.ndarray:
     full-rank equilibrium. Where m is near artanh(1/v), c1 is small and has an error of 1e-15 / c1.
 
     Raises ValueError unless v > 1 and artanh(1/v) < m, by more than rounding.
+
+    >>> complete_pair(2.0, 2.0).round(6)
+    array([[ 0.851673,  0.524074],
+           [ 0.851673, -0.524074]])
     """
     if not 1 < v < np.inf or not 0 < m < np.inf:
         raise ValueError(f"the equilibrium needs v > 1 and artanh(1/v) < m; got m={m}, v={v}")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dynsim._values import real_array
+from dynsim._values import check_instance, real_array
 from dynsim.equilibria.stability import check_equilibria_possible
 from dynsim.measures import SOLVED_RTOL, numerical_rank, singular_values
 from dynsim.network.dynamics import AttentionDynamics
@@ -116,6 +116,7 @@ def continue_equilibrium(
     ValueError
         When x is no equilibrium of family(start), or a multiplier is 1 there.
     """
+    check_instance("family", family, Callable, "lambda w: jordan_dynamics(4, w)")
     dynamics = family(start)
     check_equilibria_possible(dynamics)
     if start == stop:

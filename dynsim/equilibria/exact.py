@@ -24,8 +24,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from dynsim.equilibria import proof
-from dynsim.equilibria.form import (
+from dynsim.equilibria import balls
+from dynsim.equilibria.schema import (
     check_field,
     check_fields,
     check_mask,
@@ -58,7 +58,7 @@ def check(certificate: dict) -> dict[str, bool]:
         Without python-flint.
     """
     check_form(certificate)
-    flint = proof.flint
+    flint = balls.flint
     if flint is None:
         raise ImportError("certificates need python-flint; pip install 'dynsim[certify]'")
     what = "an equilibrium" if certificate["sign"] == 1 else "a state with x' = -x"
@@ -160,7 +160,7 @@ class _Number:
 
     def ball(self):
         """A ball that holds the number."""
-        total = proof.flint.arb(0)
+        total = balls.flint.arb(0)
         for S, q in self.terms.items():
             term = _ball(q)
             for k, p in enumerate(self.squares):
@@ -171,7 +171,7 @@ class _Number:
 
 
 def _ball(q: Fraction):
-    return proof.flint.arb(proof.flint.fmpq(q.numerator, q.denominator))
+    return balls.flint.arb(balls.flint.fmpq(q.numerator, q.denominator))
 
 
 # --- the proofs ---------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ def _block(x, W, attended, norms, part) -> list[list[_Number]]:
 
 def _has_radius(blocks, side: str) -> bool:
     if side == "> 1":
-        return any(proof.is_on_side(_balls(block), side) for block in blocks)
+        return any(balls.is_on_side(_balls(block), side) for block in blocks)
     on_circle = False
     for block in blocks:
         coefficients, found = _without_units(_characteristic(block))
@@ -276,13 +276,13 @@ def _has_radius(blocks, side: str) -> bool:
             companion = [[_Number({0: Fraction(r == c + 1)}, block[0][0].squares)
                           for c in range(size - 1)] + [coefficients[size - r] * Fraction(-1)]
                          for r in range(size)]  # fmt: skip
-            if not proof.is_on_side(_balls(companion), "< 1"):
+            if not balls.is_on_side(_balls(companion), "< 1"):
                 return False
     return on_circle == (side == "= 1")
 
 
 def _balls(matrix):
-    return proof.flint.arb_mat([[v.ball() for v in row] for row in matrix])
+    return balls.flint.arb_mat([[v.ball() for v in row] for row in matrix])
 
 
 def _characteristic(A) -> list[_Number]:

@@ -21,7 +21,7 @@ from dynsim._memory import require_memory
 from dynsim._seeds import TOKENS, stream
 from dynsim._values import real_array, whole
 from dynsim.masks.connectivity import lambda_2
-from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.jacobian import jvp, linearise, tangent_basis
 
 __all__ = ["KINDS", "Spectrum", "error_of_mean", "largest_exponents", "spectrum", "transversal"]
@@ -197,22 +197,26 @@ def spectrum(
     ----------
     Benettin, Galgani, Giorgilli and Strelcyn, Meccanica 15 (1980), 9-20 and 21-30.
     """
+    check_dynamics(dynamics)
     dynamics.require_deterministic("Lyapunov exponents")
     x = real_array("tokens", x0)
     dynamics.check_tokens(x)
     layers = whole("number of layers", layers, least=1)
     discard = whole("number of layers to discard", discard, least=0)
+    wanted = x.size if count is None else whole("number of exponents", count, least=1)
+    if wanted > x.size:
+        raise ValueError(f"there are {x.size} exponents at most; asked for {wanted}")
     require_memory(
-        32.0 * x.size**2 + 16.0 * layers * (x.size if count is None else count),
+        32 * x.size**2 + 16 * layers * wanted,
         f"the derivatives of {x.size} numbers and averages over {layers} layers",
         "use fewer tokens, dimensions or layers, or a smaller count",
     )
     x = dynamics.step(x, 0)  # now on the spheres, if there are any
     basis = tangent_basis(dynamics, x)
     free = basis.shape[0] * basis.shape[2]
-    count = free if count is None else whole("number of exponents", count, least=1)
-    if count > free:
-        raise ValueError(f"there are {free} exponents; asked for {count}")
+    if count is not None and wanted > free:
+        raise ValueError(f"there are {free} exponents; asked for {wanted}")
+    count = min(wanted, free)
     frame = stream(seed, TOKENS, count).standard_normal((*basis.shape[::2], count))
     frame, _ = np.linalg.qr(np.einsum("iap,ipk->iak", basis, frame).reshape(x.size, count))
     growth = np.empty((layers, count))
@@ -257,6 +261,12 @@ def largest_exponents(
     exponent does not depend on the others.
 
     Raises ValueError for dropout, or a number of layers that is none.
+
+    >>> from dynsim.network import norms, weights
+    >>> layer = AttentionDynamics(masks.complete(1), weights.Diagonal((2.0, 1.0)), norms.Unit())
+    >>> values, _ = largest_exponents(layer, np.array([[[0.6, 0.8]], [[0.8, -0.6]]]))
+    >>> np.exp(values).round(6)
+    array([0.5, 0.5])
     """
     layers = whole("number of layers", layers, least=1)
     discard = whole("number of layers to discard", discard, least=0)

@@ -138,6 +138,11 @@ def symmetries(dynamics: AttentionDynamics, d: int) -> tuple[np.ndarray, bool]:
     """Permutations of the tokens that commute with the layer, (count, N), and if x -> -x does.
 
     The permutations are the automorphisms of the mask, 5040 at most.
+
+    >>> from dynsim.equilibria import complete_pair_dynamics
+    >>> symmetries(complete_pair_dynamics(2.0, 2.0), 2)
+    (array([[0, 1],
+           [1, 0]]), True)
     """
     graph = nx.DiGraph(dynamics.mask)
     matcher = nx.isomorphism.DiGraphMatcher(graph, graph)

@@ -21,10 +21,10 @@ import numpy as np
 
 from dynsim._seeds import TOKENS, stream
 from dynsim._spectra import bounded_eigenvalues
-from dynsim._values import real_array
+from dynsim._values import real_array, whole
 from dynsim.collapse.transient import kreiss_constant, transient_growth
 from dynsim.masks.layout import strong_components
-from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.jacobian import is_spherical, tangent_basis, tangent_jacobian
 from dynsim.network.norms import NoNorm
 from dynsim.simulation import Record, simulate
@@ -56,6 +56,7 @@ _LONGEST = 20_000
 
 def check_equilibria_possible(dynamics: AttentionDynamics) -> None:
     """Raise ValueError unless the layers are all alike, without dropout, and end in a norm."""
+    check_dynamics(dynamics)
     dynamics.require_deterministic("an equilibrium")
     mlp_varies = dynamics.mlp.active and not getattr(dynamics.mlp, "shared", True)
     if not dynamics.weights.is_constant or mlp_varies:
@@ -142,6 +143,13 @@ def stability(dynamics: AttentionDynamics, x: np.ndarray, blur: float = 0.0) -> 
     and nothing here depends on the sign. `blur` says how far x may lie from the true equilibrium (a
     multiple root is found to half the digits or fewer); to first order it adds blur ||J|| times the
     condition number of a multiplier to its error.
+
+    Raises ValueError for dropout, and for x that cannot be a state.
+
+    >>> from dynsim.equilibria import hyperbolic_dynamics, hyperbolic_pair
+    >>> found = stability(hyperbolic_dynamics(0.5, 2.0), hyperbolic_pair(0.5, 2.0)[0])
+    >>> found.kind, found.multipliers.real.round(6)
+    ('stable', array([0.5     , 0.067976]))
     """
     x = real_array("tokens", x)
     J = tangent_jacobian(dynamics, x)
@@ -174,7 +182,14 @@ class Transient:
 
 
 def transient(dynamics: AttentionDynamics, x: np.ndarray) -> Transient:
-    """Transient growth at the equilibrium x: (N, d). Infinite unless x is stable."""
+    """Transient growth at the equilibrium x, (N, d): max_k ||J^k||_2. Infinite unless x is stable.
+
+    Raises ValueError as `stability`.
+
+    >>> from dynsim.equilibria import hyperbolic_dynamics, hyperbolic_pair
+    >>> transient(hyperbolic_dynamics(0.5, 2.0), hyperbolic_pair(0.5, 2.0)[0]).growth >= 1
+    True
+    """
     if stability(dynamics, x).kind != "stable":
         return Transient(np.inf, 0, np.inf)
     return transient_of(tangent_jacobian(dynamics, x))
@@ -196,7 +211,17 @@ def transient_of(J: np.ndarray) -> Transient:
 
 
 def perturbed(dynamics: AttentionDynamics, x: np.ndarray, radius: float, samples: int, seed: int):
-    """States at distance `radius` (Frobenius, along the tangent space) from x: (samples, N, d)."""
+    """States at distance `radius` (Frobenius, along the tangent space) from x: (samples, N, d).
+
+    On the spheres again where every layer ends with unit norm, and so a little nearer.
+
+    >>> from dynsim.equilibria import hyperbolic_dynamics, hyperbolic_pair
+    >>> x = hyperbolic_pair(0.5, 2.0)[0]
+    >>> moved = perturbed(hyperbolic_dynamics(0.5, 2.0), x, 1e-3, samples=5, seed=0)
+    >>> np.linalg.norm(moved - x, axis=(1, 2)).round(6)
+    array([0.001, 0.001, 0.001, 0.001, 0.001])
+    """
+    samples = whole("number of samples", samples, least=1)
     basis = tangent_basis(dynamics, x)
     rng = stream(seed, TOKENS, samples)
     direction = np.einsum("iap,sip->sia", basis, rng.standard_normal((samples, *basis.shape[::2])))
@@ -227,6 +252,17 @@ def basin_radius(
     distance : callable, optional
         States (samples, N, d) to their distances from what x stands for; to x itself, as it is
         after `depth` layers, when not given.
+
+    Raises
+    ------
+    ValueError
+        For x that cannot be a state.
+
+    Examples
+    --------
+    >>> from dynsim.equilibria import hyperbolic_dynamics, hyperbolic_pair
+    >>> basin_radius(hyperbolic_dynamics(0.5, 2.0), hyperbolic_pair(0.5, 2.0)[0]) > 0.1
+    True
     """
     x = real_array("tokens", x)
     if depth is None:
@@ -283,8 +319,16 @@ def approach(
 
     Each sample starts at `radius`; the exponent is -log(distance ratio) / log 4 between layers
     depth / 4 and depth, for the samples whose distance fell by a tenth at least between them.
+
+    Raises ValueError for x that cannot be a state.
+
+    >>> from dynsim.equilibria import jordan_dynamics, jordan_family
+    >>> found = approach(jordan_dynamics(2, 2.0), jordan_family(2, 2.0, rank=2)[1])
+    >>> 0.2 < found.returning < 0.8, round(found.exponent, 1)
+    (True, 1.0)
     """
     x = real_array("tokens", x)
+    depth = whole("depth", depth, least=4)
     starts = perturbed(dynamics, x, radius, samples, seed)
     middle = _later(dynamics, starts, depth // 4)
     before = _distance_to(x)(middle)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from dynsim.equilibria import exact, proof
-from dynsim.equilibria.form import read
+from dynsim.equilibria import balls, exact
+from dynsim.equilibria.schema import read
 
 __all__ = ["CHECKERS", "check", "load_certificate"]
 
 #: The checker of each format: `check_form(certificate)`, `check(certificate)`.
-CHECKERS = {proof.FORMAT: proof, exact.FORMAT: exact}
+CHECKERS = {balls.FORMAT: balls, exact.FORMAT: exact}
 
 
 def check(certificate: dict) -> dict[str, bool]:
     """{claim in words: proved} of a certificate, from its numbers alone.
 
-    What is claimed and how it is proved: `dynsim.equilibria.proof` (enclosures in balls) and
+    What is claimed and how it is proved: `dynsim.equilibria.balls` (enclosures in balls) and
     `dynsim.equilibria.exact` (rationals and square roots).
 
     Raises ValueError when it is not a certificate, ImportError without python-flint.

@@ -1,8 +1,9 @@
-"""LayerNorm's geometry (RIECHERS, arXiv 2405.04134; GUPTA, arXiv 2409.12951).
+"""Geometry of LayerNorm (RIECHERS, arXiv 2405.04134; GUPTA, arXiv 2409.12951) and of keys (BRODY).
 
 LayerNorm removes the component of a token along 1, keeps the direction of the rest, and puts it on
-an ellipsoid: `decompose` takes a token apart, `image_ellipsoid` is where it goes, and `survey` says
-what a LayerNorm does to given tokens, and what RMSNorm would do instead.
+an ellipsoid. Public: `decompose` takes a token apart, `image_ellipsoid` is where it goes, `survey`
+says what a LayerNorm does to given tokens, and what RMSNorm would do instead. In modules of their
+own: `selectability`, which keys can win the argmax, and `gaussian_keys`, how many of random ones.
 """
 
 from dynsim.geometry.decomposition import (

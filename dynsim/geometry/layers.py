@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from dynsim._values import real_array
+from dynsim._values import check_instance, real_array
 from dynsim.geometry.decomposition import angle_to_ones, decompose
 from dynsim.geometry.ellipsoid import Ellipsoid, image_ellipsoid
 from dynsim.network.norms import LayerNorm, RMSNorm
@@ -45,6 +45,7 @@ def changes(norm: LayerNorm, x: np.ndarray) -> Changes:
     >>> found.switch.round(3)  # (3, -3) is orthogonal to 1
     array([0.   , 1.169])
     """
+    check_instance("a norm", norm, LayerNorm, "dynsim.norms.LayerNorm()")
     x = real_array("tokens", x)
     norm.check(x.shape[-1])
     parts = decompose(x)
@@ -101,6 +102,7 @@ def survey(name: str, norm: LayerNorm, x: np.ndarray) -> Survey:
     Raises ValueError for tokens that do not fit, and where the image is a single point: in one
     dimension, or if all gains are 0.
     """
+    check_instance("a norm", norm, LayerNorm, "dynsim.norms.LayerNorm()")
     x = real_array("tokens", x)
     x = x.reshape(-1, x.shape[-1])
     d = x.shape[-1]

@@ -1,9 +1,9 @@
 """Which keys can win the attention argmax (BRODY, arXiv 2305.02582).
 
 Key i is selectable when some query q has q . k_i > q . k_j for all j != i, that is, when k_i lies
-outside the convex hull of the other keys. The distance to that hull decides, and comes with a
-certificate either way: the nearest point x of the hull gives the query k_i - x, whose margin is the
-distance; weights that reproduce k_i show that there is none.
+outside the convex hull of the other keys. The distance to that hull decides, and has a witness
+either way: a separating direction, the query k_i - x for the nearest point x of the hull, whose
+margin is the distance; or convex weights that reproduce k_i, which show that there is none.
 
 In floating-point numbers a key counts as selectable when a query of norm 1 wins by more than
 `tolerance` times s, the largest distance of a key from the mean of the keys, and as unselectable
@@ -34,12 +34,12 @@ from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
 
 __all__ = [
-    "Certificate",
-    "certificate",
+    "Witness",
     "margins",
     "selectable",
     "undecided",
     "unselectable_fraction",
+    "witness",
 ]
 
 _nearest = Kernel("hull", "nearest")
@@ -241,11 +241,11 @@ def _depths(points: np.ndarray, inside: np.ndarray, tolerance: float) -> np.ndar
 
 
 @dataclass(frozen=True, eq=False)
-class Certificate:
-    """Why key number `key` is selectable, or is not: one of the two that follow.
+class Witness:
+    """Why key number `key` is selectable, or is not: one of the two that follow, None the other.
 
     query : (d,) or None
-        A query of norm 1 for which the key wins.
+        A separating direction: a query of norm 1 for which the key wins.
     weights : (n,) or None
         Convex weights of the other keys, at most d + 1 of them, that reproduce the key: to the
         tolerance, unless it is `undecided`.
@@ -264,23 +264,29 @@ class Certificate:
         return -float(np.linalg.norm(np.delete(self.weights, self.key) @ apart))
 
 
-def certificate(keys: np.ndarray, key: int, *, tolerance: float | None = None) -> Certificate:
-    """The reason for what `selectable` says of key number `key` of keys (n, d).
+def witness(keys: np.ndarray, key: int, *, tolerance: float | None = None) -> Witness:
+    """The reason for what `selectable` says of key number `key` of keys (n, d), n > 1.
 
-    >>> certificate([[0.0], [1.0], [4.0]], 1).weights
+    A query q with q . k_i > q . k_j for all j != i, or weights w_j >= 0 with sum 1 and
+    k_i = sum_j w_j k_j: by the theorem on separating hyperplanes one of the two exists.
+
+    Raises ValueError for a key that is not there, for fewer than two, and for what `selectable`
+    refuses.
+
+    >>> witness([[0.0], [1.0], [4.0]], 1).weights
     array([0.75, 0.  , 0.25])
-    >>> certificate([[0.0], [1.0], [4.0]], 2).query
+    >>> witness([[0.0], [1.0], [4.0]], 2).query
     array([1.])
     """
     system = _system(keys, tolerance=tolerance)
     if np.ndim(keys) != 2 or system.n < 2:
-        raise ValueError(f"a certificate is about keys (n, d), n > 1; got shape {np.shape(keys)}")
+        raise ValueError(f"a witness is about keys (n, d), n > 1; got shape {np.shape(keys)}")
     if not 0 <= whole("number of the key", key, least=0) < system.n:
         raise ValueError(f"there are the keys 0..{system.n - 1}; got {key}")
     found = system.decide(early=False)
     if found.margin[key] > system.tolerance:
         query = found.query[0, key]
-        return Certificate(key, query / np.linalg.norm(query), None)
+        return Witness(key, query / np.linalg.norm(query), None)
     weights, support = np.zeros(system.n), found.support[0, key]
     np.add.at(weights, support, found.weights[0, key])
     off = system.distance(system.rows, np.array([[0, key]]), found.support, found.weights)
@@ -288,7 +294,7 @@ def certificate(keys: np.ndarray, key: int, *, tolerance: float | None = None) -
         others, vectors = _vectors_of(np.asarray(keys, np.float64), key, support)
         weights[:] = 0.0
         weights[others] = [float(w) for w in nearest_to_zero(vectors)]
-    return Certificate(key, None, weights)
+    return Witness(key, None, weights)
 
 
 # --- the system of inequalities -------------------------------------------------------------------

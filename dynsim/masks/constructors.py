@@ -13,12 +13,15 @@ on 0..N-1 serves as a mask as well, and `from_file` reads one.
 from __future__ import annotations
 
 import math
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
 import numpy as np
 
+from dynsim._memory import require_memory
+from dynsim._values import check_instance, check_switch, shown, whole
 from dynsim.masks.layout import Ranges, rows_from_pairs
 from dynsim.masks.networkx_view import graph_from_layout
 
@@ -42,31 +45,32 @@ __all__ = [
 
 
 def _tokens(n: int) -> np.ndarray:
-    if n < 1:
-        raise ValueError(f"a mask needs at least one token; got {n}; ask for 1 or more")
+    n = whole("number of tokens of a mask", n, least=1)
+    require_memory(16.0 * n, f"the rows of a mask of {n} tokens", "use fewer tokens")
     return np.arange(n)
 
 
 def _check_window(window: int, n: int) -> None:
-    if not isinstance(window, (int, np.integer)):
-        raise ValueError(f"a window is a whole number of tokens; got {window!r}")
+    if not isinstance(window, (int, np.integer)) or isinstance(window, bool):
+        raise ValueError(f"a window is a whole number of tokens; got {shown(window)}")
     if n == 1 and window >= 1:
         return
     if window < 1:
         raise ValueError(
-            f"a window reaches at least one neighbour; got window {window}, with which every token "
-            f"attends to itself alone and nothing mixes; use 1 to {n - 1}"
+            f"a window reaches at least one neighbour; got window {shown(window)}, with which "
+            f"every token attends to itself alone and nothing mixes; use 1 to {n - 1}"
         )
     if window >= n:
         raise ValueError(
-            f"a window is smaller than the number of tokens; got window {window} for {n} tokens, "
-            f"which hides nothing; use 1 to {n - 1}, or the complete or causal mask"
+            f"a window is smaller than the number of tokens; got window {shown(window)} for {n} "
+            f"tokens, which hides nothing; use 1 to {n - 1}, or the complete or causal mask"
         )
 
 
 def _check_between(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} lies in {low}..{high} for this mask; got {value}")
+    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_whole or not low <= value <= high:
+        raise ValueError(f"{name} lies in {low}..{high} for this mask; got {shown(value)}")
 
 
 def _from_offsets(n: int, offsets, extra=(), name: str = "") -> nx.DiGraph:
@@ -102,7 +106,8 @@ def causal(n: int) -> nx.DiGraph:
     >>> sorted(causal(3).predecessors(1))
     [0, 1]
     """
-    return graph_from_layout(Ranges(np.zeros(n), _tokens(n) + 1), f"causal({n})")
+    i = _tokens(n)
+    return graph_from_layout(Ranges(np.zeros(n), i + 1), f"causal({n})")
 
 
 def local(n: int, window: int = 1) -> nx.DiGraph:
@@ -171,6 +176,7 @@ def dilated(n: int, window: int = 1, dilation: int = 2) -> nx.DiGraph:
     >>> sorted(dilated(6).predecessors(2))
     [0, 2, 4]
     """
+    _tokens(n)
     _check_window(window, n)
     _check_between("the dilation", dilation, 1, max(1, n - 1))
     offsets = range(-window * dilation, window * dilation + 1, dilation)
@@ -186,6 +192,7 @@ def strided(n: int, window: int = 1, stride: int | None = None) -> nx.DiGraph:
     >>> sorted(strided(9, stride=4).predecessors(4))
     [0, 3, 4, 5, 8]
     """
+    _tokens(n)
     _check_window(window, n)
     stride = max(1, math.isqrt(n)) if stride is None else stride
     _check_between("the stride", stride, 1, n)
@@ -289,6 +296,8 @@ def from_array(mask, name: str = "graph", self_loops: bool = False) -> nx.DiGrap
     """
     from scipy import sparse
 
+    check_switch("self_loops", self_loops)
+    check_instance("the name of a mask", name, str, '"graph"')
     is_sparse = sparse.issparse(mask)
     matrix: Any = mask if is_sparse else np.asarray(mask)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
@@ -331,6 +340,8 @@ def from_file(path, self_loops: bool = False) -> nx.DiGraph:
 
     Raises ValueError when the file is missing, unreadable or not a mask.
     """
+    check_instance("the path of a mask", path, (str, PathLike), '"mask.npy"')
+    check_switch("self_loops", self_loops)
     path = Path(path)
     readers = {".graphml": _read_networkx, ".gml": _read_networkx}
     readers |= {".npy": _read_matrix, ".npz": _read_matrix}

@@ -1,8 +1,9 @@
 """Measures: functions of tokens, and how far rounding may have moved them.
 
-Every function takes tokens X of shape (..., N, d) and returns an array of shape (...): `distance`
-from consensus, `spectrum` for rank one and the ranks, `angles` between tokens. `registry` names
-them all, and `rounding` bounds what rounding did to each.
+Every function takes tokens X of shape (..., N, d), returns an array of shape (...), and raises
+ValueError for what is no array of real numbers. `distance` has those from consensus, `spectrum`
+rank one, the ranks and `numerical_rank`, `angles` those between tokens. `registry` names them all,
+and `rounding` bounds what rounding did to each.
 """
 
 from dynsim.measures import angles, distance, registry, spectrum

@@ -18,6 +18,9 @@ def mean_cosine(z, unit):
     """Mean cosine over pairs i != j, by sums: (||sum x_i/||x_i|| ||^2 - N) / (N (N - 1)).
 
     1 for a single token.
+
+    >>> float(mean_cosine([[1.0, 0.0], [0.0, 2.0], [0.0, 1.0]]).round(12))
+    0.333333333333
     """
     directions = _directions(z)
     n = directions.shape[-2]
@@ -48,21 +51,21 @@ def _sum_of_sizes(cosines, where):
 
 
 def mean_abs_cosine(x):
-    """Mean |cosine| over pairs (WU, arXiv 2405.18781, Fig. 4). O(N^2 d).
+    """Mean |cosine| over pairs i < j (WU, arXiv 2405.18781, Fig. 4). O(N^2 d) work.
 
     >>> float(mean_abs_cosine([[1.0, 0.0], [-2.0, 0.0]]))
     1.0
     """
+    total = _over_pairs(x, _sum_of_sizes, np.sum)
     n = np.shape(x)[-2]
     pairs = max(1, n * (n - 1) // 2)
-    total = _over_pairs(x, _sum_of_sizes, np.sum)
     return total / pairs
 
 
 def min_cosine(x):
-    """Smallest cosine over pairs: phi of WU's Theorem 2 and Corollary 1. O(N^2 d).
+    """min_ij <x_i, x_j> / (||x_i|| ||x_j||): phi of WU's Theorem 2 and Corollary 1. O(N^2 d) work.
 
-    >>> float(min_cosine([[1.0, 0.0], [-2.0, 0.0]]))
+    >>> float(min_cosine([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]))
     -1.0
     """
     return _over_pairs(x, lambda cosines, _: np.min(cosines, axis=(-2, -1)), np.min)
@@ -70,9 +73,9 @@ def min_cosine(x):
 
 @of_scaled
 def norm_min(z, unit):
-    """The smallest token norm.
+    """min_i ||x_i||.
 
-    >>> float(norm_min([[3.0, 4.0], [0.0, 1.0]]))
+    >>> float(norm_min([[3.0, 4.0], [1.0, 0.0]]))
     1.0
     """
     return unit * np.linalg.norm(z, axis=-1).min(axis=-1)
@@ -80,9 +83,9 @@ def norm_min(z, unit):
 
 @of_scaled
 def norm_max(z, unit):
-    """The largest token norm.
+    """max_i ||x_i||.
 
-    >>> float(norm_max([[3.0, 4.0], [0.0, 1.0]]))
+    >>> float(norm_max([[3.0, 4.0], [1.0, 0.0]]))
     5.0
     """
     return unit * np.linalg.norm(z, axis=-1).max(axis=-1)
@@ -92,6 +95,9 @@ def clusters(x, tolerance: float = 1e-3):
     """Number of clusters: components of the graph of pairs with ||x_i - x_j|| <= tolerance * size.
 
     The size is the root mean square token norm, so the count does not change with scale.
+
+    >>> float(clusters([[1.0, 0.0], [1.0, 1e-4], [0.0, 1.0]]))
+    2.0
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -39,6 +39,9 @@ def log10_mu(x):
 
     The engine "logscale" knows it from mu's own logarithm, to 10^-100000 and beyond; from tokens
     it has their floor (see `floor`).
+
+    >>> float(log10_mu([[5e-4, 0.0], [-5e-4, 0.0]]).round(12))
+    -3.150514997832
     """
     with np.errstate(divide="ignore"):
         return np.log10(mu(x))
@@ -66,8 +69,11 @@ def dong_residual(x):
 
     ||R||_1 is the largest column sum and ||R||_inf the largest row sum of |R|. DONG subtract the
     row that minimises the norm; the mean is what their code, and this, use.
+
+    >>> float(dong_residual([[1.0, 2.0], [-1.0, -2.0]]).round(12))
+    3.464101615138
     """
-    residual = np.abs(deviations(real_array("tokens", x)))
+    residual = np.abs(deviations(real_array("tokens", x, axes=2)))
     columns, rows = residual.sum(axis=-2).max(axis=-1), residual.sum(axis=-1).max(axis=-1)
     return np.sqrt(columns) * np.sqrt(rows)
 
@@ -77,15 +83,18 @@ def floor(frobenius, dtype=np.float64):
 
     Above 1e-16 ||X||_F because a layer of rounded sums leaves a few ulps in every entry. `dtype`
     is that of the tokens.
+
+    >>> float(floor(1.0)) == 8 * 2.0**-52
+    True
     """
     return SHARE * float(np.finfo(dtype).eps) * np.asarray(frobenius)
 
 
 @of_scaled
 def frobenius_norm(z, unit):
-    """||X||_F.
+    """||X||_F = sqrt(sum_ia x_ia^2).
 
-    >>> float(frobenius_norm([[3.0, 4.0], [0.0, 0.0]]))
+    >>> float(frobenius_norm([[3.0, 0.0], [0.0, 4.0]]))
     5.0
     """
     return unit * np.sqrt(np.sum(z**2, axis=(-2, -1)))

@@ -15,7 +15,7 @@ __all__ = ["OfFormula", "deviations", "of_scaled", "ratio", "scaled", "with_form
 
 def scaled(x) -> tuple[np.ndarray, np.ndarray]:
     """x in units of its largest entry, and that unit: squares then neither vanish nor overflow."""
-    x = real_array("tokens", x)
+    x = real_array("tokens", x, axes=2)
     unit = np.abs(x).max(axis=(-2, -1))
     unit = np.where(unit > 0, unit, 1.0)
     return x / unit[..., None, None], unit

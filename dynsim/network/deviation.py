@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dynsim._values import check_instance, real_array
 from dynsim.kernels.limits import LARGE, NOTHING, SHORT
 from dynsim.measures import deviations, mu
 from dynsim.network.norms import Norm
@@ -56,17 +57,37 @@ class Deviation:
 
     def __post_init__(self):
         if self.observed is None:
-            object.__setattr__(self, "observed", np.empty((len(self.log_size), 0)))
+            object.__setattr__(self, "observed", np.empty((np.size(self.log_size), 0)))
+        for name in ("center", "shape", "log_size", "observed"):
+            array = real_array(f"{name} of a deviation", getattr(self, name))
+            object.__setattr__(self, name, array)
+        samples, _, d = (*self.shape.shape, 0, 0, 0)[:3]
+        shapes = [array.shape for array in self._arrays]
+        axes = [array.ndim for array in self._arrays]
+        if axes != [2, 3, 1, 2] or shapes[0] != (samples, d) or {s[0] for s in shapes} != {samples}:
+            raise ValueError(
+                f"a deviation has center (samples, d), shape (samples, N, d), log_size (samples,) "
+                f"and observed (samples, K); got {', '.join(map(str, shapes))}"
+            )
+        check_instance("perturbed of a deviation", self.perturbed, tuple, "(deviation,)")
+        for run in self.perturbed:
+            check_instance("an entry of perturbed", run, Deviation, "dynsim.deviation.Deviation")
+            if len(run.log_size) != samples:
+                raise ValueError(
+                    f"perturbed runs have as many samples, {samples}; got {len(run.log_size)}"
+                )
 
     @classmethod
     def whole(cls, x: np.ndarray) -> Deviation:
         """Tokens (samples, N, d) as they are."""
+        x = _batch(x)
         samples, _, d = x.shape
         return cls(np.zeros((samples, d)), x, np.zeros(samples))
 
     @classmethod
     def split(cls, x: np.ndarray) -> Deviation:
         """Tokens (samples, N, d) as the first one and differences to it."""
+        x = _batch(x)
         samples, _, d = x.shape
         return cls.of(np.zeros((samples, d)), x, np.zeros(samples))
 
@@ -161,6 +182,13 @@ class Deviation:
         return Deviation(center, shape, log_size, observed)
 
 
+def _batch(x) -> np.ndarray:
+    x = real_array("tokens", x)
+    if x.ndim != 3 or 0 in x.shape[1:]:
+        raise ValueError(f"tokens are (samples, N, d), none of them 0; got shape {x.shape}")
+    return x
+
+
 def _exp(log: np.ndarray) -> np.ndarray:
     """exp, with 0 for what comes near denormal numbers."""
     return np.where(log > -700.0, np.exp(np.maximum(log, -700.0)), 0.0)
@@ -174,6 +202,7 @@ def normalised(state: Deviation, norm: Norm) -> Deviation:
     scale gain tau (u / q - p^ h / (q (1 + q))), in which nothing large cancels unless a token is
     much shorter than the first; such tokens are normalised as they are.
     """
+    check_instance("a state", state, Deviation, "dynsim.deviation.Deviation.split(x)")
     numbers = norm.switches(state.shape.shape[2])
     if not numbers.active:
         return state
@@ -216,6 +245,7 @@ def attended_alike(state: Deviation, layer: LayerWeights, keys: np.ndarray) -> D
     """
     from scipy.special import exprel
 
+    check_instance("a state", state, Deviation, "dynsim.deviation.Deviation.split(x)")
     z = state.shape
     s = _exp(state.log_size)[:, None, None]
     v, common = np.zeros_like(z), state.center[:, None]

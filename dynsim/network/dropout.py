@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynsim._seeds import DROPOUT, stream
-from dynsim._values import Value, real_number, whole
+from dynsim._values import Value, check_name, real_number, whole
 
 __all__ = ["PLACES", "Dropout"]
 
@@ -64,14 +64,15 @@ class Dropout(Value):
                     f"for none"
                 )
             object.__setattr__(self, name, p)
-        whole("seed of dropout", self.seed, least=0)
+        whole("seed of dropout", self.seed, least=0, most=np.inf)
 
     @property
     def active(self) -> bool:
         return bool(self.hidden or self.attention)
 
     def probability(self, place: str) -> float:
-        """The probability at one of `PLACES`."""
+        """The probability at one of `PLACES`; ValueError for any other name."""
+        check_name("place of dropout", place, PLACES)
         return self.attention if place == "attention" else self.hidden
 
     def kept(self, place: str, t: int, sample: int, size: int) -> np.ndarray:

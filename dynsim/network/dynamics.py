@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 import networkx as nx
 import numpy as np
 
-from dynsim._values import Value, describe, real_array, real_number, unknown
+from dynsim._values import (
+    Value,
+    check_instance,
+    check_name,
+    describe,
+    real_array,
+    real_number,
+    shown,
+    whole,
+)
 from dynsim.masks.constructors import from_array
 from dynsim.masks.layout import Layout
 from dynsim.masks.networkx_view import compile_layout
@@ -23,7 +32,7 @@ from dynsim.network.mlp import ACTIVATIONS, MLP, NoMLP
 from dynsim.network.norms import NoNorm, Norm
 from dynsim.network.weights import Family, LayerSource, LayerWeights, Weights, Zero
 
-__all__ = ["PLACEMENTS", "AttentionDynamics", "masked_softmax"]
+__all__ = ["PLACEMENTS", "AttentionDynamics", "check_dynamics", "masked_softmax"]
 
 #: Where the norm stands in one sub-layer, x' = after(skip x + branch(f(before(x)))).
 PLACEMENTS = {
@@ -117,24 +126,20 @@ class AttentionDynamics(Value):
         self.layout  # noqa: B018  compiled now, so that a bad mask is refused here
         if not isinstance(self.weights, (LayerSource, Family)):
             raise ValueError(
-                f"weights are an object such as dynsim.weights.Weights(); got {self.weights!r}"
+                f"weights are an object such as dynsim.weights.Weights(); got {shown(self.weights)}"
             )
         if isinstance(self.weights, Family):
             shared = Weights(scores=Zero(), value=self.weights, shared=True)
             object.__setattr__(self, "weights", shared)
         if self.mlp_norm is None:
             object.__setattr__(self, "mlp_norm", self.norm)
-        if self.placement not in PLACEMENTS:
-            raise ValueError(unknown("placement", self.placement, PLACEMENTS))
+        check_name("placement", self.placement, PLACEMENTS)
         if not np.isfinite(real_number("the skip weight", self.skip)):
             raise ValueError(f"the skip weight is a finite number; got {self.skip}")
         for norm in (self.norm, self.mlp_norm):
-            if not isinstance(norm, Norm):
-                raise ValueError(f"a norm is an object such as dynsim.norms.Unit(); got {norm!r}")
-        if not isinstance(self.dropout, Dropout):
-            raise ValueError(
-                f"dropout is an object, dynsim.Dropout(hidden=0.1); got {self.dropout!r}"
-            )
+            check_instance("a norm", norm, Norm, "dynsim.norms.Unit()")
+        check_instance("an MLP", self.mlp, MLP, "dynsim.mlp.GaussianMLP()")
+        check_instance("dropout", self.dropout, Dropout, "dynsim.Dropout(hidden=0.1)")
 
     @cached_property
     def layout(self) -> Layout:
@@ -206,11 +211,17 @@ class AttentionDynamics(Value):
 
         That is before their dropout.
         """
-        return self._attention(*self.attention_input(x, t))
+        return self._attention(*self.attention_input(self._one_state(x), t))
+
+    def _one_state(self, x) -> np.ndarray:
+        x = real_array("tokens", x, own=(np.float32,))
+        if x.ndim != 2 or len(x) != self.n_tokens or not x.size:
+            raise ValueError(f"one state is ({self.n_tokens}, d), d >= 1; got shape {x.shape}")
+        return x
 
     def attention_input(self, x: np.ndarray, t: int) -> tuple[np.ndarray, LayerWeights]:
         """What attention in layer t sees of tokens x, (..., N, d), and the layer's weights."""
-        x = real_array("tokens", x, own=(np.float32,))
+        x = real_array("tokens", x, own=(np.float32,), axes=1)
         layer = self.weights.layer(t, x.shape[-1]).astype(x.dtype)
         return self._at("before", x, self.norm), layer
 
@@ -232,6 +243,9 @@ class AttentionDynamics(Value):
 
         The number of the sample decides what is dropped, where there is dropout, and nothing else.
         """
+
+        whole("number of a sample", sample, least=0)
+        x = self._one_state(x)
 
         def attend(z, layer):
             value = z @ layer.value if layer.value.size else z
@@ -277,6 +291,11 @@ class AttentionDynamics(Value):
         with np.errstate(all="ignore"):
             replace(self, norm=watched[0], mlp_norm=watched[1]).step(x, t, sample)
         return np.unique(np.concatenate([watch.met for watch in watched]))
+
+
+def check_dynamics(value) -> None:
+    """Raise ValueError unless `value` is a dynamics."""
+    check_instance("a dynamics", value, AttentionDynamics, "dynsim.AttentionDynamics(...)")
 
 
 class _Watch(Norm):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from dynsim._values import real_array
-from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, masked_softmax
+from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, check_dynamics, masked_softmax
 from dynsim.network.mlp import ACTIVATIONS, DERIVATIVES
 from dynsim.network.norms import Norm, Unit
 from dynsim.network.weights import LayerWeights
@@ -35,6 +35,7 @@ def image(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarray:
 
     Raises ValueError for a dynamics with dropout.
     """
+    check_dynamics(dynamics)
     dynamics.require_deterministic("one layer as a map")
 
     def attend(z, layer):
@@ -63,6 +64,7 @@ def linearise(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0):
 
     Raises ValueError for a dynamics with dropout.
     """
+    check_dynamics(dynamics)
     dynamics.require_deterministic("the derivative of a layer")
     x = real_array("tokens", x)
     layer = dynamics.weights.layer(t, x.shape[-1])
@@ -79,7 +81,7 @@ def linearise(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0):
 def jvp(dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, t: int = 0):
     """(x', J v): layer t and its derivative J in the direction v, all of shape (..., N, d).
 
-    Takes about three times as long as the layer, where the whole of J takes N d times.
+    O(N^2 d + N d^2) work a state, where the whole of J has (N d)^2 entries.
 
     Raises ValueError for a dynamics with dropout.
     """
@@ -210,6 +212,7 @@ def tangent_basis(dynamics: AttentionDynamics, x: np.ndarray) -> np.ndarray:
 
 def is_spherical(dynamics: AttentionDynamics) -> bool:
     """True when every layer ends by scaling tokens to the unit sphere."""
+    check_dynamics(dynamics)
     last = dynamics.mlp_norm if dynamics.mlp.active else dynamics.norm
     return isinstance(last, Unit) and dynamics.placement == "post"
 

@@ -13,7 +13,15 @@ import numpy as np
 
 from dynsim._seeds import MLPS as MLP_STREAM
 from dynsim._seeds import stream
-from dynsim._values import Value, real_array, real_number, unknown
+from dynsim._values import (
+    Value,
+    check_instance,
+    check_name,
+    check_switch,
+    real_array,
+    real_number,
+    whole,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -64,11 +72,6 @@ class MLPWeights(NamedTuple):
     b_2: np.ndarray
 
 
-def _check_activation(name: str) -> None:
-    if name not in ACTIVATIONS:
-        raise ValueError(unknown("activation", name, ACTIVATIONS))
-
-
 class MLP(Value):
     """Base of the MLPs."""
 
@@ -99,12 +102,13 @@ class GaussianMLP(MLP):
     active = True
 
     def __post_init__(self):
-        _check_activation(self.activation)
+        check_name("activation", self.activation, ACTIVATIONS)
+        check_switch("shared of an MLP", self.shared)
+        whole("seed of an MLP", self.seed, least=0, most=np.inf)
+        whole("width of an MLP", self.width, least=1)
         sigma = real_number("sigma of an MLP", self.sigma)
-        if self.width < 1 or not (np.isfinite(sigma) and sigma > 0):
-            raise ValueError(
-                f"an MLP has positive width and sigma; got width {self.width}, sigma {self.sigma}"
-            )
+        if not (np.isfinite(sigma) and sigma > 0):
+            raise ValueError(f"sigma of an MLP is positive and finite; got {self.sigma}")
 
     def layer(self, t: int, d: int) -> MLPWeights:
         return _draw(self, 0 if self.shared else t, d)
@@ -127,17 +131,24 @@ class FixedMLP(MLP):
     active = True
 
     def __post_init__(self):
-        _check_activation(self.activation)
-        for name, array in zip(MLPWeights._fields, self.weights, strict=True):
-            if not np.all(np.isfinite(real_array(f"{name} of an MLP", array, own=(np.float32,)))):
-                raise ValueError(f"{name} of an MLP is finite; found NaN or infinity in it")
-        W_1, b_1, W_2, b_2 = self.weights
-        (d, m) = W_1.shape
-        if (b_1.shape, W_2.shape, b_2.shape) != ((m,), (m, d), (d,)):
-            raise ValueError(
-                f"an MLP has W_1 (d, m), b_1 (m,), W_2 (m, d), b_2 (d,); got "
-                f"{[a.shape for a in self.weights]}"
+        check_name("activation", self.activation, ACTIVATIONS)
+        check_instance("the weights of an MLP", self.weights, MLPWeights, "MLPWeights(W_1, ...)")
+        weights = MLPWeights(
+            *(
+                real_array(f"{name} of an MLP", array, own=(np.float32,))
+                for name, array in zip(MLPWeights._fields, self.weights, strict=True)
             )
+        )
+        for name, array in zip(MLPWeights._fields, weights, strict=True):
+            if not np.all(np.isfinite(array)):
+                raise ValueError(f"{name} of an MLP is finite; found NaN or infinity in it")
+        shapes, (d, m) = [array.shape for array in weights], (*weights.W_1.shape, 0, 0)[:2]
+        if 0 in (d, m) or shapes != [(d, m), (m,), (m, d), (d,)]:
+            raise ValueError(
+                f"an MLP has W_1 (d, m), b_1 (m,), W_2 (m, d), b_2 (d,), none of them 0; got "
+                f"{shapes}"
+            )
+        object.__setattr__(self, "weights", weights)
 
     def layer(self, t: int, d: int) -> MLPWeights:
         if d != self.weights.W_1.shape[0]:

@@ -44,12 +44,23 @@ class Norm(Value):
 
     def check(self, d: int) -> None:
         """Raise ValueError unless gain and bias fit tokens of dimension d."""
+        self._check_numbers()
         for name in ("gain", "bias"):
-            given = real_array(f"the {name} of a norm", getattr(self, name, 1.0))
+            given = np.asarray(getattr(self, name, 1.0))
             if given.ndim > 1 or given.size not in (1, d):
                 raise ValueError(
                     f"the {name} of a norm has one entry per dimension; got shape {given.shape} "
                     f"for tokens of dimension {d}; give {d} numbers or one"
+                )
+
+    def _check_numbers(self) -> None:
+        """What can be said before the dimension is known."""
+        for name in ("gain", "bias"):
+            given = real_array(f"the {name} of a norm", getattr(self, name, 1.0))
+            if given.ndim > 1 or not given.size:
+                raise ValueError(
+                    f"the {name} of a norm is one number, or one per dimension; got shape "
+                    f"{given.shape}"
                 )
             if not np.all(np.isfinite(given)):
                 raise ValueError(f"the {name} of a norm is finite; found NaN or infinity in it")
@@ -59,7 +70,7 @@ class Norm(Value):
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """Normalise each token (last axis) of `x`; a token that cannot be scaled gives NaN."""
-        x = real_array("tokens", x, own=_TYPES)
+        x = real_array("tokens", x, own=_TYPES, axes=1)
         norm = self.switches(x.shape[-1])
         if not norm.active:
             return x
@@ -154,6 +165,7 @@ class RMSNorm(Norm):
 
     def __post_init__(self):
         self._freeze_array("gain")
+        self._check_numbers()
 
     def switches(self, d: int) -> NormSwitches:
         return NormSwitches(True, False, d**0.5, d * self.eps, self.gain, 0.0)
@@ -178,6 +190,7 @@ class LayerNorm(Norm):
     def __post_init__(self):
         self._freeze_array("gain")
         self._freeze_array("bias")
+        self._check_numbers()
 
     def switches(self, d: int) -> NormSwitches:
         return NormSwitches(True, True, d**0.5, d * self.eps, self.gain, self.bias)

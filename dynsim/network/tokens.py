@@ -6,6 +6,7 @@ are. Text becomes tokens in `dynsim.minilm`.
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from dynsim._memory import require_memory
 from dynsim._seeds import TOKENS as TOKEN_STREAM
 from dynsim._seeds import stream
+from dynsim._values import check_instance, whole
 
 __all__ = ["TOKENS", "from_file", "gaussian", "sphere"]
 
@@ -23,8 +25,7 @@ def gaussian(samples: int, n: int, d: int, seed: int = 0) -> np.ndarray:
     Raises ValueError for sizes below 1, MemoryError for those that this machine cannot hold.
     """
     for name, value in (("samples", samples), ("tokens", n), ("dimensions", d)):
-        if value < 1:
-            raise ValueError(f"the number of {name} is at least 1; got {value}")
+        whole(f"number of {name}", value, least=1)
     size = f"{samples} samples of {n} tokens of dimension {d}"
     require_memory(16.0 * samples * n * d, size, "use fewer samples, tokens or dimensions")
     draws = (stream(seed, TOKEN_STREAM, s).standard_normal((n, d)) for s in range(samples))
@@ -53,6 +54,7 @@ def from_file(path) -> np.ndarray:
     """
     from dynsim._files import read_arrays
 
+    check_instance("the path of tokens", path, (str, PathLike), '"x0.npy"')
     array = read_arrays(path, prefer="x0")
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise ValueError(

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dynsim._seeds import SCORES, VALUES, stream
-from dynsim._values import Value, real_array, real_number
+from dynsim._values import (
+    Value,
+    check_instance,
+    check_switch,
+    real_array,
+    real_number,
+    shown,
+    whole,
+)
 
 __all__ = [
     "WEIGHTS",
@@ -98,7 +106,11 @@ class LayerWeights(LayerArrays):
         return self.value @ self.output if self.value.size else self.output
 
     def sharpened(self, beta: float) -> LayerWeights:
-        """With all scores multiplied by beta, the inverse temperature."""
+        """With all scores multiplied by beta >= 0, the inverse temperature.
+
+        Raises ValueError unless beta is finite and not negative.
+        """
+        _check_beta(beta)
         return self._replace(query=beta * self.query, query_bias=beta * self.query_bias)
 
     def astype(self, dtype) -> LayerWeights:
@@ -263,8 +275,8 @@ class Diagonal(Family):
 
     def __post_init__(self):
         entries = self._freeze_array("entries")
-        if entries.ndim > 1 or not np.all(np.isfinite(entries)):
-            raise ValueError(f"diagonal weights are a list of finite numbers; got {entries}")
+        if entries.ndim > 1 or not entries.size or not np.all(np.isfinite(entries)):
+            raise ValueError(f"diagonal weights are a list of finite numbers; got {shown(entries)}")
 
     def matrix(self, d, rng):
         entries = np.asarray(self.entries)
@@ -366,6 +378,16 @@ class LayerSource:
         """The matrices of layer t (the first is 0) for tokens of dimension d."""
         raise NotImplementedError
 
+    def _drawn_layer(self, t: int) -> int:
+        """The layer that has the matrices of layer t; ValueError where there is none."""
+        t = whole("number of a layer", t, least=0)
+        if self.n_layers is not None and t >= self.n_layers:
+            raise ValueError(
+                f"there are weights for {self.n_layers} layers, the first of them layer 0; asked "
+                f"for layer {t}"
+            )
+        return 0 if self.is_constant else t
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Weights(LayerSource, Value):
@@ -401,9 +423,11 @@ class Weights(LayerSource, Value):
 
     def __post_init__(self):
         _check_beta(self.beta)
-        if self.n_heads < 1:
-            raise ValueError(f"attention has at least one head; got {self.n_heads}; use 1 or more")
-        for family in (self.scores, self.value):
+        whole("number of heads", self.n_heads, least=1)
+        whole("seed of weights", self.seed, least=0, most=np.inf)
+        check_switch("shared of weights", self.shared)
+        for name, family in (("scores", self.scores), ("value", self.value)):
+            check_instance(f"{name} of weights", family, Family, "dynsim.weights.Gaussian()")
             given: np.ndarray = getattr(family, "array", np.empty((1, 1)))
             if given.ndim > 2 and given.shape[-3] != self.n_heads:
                 raise ValueError(
@@ -413,14 +437,13 @@ class Weights(LayerSource, Value):
         d_qk = 1.0 if self.d_qk is None else real_number("d_QK", self.d_qk)
         if not (np.isfinite(d_qk) and d_qk > 0):
             raise ValueError(f"d_QK is a positive number; got {self.d_qk}")
-        if self.mix is not None and (
-            len(self.mix) != self.n_heads
-            or not np.all(np.isfinite(real_array("the output mix", self.mix)))
-        ):
-            raise ValueError(
-                f"the output mix has one finite weight per head; got {self.mix} for "
-                f"{self.n_heads} heads"
-            )
+        if self.mix is not None:
+            mix = real_array("the output mix", self.mix)
+            if mix.shape != (self.n_heads,) or not np.all(np.isfinite(mix)):
+                raise ValueError(
+                    f"the output mix has one finite weight per head; got {shown(self.mix)} for "
+                    f"{self.n_heads} heads"
+                )
 
     @property
     def is_constant(self) -> bool:
@@ -445,7 +468,8 @@ class Weights(LayerSource, Value):
 
     def layer(self, t: int, d: int) -> LayerWeights:
         """The matrices of layer t (the first is 0) for tokens of dimension d."""
-        return _cached_layer(self, 0 if self.is_constant else t, d)
+        d = whole("dimension of a layer", d, least=1)
+        return _cached_layer(self, self._drawn_layer(t), d)
 
     def _draw(self, t: int, d: int) -> LayerWeights:
         n_heads = self.n_heads
@@ -493,20 +517,21 @@ def _cached_layer(weights: Weights, t: int, d: int) -> LayerWeights:
 class Layers(LayerSource, Value):
     """Given layers, one or several: layer t uses entry t; a single one serves all layers.
 
-    Raises ValueError when an entry is not finite.
+    Raises ValueError when an entry is not finite or does not fit the others.
     """
 
     entries: tuple[LayerWeights, ...]
     name: str = "given"
 
     def __post_init__(self):
+        check_instance("the entries", self.entries, (tuple, list), "(layer_0, layer_1)")
+        check_instance("the name of given layers", self.name, str, '"given"')
+        object.__setattr__(self, "entries", tuple(self.entries))
         if not self.entries:
             raise ValueError("given layers are one or more; got none")
         for t, layer in enumerate(self.entries):
             if not isinstance(layer, LayerWeights):
-                raise ValueError(
-                    f"given layers are LayerWeights; layer {t} is {type(layer).__name__}"
-                )
+                raise ValueError(f"given layers are LayerWeights; layer {t} is {shown(layer)}")
             if layer.output.shape[2] != self.dim or len(layer.query) != self.n_heads:
                 raise ValueError(
                     f"given layers have one dimension and one number of heads; layer {t} has "
@@ -552,7 +577,7 @@ class Layers(LayerSource, Value):
                 f"weights and tokens share their dimension; the weights have {self.dim}, the "
                 f"tokens {d}"
             )
-        return self.entries[0 if self.is_constant else t]
+        return self.entries[self._drawn_layer(t)]
 
 
 def Fixed(M, W_V) -> Layers:

@@ -1,5 +1,6 @@
-"""Results: what a simulation leaves, and how it is measured, drawn, saved and loaded.
+"""Results: what a simulation leaves, in memory, on disk and as a figure.
 
-`measures` are functions of tokens, `rounding` says how far rounding may have moved them, and a
-`trajectory` holds them by sample and depth.
+Public: `trajectory.Trajectory` holds measures by sample and depth, final tokens and provenance;
+`trajectory.load` and `joined` read files and put parts of a run together, and `netcdf` writes them;
+`plots` draws trajectories, basins, branches, exponents and ellipsoids.
 """

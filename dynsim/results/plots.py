@@ -329,10 +329,12 @@ def basins(found, title: str = "") -> Figure:
     shares.invert_yaxis()
     shares.set(xlabel="share of starts (95% interval)", xlim=(0, 1))
     for rank, style in zip(np.unique(found.limits.rank), STYLES, strict=False):
-        settled = np.sort(found.limits.depth[found.limits.rank == rank])
+        mine, ever = found.limits.rank == rank, found.limits.type < _SETTLED_TYPES
+        settled = np.sort(found.limits.depth[mine & ever])
         look = {"color": style["color"], "linestyle": style["linestyle"]}
-        left = 1 - np.arange(1, len(settled) + 1) / len(settled)
-        depths.step(settled, left, where="post", label=f"rank {rank}", **look)
+        left = 1 - np.arange(len(settled) + 1) / mine.sum()
+        looks = [1.0, *settled, found.limits.depth.max()]
+        depths.step(looks, [*left, left[-1]], where="post", label=f"rank {rank}", **look)
     depths.set(xscale="log", xlabel="depth (layers)", ylabel="share not settled", ylim=(0, 1.02))
     depths.legend(frameon=False, fontsize=8)
     for axes in (shares, depths):
@@ -340,6 +342,10 @@ def basins(found, title: str = "") -> Figure:
     if title:
         figure.suptitle("\n".join(wrap(title, 110)), fontsize=10)
     return figure
+
+
+#: Types of limit sets that orbits reach: fixed, sign flip, period 2.
+_SETTLED_TYPES = 3
 
 
 def _sampled(row: dict) -> str:

@@ -9,11 +9,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count, takewhile
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
-from dynsim._files import written_whole
+from dynsim._files import as_path, written_whole
+from dynsim._values import check_instance
 from dynsim.measures import EVERY_LAYER, MEASURES, floor
 from dynsim.measures.rounding import ROUNDING, Sizes
 from dynsim.network.deviation import Deviation
@@ -292,7 +294,7 @@ class Trajectory:
 
         Raises ValueError for another suffix, OSError where the system does not let it write.
         """
-        path = Path(path)
+        path = as_path(path)
         if path.suffix not in (".nc", ".zarr"):
             raise ValueError(f"a trajectory is saved as .nc or .zarr; got {path.name!r}")
         with written_whole(path) as temporary:
@@ -310,6 +312,7 @@ class Trajectory:
         """
         import csv
 
+        path = as_path(path)
         with written_whole(path) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["sample", "depth", *self.measures, "within_rounding"])
@@ -325,6 +328,7 @@ class Trajectory:
     def to_json(self, path) -> Path:
         """Measures (samples x depths, null where missing or infinite), whether they lie within
         rounding, dynamics and provenance."""
+        path = as_path(path)
         data = {
             "dynamics": self.dynamics,
             "provenance": self.provenance,
@@ -379,6 +383,8 @@ def joined(first: Trajectory, second: Trajectory) -> Trajectory:
 
     Keeps the measures that both recorded. Raises ValueError when the dynamics differ.
     """
+    for run in (first, second):
+        check_instance("a trajectory", run, Trajectory, "dynsim.simulate(...)")
     if first.dynamics != second.dynamics:
         raise ValueError("the trajectories are of different dynamics and cannot be joined")
     numbers = [run.provenance.get("first_sample", 0) for run in (first, second)]
@@ -404,6 +410,7 @@ def joined(first: Trajectory, second: Trajectory) -> Trajectory:
 
 def load(path) -> Trajectory:
     """Read a trajectory saved as NetCDF or Zarr. Raises ValueError when it is not one."""
+    check_instance("the path of a trajectory", path, (str, PathLike), '"x.nc"')
     path = Path(path)
     if not path.exists():
         raise ValueError(f"no trajectory at {path}; check the path given")

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from dynsim.collapse.certificates import dobrushin
+from dynsim.collapse.bounds import dobrushin
 from experiments.soundness.storm import Outcome
 
 STATEMENT = (

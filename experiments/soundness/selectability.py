@@ -1,4 +1,4 @@
-"""Which keys can win the argmax: verdicts, certificates and margins."""
+"""Which keys can win the argmax: verdicts, witnesses and margins."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from itertools import combinations
 
 import numpy as np
 
-from dynsim.geometry.selectability import certificate, margins, selectable, undecided
+from dynsim.geometry.selectability import margins, selectable, undecided, witness
 from experiments.soundness.storm import Outcome
 
 STATEMENT = (
     "a key called selectable has a query that wins, one called unselectable and not undecided has "
-    "none; certificates hold; margins are true to the tolerance"
+    "none; witnesses hold; margins are true to the tolerance"
 )
 REFEREE = "a rational simplex method, whose weights or query are checked by putting them in"
 SYSTEMS = 4000
@@ -28,7 +28,7 @@ def trial(rng: np.random.Generator) -> Outcome:
     error = None
     if problem is None and not options and len(keys) > 1:
         tolerance = 1e-6 if keys.dtype == np.float32 else 1e-12
-        problem = _certificate(rng, keys, said, open_, tolerance)
+        problem = _witness(rng, keys, said, open_, tolerance)
         if problem is None and len(keys) < 8 and keys.shape[1] < 4:
             problem, error = _margin(rng, keys, tolerance)
     if problem is not None:
@@ -208,12 +208,12 @@ def _simplex(columns, cost, d):
         inverse[leave], basis[leave] = pivot, enter
 
 
-def _certificate(rng, keys, said, open_, tolerance) -> str | None:
+def _witness(rng, keys, said, open_, tolerance) -> str | None:
     i = int(rng.integers(len(keys)))
-    reason = certificate(keys, i)
+    reason = witness(keys, i)
     points = [[Fraction(float(x)) for x in row] for row in keys]
     if said[i] != (reason.query is not None):
-        return f"the certificate of key {i} is of the other kind"
+        return f"the witness of key {i} is of the other kind"
     if said[i]:
         q = [Fraction(float(x)) for x in reason.query]
         if abs(float(sum(x * x for x in q)) - 1) > 1e-12:

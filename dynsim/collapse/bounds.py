@@ -1,4 +1,4 @@
-"""Certificates: proved bounds on mu by depth, with all constants, that check their own hypotheses.
+"""Bounds on mu by depth, proved, with all constants, that check their own hypotheses.
 
 All rest on one fact. A row-stochastic P brings points together: the diameter, the largest
 ||x_i - x_j||, of P X W is at most tau(P) ||W||_2 times that of X, tau Dobrushin's coefficient of
@@ -29,10 +29,10 @@ from dynsim.masks.connectivity import (
     radius,
 )
 from dynsim.measures import numerical_rank, singular_values
-from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.norms import NoNorm, Unit
 
-__all__ = ["CERTIFICATES", "Certificate", "Certificates", "certificates", "dobrushin"]
+__all__ = ["BOUNDS", "Bound", "Bounds", "dobrushin", "mu_bounds"]
 
 _EPS = float(np.finfo(np.float64).eps)
 #: Rows of attention that are given sum to 1 as nearly as this.
@@ -66,7 +66,7 @@ def dobrushin(P) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Bound:
     """One bound: `log10_bound`, (samples, T+1), is NaN for samples to which it does not apply.
 
     `reasons` says why it does not, by sample; `constants` are what the bound was computed from, one
@@ -106,68 +106,89 @@ class Certificate:
         return f"{self.name}: {'; '.join(parts)}"
 
 
-class Certificates(dict):
-    """Every certificate by name; prints one a line.
+class Bounds(dict):
+    """Every bound by name; prints one a line.
 
     `log10_mu`, (2, samples, T+1), is what log10 mu of the exact run is proved to lie between, as
-    far as the certificates had to know it; else -inf and inf.
+    far as the bounds had to know it; else -inf and inf.
     """
 
-    def __init__(self, made: dict[str, Certificate], log10_mu: np.ndarray):
+    def __init__(self, made: dict[str, Bound], log10_mu: np.ndarray):
         super().__init__(made)
         self.log10_mu = log10_mu
 
     def __str__(self) -> str:
-        return "\n".join(str(certificate) for certificate in self.values())
+        return "\n".join(str(bound) for bound in self.values())
 
 
-def certificates(
+def mu_bounds(
     dynamics: AttentionDynamics,
     x0,
     depth: int,
     start: int = 0,
     window: int | None = None,
     patience: float = 20.0,
-) -> Certificates:
-    """All bounds on mu at depths 0..depth of the run from tokens x0, (samples, N, d) or (N, d).
+) -> Bounds:
+    """All bounds on mu at depths 0..depth of the run from x0, each under hypotheses that it checks.
 
-    `start` is the number of the first layer. `window` is how many layers the products of attention
-    matrices span: the radius of the mask for WU's form of the bound, by default as many as it takes
-    to bring points together by 1e-9 (the longer, the sharper). Where enclosures need more digits,
-    a sample takes up to about `patience` seconds; a bound that runs out of them stays where it is.
+    mu(X_t) <= sqrt((N - 1) / 2) diameter(X_0) tau(A_t ... A_1) prod_s ||W_s||_2, and its like:
+    BOUNDS names them with their sources. A bound holds for exact arithmetic. Where tokens are
+    chaotic, a run in floating point parts from the exact one, and its mu may exceed what is proved
+    of the other.
 
-    A bound holds for exact arithmetic. Where tokens are chaotic, a run in floating point parts from
-    the exact one, and its mu may exceed what is proved of the other.
+    Parameters
+    ----------
+    x0 : array (N, d) or (samples, N, d)
+        Tokens at the start.
+    depth : int
+        Layers.
+    start : int
+        Number of the first layer.
+    window : int, optional
+        How many layers the products of attention matrices span: the radius of the mask for WU's
+        form of the bound; by default as many as it takes to bring points together by 1e-9 (the
+        longer, the sharper).
+    patience : float
+        Seconds that a sample takes at most, about, where enclosures need more digits; a bound that
+        runs out of them stays where it is.
 
-    Raises ValueError for dropout, for tokens that cannot be, and for one token; ImportError without
-    python-flint, where there is a bound to compute.
+    Raises
+    ------
+    ValueError
+        For dropout, for tokens that cannot be, and for one token.
+    ImportError
+        Without python-flint, where there is a bound to compute.
 
+    Examples
+    --------
     >>> import dynsim
     >>> pure = AttentionDynamics(dynsim.masks.causal(4), dynsim.weights.Identity())
     >>> x0 = dynsim.tokens.gaussian(samples=1, n=4, d=2)
-    >>> print(certificates(pure, x0, depth=8)["Dobrushin"])
+    >>> print(mu_bounds(pure, x0, depth=8)["Dobrushin"])
     Dobrushin: mu <= 10^-1.483 at depth 8
     """
     x0 = real_array("tokens", x0)
     depth = whole("depth", depth, least=1)
+    start = whole("number of the first layer", start, least=0)
     if window is not None:
         whole("window", window, least=1)
-    dynamics.require_deterministic("a certified bound")
+    check_dynamics(dynamics)
+    dynamics.require_deterministic("a proved bound")
     dynamics.check_tokens(x0)
     if dynamics.n_tokens == 1:
         raise ValueError("one token is always at consensus; give two or more")
     run = _Run(dynamics, x0.reshape(-1, *x0.shape[-2:]), depth, start, window, patience)
-    made = {name: _certify(run, name) for name in CERTIFICATES}
-    return Certificates(made, log10_mu=run.log_mu / np.log(10.0))
+    made = {name: _bound_of(run, name) for name in BOUNDS}
+    return Bounds(made, log10_mu=run.log_mu / np.log(10.0))
 
 
-def _certify(run: _Run, name: str) -> Certificate:
-    source, hypotheses, bound = CERTIFICATES[name]
+def _bound_of(run: _Run, name: str) -> Bound:
+    source, hypotheses, bound = BOUNDS[name]
     logs = np.full((len(run.x0), run.depth + 1), np.nan)
     try:
         constants = hypotheses(run)
     except _DoesNotApply as fails:
-        return Certificate(name, source, logs, {}, dict.fromkeys(range(len(logs)), str(fails)))
+        return Bound(name, source, logs, {}, dict.fromkeys(range(len(logs)), str(fails)))
     rows, reasons = [], {}
     for sample, proved in enumerate(run.proved):
         try:
@@ -178,18 +199,18 @@ def _certify(run: _Run, name: str) -> Certificate:
             rows.append({})
     names = dict.fromkeys(name for row in rows for name in row)
     by_sample = {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
-    return Certificate(name, source, logs / np.log(10.0), by_sample | constants, reasons)
+    return Bound(name, source, logs / np.log(10.0), by_sample | constants, reasons)
 
 
 class _DoesNotApply(Exception):
     """A hypothesis fails; the message says which."""
 
 
-# --- what certificates are computed from ----------------------------------------------------------
+# --- what bounds are computed from ----------------------------------------------------------------
 
 
 class _Run:
-    """A run and what several certificates need of it, computed once."""
+    """A run and what several bounds need of it, computed once."""
 
     def __init__(self, dynamics, x0, depth, start, window, patience):
         self.dynamics, self.x0, self.depth, self.start = dynamics, x0, depth, start
@@ -449,9 +470,9 @@ def _chart(run: _Run, proved: Contraction):
     return chart, run.log_condition(proved, chart)
 
 
-#: Every certificate by name: its source, its hypotheses of a run (which give constants), and a
+#: Every bound by name: its source, its hypotheses of a run (which give constants), and a
 #: function of what is proved of a sample that gives log of the bound, (T+1,), and constants.
-CERTIFICATES: dict[str, tuple[str, Callable, Callable]] = {
+BOUNDS: dict[str, tuple[str, Callable, Callable]] = {
     "WU theorem 1": (
         "WU, arXiv 2405.18781, Theorem 1, with constants",
         _theorem_1_hypotheses,

@@ -1,4 +1,4 @@
-"""What theory says of a run, beside what was measured: late rate, transient, certified bounds, and
+"""What theory says of a run, beside what was measured: late rate, transient, proved bounds, and
 the infinite-width limit of random networks.
 """
 
@@ -8,16 +8,17 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from dynsim.collapse.certificates import Certificate, Certificates, certificates
+from dynsim._values import check_instance, real_array
+from dynsim.collapse.bounds import Bound, Bounds, mu_bounds
 from dynsim.collapse.contraction import seconds
 from dynsim.collapse.gram import MOST_SPREAD, Gram, infinite_width
 from dynsim.collapse.predictions import Prediction, predict
 from dynsim.collapse.rates import Rate, collapse_rate, is_above_floor
 from dynsim.measures import mu
-from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.results.trajectory import Trajectory
 
-__all__ = ["MOST_TOKENS", "Expectation", "expect"]
+__all__ = ["MOST_TOKENS", "Comparison", "compare_with_theory"]
 
 #: Tokens up to which bounds are computed: attention as dense matrices, N^3 work a layer.
 MOST_TOKENS = 1024
@@ -32,31 +33,31 @@ _ERRORS = {"float64": 1e-6, "float32": 1e-2}
 
 
 @dataclass(frozen=True)
-class Expectation:
-    """The fitted rate, the predicted one and certified bounds; prints as lines.
+class Comparison:
+    """The fitted rate, the predicted one and proved bounds; prints as lines.
 
-    `prediction` is None where there is none, for the reason in `unpredicted`. The bounds are those
+    `prediction` is None where there is none, for the reason in `no_prediction`. `bounds` are those
     of the first samples, as many as are affordable; `measured` is their log10 mu, as deep, NaN
-    where it is rounding. `certificates` is empty where they cannot be computed, for the reason in
-    `uncertified`. `departed` is the depth from which on the run, in floating point, is not the
+    where it is rounding. `bounds` is empty where they cannot be computed, for the reason in
+    `no_bounds`. `departed` is the depth from which on the run, in floating point, is not the
     exact one any more, by sample; -1 where that is not known.
     `wide` is the infinite-width limit of the first samples, as many as are affordable; None where
-    it does not apply, for the reason in `narrow`. `wide_measured` is their mu.
+    it does not apply, for the reason in `no_infinite_width`. `wide_measured` is their mu.
     The rate is fitted with the power of t that is predicted, where one is. `share` is mu / ||X|| at
     the end, `uneven` the largest |degree_i A_ij - 1| there, both in the median over samples.
     """
 
     rate: Rate
     prediction: Prediction | None
-    unpredicted: str
-    certificates: Certificates
+    no_prediction: str
+    bounds: Bounds
     measured: np.ndarray
     share: float
     uneven: float
-    uncertified: str = ""
+    no_bounds: str = ""
     departed: tuple[int, ...] = ()
     wide: Gram | None = None
-    narrow: str = ""
+    no_infinite_width: str = ""
     wide_measured: np.ndarray | None = None
 
     @property
@@ -69,14 +70,14 @@ class Expectation:
         return found.linear or max(self.share, self.uneven) <= _NEAR
 
     @property
-    def sharpest(self) -> Certificate | None:
-        """The certificate with the lowest bound at the end, in the median; None if none applies."""
+    def sharpest(self) -> Bound | None:
+        """The bound that is lowest at the end, in the median; None if none applies."""
         ends = {
             name: np.median(one.log10_bound[one.applies, -1])
-            for name, one in self.certificates.items()
+            for name, one in self.bounds.items()
             if one.applies.any()
         }
-        return self.certificates[min(ends, key=ends.__getitem__)] if ends else None
+        return self.bounds[min(ends, key=ends.__getitem__)] if ends else None
 
     @property
     def log10_excess(self) -> float:
@@ -96,21 +97,21 @@ class Expectation:
     def lines(self) -> list[tuple[str, str]]:
         """(name, what it says)."""
         found = self.prediction
-        predicted = self.unpredicted if found is None else found.law
+        predicted = self.no_prediction if found is None else found.law
         transient = [("transient", found.shoulder)] if found and found.shoulder else []
-        those = sorted(self.certificates.values(), key=lambda one: not one.applies.any())
-        named = ["certified", *[""] * len(those)]
-        certified = [(name, str(one)) for name, one in zip(named, those, strict=False)]
-        if self.uncertified:
-            certified = [("certified", self.uncertified)]
+        those = sorted(self.bounds.values(), key=lambda one: not one.applies.any())
+        named = ["bounded", *[""] * len(those)]
+        bounded = [(name, str(one)) for name, one in zip(named, those, strict=False)]
+        if self.no_bounds:
+            bounded = [("bounded", self.no_bounds)]
         if self._parted:
-            certified.append(("", self._parted))
+            bounded.append(("", self._parted))
         return [
             ("fitted", str(self.rate)),
             ("predicted", predicted + self._agreement()),
             *transient,
             ("wide", self._wide_words()),
-            *certified,
+            *bounded,
         ]
 
     @property
@@ -121,7 +122,7 @@ class Expectation:
     def _wide_words(self) -> str:
         """The infinite-width limit at the end, beside what was measured."""
         if self.wide is None or self.wide_measured is None:
-            return f"no infinite-width limit: {self.narrow}"
+            return f"no infinite-width limit: {self.no_infinite_width}"
         known = np.flatnonzero(np.isfinite(self.wide.mu).all(axis=0))
         first = f"scores spread by {self.wide.spread[:, 0].max():.2g} in a row at depth 0"
         if not len(known[1:]):
@@ -175,7 +176,7 @@ class Expectation:
         """How far the sharpest bound is from the truth, in words."""
         best = self.sharpest
         if best is None:
-            return self.uncertified or "no certificate applies"
+            return self.no_bounds or "no bound applies"
         depth, end = best.log10_bound.shape[1] - 1, np.median(self.measured[best.applies, -1])
         if np.isnan(self.log10_excess):
             bound = np.median(best.log10_bound[best.applies, -1])
@@ -201,7 +202,7 @@ class Expectation:
         """
         found = {
             f"bound: {name}": np.median(one.log10_bound[one.applies], axis=0)
-            for name, one in self.certificates.items()
+            for name, one in self.bounds.items()
             if one.applies.any()
         }
         predicted = self.prediction
@@ -232,9 +233,9 @@ class Expectation:
                     "sentence": str(prediction),
                 }
             ),
-            "unpredicted": self.unpredicted,
+            "no_prediction": self.no_prediction,
             "comparable": self.comparable,
-            "certificates": {
+            "bounds": {
                 name: {
                     "source": one.source,
                     "applies": int(one.applies.sum()),
@@ -243,10 +244,10 @@ class Expectation:
                     if one.applies.any()
                     else None,
                 }
-                for name, one in self.certificates.items()
+                for name, one in self.bounds.items()
             },
-            "uncertified": self.uncertified,
-            "certified_samples": len(self.measured),
+            "no_bounds": self.no_bounds,
+            "bounded_samples": len(self.measured),
             "departed": list(self.departed),
             "log10_excess": _plain(self.log10_excess),
             "infinite_width": None
@@ -256,7 +257,7 @@ class Expectation:
                 "spread": _plain(np.median(self.wide.spread, axis=0).tolist()),
                 "samples": len(self.wide.mu),
             },
-            "no_infinite_width": self.narrow,
+            "no_infinite_width": self.no_infinite_width,
         }
 
 
@@ -277,25 +278,42 @@ def _plain(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
-def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectation:
-    """Lay theory beside a trajectory of `dynamics` that starts from the tokens `x0` at layer 0.
+def compare_with_theory(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Comparison:
+    """Theory beside the measurements of a trajectory of `dynamics` from the tokens `x0` at layer 0.
 
     The rate is fitted to the trajectory (`collapse_rate`), predicted by the linearisation across
-    consensus (`predict`), and bounded (`certificates`, for the exact run from `x0`) for as many of
+    consensus (`predict`), and bounded (`mu_bounds`, for the exact run from `x0`) for as many of
     the first samples, as deep, as some seconds allow. Random networks have their infinite-width
     limit beside them (`dynsim.gram`), with dropout too, for which there is no rate and no bound.
 
-    Raises ValueError for one token, above 1024 tokens, and when the trajectory does not start from
-    `x0`; RuntimeError when a bound lies below mu, which would be an error of dynsim.
+    Parameters
+    ----------
+    x0 : array (N, d) or (samples, N, d)
+        The tokens from which the trajectory was made.
+    trajectory : Trajectory
+        From layer 0; rates are per layer, distances as log10.
 
+    Raises
+    ------
+    ValueError
+        For one token, above 1024 tokens, and when the trajectory does not start from `x0`.
+    RuntimeError
+        When a bound lies below mu, which would be an error of dynsim.
+
+    Examples
+    --------
     >>> import dynsim
     >>> pure = AttentionDynamics(dynsim.masks.causal(6), dynsim.weights.Identity())
     >>> x0 = dynsim.tokens.gaussian(samples=2, n=6, d=2)
-    >>> found = expect(pure, x0, dynsim.simulate(pure, x0, depth=60, engine="logscale"))
+    >>> run = dynsim.simulate(pure, x0, depth=60, engine="logscale")
+    >>> found = compare_with_theory(pure, x0, run)
     >>> round(found.rate.value, 6), found.prediction.rate, found.sharpest.name
     (0.5, 0.5, 'Dobrushin')
     """
-    x0 = np.asarray(x0)
+    check_dynamics(dynamics)
+    check_instance("a trajectory", trajectory, Trajectory, "dynsim.simulate(...)")
+    dynamics.check_tokens(x0)
+    x0 = real_array("tokens", x0, own=(np.float32,))
     x0 = x0.reshape(-1, *x0.shape[-2:])
     n = x0.shape[1]
     if not 2 <= n <= MOST_TOKENS:
@@ -304,10 +322,10 @@ def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectati
     if sizes.shape != (len(x0),) or not np.allclose(mu(x0), sizes, rtol=1e-6, atol=1e-300):
         raise ValueError("the trajectory does not start from x0; give the tokens it was made from")
     try:
-        prediction, unpredicted = predict(dynamics, x0), ""
+        prediction, no_prediction = predict(dynamics, x0), ""
     except (ValueError, FloatingPointError) as reason:
-        prediction, unpredicted = None, f"no prediction: {reason}"
-    bounds, uncertified = _affordable(dynamics, x0, trajectory.depth)
+        prediction, no_prediction = None, f"no prediction: {reason}"
+    bounds, no_bounds = _affordable(dynamics, x0, trajectory.depth)
     samples, depths = bounds.log10_mu.shape[1:]
     followed = np.where(is_above_floor(trajectory), trajectory["log10_mu"], np.nan)
     measured = followed[:samples, :depths]
@@ -316,19 +334,19 @@ def expect(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Expectati
     if prediction is not None and prediction.lasts and not prediction.at_most:
         power = prediction.power
     share, uneven = _nearness(dynamics, trajectory, samples)
-    wide, narrow, wide_measured = _wide(dynamics, x0, trajectory)
-    return Expectation(
+    wide, no_infinite_width, wide_measured = _wide(dynamics, x0, trajectory)
+    return Comparison(
         collapse_rate(trajectory, power=power),
         prediction,
-        unpredicted,
+        no_prediction,
         bounds,
         measured,
         share,
         uneven,
-        uncertified,
+        no_bounds,
         departed,
         wide,
-        narrow,
+        no_infinite_width,
         wide_measured,
     )
 
@@ -357,7 +375,7 @@ def _nearness(dynamics, trajectory, samples: int) -> tuple[float, float]:
     return float(10.0 ** np.median(share)), float(np.median(uneven))
 
 
-def _affordable(dynamics: AttentionDynamics, x0, depth: int) -> tuple[Certificates, str]:
+def _affordable(dynamics: AttentionDynamics, x0, depth: int) -> tuple[Bounds, str]:
     """The bounds of as many of the first samples, as deep, as some seconds allow; or why none."""
     n, d = x0.shape[1:]
     if dynamics.dropout.active:
@@ -367,18 +385,18 @@ def _affordable(dynamics: AttentionDynamics, x0, depth: int) -> tuple[Certificat
     depth = max(1, min(depth, layers))
     samples = max(1, min(len(x0), layers // depth))
     try:
-        return certificates(dynamics, x0[:samples], depth, patience=_PATIENCE / samples), ""
+        return mu_bounds(dynamics, x0[:samples], depth, patience=_PATIENCE / samples), ""
     except ImportError as missing:
         return _nothing(samples, depth), str(missing)
 
 
-def _nothing(samples: int, depth: int) -> Certificates:
+def _nothing(samples: int, depth: int) -> Bounds:
     """No bounds, and no exact run to compare with."""
     anywhere = np.array([-np.inf, np.inf])[:, None, None]
-    return Certificates({}, np.broadcast_to(anywhere, (2, samples, depth + 1)))
+    return Bounds({}, np.broadcast_to(anywhere, (2, samples, depth + 1)))
 
 
-def _compare(bounds: Certificates, measured: np.ndarray, error: float) -> tuple[int, ...]:
+def _compare(bounds: Bounds, measured: np.ndarray, error: float) -> tuple[int, ...]:
     """From which depth on a sample is not the exact run any more; -1 for never, or not known.
 
     Raises RuntimeError when a bound lies below what it bounds: that is our error.

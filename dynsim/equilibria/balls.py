@@ -38,7 +38,7 @@ derivative J^2 at x*, and the same multipliers decide.
 
 from __future__ import annotations
 
-from dynsim.equilibria.form import (
+from dynsim.equilibria.schema import (
     check_field,
     check_fields,
     check_mask,

@@ -1,4 +1,4 @@
-"""Certificates: never exceeded, sharp where they can be, and honest about their hypotheses."""
+"""Bounds on mu: never exceeded, sharp where they can be, and honest about their hypotheses."""
 
 import math
 from itertools import product
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import dynsim
 from dynsim import masks, norms, tokens
-from dynsim.collapse.certificates import certificates, dobrushin
+from dynsim.collapse.bounds import dobrushin, mu_bounds
 from dynsim.network.weights import Diagonal, Fixed, Gaussian, Identity, Orthogonal, Weights, Zero
 
 MASKS = {
@@ -30,7 +30,7 @@ CHEAP = dynsim.Record(measures=(), states=1)
 
 def followed(dynamics, x0, depth):
     run = dynsim.simulate(dynamics, x0, depth, record=CHEAP)
-    return run, certificates(dynamics, x0, depth, patience=0.1)
+    return run, mu_bounds(dynamics, x0, depth, patience=0.1)
 
 
 def spherical(samples, n, d, seed, positive=False):
@@ -39,13 +39,13 @@ def spherical(samples, n, d, seed, positive=False):
 
 
 @pytest.mark.parametrize("name", MASKS)
-def test_measured_mu_never_exceeds_a_certificate(name):
+def test_measured_mu_never_exceeds_a_bound(name):
     """Random systems: masks, norms, value families, shared or fresh, 4 starts each.
 
     What lies under the floating-point floor of mu is rounding, not mu. (The storm of bounds has
     many digits instead.)
     """
-    met = dict.fromkeys(dynsim.certificates.CERTIFICATES, 0)
+    met = dict.fromkeys(dynsim.bounds.BOUNDS, 0)
     cases = product((norms.NoNorm(), norms.Unit()), (Orthogonal(), Gaussian()), (True, False),
                     (0.5, 4.0), (3, 7))  # fmt: skip
     for seed, (norm, value, shared, heat, d) in enumerate(cases):
@@ -56,9 +56,9 @@ def test_measured_mu_never_exceeds_a_certificate(name):
         else:
             x0 = tokens.gaussian(4, 6, d, seed)
         run, found = followed(dynamics, x0, 12)
-        for key, certificate in found.items():
-            applies = certificate.applies
-            bound = 10.0 ** certificate.log10_bound[applies] * (1 + 1e-9)
+        for key, proved in found.items():
+            applies = proved.applies
+            bound = 10.0 ** proved.log10_bound[applies] * (1 + 1e-9)
             assert np.all(run["mu"][applies] <= bound + run.floor[applies]), (key, seed)
             met[key] += int(applies.sum())
     assert min(count for key, count in met.items() if key != "WU theorem 2") >= 10, met
@@ -73,9 +73,9 @@ def test_random_masks_too(n, seed, density, unit):
     network = Weights(Gaussian(2.0), Orthogonal(), seed=seed)
     dynamics = dynsim.AttentionDynamics(graph, network, norms.Unit() if unit else norms.NoNorm())
     run, found = followed(dynamics, spherical(3, n, n, seed), 8)
-    for certificate in found.values():
-        applies = certificate.applies
-        bound = 10.0 ** certificate.log10_bound[applies] * (1 + 1e-9)
+    for proved in found.values():
+        applies = proved.applies
+        bound = 10.0 ** proved.log10_bound[applies] * (1 + 1e-9)
         assert np.all(run["mu"][applies] <= bound + run.floor[applies])
 
 
@@ -84,7 +84,7 @@ def test_two_tokens_under_the_causal_mask_meet_the_bound_with_equality():
     network = Weights(Zero(), Diagonal(0.9), shared=True)
     dynamics = dynsim.AttentionDynamics(masks.causal(2), network)
     run, _ = followed(dynamics, tokens.gaussian(3, 2, 4), 20)
-    found = certificates(dynamics, tokens.gaussian(3, 2, 4), 20, window=1)
+    found = mu_bounds(dynamics, tokens.gaussian(3, 2, 4), 20, window=1)
     for name in ("WU theorem 1", "Dobrushin"):
         assert np.allclose(found[name].log10_bound, np.log10(run["mu"]), rtol=0, atol=1e-9)
 
@@ -94,7 +94,7 @@ def test_longer_windows_are_sharper():
     x0 = tokens.gaussian(2, 8, 3)
     run, longest = followed(dynamics, x0, 40)
     ends = [
-        certificates(dynamics, x0, 40, window=w)["Dobrushin"].log10_bound[:, -1] for w in (1, 4, 20)
+        mu_bounds(dynamics, x0, 40, window=w)["Dobrushin"].log10_bound[:, -1] for w in (1, 4, 20)
     ]
     ends.append(longest["Dobrushin"].log10_bound[:, -1])
     assert np.all(np.diff(ends, axis=0) < 0)
@@ -153,7 +153,7 @@ def test_independent_rows_need_no_acute_angles():
     x0 = np.eye(3)[None] - 0.2
     x0 /= np.linalg.norm(x0, axis=2, keepdims=True)
     assert min(naive.cosines(x0[0])) < 0
-    found = certificates(
+    found = mu_bounds(
         dynsim.AttentionDynamics(masks.causal(3), Weights(Zero(), Identity()), norms.Unit()),
         x0,
         60,
@@ -161,7 +161,7 @@ def test_independent_rows_need_no_acute_angles():
     assert found["independent rows"].constants["first layer"][0] == 0
     assert found["independent rows"].log10_bound[0, -1] < -1
     x0[0, 2] = (x0[0, 0] + x0[0, 1]) / np.linalg.norm(x0[0, 0] + x0[0, 1])
-    found = certificates(
+    found = mu_bounds(
         dynsim.AttentionDynamics(masks.causal(3), Weights(Zero(), Identity()), norms.Unit()), x0, 6
     )
     assert "the tokens are not proved to be linearly independent" in str(found["independent rows"])
@@ -205,12 +205,12 @@ def test_what_is_not_row_stochastic_has_no_coefficient(P, rule):
         dobrushin(P)
 
 
-def test_a_token_of_size_zero_cannot_be_certified_under_unit_norm():
+def test_a_token_of_size_zero_has_no_bound_under_unit_norm():
     x0 = np.ones((2, 4, 2))
     x0[1, 2] = 0.0
     dynamics = dynsim.AttentionDynamics(masks.causal(4), Identity(), norms.Unit())
     with pytest.raises(ValueError, match=r"Unit divides .* token 2 of sample 1 has none"):
-        certificates(dynamics, x0, 3)
+        mu_bounds(dynamics, x0, 3)
 
 
 @given(st.integers(2, 7), st.integers(2, 4), st.integers(0, 2**16))
@@ -285,7 +285,7 @@ def test_bounds_of_growing_tokens_come_from_the_exact_run():
     network = Weights(Gaussian(0.3), Gaussian(1.3), shared=True, seed=5)
     dynamics = dynsim.AttentionDynamics(masks.star(6), network)
     x0 = tokens.gaussian(1, 6, 4, seed=5)
-    found = certificates(dynamics, x0, 80)
+    found = mu_bounds(dynamics, x0, 80)
     run = dynsim.simulate(dynamics, x0, 80, engine="logscale")
     assert np.allclose(run["log10_mu"], found.log10_mu, rtol=0, atol=1e-9)
     assert np.all(found["Dobrushin"].log10_bound >= run["log10_mu"])
@@ -296,14 +296,14 @@ def test_without_digits_a_bound_stays_where_it_is():
     network = Weights(Gaussian(30.0), Gaussian(4.0), seed=2)
     dynamics = dynsim.AttentionDynamics(masks.local(5), network)
     x0 = tokens.gaussian(1, 5, 3, seed=2)
-    poor, rich = (certificates(dynamics, x0, 60, patience=p)["Dobrushin"] for p in (0, 10))
+    poor, rich = (mu_bounds(dynamics, x0, 60, patience=p)["Dobrushin"] for p in (0, 10))
     assert poor.log10_bound[0, -1] >= rich.log10_bound[0, -1]
 
 
 def test_logarithms_neither_underflow_nor_overflow():
     network = Weights(Zero(), Diagonal(1e-5), shared=True)
     dynamics = dynsim.AttentionDynamics(masks.causal_local(48), network)
-    found = certificates(dynamics, tokens.gaussian(1, 48, 2), 100)["WU theorem 1"]
+    found = mu_bounds(dynamics, tokens.gaussian(1, 48, 2), 100)["WU theorem 1"]
     assert np.isfinite(found.log10_bound).all()
     assert found.log10_bound[0, -1] == pytest.approx(found.log10_bound[0, 0] - 500, abs=1e-9)
 
@@ -323,7 +323,7 @@ REASONS = {
 
 
 @pytest.mark.parametrize("reason", REASONS)
-def test_a_certificate_says_why_it_does_not_apply(reason):
+def test_a_bound_says_why_it_does_not_apply(reason):
     case = {"mask": masks.complete(4), "weights": Weights(Gaussian(), Orthogonal()),
             "norm": norms.Unit()} | REASONS[reason]  # fmt: skip
     x0 = case.pop("x0", spherical(1, 4, 4, 0))
@@ -338,10 +338,10 @@ def test_negative_cosines_are_named():
     x0[0, 3] = -x0[0, 1]
     to_itself = Fixed(40.0 * np.eye(4), np.eye(4))  # each token attends to itself, all but
     dynamics = dynsim.AttentionDynamics(masks.complete(4), to_itself, norms.Unit())
-    found = certificates(dynamics, x0, 1, patience=0)
+    found = mu_bounds(dynamics, x0, 1, patience=0)
     assert "does not apply: tokens 1 and 3 have negative cosine, -1" in str(found)
     x0[0, 2] = -x0[0, 0]
-    found = certificates(dynamics, x0, 1, patience=0)
+    found = mu_bounds(dynamics, x0, 1, patience=0)
     assert "hemisphere: does not apply: the tokens lie in no hemisphere" in str(found)
 
 
@@ -349,7 +349,7 @@ def test_samples_are_judged_one_by_one():
     dynamics = dynsim.AttentionDynamics(masks.local(4), Weights(Zero(), Identity()), norms.Unit())
     x0 = spherical(2, 4, 4, 1, positive=True)
     x0[1] = np.array([[1, 0, 0, 0], [-1, 0, 0, 0], [1, 0, 0, 0], [-1, 0, 0, 0]])
-    found = certificates(dynamics, x0, 1, patience=0)["WU corollary 1"]
+    found = mu_bounds(dynamics, x0, 1, patience=0)["WU corollary 1"]
     assert list(found.applies) == [True, False]
     assert "does not apply to 1 of 2 samples (sample 1: tokens" in str(found)
 
@@ -365,6 +365,6 @@ def test_samples_are_judged_one_by_one():
 def test_bad_input_is_refused(x0, options, rule):
     dynamics = dynsim.AttentionDynamics(masks.causal(4), Identity())
     with pytest.raises(ValueError, match=rule):
-        certificates(dynamics, x0, **{"depth": 2} | options)
+        mu_bounds(dynamics, x0, **{"depth": 2} | options)
     with pytest.raises(ValueError, match="one token"):
-        certificates(dynsim.AttentionDynamics(masks.causal(1), Identity()), np.ones((1, 1, 2)), 2)
+        mu_bounds(dynsim.AttentionDynamics(masks.causal(1), Identity()), np.ones((1, 1, 2)), 2)

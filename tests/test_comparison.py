@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dynsim
-from dynsim import expect, masks, norms, simulate, tokens
+from dynsim import compare_with_theory, masks, norms, simulate, tokens
 from dynsim.network.weights import Diagonal, Gaussian, Identity, Orthogonal, Weights, Zero
 
 
@@ -12,7 +12,7 @@ def beside(mask, network, norm=None, n=6, d=3, samples=3, depth=60):
     dynamics = dynsim.AttentionDynamics(mask(n), network, norm or norms.NoNorm())
     x0 = tokens.gaussian(samples, n, d, seed=1)
     run = simulate(dynamics, x0, depth, engine="logscale")
-    return run, expect(dynamics, x0, run)
+    return run, compare_with_theory(dynamics, x0, run)
 
 
 def test_fit_prediction_and_bounds_of_a_causal_mask():
@@ -31,7 +31,7 @@ def test_fit_prediction_and_bounds_of_a_causal_mask():
     assert np.allclose(steps, np.log10(0.25), atol=1e-12)
     assert curves["predicted slope"][-1] == np.median(run["log10_mu"][:, -1])
     assert "times mu = 10^" in found.distance
-    for words in ("fitted", "predicted", "certified"):
+    for words in ("fitted", "predicted", "bounded"):
         assert words in str(found)
 
 
@@ -40,7 +40,7 @@ def test_what_does_not_apply_says_why():
     _, found = beside(masks.local, network, norms.LayerNorm(), d=4, depth=20)
     assert found.sharpest is None
     assert np.isnan(found.log10_excess)
-    assert found.distance == "no certificate applies"
+    assert found.distance == "no bound applies"
     assert "there are 2 heads" in str(found)
     assert found.to_dict()["log10_excess"] is None
 
@@ -57,7 +57,7 @@ def test_too_many_tokens_are_refused():
     x0 = np.ones((1025, 2))
     run = simulate(dynamics, x0, 1)
     with pytest.raises(ValueError, match="2 to 1024 tokens"):
-        expect(dynamics, x0, run)
+        compare_with_theory(dynamics, x0, run)
 
 
 def test_equal_tokens_overflow_and_other_tokens():
@@ -69,10 +69,10 @@ def test_equal_tokens_overflow_and_other_tokens():
     with pytest.raises(dynsim.Overflow) as ended:
         simulate(grows, x0, 60, engine="logscale")
     run = ended.value.trajectory
-    found = expect(grows, x0, run)
-    assert found.measured.shape[1] == found.certificates["Dobrushin"].log10_bound.shape[1]
+    found = compare_with_theory(grows, x0, run)
+    assert found.measured.shape[1] == found.bounds["Dobrushin"].log10_bound.shape[1]
     with pytest.raises(ValueError, match="does not start from x0"):
-        expect(grows, 2 * x0, run)
+        compare_with_theory(grows, 2 * x0, run)
 
 
 def test_a_defective_lambda_2_is_fitted_with_its_power():
@@ -97,7 +97,7 @@ def test_a_prediction_that_does_not_last_is_neither_compared_nor_drawn(x0, measu
     fixed = dynsim.weights.Fixed([[1.0]], [[1.5]])
     dynamics = dynsim.AttentionDynamics(masks.causal(2), fixed)
     x0 = np.array([x0])
-    found = expect(dynamics, x0, simulate(dynamics, x0, 60, engine="logscale"))
+    found = compare_with_theory(dynamics, x0, simulate(dynamics, x0, 60, engine="logscale"))
     assert found.prediction.rate == 0.75
     assert found.rate.value == pytest.approx(measured, abs=1e-3)
     assert "it does not last, so that it is not compared with the fit" in str(found)
@@ -112,7 +112,7 @@ def test_a_run_far_from_consensus_is_not_compared():
     dynamics = dynsim.AttentionDynamics(masks.causal(2), fixed)
     near, far = np.array([[[0.5], [1.0]]]), np.array([[[1.0], [2.0]]])
     for x0, compared in ((near, True), (far, False)):
-        found = expect(dynamics, x0, simulate(dynamics, x0, 60, engine="logscale"))
+        found = compare_with_theory(dynamics, x0, simulate(dynamics, x0, 60, engine="logscale"))
         assert found.prediction.lasts
         assert found.comparable is compared
         assert ("predicted slope" in found.curves()) is compared
@@ -126,6 +126,6 @@ def test_powers_that_are_not_known_are_left_out_of_the_slope():
     W_V = basis @ (np.eye(3) + np.eye(3, k=1)) @ np.linalg.inv(basis)
     dynamics = dynsim.AttentionDynamics(masks.causal(4), dynsim.weights.Fixed(0 * W_V, W_V))
     x0 = tokens.gaussian(2, 4, 3, seed=1)
-    found = expect(dynamics, x0, simulate(dynamics, x0, 60, engine="logscale"))
+    found = compare_with_theory(dynamics, x0, simulate(dynamics, x0, 60, engine="logscale"))
     assert "predicted slope, powers of t left out" in found.curves()
     assert "which a power of t may explain" in str(found)

@@ -1,0 +1,35 @@
+"""Kernels touch nothing but what they are given, alone and in teams of threads (`guarded.py`)."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def guarded(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tests.guarded", *map(str, arguments)],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+
+
+def test_no_kernel_touches_what_lies_beside_its_arrays():
+    done = guarded(300, 1)
+    assert done.returncode == 0, done.stderr
+    calls, arrays, with_threads = map(int, re.findall(r"\d+", done.stdout)[:3])
+    assert calls > 500
+    assert arrays > 10_000
+    assert with_threads > 150
+    for kind in ("Rows", "DeviationRows", "Lanes", "DeviationLanes", "Single"):
+        assert f"{kind} " in done.stdout
+
+
+@pytest.mark.parametrize("part", ["shared_memory", "private_memory", "lane_memory"])
+def test_memory_that_is_one_number_too_small_is_found(part):
+    done = guarded(20, 0, part)
+    assert done.returncode != 0
+    assert "wrote beside an array" in done.stderr or "Segmentation fault" in done.stderr

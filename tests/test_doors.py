@@ -516,6 +516,10 @@ def test_paths(door, tmp_path):
         (lambda: deviation.Deviation(np.zeros((1, 3)), X[None], np.zeros(1)), "samples"),
         (lambda: deviation.Deviation(*ZEROS, None, (X,)), "entry of perturbed"),
         (
+            lambda: deviation.Deviation(*ZEROS, None, (deviation.Deviation.split(X[None, :2]),)),
+            "of the same shape",
+        ),
+        (
             lambda: dynsim.simulate(
                 LAYER, deviation.Deviation(*ZEROS[:2], np.array([math.nan])), 1, engine="logscale"
             ),

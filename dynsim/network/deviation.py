@@ -72,9 +72,10 @@ class Deviation:
         check_instance("perturbed of a deviation", self.perturbed, tuple, "(deviation,)")
         for run in self.perturbed:
             check_instance("an entry of perturbed", run, Deviation, "dynsim.deviation.Deviation")
-            if len(run.log_size) != samples:
+            if run.shape.shape != self.shape.shape:
                 raise ValueError(
-                    f"perturbed runs have as many samples, {samples}; got {len(run.log_size)}"
+                    f"perturbed runs are of the same shape, {self.shape.shape}; got "
+                    f"{run.shape.shape}"
                 )
 
     @classmethod

@@ -16,7 +16,7 @@ import numpy as np
 
 from dynsim._values import real_array, shown, unknown
 
-__all__ = ["SUFFIXES", "read_arrays", "read_named_arrays", "written_whole"]
+__all__ = ["SUFFIXES", "as_path", "read_arrays", "read_named_arrays", "written_whole"]
 
 
 def as_path(path) -> Path:
@@ -31,7 +31,7 @@ def read_named_arrays(path) -> dict[str, np.ndarray]:
 
     Raises ValueError when the file is missing, unreadable, pickled, empty or not finite numbers.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.suffix.lower() not in _READERS:
         raise ValueError(f"{path}: {unknown('kind of file', path.suffix, SUFFIXES)}")
     try:

@@ -14,11 +14,13 @@ and is found by being there. Experiments use the public names of dynsim only. Th
 checkout: they are no part of what ``pip install dynsim`` installs.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
 
-__all__ = ["experiments"]
+__all__ = ["did_you_mean", "experiments"]
 
 
 def experiments() -> dict[str, ModuleType]:
@@ -26,3 +28,13 @@ def experiments() -> dict[str, ModuleType]:
     modules = (import_module(f"experiments.{m.name}") for m in iter_modules(__path__)
                if not m.name.startswith("__"))  # fmt: skip
     return {m.__name__.split(".")[1]: m for m in modules if hasattr(m, "SETTINGS")}
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question with the nearest known name and a space after it; "" where none is near.
+
+    >>> did_you_mean("bouns", ["bounds", "measures"])
+    "did you mean 'bounds'? "
+    """
+    nearest = get_close_matches(name, list(known), n=1)
+    return f"did you mean {nearest[0]!r}? " if nearest else ""

@@ -7,12 +7,11 @@ import os
 import sys
 import tempfile
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 
-from experiments import experiments
+from experiments import did_you_mean, experiments
 from experiments.record import carry_out, write_report
 
 FIGURES = Path(__file__).parent.parent / "figures"
@@ -86,9 +85,7 @@ def _main(argv: list[str] | None) -> int:
 
 
 def _unknown(kind: str, name: str, known) -> str:
-    nearest = get_close_matches(name, known, n=1)
-    meant = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"unknown {kind} {name!r}; {meant}known are {', '.join(known)}"
+    return f"unknown {kind} {name!r}; {did_you_mean(name, known)}known are {', '.join(known)}"
 
 
 def _problem_with(folder: Path) -> str | None:

@@ -13,7 +13,7 @@ __all__ = ["answer", "completes"]
 
 def completes(option: argparse.Action, names: Iterable[str]) -> None:
     """Have argcomplete offer these names as the value of an option."""
-    setattr(option, "completer", lambda **context: list(names))  # noqa: B010
+    option.completer = lambda **context: list(names)  # type: ignore[attr-defined]
 
 
 def answer() -> None:

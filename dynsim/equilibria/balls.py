@@ -38,6 +38,9 @@ derivative J^2 at x*, and the same multipliers decide.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from dynsim.equilibria.schema import (
     check_field,
     check_fields,
@@ -55,7 +58,7 @@ try:
 except ImportError:  # an extra; the form of a certificate is checked without it
     flint = None  # type: ignore[assignment]
 
-__all__ = ["FORMAT", "check", "check_form", "has_rank", "is_on_side"]
+__all__ = ["FORMAT", "check", "check_form", "has_rank", "is_on_side", "precision"]
 
 FORMAT = "dynsim equilibrium certificate 1"
 #: What N d and heads times d may be at most, so that a check takes minutes.
@@ -79,14 +82,17 @@ def check(certificate: dict) -> dict[str, bool]:
         Without python-flint.
     """
     check_form(certificate)
+    with precision(_BITS):
+        return dict(zip(_claims(certificate), _proofs(certificate), strict=True))
+
+
+@contextmanager
+def precision(bits: int) -> Iterator[None]:
+    """Balls of so many bits inside. Raises ImportError without python-flint."""
     if flint is None:
         raise ImportError("certificates need python-flint; pip install 'dynsim[certify]'")
-    before = flint.ctx.prec
-    flint.ctx.prec = _BITS
-    try:
-        return dict(zip(_claims(certificate), _proofs(certificate), strict=True))
-    finally:
-        flint.ctx.prec = before
+    with flint.ctx.workprec(bits):
+        yield
 
 
 # --- the form -----------------------------------------------------------------------------------
@@ -94,9 +100,7 @@ def check(certificate: dict) -> dict[str, bool]:
 
 def check_form(certificate) -> None:
     """Raise ValueError unless every field is there, of its type, shape and range, and no other."""
-    if not isinstance(certificate, dict) or certificate.get("format") != FORMAT:
-        raise ValueError(f"not a certificate: its format is not {FORMAT!r}")
-    check_fields(certificate, _FIELDS)
+    check_fields(certificate, FORMAT, _FIELDS)
     tokens = certificate["tokens"]
     n, d = sizes(tokens, LARGEST_SIZE)
     check_matrix("tokens", tokens, n, d, is_number, "finite numbers")

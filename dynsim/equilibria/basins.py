@@ -53,6 +53,11 @@ class LimitSets:
     depth: np.ndarray
     final: np.ndarray
 
+    @property
+    def settled(self) -> np.ndarray:
+        """True for a start whose orbit repeats: fixed, sign flip or period 2, (S,)."""
+        return self.type < _ROTATING
+
 
 class Stopped(KeyboardInterrupt):
     """Ctrl-C came. `limits` are those of the first starts, as many as were followed to the end;

@@ -57,8 +57,10 @@ def _no_number(word: str):
     raise ValueError(f"{word} is not a number")
 
 
-def check_fields(certificate: dict, fields: set[str]) -> None:
-    """Every field is there, and no other but made_by is."""
+def check_fields(certificate, form: str, fields: set[str]) -> None:
+    """It is of this format, every field is there, and no other but made_by is."""
+    if not isinstance(certificate, dict) or certificate.get("format") != form:
+        raise ValueError(f"not a certificate: its format is not {form!r}")
     if missing := fields - set(certificate):
         raise ValueError(f"the certificate lacks {', '.join(sorted(missing))}")
     if unknown := set(certificate) - fields - {"made_by"}:

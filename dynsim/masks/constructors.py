@@ -13,13 +13,13 @@ on 0..N-1 serves as a mask as well, and `from_file` reads one.
 from __future__ import annotations
 
 import math
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
 import numpy as np
 
+from dynsim._files import as_path
 from dynsim._memory import require_memory
 from dynsim._values import check_instance, check_switch, shown, whole
 from dynsim.masks.layout import Ranges, rows_from_pairs
@@ -44,14 +44,22 @@ __all__ = [
 ]
 
 
-def _tokens(n: int) -> np.ndarray:
+def _check_number(n: int) -> None:
     n = whole("number of tokens of a mask", n, least=1)
     require_memory(16.0 * n, f"the rows of a mask of {n} tokens", "use fewer tokens")
+
+
+def _tokens(n: int) -> np.ndarray:
+    _check_number(n)
     return np.arange(n)
 
 
+def _is_whole(value) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def _check_window(window: int, n: int) -> None:
-    if not isinstance(window, (int, np.integer)) or isinstance(window, bool):
+    if not _is_whole(window):
         raise ValueError(f"a window is a whole number of tokens; got {shown(window)}")
     if n == 1 and window >= 1:
         return
@@ -68,8 +76,7 @@ def _check_window(window: int, n: int) -> None:
 
 
 def _check_between(name: str, value: int, low: int, high: int) -> None:
-    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not is_whole or not low <= value <= high:
+    if not _is_whole(value) or not low <= value <= high:
         raise ValueError(f"{name} lies in {low}..{high} for this mask; got {shown(value)}")
 
 
@@ -176,7 +183,7 @@ def dilated(n: int, window: int = 1, dilation: int = 2) -> nx.DiGraph:
     >>> sorted(dilated(6).predecessors(2))
     [0, 2, 4]
     """
-    _tokens(n)
+    _check_number(n)
     _check_window(window, n)
     _check_between("the dilation", dilation, 1, max(1, n - 1))
     offsets = range(-window * dilation, window * dilation + 1, dilation)
@@ -192,7 +199,7 @@ def strided(n: int, window: int = 1, stride: int | None = None) -> nx.DiGraph:
     >>> sorted(strided(9, stride=4).predecessors(4))
     [0, 3, 4, 5, 8]
     """
-    _tokens(n)
+    _check_number(n)
     _check_window(window, n)
     stride = max(1, math.isqrt(n)) if stride is None else stride
     _check_between("the stride", stride, 1, n)
@@ -340,9 +347,8 @@ def from_file(path, self_loops: bool = False) -> nx.DiGraph:
 
     Raises ValueError when the file is missing, unreadable or not a mask.
     """
-    check_instance("the path of a mask", path, (str, PathLike), '"mask.npy"')
     check_switch("self_loops", self_loops)
-    path = Path(path)
+    path = as_path(path)
     readers = {".graphml": _read_networkx, ".gml": _read_networkx}
     readers |= {".npy": _read_matrix, ".npz": _read_matrix}
     try:

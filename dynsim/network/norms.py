@@ -47,7 +47,7 @@ class Norm(Value):
         self._check_numbers()
         for name in ("gain", "bias"):
             given = np.asarray(getattr(self, name, 1.0))
-            if given.ndim > 1 or given.size not in (1, d):
+            if given.size not in (1, d):
                 raise ValueError(
                     f"the {name} of a norm has one entry per dimension; got shape {given.shape} "
                     f"for tokens of dimension {d}; give {d} numbers or one"

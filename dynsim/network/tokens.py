@@ -6,7 +6,6 @@ are. Text becomes tokens in `dynsim.minilm`.
 
 from __future__ import annotations
 
-from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from dynsim._memory import require_memory
 from dynsim._seeds import TOKENS as TOKEN_STREAM
 from dynsim._seeds import stream
-from dynsim._values import check_instance, whole
+from dynsim._values import whole
 
 __all__ = ["TOKENS", "from_file", "gaussian", "sphere"]
 
@@ -54,7 +53,6 @@ def from_file(path) -> np.ndarray:
     """
     from dynsim._files import read_arrays
 
-    check_instance("the path of tokens", path, (str, PathLike), '"x0.npy"')
     array = read_arrays(path, prefer="x0")
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise ValueError(

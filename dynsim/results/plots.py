@@ -329,8 +329,8 @@ def basins(found, title: str = "") -> Figure:
     shares.invert_yaxis()
     shares.set(xlabel="share of starts (95% interval)", xlim=(0, 1))
     for rank, style in zip(np.unique(found.limits.rank), STYLES, strict=False):
-        mine, ever = found.limits.rank == rank, found.limits.type < _SETTLED_TYPES
-        settled = np.sort(found.limits.depth[mine & ever])
+        mine = found.limits.rank == rank
+        settled = np.sort(found.limits.depth[mine & found.limits.settled])
         look = {"color": style["color"], "linestyle": style["linestyle"]}
         left = 1 - np.arange(len(settled) + 1) / mine.sum()
         looks = [1.0, *settled, found.limits.depth.max()]
@@ -342,10 +342,6 @@ def basins(found, title: str = "") -> Figure:
     if title:
         figure.suptitle("\n".join(wrap(title, 110)), fontsize=10)
     return figure
-
-
-#: Types of limit sets that orbits reach: fixed, sign flip, period 2.
-_SETTLED_TYPES = 3
 
 
 def _sampled(row: dict) -> str:

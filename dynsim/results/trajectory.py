@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count, takewhile
-from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -364,11 +363,10 @@ def _deviation_in(arrays: Mapping[str, np.ndarray], prefix: str) -> Deviation | 
     """The inverse of `_arrays_of`; None where there is no deviation of this prefix."""
     if f"{prefix}shape" not in arrays:
         return None
-    runs = (_deviation_in(arrays, f"{prefix}perturbed{k}_") for k in count())
-    perturbed = tuple(run for run in takewhile(lambda run: run is not None, runs) if run)
-    return Deviation(
-        **{name: arrays[f"{prefix}{name}"] for name in _DEVIATION}, perturbed=perturbed
-    )
+    fields = {name: arrays[f"{prefix}{name}"] for name in _DEVIATION}
+    numbers = count()
+    runs = iter(lambda: _deviation_in(arrays, f"{prefix}perturbed{next(numbers)}_"), None)
+    return Deviation(**fields, perturbed=tuple(runs))
 
 
 def _definition_in(arrays: Mapping[str, np.ndarray], recipe: Mapping | None) -> Definition | None:
@@ -410,8 +408,7 @@ def joined(first: Trajectory, second: Trajectory) -> Trajectory:
 
 def load(path) -> Trajectory:
     """Read a trajectory saved as NetCDF or Zarr. Raises ValueError when it is not one."""
-    check_instance("the path of a trajectory", path, (str, PathLike), '"x.nc"')
-    path = Path(path)
+    path = as_path(path)
     if not path.exists():
         raise ValueError(f"no trajectory at {path}; check the path given")
     try:

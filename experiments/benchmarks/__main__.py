@@ -7,8 +7,9 @@ import json
 import os
 import sys
 import time
-from difflib import get_close_matches
 from pathlib import Path
+
+from experiments import did_you_mean
 
 ROOT = Path(__file__).parents[2]
 EPILOG = """examples:
@@ -105,8 +106,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     for name in options.names:
         if name not in {*CASES, *regimes, *SECTIONS}:
-            near = get_close_matches(name, [*CASES, *regimes, *SECTIONS], n=1)
-            meant = f"did you mean {near[0]!r}? " if near else ""
+            meant = did_you_mean(name, [*CASES, *regimes, *SECTIONS])
             command.error(
                 f"unknown name {name!r}; {meant}known are {', '.join([*regimes, *SECTIONS])} and "
                 f"the cases that --list shows"

@@ -1,1 +1,27 @@
-"""Models: real transformers as dynamics."""
+"""Models: real transformers, measured layer by layer and turned into dynamics.
+
+`dynsim.probe` runs a model and measures its hidden states and attention, `dynsim.trace` does while
+other code runs it, and `dynsim.measure` takes hidden states that are at hand: each gives a
+`Profile`. A `Change` asks what another mask, norm or temperature would do to the model. All but
+MiniLM's own small reader need torch, which is loaded when the first of these names is used.
+"""
+
+from importlib import import_module
+from typing import Any
+
+#: Where each public name lives.
+_NAMES = {
+    "Profile": "profile",
+    "load_profile": "profile",
+    "measure": "probing",
+    "probe": "probing",
+    "trace": "tracing",
+}
+
+__all__ = [*_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"dynsim.models has no {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"dynsim.models.{_NAMES[name]}"), name)

@@ -1,4 +1,4 @@
-"""What is measured of a layer's hidden states: distances, ranks, angles, with sink tokens and without.
+"""What is measured of hidden states: distances, ranks, angles, with sink tokens and without.
 
 A sink token is one with a norm of more than `SINK` times the median of its text, or one that takes
 more than `SINK_MASS` of all attention. One such token makes the stable rank about 1 while nothing
@@ -11,7 +11,16 @@ import numpy as np
 
 from dynsim.measures import angles, distance, spectrum
 
-__all__ = ["RANKS", "SINK", "SINK_MASS", "STATE", "find_sinks", "measure_state"]
+__all__ = [
+    "NORM",
+    "RANKS",
+    "SINK",
+    "SINK_MASS",
+    "STATE",
+    "find_sinks",
+    "measure_norm",
+    "measure_state",
+]
 
 SINK = 8.0
 SINK_MASS = 0.3
@@ -33,13 +42,22 @@ STATE = {
     "sigma_min": "smallest singular value",
     "mean_cosine": "mean cosine of pairs of tokens",
     "mean_abs_cosine": "mean |cosine| of pairs of tokens",
-    "angle_to_ones": "angle of a token to the vector of ones, mean over tokens (degrees)",
-    "cosine_to_ones": "sqrt(d) |cosine to the vector of ones|, mean over tokens",
+    "angle_to_ones": "mean angle to the vector of ones (degrees); 90 for random directions",
+    "cosine_to_ones": "mean sqrt(d) |cosine to the vector of ones|; .8 for random directions",
     "norm_median": "median norm of a token",
     "norm_max": "largest norm of a token",
     "sinks": "number of sink tokens",
     "tokens": "number of tokens",
     "floor": "mu / ||X|| below which rounding of the model's type decides",
+}
+
+#: What a norm does to the tokens of a text, by name.
+NORM = {
+    "norm_before": "median norm of a token before",
+    "norm_after": "median norm of a token after",
+    "rotation": "angle between a token before and after, mean over tokens (degrees)",
+    "angle_before": "angle to the vector of ones before, mean over tokens (degrees)",
+    "angle_after": "angle to the vector of ones after, mean over tokens (degrees)",
 }
 
 
@@ -84,13 +102,12 @@ def measure_state(x: np.ndarray, eps: float, mass: np.ndarray | None = None) -> 
     rest = found if not sinks.any() else _ranks(others, eps)
     found |= {f"{name}_without_sinks": rest[name] for name in RANKS}
     norms = np.linalg.norm(x, axis=-1)
-    d = x.shape[-1]
-    to_ones = np.divide(x.sum(axis=-1), np.sqrt(d) * norms, out=np.zeros(len(x)), where=norms > 0)
+    to_ones = _cosines(x, np.ones_like(x))
     return found | {
         "mean_cosine": float(angles.mean_cosine(x)),
         "mean_abs_cosine": float(angles.mean_abs_cosine(x)),
-        "angle_to_ones": float(np.degrees(np.arccos(np.clip(to_ones, -1, 1))).mean()),
-        "cosine_to_ones": float(np.sqrt(d) * np.abs(to_ones).mean()),
+        "angle_to_ones": _mean_angle(to_ones),
+        "cosine_to_ones": float(np.sqrt(x.shape[-1]) * np.abs(to_ones).mean()),
         "norm_median": float(np.median(norms)),
         "norm_max": float(norms.max()),
         "sinks": float(sinks.sum()),
@@ -99,18 +116,46 @@ def measure_state(x: np.ndarray, eps: float, mass: np.ndarray | None = None) -> 
     }
 
 
+def measure_norm(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
+    """All of NORM for the tokens of one text, (N, d) each (GUPTA, arXiv 2409.12951).
+
+    >>> found = measure_norm(np.array([[1.0, 3.0]]), np.array([[-1.0, 1.0]]))
+    >>> round(found["rotation"], 2), round(found["angle_after"], 2)
+    (63.43, 90.0)
+    """
+    ones = np.ones_like(before)
+    return {
+        "norm_before": float(np.median(np.linalg.norm(before, axis=-1))),
+        "norm_after": float(np.median(np.linalg.norm(after, axis=-1))),
+        "rotation": _mean_angle(_cosines(before, after)),
+        "angle_before": _mean_angle(_cosines(before, ones)),
+        "angle_after": _mean_angle(_cosines(after, ones)),
+    }
+
+
+def _cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Cosine of each row of x to that of y, (N,); 0 for a row of zeros."""
+    sizes = np.linalg.norm(x, axis=-1) * np.linalg.norm(y, axis=-1)
+    cosines = np.divide(np.sum(x * y, axis=-1), sizes, out=np.zeros(len(x)), where=sizes > 0)
+    return np.clip(cosines, -1, 1)
+
+
+def _mean_angle(cosines: np.ndarray) -> float:
+    return float(np.degrees(np.arccos(cosines)).mean())
+
+
 def _ranks(x: np.ndarray, eps: float) -> dict[str, float]:
     """RANKS and the ends of the spectrum; of no tokens or one, those of rank one."""
     size, mu = float(distance.frobenius_norm(x)), float(distance.mu(x))
     sigma = _singular_values(x, eps)
-    edge = max(spectrum.RANK_TOLERANCE * min(eps, np.finfo(np.float32).eps), distance.SHARE * eps)
+    rtol = min(0.1, distance.SHARE * eps)
     return {
         "mu": mu,
         "relative_mu": mu / size if size else 0.0,
         "rank_one_distance": float(spectrum.rank_one_distance.formula(sigma)) / (size or 1.0),
         "stable_rank": float(spectrum.stable_rank.formula(sigma)),
         "effective_rank": float(spectrum.effective_rank.formula(sigma)),
-        "rank": float(np.sum(sigma > edge * sigma[0])),
+        "rank": float(spectrum.numerical_rank(sigma, rtol)),
         "sigma_max": float(sigma[0]),
         "sigma_min": float(sigma[-1]),
     }

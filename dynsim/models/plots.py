@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from dynsim.models.profile import Profile
 from dynsim.results.plots import STYLES
@@ -37,13 +38,16 @@ def profiles(named: Mapping[str, Profile], title: str = "") -> Figure:
         for (name, profile), style in zip(named.items(), STYLES, strict=False):
             for measure, what in measures.items():
                 pale = what in ("all tokens", "largest")
-                text = name if not what else f"{name}, {what}" if len(named) > 1 else what
-                _draw(panel, profile.residual(measure), style, pale, text or "without sink tokens")
+                parts = [name] * (len(named) > 1) + [what] * bool(what)
+                text = ", ".join(parts) or "without sink tokens"
+                _draw(panel, profile.residual(measure), style, pale, text)
         panel.set(xlabel="blocks", ylabel=label)
         panel.legend(fontsize=8)
     _draw_floor(axes[0, 0], list(named.values()))
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 1].set_yscale("log")
+    axes[0, 1].yaxis.set_major_formatter(ScalarFormatter())
+    axes[0, 1].yaxis.set_minor_formatter(ScalarFormatter())
     axes[1, 0].set_yscale("log")
     _draw_heads(axes[1, 1], named)
     figure.suptitle(title or ", ".join(named))

@@ -174,9 +174,7 @@ class Profile:
             {(k,): self.norms[name] for k, name in enumerate(norms)}, ("norm", "sample")
         )
         coordinates = {"stack": stacks, "point": points, **({"norm": norms} if norms else {})}
-        dataset = xarray.Dataset(
-            variables, coordinates, {"facts": json.dumps(self.facts)}
-        )
+        dataset = xarray.Dataset(variables, coordinates, {"facts": json.dumps(self.facts)})
         for name in variables:
             dataset[name].attrs["long_name"] = STATE.get(name, name)
         return dataset.isel(stack=0, drop=True) if len(stacks) == 1 else dataset
@@ -202,7 +200,11 @@ class Profile:
         """All arrays as a NetCDF4 file, which `load_profile` and xarray read. Returns the path."""
         arrays: dict[str, tuple] = {}
         names: list[list] = []
-        groups = {"states": self.states, "heads": self.heads, "norms": self.norms}
+        groups: dict[str, Mapping] = {
+            "states": self.states,
+            "heads": self.heads,
+            "norms": self.norms,
+        }
         for group, tables in groups.items():
             for key, table in tables.items():
                 number = len(names)

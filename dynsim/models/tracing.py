@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from dynsim._threads import blas_alone
 from dynsim._values import real_number, unknown
 from dynsim.geometry.selectability import selectable
 from dynsim.models.architecture import Stack, find_stacks, is_norm, sublayer
 from dynsim.models.attention import AttentionCalls, SeenAttention, second_eigenvalue, statistics
 from dynsim.models.profile import Profile, Rows
-from dynsim.models.states import measure_norm, measure_state
+from dynsim.models.rotations import norm_statistics
+from dynsim.models.states import measure_state
 
 __all__ = [
     "DEFAULT_MEASURED",
@@ -199,13 +201,13 @@ class _Tracer:
 
     # --- measuring ------------------------------------------------------------------------------
 
-    def _valid_rows(self, stack: str, x: torch.Tensor) -> Iterator[tuple[int, np.ndarray]]:
-        """Number and valid tokens, float64, of every sample."""
+    def _valid_rows(self, stack: str, x: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The valid tokens of every sample, (N, d)."""
         valid = self._valid.get(stack)
-        padded = valid is not None and valid.shape == tuple(x.shape[:2])
-        for sample, rows in enumerate(x.detach()):
-            tokens = rows.double().cpu().numpy()
-            yield sample, tokens[valid[sample]] if padded and valid is not None else tokens
+        for sample, tokens in enumerate(x.detach()):
+            if valid is not None and valid.shape == tuple(x.shape[:2]):
+                tokens = tokens[torch.from_numpy(valid[sample]).to(x.device)]
+            yield tokens
 
     def _state(self, point: str, x: Any, source: str, place: tuple[str, int] | None = None) -> None:
         """Measure the states of one point; those of the current block unless `place` says another.
@@ -228,7 +230,7 @@ class _Tracer:
         self._sources.setdefault(f"{stack}: {point}" if stack else point, where)
         self.facts["dtype"] = str(x.dtype).removeprefix("torch.")
         eps = float(torch.finfo(x.dtype).eps)
-        for sample, tokens in self._valid_rows(stack, x):
+        for sample, tokens in enumerate(self._valid_rows(stack, x)):
             if len(tokens) < 2:
                 raise ValueError(
                     f"{point}: a text of {len(tokens)} token has nothing to collapse; give texts "
@@ -236,7 +238,8 @@ class _Tracer:
                 )
             received = self._received.get((stack, layer, sample))
             try:
-                row = measure_state(tokens, eps, received if point == "layers_output" else None)
+                states = tokens.double().cpu().numpy()
+                row = measure_state(states, eps, received if point == "layers_output" else None)
             except FloatingPointError as error:
                 raise FloatingPointError(
                     f"{point} of layer {layer}, sample {self._samples + sample}: {error}"
@@ -253,8 +256,8 @@ class _Tracer:
             stack, layer = self._inside[-1] if self._inside else (self._stack_of(name), None)
             whole = name if layer is None else f"{stack}.{layer}.{name}"
             pairs = zip(self._valid_rows(stack, args[0]), self._valid_rows(stack, out), strict=True)
-            for (sample, before), (_, after) in pairs:
-                self.rows.norms[whole, self._samples + sample] = measure_norm(before, after)
+            for sample, (before, after) in enumerate(pairs):
+                self.rows.norms[whole, self._samples + sample] = norm_statistics(before, after)
 
         return hook
 
@@ -397,6 +400,7 @@ def trace(
         fast = torch.backends.mha.get_fastpath_enabled()  # it skips hooks
         torch.backends.mha.set_fastpath_enabled(False)
         cleanup.callback(torch.backends.mha.set_fastpath_enabled, fast)
+        cleanup.enter_context(blas_alone())
         cleanup.enter_context(AttentionCalls(tracer.wants_attention, tracer.see_attention))
         yield Trace(tracer, type(model).__name__)
 

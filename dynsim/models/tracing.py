@@ -103,6 +103,7 @@ class _Tracer:
         """Register all hooks; yields their handles."""
         yield model.register_forward_pre_hook(self.begin, with_kwargs=True)
         inside: set[int] = set()
+        self._names = {id(module): name for name, module in model.named_modules()}
         for stack in self._stacks:
             for block in dict.fromkeys(stack.blocks):
                 inside.update(map(id, block.modules()))
@@ -159,7 +160,7 @@ class _Tracer:
                 continue
             if "norms" in self._measured and is_norm(module):
                 yield module.register_forward_hook(self._norm(name))
-            if self._is_named(name):
+            if self._is_named(self._names[id(module)]):
 
                 def hook(_, args, out, name=name):
                     self._state(name, _tensor(out), f"{{block}}.{name}")

@@ -6,8 +6,14 @@ import os
 import sys
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from dynsim._values import whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from threadpoolctl import ThreadpoolController
 
 __all__ = ["available", "blas_alone", "set_threads", "threads"]
 
@@ -47,14 +53,14 @@ def threads(asked: int | None = None) -> int:
 
 
 @contextmanager
-def blas_alone():
+def blas_alone() -> Iterator[None]:
     """BLAS on one thread: ours are the only ones, and its sums do not depend on their number."""
     with _libraries(len(sys.modules)).limit(limits=1, user_api="blas"):
         yield
 
 
 @lru_cache(maxsize=1)
-def _libraries(modules: int):
+def _libraries(modules: int) -> ThreadpoolController:
     """Those loaded now; looked for anew, which takes milliseconds, when more modules are there."""
     from threadpoolctl import ThreadpoolController
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
@@ -24,6 +24,12 @@ from dynsim._memory import require_memory
 from dynsim._values import check_instance, check_switch, shown, whole
 from dynsim.masks.layout import Ranges, rows_from_pairs
 from dynsim.masks.networkx_view import graph_from_layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import ArrayLike
+    from scipy import sparse
 
 __all__ = [
     "MASKS",
@@ -54,7 +60,7 @@ def _tokens(n: int) -> np.ndarray:
     return np.arange(n)
 
 
-def _is_whole(value) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
@@ -80,7 +86,12 @@ def _check_between(name: str, value: int, low: int, high: int) -> None:
         raise ValueError(f"{name} lies in {low}..{high} for this mask; got {shown(value)}")
 
 
-def _from_offsets(n: int, offsets, extra=(), name: str = "") -> nx.DiGraph:
+def _from_offsets(
+    n: int,
+    offsets: Sequence[int],
+    extra: Iterable[tuple[np.ndarray, np.ndarray]] = (),
+    name: str = "",
+) -> nx.DiGraph:
     """Token i attends to i + offset for every offset that stays inside, and to `extra` pairs."""
     i = _tokens(n)
     attending = [i[(i + k >= 0) & (i + k < n)] for k in offsets]
@@ -93,7 +104,7 @@ def _from_offsets(n: int, offsets, extra=(), name: str = "") -> nx.DiGraph:
     return graph_from_layout(layout, name)
 
 
-def _both_ways(rows, columns):
+def _both_ways(rows: np.ndarray, columns: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(rows, columns), (columns, rows)]
 
 
@@ -289,7 +300,11 @@ MASKS = {
 }
 
 
-def from_array(mask, name: str = "graph", self_loops: bool = False) -> nx.DiGraph:
+def from_array(
+    mask: ArrayLike | sparse.sparray | sparse.spmatrix,
+    name: str = "graph",
+    self_loops: bool = False,
+) -> nx.DiGraph:
     """The mask of an array of 0 and 1, dense or scipy-sparse: where [i, j] is 1, i may attend to j.
 
     Rows are queries and columns keys, as in torch and in `numpy.tril`, which is the causal mask.
@@ -330,13 +345,15 @@ def from_array(mask, name: str = "graph", self_loops: bool = False) -> nx.DiGrap
     return _graph_of(matrix.shape[0], queries, keys, name, self_loops)
 
 
-def _graph_of(n: int, queries, keys, name: str, self_loops: bool) -> nx.DiGraph:
+def _graph_of(
+    n: int, queries: np.ndarray, keys: np.ndarray, name: str, self_loops: bool
+) -> nx.DiGraph:
     if self_loops:
         queries, keys = np.append(queries, np.arange(n)), np.append(keys, np.arange(n))
     return graph_from_layout(rows_from_pairs(n, queries, keys), name)
 
 
-def from_file(path, self_loops: bool = False) -> nx.DiGraph:
+def from_file(path: str | Path, self_loops: bool = False) -> nx.DiGraph:
     """Read a mask: GraphML, GML, an edge list, or a mask array (.npy, .npz).
 
     An edge list has one edge "j i" a line (i attends to j), separated by blanks or a comma; text
@@ -377,7 +394,7 @@ def _read_networkx(path: Path, self_loops: bool) -> nx.DiGraph:
     return _graph_of(len(nodes), pairs[:, 1], pairs[:, 0], path.stem, self_loops)
 
 
-def _read_gml(path: Path):
+def _read_gml(path: Path) -> nx.Graph:
     return nx.read_gml(path, label="id")
 
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
 from dynsim._values import Value
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+    from scipy import sparse
 
 __all__ = [
     "CSR",
@@ -34,7 +38,7 @@ class Ranges(Value):
     lo: np.ndarray
     hi: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         lo, hi = self._freeze_array("lo", np.int64), self._freeze_array("hi", np.int64)
         _refuse_empty(np.flatnonzero(hi <= lo))
 
@@ -97,7 +101,7 @@ class CSR(Value):
     indices: np.ndarray
     kind = "csr"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._freeze_array("indptr", np.int64)
         self._freeze_array("indices", np.int32)
 
@@ -129,7 +133,7 @@ class CSR(Value):
     def to_rows(self) -> CSR:
         return self
 
-    def matrix(self, values=1.0, dtype=np.float64):
+    def matrix(self, values: ArrayLike = 1.0, dtype: DTypeLike = np.float64) -> sparse.csr_array:
         """The mask as a scipy.sparse CSR array with `values`, one or one per edge, on the edges."""
         from scipy import sparse
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import networkx as nx
 import numpy as np
 
 from dynsim.masks.layout import Layout, rows_from_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["compile_layout", "graph_from_layout"]
 
@@ -20,22 +24,22 @@ __all__ = ["compile_layout", "graph_from_layout"]
 class _Neighbours(Mapping):
     """A networkx adjacency {node: {neighbour: {}}} computed from a layout when it is looked at."""
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: Layout) -> None:
         self._source = layout
 
     @property
     def layout(self) -> Layout:
         return self._source
 
-    def __getitem__(self, node):
+    def __getitem__(self, node: object) -> dict[int, dict]:
         if not (isinstance(node, (int, np.integer)) and 0 <= node < self.layout.n_tokens):
             raise KeyError(node)
         return {int(j): {} for j in self.layout.row(int(node))}
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         return iter(range(self.layout.n_tokens))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.layout.n_tokens
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.results.definition import Definition
 from dynsim.results.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["Overflow", "Record", "Stopped", "simulate"]
 
@@ -72,7 +76,7 @@ class Record:
     stride: int | str = "auto"
     states: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.measures is not None:
             check_instance("measures to record", self.measures, (tuple, list), '("mu", "rank")')
             for name in self.measures:
@@ -111,7 +115,7 @@ class Record:
 
 def simulate(
     dynamics: AttentionDynamics,
-    x0,
+    x0: ArrayLike | Deviation,
     depth: int,
     *,
     record: Record | None = None,
@@ -240,7 +244,7 @@ def simulate(
 _version = lru_cache(version)  # reading the metadata of a package takes milliseconds
 
 
-def _as_tokens(x0) -> np.ndarray:
+def _as_tokens(x0: ArrayLike) -> np.ndarray:
     x = real_array("tokens", x0, own=(np.float32,))
     if x.ndim not in (2, 3) or 0 in x.shape:
         raise ValueError(

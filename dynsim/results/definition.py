@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import networkx as nx
 import numpy as np
@@ -22,6 +22,9 @@ from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.mlp import FixedMLP, GaussianMLP, MLPWeights, NoMLP
 from dynsim.network.norms import NORMS
 from dynsim.network.weights import WEIGHTS, FromArray, Layers, LayerWeights, Weights
+
+if TYPE_CHECKING:
+    from dynsim.masks.layout import Layout
 
 __all__ = ["MOST_BYTES", "Definition"]
 
@@ -148,7 +151,7 @@ def _unpacked(value: Any, arrays: tuple[np.ndarray, ...]) -> Any:
     return graph_from_layout(fields["layout"], fields["name"])
 
 
-def _is_layout(layout) -> bool:
+def _is_layout(layout: Layout) -> bool:
     """Whether each row names tokens that there are, in ascending order, as kernels rely on."""
     n = layout.n_tokens
     if isinstance(layout, Ranges):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from dynsim.measures import numerical_rank, singular_values
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.norms import Unit
 from dynsim.network.weights import Weights, Zero
+
+if TYPE_CHECKING:
+    from flint import arb_mat
 
 __all__ = [
     "Contraction",
@@ -127,7 +130,9 @@ def contractions(
     return [_contraction(layers, x, window, patience) for x in x0]
 
 
-def _contraction(layers: _Layers, x0: np.ndarray, window, patience: float) -> Contraction:
+def _contraction(
+    layers: _Layers, x0: np.ndarray, window: int | None, patience: float
+) -> Contraction:
     flint, bits = ball_arithmetic(), _BITS
     n, d = x0.shape
     edges = len(layers.dynamics.layout.to_rows().indices)
@@ -176,12 +181,12 @@ class _Pass:
     last : there will be no pass with more bits
     """
 
-    def __init__(self, layers: _Layers, x0, window, last: bool):
+    def __init__(self, layers: _Layers, x0: np.ndarray, window: int | None, last: bool) -> None:
         self.flint, self.layers, self.last = ball_arithmetic(), layers, last
         self.is_unit, depth = layers.is_unit, layers.depth
         self.balls: Any = Balls(x0, layers.neighbours, self.is_unit, self.flint)
         self.products = _Products(len(x0), window)
-        self.value = None  # the product of value matrices, without a norm
+        self.value: arb_mat | None = None  # the product of value matrices, without a norm
         log_least, log_tau, log_value, isometry = np.zeros((4, depth + 1))
         sizes = self.balls.sizes()
         self.proved = Contraction(
@@ -304,7 +309,7 @@ class _Pass:
         proved = self.proved
         return self.is_unit and (proved.acute is None or proved.hemisphere is None)
 
-    def _balls_are_needed(self, near) -> bool:
+    def _balls_are_needed(self, near: tuple[Attention, Attention | None] | None) -> bool:
         if self.balls is None:
             return False
         if self._is_pending() or near is None or near[1] is None:

@@ -42,14 +42,14 @@ def set_threads(number: int | None) -> None:
     _chosen = None if number is None else whole("number of threads", number, least=1)
 
 
-def threads(asked: int | None = None) -> int:
+def threads(number: int | None = None) -> int:
     """The number of threads to use: what is asked for, what was set, or all cores.
 
     Never more than there are cores: threads that wait for one another would take turns.
     """
-    if asked is None:
-        asked = available() if _chosen is None else _chosen
-    return min(whole("number of threads", asked, least=1), available())
+    if number is None:
+        number = available() if _chosen is None else _chosen
+    return min(whole("number of threads", number, least=1), available())
 
 
 @contextmanager

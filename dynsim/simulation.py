@@ -28,7 +28,27 @@ from dynsim.results.definition import Definition
 from dynsim.results.trajectory import Trajectory
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from numpy.typing import ArrayLike
+
+    #: What an engine carries from layer to layer.
+    State = np.ndarray | Deviation
+
+    class Engine(Protocol):
+        """What a simulation asks of an engine; `dynsim.engines` says it in words."""
+
+        first_sample: int
+
+        def begin(self, given: State, /) -> State: ...
+        def advance(
+            self, state: State, start: int, stop: int, entropy: bool = False
+        ) -> tuple[State, np.ndarray, np.ndarray | None]: ...
+        def tokens(self, state: State) -> np.ndarray: ...
+        def deviation(self, state: State) -> Deviation | None: ...
+        def observe(self, state: State) -> np.ndarray: ...
+        def deviations(self, state: State) -> np.ndarray: ...
+
 
 __all__ = ["Overflow", "Record", "Stopped", "simulate"]
 
@@ -256,9 +276,18 @@ def _as_tokens(x0: ArrayLike) -> np.ndarray:
 class _Run:
     """A simulation under way: the state at layer t and what was recorded up to it."""
 
-    def __init__(self, dynamics, x, state, depth, record, engine, start):
+    def __init__(
+        self,
+        dynamics: AttentionDynamics,
+        x: np.ndarray,
+        state: State,
+        depth: int,
+        record: Record,
+        engine: Engine,
+        start: int,
+    ) -> None:
         self.dynamics, self.engine, self.start, self.depth = dynamics, engine, start, depth
-        self._at, self._given = (0, state), x
+        self._at, self._input = (0, state), x
         self.costly = record.costly(x.shape[1])
         ends = {0, depth}
         stride = record.costly_stride(x.shape, depth)
@@ -272,7 +301,8 @@ class _Run:
         memory = np.empty((len(names), depth + 1, len(x)))
         memory[len(EVERY_LAYER) :] = np.nan
         self.measures = {name: memory[k].T for k, name in enumerate(names)}
-        self.states, self._measured = {}, None
+        self.states: dict[int, np.ndarray] = {}
+        self._measured: int | None = None
         self._write(slice(0, 1), engine.observe(state)[..., None])
         self._record_here()
 
@@ -281,12 +311,12 @@ class _Run:
         return self._at[0]
 
     @property
-    def state(self):
+    def state(self) -> State:
         return self._at[1]
 
     @property
     def x(self) -> np.ndarray:
-        return self.engine.tokens(self.state) if self.t else self._given
+        return self.engine.tokens(self.state) if self.t else self._input
 
     def _marks(self, stride: int) -> set[int]:
         """Depths at multiples of `stride` of the whole run, of which this may be a later part."""
@@ -334,7 +364,7 @@ class _Run:
             f"normalise, or use weights of smaller norm"
         )
 
-    def _keep(self, stop: int, state, observed: np.ndarray) -> None:
+    def _keep(self, stop: int, state: State, observed: np.ndarray) -> None:
         self._write(slice(self.t + 1, stop + 1), observed)
         self._at = (stop, state)  # in one step: Ctrl-C finds state and measures in agreement
 

@@ -45,7 +45,8 @@ def set_threads(number: int | None) -> None:
 def threads(number: int | None = None) -> int:
     """The number of threads to use: what is asked for, what was set, or all cores.
 
-    Never more than there are cores: threads that wait for one another would take turns.
+    Never more than there are cores: threads that wait for one another would take turns. Raises
+    ValueError for less than 1.
     """
     if number is None:
         number = available() if _chosen is None else _chosen

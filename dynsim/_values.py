@@ -29,7 +29,11 @@ __all__ = [
 
 
 def describe(value: object) -> object:
-    """A JSON-ready description of `value`; an array becomes its shape, type and SHA-256."""
+    """A JSON-ready description of `value`; an array becomes its shape, type and SHA-256.
+
+    >>> describe((np.float64(0.5), None)), describe(np.zeros(2))["shape"]
+    ([0.5, None], [2])
+    """
     if isinstance(value, Value):
         return value.description
     if isinstance(value, np.ndarray):

@@ -408,14 +408,22 @@ class _Products:
 
 
 def dobrushin_coefficient(P: np.ndarray) -> np.ndarray:
-    """max_ik (1/2) sum_j |P_ij - P_kj| of matrices (..., N, N), of which nothing is checked."""
+    """max_ik (1/2) sum_j |P_ij - P_kj| of matrices (..., N, N), of which nothing is checked.
+
+    >>> float(dobrushin_coefficient(np.array([[0.5, 0.5], [0.25, 0.75]])))
+    0.25
+    """
     rows = range(P.shape[-2])  # one at a time: no (N, N, N) array
     apart = [np.abs(P[..., i:, :] - P[..., i : i + 1, :]).sum(axis=-1).max(axis=-1) for i in rows]
     return np.max(apart, axis=0) / 2.0
 
 
 def pole(x: np.ndarray) -> np.ndarray | None:
-    """The unit vector with the largest smallest <v, x_i>, x (N, d); None if it is not positive."""
+    """The unit vector with the largest smallest <v, x_i>, x (N, d); None if it is not positive.
+
+    >>> pole(np.eye(2)).round(6), pole(np.array([[1.0, 0.0], [-1.0, 0.0]]))
+    (array([0.707107, 0.707107]), None)
+    """
     from scipy.optimize import nnls
 
     target = np.append(np.zeros(x.shape[1]), 1.0)
@@ -428,7 +436,11 @@ def pole(x: np.ndarray) -> np.ndarray | None:
 
 
 def equal_heights(x: np.ndarray) -> np.ndarray | None:
-    """The unit vector v proportional to X^+ 1: all <v, x_i> alike. None if rows are dependent."""
+    """The unit vector v proportional to X^+ 1: all <v, x_i> alike. None if rows are dependent.
+
+    >>> equal_heights(np.array([[1.0, 0.0], [0.6, 0.8]])).round(6)
+    array([0.894427, 0.447214])
+    """
     if numerical_rank(singular_values(x)) < len(x):
         return None
     v = np.linalg.pinv(x) @ np.ones(len(x))

@@ -283,8 +283,16 @@ def _fits(trajectory: Trajectory, relative: bool, models: Mapping[str, Model]) -
 
 
 def is_above_floor(trajectory: Trajectory) -> np.ndarray:
-    """Where rounding is at most a per cent of mu, (samples, T+1): everywhere that the engine
-    followed mu."""
+    """Where rounding is at most a per cent of mu, (samples, T+1).
+
+    Everywhere, where the engine followed mu below the floor.
+
+    >>> import dynsim
+    >>> pure = dynsim.AttentionDynamics(dynsim.masks.causal(4), dynsim.weights.Identity())
+    >>> run = dynsim.simulate(pure, dynsim.tokens.gaussian(samples=1, n=4, d=3), depth=60)
+    >>> is_above_floor(run)[0, [0, 20, 60]]
+    array([ True,  True, False])
+    """
     if trajectory.follows_mu:
         return np.full(trajectory["mu"].shape, True)
     return trajectory["mu"] > _ABOVE_FLOOR * trajectory.floor

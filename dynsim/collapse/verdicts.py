@@ -79,7 +79,8 @@ def verdict(trajectory: Trajectory) -> Verdict:
 
     X = 1 mean + Z with ||Z||_F = mu and ||X||_F^2 = N ||mean||^2 + mu^2: tokens that shrink or grow
     as a whole do not collapse by that. A rate is the slope of log(mu / ||X||_F) over the second
-    half of what lies above the floor, sample by sample.
+    half of what lies above the floor, sample by sample. Raises ValueError for what is
+    no trajectory.
 
     >>> import dynsim
     >>> pure = dynsim.AttentionDynamics(dynsim.masks.causal(4), dynsim.weights.Identity())

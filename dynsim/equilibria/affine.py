@@ -22,6 +22,12 @@ def solutions(B: np.ndarray, c: np.ndarray) -> np.ndarray:
     problem (n - B^T)(n - B) p = c^T c p (Gander, Golub and von Matt, Linear Algebra Appl. 114,
     1989, for symmetric B). Where n is one, x is any solution of x (n - B) = c plus what is needed
     of the left null space; of a null space of several dimensions, its axes are taken.
+
+    >>> solutions(np.diag([2.0, 1.0]), np.zeros(2))  # eigenvectors, of either sign
+    array([[ 1.,  0.],
+           [-1.,  0.],
+           [ 0.,  1.],
+           [ 0., -1.]])
     """
     d = len(B)
     scale = float(np.linalg.norm(B, 2) + np.linalg.norm(c))
@@ -58,6 +64,9 @@ def clustered(values: np.ndarray, scale: float) -> list[float]:
 
     A defective eigenvalue comes out as a ring of radius eps^(1/size) around it, whose mean is
     accurate.
+
+    >>> clustered(np.array([1.0 + 1e-9j, 1.0 - 1e-9j, 3.0]), scale=3.0)
+    [3.0, 1.0]
     """
     real: list[float] = []
     eps = len(values) * np.finfo(float).eps

@@ -42,6 +42,13 @@ def solve(
     -------
     array
         Where each start ended, solution or not.
+
+    Examples
+    --------
+    >>> def system(x, which):  # x^2 = 2
+    ...     return x**2 - 2.0, 2.0 * x[:, :, None]
+    >>> solve(system, np.array([[1.0], [-3.0]]), lambda x: x).ravel().round(9)
+    array([ 1.41421356, -1.41421356])
     """
     shape = x.shape
     if not len(x):

@@ -73,7 +73,12 @@ def check_equilibria_possible(dynamics: AttentionDynamics) -> None:
 
 
 def components_in_order(dynamics: AttentionDynamics) -> list[np.ndarray]:
-    """The strong components of the mask as arrays of tokens, each after all it attends to."""
+    """The strong components of the mask as arrays of tokens, each after all it attends to.
+
+    >>> from dynsim.equilibria import jordan_dynamics
+    >>> components_in_order(jordan_dynamics(3, 2.0))
+    [array([0]), array([1]), array([2])]
+    """
     import networkx as nx
 
     labels, count = strong_components(dynamics.layout)
@@ -200,6 +205,9 @@ def transient_of(J: np.ndarray) -> Transient:
 
     The Kreiss constant K bounds it, K <= max_k ||J^k|| <= e n K (Kreiss matrix theorem; see
     `dynsim.transient`). Infinite when 20,000 powers do not see the decay above their rounding.
+
+    >>> round(transient_of(np.array([[0.5, 4.0], [0.0, 0.5]])).growth, 3)
+    4.062
     """
     growth = transient_growth(J, _POWERS)
     if not growth.complete:
@@ -283,7 +291,11 @@ def basin_radius(
 
 
 def layers_to_return(spectral_radius: float) -> int:
-    """Layers that shrink a distance 1e-9 times, and 100 for the way to where it shrinks so."""
+    """Layers that shrink a distance 1e-9 times, and 100 for the way to where it shrinks so.
+
+    >>> layers_to_return(0.5), layers_to_return(1.0)
+    (130, 20000)
+    """
     if spectral_radius >= 1:
         return _LONGEST
     return int(min(_LONGEST, 100 - 20.8 / np.log(max(spectral_radius, 1e-9))))

@@ -60,6 +60,13 @@ def load_certificate(path: str | Path) -> dict:
     """Read a certificate, of at most 16 MiB; its form is checked, its claims are not (`check`).
 
     Raises ValueError, with the path, when there is no file, or it holds no certificate.
+
+    >>> import tempfile
+    >>> from dynsim.equilibria import certify, jordan_dynamics, jordan_family, save_certificate
+    >>> proof = certify(jordan_dynamics(2, 2.0), jordan_family(2, 2.0, rank=2)[0])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     load_certificate(save_certificate(proof, f"{folder}/proof.json")) == proof
+    True
     """
     certificate: Any = read(path)
     try:

@@ -55,7 +55,11 @@ def decompose(x: np.ndarray) -> Decomposition:
 
 
 def length(x: np.ndarray) -> np.ndarray:
-    """||x|| along the last axis, at any scale: no square overflows or vanishes."""
+    """||x|| along the last axis, at any scale: no square overflows or vanishes.
+
+    >>> length(np.array([[3e200, 4e200], [0.0, 0.0]]))
+    array([5.e+200, 0.e+000])
+    """
     x, power = _near_one(x)
     return np.ldexp(np.linalg.norm(x, axis=-1), power[..., 0])
 

@@ -8,6 +8,9 @@ mask. Every token attends at least to itself in all masks built here (WU's assum
 The graphs made here are read-only and hold no edge list: a window over 10^5 tokens costs two
 integers a token. ``graph.copy()`` gives an ordinary graph that may be changed. Any other DiGraph
 on 0..N-1 serves as a mask as well, and `from_file` reads one.
+
+All constructors raise ValueError for sizes that are no whole numbers or out of range, and TooLarge,
+a MemoryError, for more tokens than this machine can hold.
 """
 
 from __future__ import annotations
@@ -363,6 +366,12 @@ def from_file(path: str | Path, self_loops: bool = False) -> nx.DiGraph:
     counts both ways. Files are read without pickle.
 
     Raises ValueError when the file is missing, unreadable or not a mask.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "chain.txt").write_text("0 0\\n0 1  # 1 attends to 0\\n1 2")
+    ...     sorted(from_file(f"{folder}/chain.txt", self_loops=True).edges)
+    [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2)]
     """
     check_switch("self_loops", self_loops)
     path = as_path(path)

@@ -53,6 +53,10 @@ def graph_from_layout(layout: Layout, name: str) -> nx.DiGraph:
     """A read-only networkx graph over `layout`: every networkx algorithm works, no edge is stored.
 
     ``graph.copy()`` gives an ordinary graph that may be changed.
+
+    >>> from dynsim.masks.layout import Ranges
+    >>> sorted(graph_from_layout(Ranges([0, 0], [1, 2]), "two").edges)
+    [(0, 0), (0, 1), (1, 1)]
     """
     graph = nx.DiGraph(name=name)
     graph._node = {i: {} for i in range(layout.n_tokens)}
@@ -64,7 +68,11 @@ def graph_from_layout(layout: Layout, name: str) -> nx.DiGraph:
 def compile_layout(graph: nx.DiGraph) -> Layout:
     """The cheapest layout of a mask graph: complete, causal or banded ranges, else CSR rows.
 
-    Raises ValueError when the nodes are not 0..N-1 or a token attends to nothing.
+    Raises ValueError for what is no DiGraph, when the nodes are not 0..N-1, and when a token
+    attends to nothing.
+
+    >>> compile_layout(nx.DiGraph([(0, 0), (0, 1), (1, 1)])).kind
+    'causal'
     """
     if not isinstance(graph, nx.DiGraph) or graph.is_multigraph():
         raise ValueError(

@@ -17,7 +17,15 @@ __all__ = ["OfFormula", "deviations", "of_scaled", "ratio", "scaled", "with_form
 
 
 def scaled(x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """x in units of its largest entry, and that unit: squares then neither vanish nor overflow."""
+    """x in units of its largest entry, and that unit: squares then neither vanish nor overflow.
+
+    x : (..., N, d); the unit (...) is 1 for tokens that are all 0. Raises ValueError for what is no
+    array of real numbers with two axes.
+
+    >>> scaled([[3e200, 0.0], [0.0, 4e200]])
+    (array([[0.75, 0.  ],
+           [0.  , 1.  ]]), array(4.e+200))
+    """
     x = real_array("tokens", x, axes=2)
     unit = np.abs(x).max(axis=(-2, -1))
     unit = np.where(unit > 0, unit, 1.0)
@@ -25,7 +33,11 @@ def scaled(x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """numerator / denominator, and 0 where the denominator is 0 (a zero matrix)."""
+    """numerator / denominator, and 0 where the denominator is 0 (a zero matrix).
+
+    >>> ratio(np.array([1.0, 0.0]), np.array([2.0, 0.0]))
+    array([0.5, 0. ])
+    """
     out = np.zeros(np.broadcast_shapes(np.shape(numerator), np.shape(denominator)))
     return np.divide(numerator, denominator, out=out, where=np.asarray(denominator) > 0)
 

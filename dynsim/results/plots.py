@@ -451,6 +451,15 @@ def branches(curves: Sequence[Branch], parameter: str, title: str = "") -> Figur
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from dynsim.equilibria import continuation, hyperbolic_dynamics, hyperbolic_pair
+    >>> branch = continuation.continue_equilibrium(
+    ...     lambda c: hyperbolic_dynamics(0.5, c), hyperbolic_pair(0.5, 1.0)[0], 1.0, 0.8
+    ... )
+    >>> [text.get_text() for text in branches([branch], "c").axes[0].get_legend().get_texts()]
+    ['rank 2, stable', 'rank 2, not stable', 'fold']
     """
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -494,13 +503,22 @@ def lyapunov(spectrum: Spectrum, title: str = "") -> Figure:
     Parameters
     ----------
     spectrum : dynsim.equilibria.lyapunov.Spectrum
-        From `dynsim.equilibria.lyapunov.lyapunov_spectrum`.
+        From `dynsim.equilibria.lyapunov.spectrum`.
     title : str
         Wrapped to lines of 90 characters.
 
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from dynsim import AttentionDynamics, masks, norms, weights
+    >>> from dynsim.equilibria.lyapunov import spectrum as exponents
+    >>> unit = AttentionDynamics(masks.complete(1), weights.Diagonal((2.0, 1.0)), norms.Unit())
+    >>> figure = lyapunov(exponents(unit, np.array([[0.6, 0.8]]), layers=100))
+    >>> round(float(figure.axes[0].get_lines()[0].get_ydata()[-1]), 6)  # log 1/2
+    -0.693147
     """
     figure = Figure(figsize=(7.0, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -601,6 +619,13 @@ def save(figure: Figure, path: str | Path) -> None:
 
     Raises ValueError for a suffix that matplotlib does not know or where a folder is in the way,
     OSError where the system does not let it write.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Figure(), f"{folder}/empty.svg")
+    ...     Path(folder, "empty.svg").read_text()[:5]
+    '<?xml'
     """
     with written_whole(path) as temporary:
         metadata = {"Date": None} if temporary.suffix == ".svg" else None

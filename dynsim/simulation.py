@@ -351,16 +351,16 @@ class _Run:
     def _what_was_lost(self, x: np.ndarray, sample: int) -> str:
         """Why the next layer takes the tokens x, (N, d), of a sample out of the finite numbers."""
         layer = self.start + self.t
-        kept = f"what was computed up to depth {layer} is kept"
+        saved = f"what was computed up to depth {layer} is kept"
         if len(x) <= _PAIRS_LIMIT:  # the definition is dense
             number = self.engine.first_sample + sample
             for token in self.dynamics.tokens_without_size(x, layer, number):
                 return (
                     f"token {token} of sample {sample} has no size left for the norm to divide by "
-                    f"in layer {layer + 1}; {kept}; change weights or input, or use eps > 0"
+                    f"in layer {layer + 1}; {saved}; change weights or input, or use eps > 0"
                 )
         return (
-            f"tokens of sample {sample} stopped being finite in layer {layer + 1}; {kept}; "
+            f"tokens of sample {sample} stopped being finite in layer {layer + 1}; {saved}; "
             f"normalise, or use weights of smaller norm"
         )
 

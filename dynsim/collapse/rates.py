@@ -400,8 +400,12 @@ def _samples(count: int) -> str:
 
 def _variations(model: Model, windows: Sequence[Window]) -> list[float]:
     """The estimate with later starts of the window, and with every other layer."""
-    cuts = [lambda n: slice(n // 4, None), lambda n: slice(n // 2, None)]
-    cuts += [lambda n: slice(0, None, 2), lambda n: slice(1, None, 2)]
+    cuts: list[Callable[[int], slice]] = [
+        lambda n: slice(n // 4, None),
+        lambda n: slice(n // 2, None),
+        lambda n: slice(0, None, 2),
+        lambda n: slice(1, None, 2),
+    ]
     estimates = []
     for cut in cuts:
         parts = [(t[cut(len(t))], y[cut(len(t))]) for t, y in windows]

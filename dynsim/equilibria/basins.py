@@ -409,9 +409,6 @@ def circle_pairs(n: int) -> np.ndarray:
     Entry [i * n + j] has token 1 at angle 2 pi (i + 1/4) / n and token 2 at 2 pi (j + 1/2) / n: the
     starts of a picture of the basins of two tokens in the plane (WU, Fig. 1 and 5). None are
     opposite, where the average is 0 and has no direction.
-
-    >>> circle_pairs(8).shape
-    (64, 2, 2)
     """
 
     def points(shift: float) -> np.ndarray:

@@ -338,11 +338,8 @@ def equilibria(search: Search, title: str = "") -> Figure:
 
     Examples
     --------
-    >>> from dynsim import AttentionDynamics, masks, norms, weights
-    >>> from dynsim.equilibria import find_equilibria
-    >>> flat = weights.Weights(scores=weights.Zero(), value=weights.Jordan(2.0))
-    >>> search = find_equilibria(AttentionDynamics(masks.causal(3), flat, norms.Unit()), dim=3,
-    ...                          starts=20)
+    >>> from dynsim.equilibria import find_equilibria, jordan_dynamics
+    >>> search = find_equilibria(jordan_dynamics(2, 2.0), starts=8, basin_samples=0)
     >>> [axes.get_ylabel() for axes in equilibria(search).axes]
     ['equilibria found', 'spectral radius']
     """

@@ -12,12 +12,18 @@ import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynsim._version import __version__
 from dynsim.cli import output
 from dynsim.cli.errors import guarded
 from dynsim.cli.parsing import Parser, require_packages
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import numpy as np
+    from matplotlib.figure import Figure
 
 __all__ = ["Command", "Outcome"]
 
@@ -43,8 +49,8 @@ class Outcome:
     notes: str = ""
     subject: str = ""
     name: str | None = None
-    draw: Callable | None = None
-    arrays: Mapping | None = None
+    draw: Callable[[ModuleType], Figure] | None = None
+    arrays: Mapping[str, np.ndarray] | None = None
     files: list[str] = field(default_factory=list)
     status: int = 0
 
@@ -127,7 +133,7 @@ class Command:
             print(output.report(outcome, files))
         return outcome.status
 
-    def _provenance(self, options) -> dict:
+    def _provenance(self, options: argparse.Namespace) -> dict:
         """How to compute it again."""
         versions = {"dynsim": __version__, "python": platform.python_version()}
         return {

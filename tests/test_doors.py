@@ -310,6 +310,8 @@ WHOLE = {
     "start of bounds": (0, 2, lambda v: bounds.mu_bounds(PLAIN, X, 2, v)),
     "window of bounds": (1, 2, lambda v: bounds.mu_bounds(PLAIN, X, 2, window=v)),
     "depth of a width limit": (1, 2, lambda v: gram.infinite_width(RANDOM, X, v)),
+    "angles": (1, 2, basins.circle_pairs),
+    "dimension of starts": (1, 2, lambda v: basins.basins(LAYER, 1, dim=v, depth=64)),
     "largest power": (1, 2, lambda v: transient.transient_growth(0.5 * I2, v)),
     "layers of exponents": (1, 2, lambda v: lyapunov.spectrum(LAYER, X, layers=v, discard=0)),
     "discarded layers": (0, 2, lambda v: lyapunov.spectrum(LAYER, X, layers=2, discard=v)),
@@ -535,6 +537,9 @@ def test_paths(door, tmp_path):
         (lambda: dynsim.simulate(LAYER, X[:2], 1), "mask is for 3 tokens"),
         (lambda: dynsim.simulate(LAYER, np.full((3, 2), math.nan), 1), "finite"),
         (lambda: dynsim.simulate(LAYER, X, 1, device=3), "device"),
+        (lambda: basins.basins(LAYER, 1, dim=7), "weights are for dimension 2; got dim=7"),
+        (lambda: dynsim.collapse_rate(RUN, power=math.nan), "power of t is a finite number"),
+        (lambda: dynsim.collapse_rate(RUN, power=math.inf), "power of t is a finite number"),
     ],
 )
 def test_wrong_shapes_and_values(make, words):

@@ -189,7 +189,8 @@ def collapse_rate(trajectory: Trajectory, relative: bool = False, power: int = 0
     >>> rate.kind, round(rate.value, 3)
     ('exponential', 0.5)
     """
-    real_number("the power of t", power)
+    if not np.isfinite(real_number("the power of t", power)):
+        raise ValueError(f"the power of t is a finite number; got {power}; use 0 for none")
     models = _models(power)
     fits = _fits(trajectory, relative, models)
     return fits if isinstance(fits, Rate) else _described(models, *fits)

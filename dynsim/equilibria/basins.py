@@ -346,6 +346,8 @@ def _drawn(dynamics: AttentionDynamics, starts: int, dim: int | None, seed: int)
     starts, n, d = whole("number of starts", starts, least=1), dynamics.n_tokens, dim
     if dynamics.weights.dim is not None:
         d = dynamics.weights.dim
+        if dim is not None and whole("dimension", dim, least=1) != d:
+            raise ValueError(f"these weights are for dimension {d}; got dim={dim}; leave it out")
     if d is None:
         raise ValueError("these weights fit any dimension; say which, dim=D")
     d = whole("dimension", d, least=1)
@@ -409,7 +411,11 @@ def circle_pairs(n: int) -> np.ndarray:
     Entry [i * n + j] has token 1 at angle 2 pi (i + 1/4) / n and token 2 at 2 pi (j + 1/2) / n: the
     starts of a picture of the basins of two tokens in the plane (WU, Fig. 1 and 5). None are
     opposite, where the average is 0 and has no direction.
+
+    Raises ValueError unless n is a whole number of at least 1, MemoryError for more than fit.
     """
+    n = whole("number of angles", n, least=1)
+    require_memory(64.0 * n * n, f"{n} x {n} pairs of tokens", "use fewer angles")
 
     def points(shift: float) -> np.ndarray:
         angle = 2 * np.pi * (np.arange(n) + shift) / n

@@ -73,7 +73,11 @@ class Change(Value):
         if not 0 <= beta < np.inf:
             raise ValueError(f"the inverse temperature beta is finite and not negative; got {beta}")
         object.__setattr__(self, "beta", beta)
-        options = dict(self.mask_options or ())
+        if not isinstance(self.mask_options, (Mapping, tuple)):
+            raise ValueError(
+                f"mask_options are a mapping as {{'window': 4}}; got {shown(self.mask_options)}"
+            )
+        options = dict(self.mask_options)
         object.__setattr__(self, "mask_options", tuple(sorted(options.items())))
         if isinstance(self.mask, str):
             _check_named(self.mask, options)

@@ -70,8 +70,8 @@ def _check_model(model: nn.Module) -> None:
         )
     if model.training and any(getattr(m, "gradient_checkpointing", False) for m in model.modules()):
         raise ValueError(
-            f"{name} computes blocks again in the backward pass, where they are not changed; call "
-            f"gradient_checkpointing_disable()"
+            f"{name} computes blocks again in the backward pass, where they are not changed; "
+            f"switch gradient checkpointing off"
         )
 
 

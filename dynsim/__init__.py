@@ -59,6 +59,7 @@ _ROOMS = {
     "masks": "masks",
     "measures": "measures",
     "minilm": "models.minilm",
+    "models": "models",
     "mlp": "network.mlp",
     "norms": "network.norms",
     "plots": "results.plots",

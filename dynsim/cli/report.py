@@ -192,7 +192,7 @@ def _distance(bounds) -> str:
 def describe_dynamics(dynamics) -> str:
     """The dynamics in words and as a formula."""
     attention = "sum_h A_h(x) x W_V^h" if dynamics.weights.n_heads > 1 else "A(x) x W_V"
-    kind = type(dynamics.norm).__name__
+    kind = norm_in_words(dynamics.norm)
     norm = "" if kind == "NoNorm" else {"Unit": "unit"}.get(kind, kind)
     skip = f"{dynamics.skip:g} x + " if dynamics.skip else ""
     inner = attention
@@ -210,9 +210,16 @@ def describe_dynamics(dynamics) -> str:
     parts = [formula, f"{_weights_in_words(dynamics.weights)}, {repeated}"]
     if dynamics.mlp.active:
         parts.append(f"then an MLP ({dynamics.mlp.activation}) in the same form")
+    if dynamics.norm.n_layers:
+        parts.append("each layer has norms of its own")
     if dynamics.dropout.active:
         parts.append(f"dropout {_dropout_in_words(dynamics.dropout)}")
     return "; ".join(parts)
+
+
+def norm_in_words(norm) -> str:
+    """The kind of a norm, or the kinds of those that layers have."""
+    return ", ".join(dict.fromkeys(type(one).__name__ for one in norm.each))
 
 
 def _dropout_in_words(dropout) -> str:

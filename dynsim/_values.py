@@ -20,6 +20,7 @@ __all__ = [
     "check_name",
     "check_switch",
     "describe",
+    "entry_of_layer",
     "real_array",
     "real_number",
     "shown",
@@ -141,6 +142,19 @@ def whole(name: str, value: object, least: int, most: float = 2**63 - 1) -> int:
             f"the {name} is a whole number, at least {least}{limit}; got {shown(value)}"
         )
     return number
+
+
+def entry_of_layer(what: str, entries: tuple, t: int) -> Any:
+    """Entry t, or the single one, which serves all layers; ValueError where there is none."""
+    t = whole("number of a layer", t, least=0)
+    if len(entries) == 1:
+        return entries[0]
+    if t >= len(entries):
+        raise ValueError(
+            f"there are {what} for {len(entries)} layers, the first of them layer 0; asked for "
+            f"layer {t}"
+        )
+    return entries[t]
 
 
 def check_switch(name: str, value: object) -> None:

@@ -211,7 +211,7 @@ def simulate(
     first_sample = whole("number of the first sample", first_sample, least=0)
     workers = thread_count(threads)
     dynamics.check_tokens(x)
-    available = dynamics.weights.n_layers
+    available = dynamics.n_layers
     if available is not None and start + depth > available:
         raise ValueError(
             f"there are weights for {available} layers; asked for {start + depth}; use depth "
@@ -407,7 +407,7 @@ class _Run:
             self._record_costly()
         layer = self.start + self.t
         unknown = _ENTROPY in self.costly and np.isnan(self.measures[_ENTROPY][:, self.t]).any()
-        if unknown and layer != self.dynamics.weights.n_layers:
+        if unknown and layer != self.dynamics.n_layers:
             entropy = self.engine.advance(self.state, layer, layer + 1, entropy=True)[2]
             self.measures[_ENTROPY][:, self.t] = entropy
 

@@ -12,7 +12,8 @@ from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, masked_softma
 from dynsim.network.weights import Gaussian, Identity, Layers, LayerWeights, Orthogonal, Weights
 
 MASK_NAMES = st.sampled_from([name for name in masks.MASKS if name != "dilated"])
-NORMS = [norms.NoNorm(), norms.Unit(), norms.RMSNorm(), norms.LayerNorm()]
+PER_LAYER = norms.PerLayer((norms.LayerNorm(2.0, 0.5), norms.Unit(), norms.RMSNorm(0.5)))
+NORMS = [norms.NoNorm(), norms.Unit(), norms.RMSNorm(), norms.LayerNorm(), PER_LAYER]
 
 
 @given(MASK_NAMES, st.integers(0, 2**16), st.integers(1, 2), st.floats(0.1, 8.0))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # loads what few runs need
     from dynsim.masks.connectivity import SecondEigenvalue
     from dynsim.network.dropout import Dropout
     from dynsim.network.dynamics import AttentionDynamics
+    from dynsim.network.norms import Norm
 
 __all__ = [
     "Result",
@@ -196,7 +197,7 @@ def _distance(bounds: tuple[float, float]) -> str:
 def describe_dynamics(dynamics: AttentionDynamics) -> str:
     """The dynamics in words and as a formula."""
     attention = "sum_h A_h(x) x W_V^h" if dynamics.weights.n_heads > 1 else "A(x) x W_V"
-    kind = type(dynamics.norm).__name__
+    kind = norm_in_words(dynamics.norm)
     norm = "" if kind == "NoNorm" else {"Unit": "unit"}.get(kind, kind)
     skip = f"{dynamics.skip:g} x + " if dynamics.skip else ""
     inner = attention
@@ -214,9 +215,16 @@ def describe_dynamics(dynamics: AttentionDynamics) -> str:
     parts = [formula, f"{_weights_in_words(dynamics.weights)}, {repeated}"]
     if dynamics.mlp.active:
         parts.append(f"then an MLP ({dynamics.mlp.activation}) in the same form")
+    if dynamics.norm.n_layers:
+        parts.append("each layer has norms of its own")
     if dynamics.dropout.active:
         parts.append(f"dropout {_dropout_in_words(dynamics.dropout)}")
     return "; ".join(parts)
+
+
+def norm_in_words(norm: Norm) -> str:
+    """The kind of a norm, or the kinds of those that layers have."""
+    return ", ".join(dict.fromkeys(type(one).__name__ for one in norm.each))
 
 
 def _dropout_in_words(dropout: Dropout) -> str:

@@ -207,7 +207,7 @@ def _say(run: runs.Run, words: str) -> None:
 def _of_one(planned: list[runs.Run], done: dict[str, report.Result]) -> Outcome:
     (result,) = done.values()
     curves = {} if result.theory is None else result.theory.curves()
-    norm = type(planned[0].dynamics.norm).__name__
+    norm = report.norm_in_words(planned[0].dynamics.norm)
     title = f"{result.facts.name}, {norm}: {result.verdict.sentence}"
     return Outcome(
         data=report.summary(result),

@@ -63,7 +63,7 @@ class Run:
             self._begin(options)
         else:
             self._go_on(options, self.earlier)
-        self.depth = _depth(options, self.dynamics.weights.n_layers)
+        self.depth = _depth(options, self.dynamics.n_layers)
         self.dynamics.check_tokens(self.x0)
         if options.theory:
             _check_theory(self.dynamics.n_tokens)

@@ -92,7 +92,9 @@ def infinite_width(dynamics: AttentionDynamics, x0: ArrayLike, depth: int) -> Gr
 def _scales(dynamics: AttentionDynamics, d: int) -> tuple[float, float]:
     """s^2, and the variance of a score between tokens of mean square 1."""
     weights = dynamics.weights
-    switches = dynamics.norm.switches(d)
+    if len(dynamics.norm.each) > 1:
+        raise ValueError("infinite width is for one norm in all layers")
+    switches = dynamics.norm.layer(0).switches(d)
     if np.size(switches.gain) != 1 or np.any(switches.bias):
         raise ValueError("infinite width is for a norm without bias, with one number as gain")
     if dynamics.mlp.active:
@@ -172,7 +174,7 @@ class _Layers:
 
     def _at(self, place: str, pair: Pair) -> Pair:
         """The pair after the norm, where it stands at this place."""
-        norm: Norm = self.dynamics.norm
+        norm: Norm = self.dynamics.norm.layer(0)
         active, centre, scale, shift, gain, _ = norm.switches(self.d)
         if not active or place not in self.places:
             return pair

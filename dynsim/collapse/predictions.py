@@ -71,7 +71,7 @@ class _Consensus(NamedTuple):
 
 def _consensus(dynamics: AttentionDynamics, c: np.ndarray, t: int) -> _Consensus:
     """Layer t and its derivative at the consensus token c."""
-    norm, places, identity = dynamics.norm, PLACEMENTS[dynamics.placement], np.eye(len(c))
+    norm, places, identity = dynamics.norm.layer(t), PLACEMENTS[dynamics.placement], np.eye(len(c))
     with np.errstate(invalid="ignore"):  # found below
         normed, weights = dynamics.attention_input(c, t)
         branch = normed @ weights.W_V.sum(axis=0) + weights.output_bias
@@ -210,7 +210,7 @@ def predict(dynamics: AttentionDynamics, x0: ArrayLike, start: int = 0) -> Predi
     dynamics.require_deterministic("a late rate")
     x0 = real_array("tokens", x0)
     dynamics.check_tokens(x0)
-    start, available = whole("number of the first layer", start, least=0), dynamics.weights.n_layers
+    start, available = whole("number of the first layer", start, least=0), dynamics.n_layers
     if available is not None and start >= available:
         raise ValueError(f"there are weights for {available} layers, from 0; got start = {start}")
     if dynamics.mlp.active:
@@ -225,7 +225,7 @@ def predict(dynamics: AttentionDynamics, x0: ArrayLike, start: int = 0) -> Predi
     if dynamics.skip:
         walk = transversal_modes(dynamics.mask)
     late, d = _late_rate(dynamics, token, walk, start), x0.shape[-1]
-    is_scaled, scored = dynamics.norm.switches(d).active, _has_scores(dynamics, start, d)
+    is_scaled, scored = _is_scaled(dynamics, d), _has_scores(dynamics, start, d)
     if is_scaled and abs(dynamics.skip) == 1 and "after" not in PLACEMENTS[dynamics.placement]:
         # the token grows like t, and the branch adds a share of 1 / t to it and to deviations
         late = late._replace(power=max(late.power, 0) + 1, at_most=True)
@@ -248,9 +248,20 @@ def predict(dynamics: AttentionDynamics, x0: ArrayLike, start: int = 0) -> Predi
     )
 
 
+def _is_scaled(dynamics: AttentionDynamics, d: int) -> bool:
+    """Whether layers have a norm. Raises ValueError where some have and some have not."""
+    active = {norm.switches(d).active for norm in dynamics.norm.each}
+    if len(active) > 1:
+        raise ValueError(
+            "late rates are predicted where all layers have a norm, or none has; predict for a "
+            "layer alone, dynamics.layer(t)"
+        )
+    return active.pop()
+
+
 def _has_scores(dynamics: AttentionDynamics, start: int, d: int) -> int:
     """0 where attention is uniform whatever the tokens; 2 where scores have a linear part too."""
-    stop = start + 1 if dynamics.weights.n_layers is None else dynamics.weights.n_layers
+    stop = start + 1 if dynamics.n_layers is None else dynamics.n_layers
     layers = [dynamics.weights.layer(t, d) for t in range(start, stop)]
     if any(layer.query_bias.any() for layer in layers):
         return 2
@@ -268,7 +279,7 @@ def _exponent(dynamics: AttentionDynamics, token: np.ndarray, t: int) -> float:
         return np.inf
     z = np.random.default_rng(0).standard_normal((dynamics.n_tokens, d))
     z = (z - z.mean(axis=0)) / mu(z)
-    stop = dynamics.weights.n_layers or np.inf
+    stop = dynamics.n_layers or np.inf
     for layer in range(t, int(min(t + d + 1, stop))):  # a nilpotent W_V is zero after d of them
         size, z = cubic_step(dynamics, z, token, layer)
         if size < _VANISHED:
@@ -292,7 +303,7 @@ class _Late(NamedTuple):
 def _late_rate(
     dynamics: AttentionDynamics, token: np.ndarray, walk: list[Mode], start: int
 ) -> _Late:
-    if dynamics.weights.is_constant:
+    if dynamics.is_constant:
         late = _multipliers(dynamics, token, walk)
         if late is not None:
             return late
@@ -341,7 +352,7 @@ def _products(skip: float, walk: list[Mode], values: list[Mode]) -> Mode:
 def _multipliers(dynamics: AttentionDynamics, token: np.ndarray, walk: list[Mode]) -> _Late | None:
     """From eigenvalues; None when the consensus token does not settle."""
     layer = dynamics.weights.layer(0, len(token))
-    if not dynamics.norm.switches(len(token)).active:
+    if not _is_scaled(dynamics, len(token)):
         values = modes(layer.W_V.sum(axis=0))
         own = max(abs(dynamics.skip + mode.value) for mode in values)
         growth = max(own, 1.0) if layer.output_bias.any() else own
@@ -381,14 +392,15 @@ def _ratio_of_scales(eigenvalues: list[Mode]) -> Mode:
 
 def _only_scales(dynamics: AttentionDynamics, layer: LayerWeights) -> bool:
     """True when a layer maps a token to a linear function of it, divided by a size."""
-    norm = dynamics.norm.switches(layer.W_V.shape[-1])
-    return not (dynamics.skip or norm.shift or np.any(norm.bias) or layer.output_bias.any())
+    norms = [norm.switches(layer.W_V.shape[-1]) for norm in dynamics.norm.each]
+    shifted = any(norm.shift or np.any(norm.bias) for norm in norms)
+    return not (dynamics.skip or shifted or layer.output_bias.any())
 
 
 def _cycle_of_scales(dynamics: AttentionDynamics, layer: LayerWeights) -> np.ndarray:
     """The linear function: W_V and, for each place of the norm, centring and gain."""
     d = layer.W_V.shape[-1]
-    norm = dynamics.norm.switches(d)
+    norm = dynamics.norm.layer(0).switches(d)
     centre = np.eye(d) - norm.centre / d
     linear = layer.W_V.sum(axis=0)
     for _ in PLACEMENTS[dynamics.placement]:
@@ -514,7 +526,7 @@ def transversal_growth(
     layers = whole("number of layers", layers, least=1)
     modes = np.array([lambda_2(dynamics.mask).value]) if modes is None else np.asarray(modes)
     token = real_array("the consensus token", token)
-    if not dynamics.norm.switches(len(token)).active:
+    if not _is_scaled(dynamics, len(token)):
         token = np.zeros_like(token)  # which cannot overflow
     z = np.tile(np.random.default_rng(0).standard_normal(len(token)), (len(modes), 1))
     logs = np.empty((len(modes), layers))
@@ -535,14 +547,14 @@ def _late_growth(
 ) -> np.ndarray:
     """`transversal_growth` over as many layers as an exponent is averaged over."""
     layers = int(np.clip(_WORK / len(token) ** 3, 200, _LAYERS))
-    if dynamics.weights.n_layers is not None:
-        layers = dynamics.weights.n_layers - start
+    if dynamics.n_layers is not None:
+        layers = dynamics.n_layers - start
     return transversal_growth(dynamics, token, layers, modes, start)[:, int(_BURN_IN * layers) :]
 
 
 def _own_growth(dynamics: AttentionDynamics, token: np.ndarray, start: int) -> float:
     """The growth of the consensus token where nothing else is asked for."""
-    if dynamics.norm.switches(len(token)).active:
+    if _is_scaled(dynamics, len(token)):
         return _size_growth(dynamics)
     return float(np.exp(_late_growth(dynamics, token, np.ones(1), start).mean()))
 
@@ -556,10 +568,8 @@ def _lyapunov(
         values = values.real
     logs = _late_growth(dynamics, token, values, start)
     exponents = logs.mean(axis=1)
-    if dynamics.norm.switches(len(token)).active:
-        growth = _size_growth(dynamics)
-    else:
-        growth = np.exp(exponents[-1])
+    scaled = _is_scaled(dynamics, len(token))
+    growth = _size_growth(dynamics) if scaled else np.exp(exponents[-1])
     slowest = int(np.argmax(exponents[:-1]))
     batches = np.array_split(logs[slowest], min(_BATCHES, logs.shape[1]))
     means = [batch.mean() for batch in batches]

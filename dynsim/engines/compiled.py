@@ -116,24 +116,29 @@ class CompiledEngine(TokenEngine):
         return 1 if work < _THREAD_WORK else self.threads
 
     def carried(self, kind, x, start: int, stop: int):
-        """(carrier, number of layers) for all layers: one, unless the shapes of weights change.
+        """(carrier, number of layers) for all layers: one, unless the norm or the shapes of weights
+        change.
 
         No job of an interrupted call is at work any more: carriers share the memory of those.
         """
         if self._workers is not None:
             self._workers.settle()
-        weights, (_, n, d) = self.dynamics.weights, x.shape
+        weights, norm, (_, n, d) = self.dynamics.weights, self.dynamics.norm, x.shape
         if weights.is_constant:
-            key = (kind, n, d, x.dtype)
-            if key not in self._carriers:
-                layer = stacked([weights.layer(start, d).astype(x.dtype)])
-                self._carriers[key] = kind(self.dynamics, layer, n, d, self._scratch)
-            yield self._carriers[key], stop - start
+            same_norm = norm.n_layers is None
+            for t in (start,) if same_norm else range(start, stop):
+                key = (kind, n, d, x.dtype, 0 if same_norm else t)
+                if key not in self._carriers:
+                    layer = stacked([weights.layer(t, d).astype(x.dtype)])
+                    made = kind(self.dynamics, layer, norm.layer(t), n, d, self._scratch)
+                    self._carriers[key] = made
+                yield self._carriers[key], stop - start if same_norm else 1
             return
-        drawn = [weights.layer(t, d).astype(x.dtype) for t in range(start, stop)]
-        for _, alike in groupby(drawn, key=lambda layer: [array.shape for array in layer]):
-            layers = list(alike)
-            yield kind(self.dynamics, stacked(layers), n, d, self._scratch), len(layers)
+        drawn = [(weights.layer(t, d).astype(x.dtype), norm.layer(t)) for t in range(start, stop)]
+        for _, alike in groupby(drawn, key=lambda one: (id(one[1]), [a.shape for a in one[0]])):
+            layers, norms = zip(*alike, strict=True)
+            made = kind(self.dynamics, stacked(list(layers)), norms[0], n, d, self._scratch)
+            yield made, len(layers)
 
     def every(self, work, jobs) -> None:
         """work(job) for all jobs, each on its own thread, at once."""

@@ -12,6 +12,7 @@ from dynsim.kernels.shapes import deviation_lane_memory, deviation_memory
 from dynsim.masks.layout import Ranges, common_keys
 from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.norms import Norm
 from dynsim.network.weights import LayerArrays
 
 __all__ = ["DeviationLanes", "DeviationRows"]
@@ -29,9 +30,15 @@ class DeviationLanes(Lanes):
     """A dynamics with given weights, ready for the kernel of deviations in lanes."""
 
     def __init__(
-        self, dynamics: AttentionDynamics, weights: LayerArrays, n: int, d: int, scratch: Scratch
+        self,
+        dynamics: AttentionDynamics,
+        weights: LayerArrays,
+        norm: Norm,
+        n: int,
+        d: int,
+        scratch: Scratch,
     ):
-        super().__init__(dynamics, weights, n, d, scratch)
+        super().__init__(dynamics, weights, norm, n, d, scratch)
         self._alike = _keys(dynamics) is not None
         rows, columns, heads, _, _, _, p_wide, _, v_wide, *_ = self._sizes
         more = deviation_lane_memory(self.width, rows, columns, heads, p_wide, v_wide)
@@ -75,14 +82,20 @@ class DeviationRows(Rows):
     """A dynamics with given weights, ready for the kernel of deviations."""
 
     def __init__(
-        self, dynamics: AttentionDynamics, weights: LayerArrays, n: int, d: int, scratch: Scratch
+        self,
+        dynamics: AttentionDynamics,
+        weights: LayerArrays,
+        norm: Norm,
+        n: int,
+        d: int,
+        scratch: Scratch,
     ):
         layout, self._order, keys = dynamics.layout, None, _keys(dynamics)
         if keys is not None and not isinstance(layout, Ranges):  # those attended to come first
             self._order = np.append(keys, np.setdiff1d(np.arange(n), keys)).astype(np.int64)
             layout = Ranges(np.zeros(n, np.int64), np.full(n, len(keys)))
         self._alike = keys is not None
-        super().__init__(dynamics, weights, n, d, scratch, layout)
+        super().__init__(dynamics, weights, norm, n, d, scratch, layout)
         self._memory = deviation_memory(*self._sizes)
 
     def advance(  # type: ignore[override]  # another state

@@ -11,6 +11,7 @@ from dynsim.kernels.library import Fixed, Kernel, Prepared
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.shapes import PAD, lane_memory
 from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.norms import Norm
 from dynsim.network.weights import LayerArrays
 
 __all__ = ["LANES_UP_TO", "Lanes", "from_lanes", "parts"]
@@ -27,10 +28,16 @@ _OBSERVED = 65_536
 
 
 class Lanes:
-    """A dynamics with given weights, ready for the lane kernel."""
+    """A dynamics with given weights and norm, ready for the lane kernel."""
 
     def __init__(
-        self, dynamics: AttentionDynamics, weights: LayerArrays, n: int, d: int, scratch: Scratch
+        self,
+        dynamics: AttentionDynamics,
+        weights: LayerArrays,
+        norm: Norm,
+        n: int,
+        d: int,
+        scratch: Scratch,
     ):
         self.scratch = scratch
         self.n, self.d, self.dtype = n, d, weights.query.dtype
@@ -43,7 +50,7 @@ class Lanes:
         edges = dynamics.layout.to_rows()
         kept = Fixed if len(edges.indices) <= _FEW_EDGES else Prepared
         self._problem = (*packed, kept(edges.indptr), kept(edges.indices), given)
-        norm = norm_numbers(dynamics, d, self.columns, self.dtype)
+        numbers = norm_numbers(norm, dynamics.placement, d, self.columns, self.dtype)
         self._sizes = (
             self.rows, self.columns, self.heads, n, d, p, p_wide, weights.output.shape[2], v_wide,
             bool(weights.query_bias.any()), *has,
@@ -51,8 +58,8 @@ class Lanes:
         self._settings = (
             *map(Fixed, self._sizes),
             float(dynamics.skip),
-            *map(Fixed, norm[:4]),
-            *norm[4:],
+            *map(Fixed, numbers[:4]),
+            *numbers[4:],
         )
         self._memory = lane_memory(
             self.width, self.rows, self.columns, self.heads, p_wide, v_wide, d, *has

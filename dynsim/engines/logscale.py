@@ -69,8 +69,9 @@ class LogScaleEngine:
         if not isinstance(given, Deviation):
             self._refuse(self.dynamics, given.dtype)
             given = Deviation.whole(given)
-        numbers = self.dynamics.norm.switches(given.shape.shape[2])
-        only_signs = numbers.active and given.shape.shape[2] - numbers.centre == 1
+        d = given.shape.shape[2]
+        numbers = [norm.switches(d) for norm in self.dynamics.norm.each]
+        only_signs = any(norm.active and d - norm.centre == 1 for norm in numbers)
         perturbed = tuple(
             self._perturbed[sign].begin(_moved(given, sign))
             for sign in ((1.0, -1.0) if only_signs else (1.0,))

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
+from dynsim.network.dynamics import PLACEMENTS
+from dynsim.network.norms import Norm
 from dynsim.network.weights import LayerArrays, LayerWeights
 
 __all__ = [
@@ -34,15 +35,15 @@ class NormNumbers(NamedTuple):
     bias: np.ndarray
 
 
-def norm_numbers(dynamics: AttentionDynamics, d: int, columns: int, dtype) -> NormNumbers:
+def norm_numbers(norm: Norm, placement: str, d: int, columns: int, dtype) -> NormNumbers:
     """Gain and bias have `columns` entries, 0 from d on."""
-    norm = dynamics.norm.switches(d)
-    places = PLACEMENTS[dynamics.placement] if norm.active else ()
+    numbers = norm.switches(d)
+    places = PLACEMENTS[placement] if numbers.active else ()
     gain, bias = aligned(columns, dtype), aligned(columns, dtype)
-    gain[:d], bias[:d] = norm.gain, norm.bias
+    gain[:d], bias[:d] = numbers.gain, numbers.bias
     return NormNumbers(
         "before" in places, "branch" in places, "after" in places,
-        bool(norm.centre), float(norm.scale), float(norm.shift), gain, bias,
+        bool(numbers.centre), float(numbers.scale), float(numbers.shift), gain, bias,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from dynsim.kernels.shapes import (
 )
 from dynsim.masks.layout import Layout, Ranges
 from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.norms import Norm
 from dynsim.network.weights import LayerArrays
 
 __all__ = ["Rows"]
@@ -25,12 +26,13 @@ _advance = Kernel("rows", "advance")
 
 
 class Rows:
-    """A dynamics with given weights, ready for the row kernel."""
+    """A dynamics with given weights and norm, ready for the row kernel."""
 
     def __init__(
         self,
         dynamics: AttentionDynamics,
         weights: LayerArrays,
+        norm: Norm,
         n: int,
         d: int,
         scratch: Scratch,
@@ -57,7 +59,7 @@ class Rows:
             indices, widest, block = layout.indices, int(layout.degrees.max()), block_rows(w, 0)
         self.rows = -(-n // max(panel, block)) * max(panel, block)
         widest = -(-widest // panel) * panel
-        norm = norm_numbers(dynamics, d, self.columns, self.dtype)
+        numbers = norm_numbers(norm, dynamics.placement, d, self.columns, self.dtype)
         self._problem = (
             in_panels(weights.query, panel), padded(weights.query_bias, panel), key, value,
             in_panels(weights.output, panel), padded(weights.output_bias, panel), begin, end,
@@ -65,9 +67,9 @@ class Rows:
         )  # fmt: skip
         self._settings = (
             self.rows, self.columns, self.heads, n, d, p, p_wide, weights.output.shape[2], v_wide,
-            bool(weights.query_bias.any()), *has, float(dynamics.skip), *norm,
+            bool(weights.query_bias.any()), *has, float(dynamics.skip), *numbers,
         )  # fmt: skip
-        sizes = (w, self.rows, self.columns, self.heads, p_wide, v_wide, norm.before, *has)
+        sizes = (w, self.rows, self.columns, self.heads, p_wide, v_wide, numbers.before, *has)
         self._sizes = (*sizes, block, widest)
         self._shared = shared_memory(*sizes)
         self._private = private_memory(w, block, self.columns, p_wide, v_wide, widest)

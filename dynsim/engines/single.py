@@ -11,6 +11,7 @@ from dynsim.kernels.processor import vector_width
 from dynsim.kernels.shapes import single_memory
 from dynsim.masks.layout import Layout
 from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.norms import Norm
 from dynsim.network.weights import LayerArrays
 
 __all__ = ["Single", "is_single"]
@@ -44,9 +45,15 @@ class Single(Lanes):
     """A dynamics with given weights, ready for the kernel of single samples."""
 
     def __init__(
-        self, dynamics: AttentionDynamics, weights: LayerArrays, n: int, d: int, scratch: Scratch
+        self,
+        dynamics: AttentionDynamics,
+        weights: LayerArrays,
+        norm: Norm,
+        n: int,
+        d: int,
+        scratch: Scratch,
     ):
-        super().__init__(dynamics, weights, n, d, scratch)
+        super().__init__(dynamics, weights, norm, n, d, scratch)
         p, v = self._sizes[5], self._sizes[7]
         counts = _counts(dynamics.layout)
         assert counts is not None  # see `is_single`

@@ -8,6 +8,7 @@ they are shared, and measures come back once. Attention runs over the tiles of t
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,8 @@ from dynsim.network.weights import LayerWeights
 
 __all__ = ["TorchEngine", "devices", "find_device"]
 
-ACTIVATIONS = {"gelu": functional.gelu, "relu": torch.relu}
+ACTIVATIONS = {"gelu": functional.gelu, "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+               "relu": torch.relu}  # fmt: skip
 
 #: Bytes of temporaries on a CPU: what fits in its caches is faster than what fits in memory.
 _CPU_BUDGET = 2**26
@@ -112,7 +114,7 @@ class TorchEngine(TokenEngine):
             entropies, observed = None, []
             if entropy:
                 heads, _ = self._weights(start, state)
-                found = torch.cat([self._entropy(part, heads) for part in parts])
+                found = torch.cat([self._entropy(part, heads, start) for part in parts])
                 entropies = found.cpu().numpy().astype(float)
             for t in range(start, stop):
                 heads, perceptron = self._weights(t, state)
@@ -198,7 +200,7 @@ class TorchEngine(TokenEngine):
         def attend(z):
             return dropped(self._attend(z, heads, dropped), "projection")
 
-        x = self._sublayer(x, attend, dynamics.norm)
+        x = self._sublayer(x, attend, dynamics.norm.layer(t))
         if perceptron is None:
             return x
         W_1, b_1, W_2, b_2 = perceptron
@@ -207,7 +209,7 @@ class TorchEngine(TokenEngine):
         def perceive(z):
             return dropped(activation(z @ W_1 + b_1) @ W_2 + b_2, "mlp")
 
-        return self._sublayer(x, perceive, dynamics.mlp_norm)
+        return self._sublayer(x, perceive, dynamics.mlp_norm.layer(t))
 
     def _sublayer(self, x, function, norm: Norm) -> torch.Tensor:
         """after(skip x + branch(function(before(x))))"""
@@ -253,10 +255,10 @@ class TorchEngine(TokenEngine):
         mixed = mixed.unflatten(0, (len(x), heads.n_heads)).transpose(1, 2).flatten(2)
         return mixed @ heads.output + heads.output_bias
 
-    def _entropy(self, x: torch.Tensor, heads: _Heads) -> torch.Tensor:
-        """Mean entropy of the rows of A for samples x, (S, N, d)."""
-        places = PLACEMENTS[self.dynamics.placement]
-        x = self._normalised(x, self.dynamics.norm) if "before" in places else x
+    def _entropy(self, x: torch.Tensor, heads: _Heads, t: int) -> torch.Tensor:
+        """Mean entropy of the rows of A in layer t for samples x, (S, N, d)."""
+        places, norm = PLACEMENTS[self.dynamics.placement], self.dynamics.norm.layer(t)
+        x = self._normalised(x, norm) if "before" in places else x
         query, key = self._query_and_key(x, heads)
         rows = self._over_tiles(query, key, key[..., :1], _row_entropy)  # (S H, N, 1)
         return rows.unflatten(0, (len(x), heads.n_heads)).mean(dim=(1, 2, 3))

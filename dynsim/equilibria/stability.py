@@ -58,11 +58,10 @@ def check_equilibria_possible(dynamics: AttentionDynamics) -> None:
     """Raise ValueError unless the layers are all alike, without dropout, and end in a norm."""
     check_dynamics(dynamics)
     dynamics.require_deterministic("an equilibrium")
-    mlp_varies = dynamics.mlp.active and not getattr(dynamics.mlp, "shared", True)
-    if not dynamics.weights.is_constant or mlp_varies:
+    if not dynamics.is_constant:
         raise ValueError(
             "an equilibrium needs the same weights in all layers; share them (--shared, "
-            "shared=True) or give the matrices"
+            "shared=True), give the matrices, or take one layer, dynamics.layer(t)"
         )
     last = dynamics.mlp_norm if dynamics.mlp.active else dynamics.norm
     if dynamics.placement != "post" or isinstance(last, NoNorm):

@@ -28,9 +28,9 @@ from dynsim.masks.constructors import from_array
 from dynsim.masks.layout import Layout
 from dynsim.masks.networkx_view import compile_layout
 from dynsim.network.dropout import Dropout
-from dynsim.network.mlp import ACTIVATIONS, MLP, NoMLP
+from dynsim.network.mlp import ACTIVATIONS, MLP, FixedMLP, NoMLP
 from dynsim.network.norms import NoNorm, Norm
-from dynsim.network.weights import Family, LayerSource, LayerWeights, Weights, Zero
+from dynsim.network.weights import Family, Layers, LayerSource, LayerWeights, Weights, Zero
 
 __all__ = ["PLACEMENTS", "AttentionDynamics", "check_dynamics", "masked_softmax"]
 
@@ -69,7 +69,7 @@ class AttentionDynamics(Value):
         Matrices of every layer (`dynsim.weights`). A matrix family alone means W_V of this
         family under uniform attention (M = 0).
     norm : Norm
-        `dynsim.norms.NoNorm()` by default.
+        `dynsim.norms.NoNorm()` by default; `dynsim.norms.PerLayer` where it differs by layer.
     placement : str
         "post", "pre" or "peri".
     skip : float
@@ -84,7 +84,8 @@ class AttentionDynamics(Value):
     Raises
     ------
     ValueError
-        When a row of the mask is empty, a name is unknown, or shapes cannot fit.
+        When a row of the mask is empty, a name is unknown, shapes cannot fit, or weights, norms and
+        MLPs are given for different numbers of layers.
 
     Examples
     --------
@@ -141,6 +142,52 @@ class AttentionDynamics(Value):
         check_instance("an MLP", self.mlp, MLP, "dynsim.mlp.GaussianMLP()")
         check_instance("dropout", self.dropout, Dropout, "dynsim.Dropout(hidden=0.1)")
 
+        given = {part: how_many for part, how_many in self._given_layers().items() if how_many}
+        if len(set(given.values())) > 1:
+            numbers = ", ".join(f"{part} for {how_many}" for part, how_many in given.items())
+            raise ValueError(f"what is given by layer is given for the same layers; got {numbers}")
+
+    def _given_layers(self) -> dict[str, int | None]:
+        return {
+            "weights": self.weights.n_layers, "norms": self.norm.n_layers,
+            "norms of the MLP": self.mlp_norm.n_layers, "MLPs": self.mlp.n_layers,
+        }  # fmt: skip
+
+    @property
+    def n_layers(self) -> int | None:
+        """How many layers there are; None when there is no end."""
+        return next((how_many for how_many in self._given_layers().values() if how_many), None)
+
+    @property
+    def is_constant(self) -> bool:
+        """True when all layers are alike, but for what dropout draws."""
+        norms = len(self.norm.each) == 1 and len(self.mlp_norm.each) == 1
+        return self.weights.is_constant and self.mlp.is_constant and norms
+
+    def layer(self, t: int, d: int | None = None) -> AttentionDynamics:
+        """Layer t alone, as a dynamics all of whose layers are this one; dropout stays as it is.
+
+        Drawn weights have their matrices for the dimension d, which must be given unless the
+        weights demand one.
+
+        >>> from dynsim import masks
+        >>> from dynsim.network import weights
+        >>> fresh = AttentionDynamics(masks.causal(4), weights.Weights())
+        >>> alone = fresh.layer(2, d=3)
+        >>> alone.is_constant, np.array_equal(alone.step(np.eye(4, 3)), fresh.step(np.eye(4, 3), 2))
+        (True, True)
+        """
+        d = self.weights.dim if d is None else d
+        if d is None:
+            raise ValueError("these weights are for any dimension; give that of the tokens, d=...")
+        mlp = self.mlp
+        if not mlp.is_constant:
+            mlp = FixedMLP(mlp.layer(t, d), mlp.activation)
+        return replace(
+            self, weights=Layers((self.weights.layer(t, d),), name=f"layer {t}"),
+            norm=self.norm.layer(t), mlp=mlp, mlp_norm=self.mlp_norm.layer(t),
+        )  # fmt: skip
+
     @cached_property
     def layout(self) -> Layout:
         """The mask in its cheapest form, compiled once."""
@@ -177,7 +224,7 @@ class AttentionDynamics(Value):
         if not np.all(np.isfinite(x)):
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
             raise ValueError(f"tokens are finite; found {x[where]} at index {where}")
-        for norm in (self.norm, self.mlp_norm):
+        for norm in {id(norm): norm for norm in self.norm.each + self.mlp_norm.each}.values():
             norm.check(d)
             undefined = np.argwhere(norm.undefined(x))
             if len(undefined):
@@ -223,7 +270,7 @@ class AttentionDynamics(Value):
         """What attention in layer t sees of tokens x, (..., N, d), and the layer's weights."""
         x = real_array("tokens", x, own=(np.float32,), axes=1)
         layer = self.weights.layer(t, x.shape[-1]).astype(x.dtype)
-        return self._at("before", x, self.norm), layer
+        return self._at("before", x, self.norm.layer(t)), layer
 
     def _attention(self, x: np.ndarray, layer: LayerWeights) -> np.ndarray:
         query = x @ layer.query + layer.query_bias[:, None, :]  # (H, N, p)
@@ -264,18 +311,18 @@ class AttentionDynamics(Value):
         x = real_array("tokens", x, own=(np.float32,))
         branch = attend(*self.attention_input(x, t))
         branch = self.dropout.scaled(branch, "projection", t, samples)
-        return self.feed_forward(self._residual(x, branch, self.norm), t, samples)
+        return self.feed_forward(self._residual(x, branch, self.norm.layer(t)), t, samples)
 
     def feed_forward(self, x: np.ndarray, t: int, samples: int | Sequence[int] = 0) -> np.ndarray:
         """What follows attention in layer t: the MLP's sub-layer, or nothing."""
         if not self.mlp.active:
             return x
         W_1, b_1, W_2, b_2 = (a.astype(x.dtype, copy=False) for a in self.mlp.layer(t, x.shape[-1]))
-        activation = ACTIVATIONS[self.mlp.activation]
-        seen = self._at("before", x, self.mlp_norm)
+        activation, norm = ACTIVATIONS[self.mlp.activation], self.mlp_norm.layer(t)
+        seen = self._at("before", x, norm)
         branch = activation(seen @ W_1 + b_1) @ W_2 + b_2
         branch = self.dropout.scaled(branch, "mlp", t, samples)
-        return self._residual(x, branch, self.mlp_norm)
+        return self._residual(x, branch, norm)
 
     def _residual(self, x: np.ndarray, branch: np.ndarray, norm: Norm) -> np.ndarray:
         """after(skip x + branch(...)): the end of a sub-layer."""
@@ -287,7 +334,7 @@ class AttentionDynamics(Value):
 
     def tokens_without_size(self, x: np.ndarray, t: int, sample: int = 0) -> np.ndarray:
         """The tokens that a norm would divide by zero in layer t, for tokens x (N, d)."""
-        watched = [_Watch(self.norm), _Watch(self.mlp_norm)]
+        watched = [_Watch(self.norm.layer(t)), _Watch(self.mlp_norm.layer(t))]
         with np.errstate(all="ignore"):
             replace(self, norm=watched[0], mlp_norm=watched[1]).step(x, t, sample)
         return np.unique(np.concatenate([watch.met for watch in watched]))

@@ -68,13 +68,13 @@ def linearise(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0):
     dynamics.require_deterministic("the derivative of a layer")
     x = real_array("tokens", x)
     layer = dynamics.weights.layer(t, x.shape[-1])
-    x, total = _sublayer(dynamics, dynamics.norm, x, lambda z: _attention(dynamics, z, layer))
+    norm = dynamics.norm.layer(t)
+    x, total = _sublayer(dynamics, norm, x, lambda z: _attention(dynamics, z, layer))
     if not dynamics.mlp.active:
         return x, total
     mlp = dynamics.mlp.layer(t, x.shape[-1])
-    x, last = _sublayer(
-        dynamics, dynamics.mlp_norm, x, lambda z: _perceptron(dynamics.mlp.activation, mlp, z)
-    )
+    norm = dynamics.mlp_norm.layer(t)
+    x, last = _sublayer(dynamics, norm, x, lambda z: _perceptron(dynamics.mlp.activation, mlp, z))
     return x, _product(last, total)
 
 
@@ -88,14 +88,13 @@ def jvp(dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, t: int = 0):
     dynamics.require_deterministic("the derivative of a layer")
     x, v = real_array("tokens", x), real_array("directions", v)
     layer = dynamics.weights.layer(t, x.shape[-1])
-    x, v = _sublayer_jvp(
-        dynamics, dynamics.norm, x, v, lambda y, w: _attention_jvp(dynamics, y, w, layer)
-    )
+    norm = dynamics.norm.layer(t)
+    x, v = _sublayer_jvp(dynamics, norm, x, v, lambda y, w: _attention_jvp(dynamics, y, w, layer))
     if not dynamics.mlp.active:
         return x, v
     mlp = dynamics.mlp.layer(t, x.shape[-1])
     perceptron = lambda *z: _perceptron_jvp(dynamics.mlp.activation, mlp, *z)  # noqa: E731
-    return _sublayer_jvp(dynamics, dynamics.mlp_norm, x, v, perceptron)
+    return _sublayer_jvp(dynamics, dynamics.mlp_norm.layer(t), x, v, perceptron)
 
 
 # --- the parts of a layer -----------------------------------------------------------------------
@@ -214,7 +213,7 @@ def is_spherical(dynamics: AttentionDynamics) -> bool:
     """True when every layer ends by scaling tokens to the unit sphere."""
     check_dynamics(dynamics)
     last = dynamics.mlp_norm if dynamics.mlp.active else dynamics.norm
-    return isinstance(last, Unit) and dynamics.placement == "post"
+    return all(isinstance(norm, Unit) for norm in last.each) and dynamics.placement == "post"
 
 
 def tangent_jacobian(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarray:

@@ -18,6 +18,7 @@ from dynsim._values import (
     check_instance,
     check_name,
     check_switch,
+    entry_of_layer,
     real_array,
     real_number,
     whole,
@@ -35,6 +36,9 @@ __all__ = [
 ]
 
 
+_TANH, _CUBE = (2.0 / np.pi) ** 0.5, 0.044715
+
+
 def gelu(x: np.ndarray) -> np.ndarray:
     """x Phi(x) with the exact normal distribution function, as torch's default GELU."""
     from scipy.special import erf
@@ -47,6 +51,11 @@ def relu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0.0)
 
 
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    """x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, as torch's GELU("tanh"); GPT-2's."""
+    return 0.5 * x * (1.0 + np.tanh(_TANH * (x + _CUBE * x**3)))
+
+
 def gelu_derivative(x: np.ndarray) -> np.ndarray:
     """Phi(x) + x phi(x)."""
     from scipy.special import erf
@@ -54,13 +63,23 @@ def gelu_derivative(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1.0 + erf(x / 2.0**0.5)) + x * np.exp(-0.5 * x * x) / (2.0 * np.pi) ** 0.5
 
 
+def gelu_tanh_derivative(x: np.ndarray) -> np.ndarray:
+    """(1 + T) / 2 + x (1 - T^2) sqrt(2/pi) (1 + 0.134145 x^2) / 2 with the tanh T above."""
+    T = np.tanh(_TANH * (x + _CUBE * x**3))
+    return 0.5 * (1.0 + T) + 0.5 * x * (1.0 - T * T) * _TANH * (1.0 + 3.0 * _CUBE * x * x)
+
+
 def relu_derivative(x: np.ndarray) -> np.ndarray:
     """1 where x > 0, else 0."""
     return (x > 0).astype(x.dtype)
 
 
-ACTIVATIONS = {"gelu": gelu, "relu": relu}
-DERIVATIVES = {"gelu": gelu_derivative, "relu": relu_derivative}
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu}
+DERIVATIVES = {
+    "gelu": gelu_derivative,
+    "gelu_tanh": gelu_tanh_derivative,
+    "relu": relu_derivative,
+}
 
 
 class MLPWeights(NamedTuple):
@@ -77,6 +96,16 @@ class MLP(Value):
 
     active: bool
     activation: str
+
+    @property
+    def is_constant(self) -> bool:
+        """True when all layers have the same matrices."""
+        return True
+
+    @property
+    def n_layers(self) -> int | None:
+        """How many layers there are matrices for; None when there is no end."""
+        return None
 
     def layer(self, t: int, d: int) -> MLPWeights:
         """The matrices of layer t (the first is 0) for tokens of dimension d."""
@@ -110,6 +139,10 @@ class GaussianMLP(MLP):
         if not (np.isfinite(sigma) and sigma > 0):
             raise ValueError(f"sigma of an MLP is positive and finite; got {self.sigma}")
 
+    @property
+    def is_constant(self) -> bool:
+        return self.shared
+
     def layer(self, t: int, d: int) -> MLPWeights:
         return _draw(self, 0 if self.shared else t, d)
 
@@ -124,38 +157,66 @@ def _draw(mlp: GaussianMLP, t: int, d: int) -> MLPWeights:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FixedMLP(MLP):
-    """The given matrices in every layer."""
+    """Given matrices: one `MLPWeights` for all layers, or several, of which layer t has entry t.
 
-    weights: MLPWeights
+    Raises ValueError when an entry is not finite or its shapes do not fit.
+    """
+
+    weights: MLPWeights | tuple[MLPWeights, ...]
     activation: str = "gelu"
     active = True
 
     def __post_init__(self):
         check_name("activation", self.activation, ACTIVATIONS)
-        check_instance("the weights of an MLP", self.weights, MLPWeights, "MLPWeights(W_1, ...)")
-        weights = MLPWeights(
-            *(
-                real_array(f"{name} of an MLP", array, own=(np.float32,))
-                for name, array in zip(MLPWeights._fields, self.weights, strict=True)
-            )
-        )
-        for name, array in zip(MLPWeights._fields, weights, strict=True):
-            if not np.all(np.isfinite(array)):
-                raise ValueError(f"{name} of an MLP is finite; found NaN or infinity in it")
-        shapes, (d, m) = [array.shape for array in weights], (*weights.W_1.shape, 0, 0)[:2]
-        if 0 in (d, m) or shapes != [(d, m), (m,), (m, d), (d,)]:
-            raise ValueError(
-                f"an MLP has W_1 (d, m), b_1 (m,), W_2 (m, d), b_2 (d,), none of them 0; got "
-                f"{shapes}"
-            )
-        object.__setattr__(self, "weights", weights)
+        is_one = isinstance(self.weights, MLPWeights) or not isinstance(self.weights, (tuple, list))
+        checked = tuple(map(_checked, (self.weights,) if is_one else self.weights))
+        if not checked:
+            raise ValueError("the layers of an MLP are one or more; got none")
+        object.__setattr__(self, "weights", checked[0] if is_one else checked)
+        dims = [layer.W_1.shape[0] for layer in checked]
+        if len(set(dims)) > 1:
+            raise ValueError(f"the layers of an MLP have one dimension; got {dims}")
+
+    @property
+    def each(self) -> tuple[MLPWeights, ...]:
+        """The matrices of the layers, or the one set that serves them all."""
+        return (self.weights,) if isinstance(self.weights, MLPWeights) else self.weights
+
+    @property
+    def is_constant(self) -> bool:
+        return len(self.each) == 1
+
+    @property
+    def n_layers(self) -> int | None:
+        return None if self.is_constant else len(self.each)
 
     def layer(self, t: int, d: int) -> MLPWeights:
-        if d != self.weights.W_1.shape[0]:
+        weights = entry_of_layer("MLPs", self.each, t)
+        if d != weights.W_1.shape[0]:
             raise ValueError(
-                f"the MLP is for dimension {self.weights.W_1.shape[0]}, the tokens have {d}"
+                f"the MLP is for dimension {weights.W_1.shape[0]}, the tokens have {d}"
             )
-        return self.weights
+        return weights
+
+
+def _checked(weights: MLPWeights) -> MLPWeights:
+    """In floating point, finite and of shapes that fit each other."""
+    check_instance("the weights of an MLP", weights, MLPWeights, "MLPWeights(W_1, ...)")
+    weights = MLPWeights(
+        *(
+            real_array(f"{name} of an MLP", array, own=(np.float32,))
+            for name, array in zip(MLPWeights._fields, weights, strict=True)
+        )
+    )
+    for name, array in zip(MLPWeights._fields, weights, strict=True):
+        if not np.all(np.isfinite(array)):
+            raise ValueError(f"{name} of an MLP is finite; found NaN or infinity in it")
+    shapes, (d, m) = [array.shape for array in weights], (*weights.W_1.shape, 0, 0)[:2]
+    if 0 in (d, m) or shapes != [(d, m), (m,), (m, d), (d,)]:
+        raise ValueError(
+            f"an MLP has W_1 (d, m), b_1 (m,), W_2 (m, d), b_2 (d,), none of them 0; got {shapes}"
+        )
+    return weights
 
 
 #: Every MLP by the name that the command line gives it.

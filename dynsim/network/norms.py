@@ -6,7 +6,8 @@ All are one formula with different switches, for a token a of dimension d:
 
 unit: no centring, scale 1, eps 0. rms: no centring, scale sqrt(d). layernorm: centring, scale
 sqrt(d) (RIECHERS, arXiv 2405.04134: sqrt(d) Pi a / sqrt(||Pi a||^2 + d eps), Pi = I - 11^T/d).
-"LayerNorm" in WU, arXiv 2405.18781, is `Unit`: row scaling without centring.
+"LayerNorm" in WU, arXiv 2405.18781, is `Unit`: row scaling without centring. A trained model has
+another gain in every layer: `PerLayer`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dynsim._values import Value, real_array, real_number
+from dynsim._values import Value, check_instance, entry_of_layer, real_array, real_number, shown
 
-__all__ = ["NORMS", "LayerNorm", "NoNorm", "Norm", "NormSwitches", "RMSNorm", "Unit"]
-
+__all__ = [
+    "NORMS",
+    "LayerNorm",
+    "NoNorm",
+    "Norm",
+    "NormSwitches",
+    "PerLayer",
+    "RMSNorm",
+    "Unit",
+]
 
 #: Tokens of these types are normalised in their own precision, others in float64.
 _TYPES = (np.float32, np.longdouble)
@@ -38,6 +47,20 @@ class NormSwitches(NamedTuple):
 
 class Norm(Value):
     """Base of the norms. A norm applies to the last axis of an array of any shape."""
+
+    @property
+    def each(self) -> tuple[Norm, ...]:
+        """The norms of the layers, or the one norm that serves them all."""
+        return (self,)
+
+    @property
+    def n_layers(self) -> int | None:
+        """How many layers there are norms for; None when there is no end."""
+        return None if len(self.each) == 1 else len(self.each)
+
+    def layer(self, t: int) -> Norm:
+        """The norm of layer t (the first is 0)."""
+        return entry_of_layer("norms", self.each, t)
 
     def switches(self, d: int) -> NormSwitches:
         raise NotImplementedError
@@ -194,6 +217,47 @@ class LayerNorm(Norm):
 
     def switches(self, d: int) -> NormSwitches:
         return NormSwitches(True, True, d**0.5, d * self.eps, self.gain, self.bias)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PerLayer(Norm):
+    """A norm for each layer: layer t has entry t; a single one serves all layers.
+
+    It is no norm itself and does not apply to tokens: take `layer(t)`.
+
+    Raises ValueError for entries that are not norms, or differ from layer to layer themselves.
+
+    >>> PerLayer((Unit(), RMSNorm(2.0))).layer(1)
+    RMSNorm(gain=2.0, eps=1e-05)
+    """
+
+    norms: tuple[Norm, ...]
+
+    def __post_init__(self):
+        check_instance("norms of layers", self.norms, (tuple, list), "(norm_0, norm_1)")
+        object.__setattr__(self, "norms", tuple(self.norms))
+        if not self.norms:
+            raise ValueError("norms of layers are one or more; got none")
+        for t, norm in enumerate(self.norms):
+            if not isinstance(norm, Norm) or isinstance(norm, PerLayer):
+                raise ValueError(
+                    f"norms of layers are each a norm such as LayerNorm(); that of layer {t} is "
+                    f"{shown(norm)}"
+                )
+
+    @property
+    def each(self) -> tuple[Norm, ...]:
+        return self.norms
+
+    def check(self, d: int) -> None:
+        for norm in self.norms:
+            norm.check(d)
+
+    def switches(self, d: int) -> NormSwitches:
+        raise ValueError(
+            f"there is not one norm but {len(self.norms)}, a norm for each layer; take one of "
+            f"them, norm.layer(t), or one layer of a dynamics, dynamics.layer(t)"
+        )
 
 
 #: Every norm by the name that the command line gives it.

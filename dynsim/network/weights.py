@@ -21,6 +21,7 @@ from dynsim._values import (
     Value,
     check_instance,
     check_switch,
+    entry_of_layer,
     real_array,
     real_number,
     shown,
@@ -577,7 +578,7 @@ class Layers(LayerSource, Value):
                 f"weights and tokens share their dimension; the weights have {self.dim}, the "
                 f"tokens {d}"
             )
-        return self.entries[self._drawn_layer(t)]
+        return entry_of_layer("weights", self.entries, t)
 
 
 def Fixed(M, W_V) -> Layers:

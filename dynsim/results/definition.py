@@ -20,7 +20,7 @@ from dynsim.masks.networkx_view import compile_layout, graph_from_layout
 from dynsim.network.dropout import Dropout
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.mlp import FixedMLP, GaussianMLP, MLPWeights, NoMLP
-from dynsim.network.norms import NORMS
+from dynsim.network.norms import NORMS, PerLayer
 from dynsim.network.weights import WEIGHTS, FromArray, Layers, LayerWeights, Weights
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _CLASSES = {
     kind.__name__: kind
     for kind in (
         *(AttentionDynamics, Ranges, CSR, Dropout, NoMLP, GaussianMLP, FixedMLP, MLPWeights),
-        *(*NORMS.values(), *WEIGHTS.values(), FromArray, Weights, Layers, LayerWeights),
+        *(*NORMS.values(), PerLayer, *WEIGHTS.values(), FromArray, Weights, Layers, LayerWeights),
     )
 }
 #: Masks that their kind and number of tokens say all about.

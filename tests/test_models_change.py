@@ -396,7 +396,7 @@ def test_cross_attention_stays_whole():
             pass
 
     change = Change("causal", beta=0.0)
-    with torch.no_grad(), AttentionCalls(Observer()), change.applied(model):
+    with torch.no_grad(), AttentionCalls(lambda: True, see), change.applied(model):
         model(**inputs)
     encoder, decoder = seen[:DEPTH], seen[DEPTH:]
     for weights_, n in [(w, N) for w in encoder] + [(w, N - 1) for w in decoder[::2]]:
@@ -521,20 +521,13 @@ def test_a_skip_that_is_left_out_leaves_no_rounding(dtype):
 def test_outer_hooks_and_modes_see_the_changed_model():
     model, inputs, seen, normed = build("bert", "sdpa"), inputs_of("bert", texts=2), [], []
 
-    class Observer:
-        def wants_attention(self):
-            return True
-
-        def see_attention(self, text, weights):
-            seen.append(weights.numpy())
-
-        def saw_attention(self):
-            pass
+    def see(calls):
+        seen.extend(call.weights.numpy() for call in calls)
 
     layer = model.encoder.layer[0].output.LayerNorm
     handle = layer.register_forward_hook(lambda module, args, out: normed.append((args[0], out)))
     change = Change("local", norm="off", beta=0.0)
-    with torch.no_grad(), AttentionCalls(Observer()), change.applied(model):
+    with torch.no_grad(), AttentionCalls(lambda: True, see), change.applied(model):
         model(**inputs)
     handle.remove()
     graph = allowed_by(masks.local(N))

@@ -7,6 +7,7 @@ they are shared, and measures come back once. Attention runs over the tiles of t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from dynsim.network.weights import LayerWeights
 
 __all__ = ["TorchEngine", "devices", "find_device"]
 
-ACTIVATIONS = {"gelu": functional.gelu, "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"gelu": functional.gelu, "gelu_tanh": partial(functional.gelu, approximate="tanh"),
                "relu": torch.relu}  # fmt: skip
 
 #: Bytes of temporaries on a CPU: what fits in its caches is faster than what fits in memory.

@@ -29,11 +29,16 @@ def is_attention(name: str, module: nn.Module) -> bool:
 
 
 def is_mlp(name: str, module: nn.Module) -> bool:
-    """True for a module that is an MLP, or the last part of one; `name` ends its full name."""
+    """True for a module that is an MLP; `name` ends its full name."""
     kind = type(module).__name__
-    last_parts = ("output", "ffn_output", "linear2", "fc2")  # BERT, ALBERT, torch's own, OPT
-    named = name in ("mlp", "feed_forward", "ff", *last_parts)
+    named = name in ("mlp", "feed_forward", "ff")
     return named or bool(re.search(r"MLP|FeedForward|LayerFF|SparseMoe", kind))
+
+
+def _ends_mlp(name: str, module: nn.Module) -> bool:
+    """True for an MLP, or the last part of one that is no module by itself: those of BERT, ALBERT,
+    torch's own and OPT."""
+    return is_mlp(name, module) or name in ("output", "ffn_output", "linear2", "fc2")
 
 
 def is_norm(module: nn.Module) -> bool:
@@ -56,7 +61,7 @@ def sublayer(block: nn.Module, kind: str) -> tuple[str, str] | None:
     They are the same but where the first adds the residual itself (it holds a norm, as in BERT,
     ALBERT and T5): then the second is its last linear map. None when there is none.
     """
-    fits = is_attention if kind == "attention" else is_mlp
+    fits = is_attention if kind == "attention" else _ends_mlp
     attention: list[str] = []
     for name, module in block.named_modules():
         if not name or any(name.startswith(f"{other}.") for other in attention):

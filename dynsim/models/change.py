@@ -86,7 +86,7 @@ class Change(Value):
         elif self.mask is not None:
             graph = self.mask if isinstance(self.mask, nx.Graph) else from_array(self.mask)
             object.__setattr__(self, "mask", _matrix(graph))
-            self._freeze_array("mask", bool)
+            self._freeze_array("mask", np.bool_)
 
     @property
     def active(self) -> bool:

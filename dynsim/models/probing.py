@@ -18,7 +18,7 @@ from dynsim.models.states import measure_state
 from dynsim.models.tracing import DEFAULT_MEASURED, DEFAULT_POINTS, check_model, trace
 
 if TYPE_CHECKING:
-    from os import PathLike
+    from pathlib import Path
 
     from dynsim.models.change import Change
 
@@ -327,7 +327,7 @@ def _layers(hidden_states: Any) -> Sequence[Any]:
     )
 
 
-def _of_file(path: str | PathLike) -> list[np.ndarray]:
+def _of_file(path: str | Path) -> list[np.ndarray]:
     arrays = read_named_arrays(path)
     stacked = list(arrays.values())
     return list(stacked[0]) if len(stacked) == 1 and stacked[0].ndim == 4 else stacked

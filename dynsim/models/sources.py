@@ -250,7 +250,8 @@ class Source:
         stored = {} if self.gguf_file else {"use_safetensors": True}
         with _told_in_one_line(self.name, "the model"), _quiet():
             model, info = transformers.AutoModel.from_pretrained(
-                self.folder, config=self.config, output_loading_info=True, ignore_mismatched_sizes=True, **self._where(),
+                self.folder, config=self.config, output_loading_info=True,
+                ignore_mismatched_sizes=True, **self._where(),
                 **stored, dtype="auto" if self.dtype == "checkpoint" else torch.float32,
             )  # fmt: skip
         lacking = sorted(key for key in info["missing_keys"] if not _HEADS.search(key))

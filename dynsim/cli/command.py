@@ -67,7 +67,7 @@ class Command:
     examples, notes : the end of --help
     packages : callable(options) -> names of optional packages that the options need
     label : of the progress bar
-    resume : what is said after Ctrl-C, with options in braces
+    resume : what is said after Ctrl-C, with options in braces, where the work says nothing itself
     writes, draws : whether it leaves files, and a figure among them
     """
 
@@ -120,8 +120,9 @@ class Command:
         try:
             with output.progress_bar(self.label) as progress:
                 outcome = self.compute(plan, options, progress)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(self.resume.format(**vars(options))) from None
+        except KeyboardInterrupt as stop:
+            own = stop.args[0] if type(stop) is KeyboardInterrupt and stop.args else ""
+            raise KeyboardInterrupt(own or self.resume.format(**vars(options))) from None
         data = outcome.data | {
             "verdict": outcome.data.get("verdict", {"sentence": outcome.verdict}),
             "provenance": outcome.data.get("provenance", self._provenance(options)),

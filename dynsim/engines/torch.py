@@ -25,8 +25,11 @@ from dynsim.network.weights import LayerWeights
 
 __all__ = ["TorchEngine", "devices", "find_device"]
 
-ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"gelu": functional.gelu, "gelu_tanh": partial(functional.gelu, approximate="tanh"),
-               "relu": torch.relu}  # fmt: skip
+ACTIVATIONS: dict[str, Callable[..., torch.Tensor]] = {
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "relu": torch.relu,
+}  # fmt: skip
 
 #: Bytes of temporaries on a CPU: what fits in its caches is faster than what fits in memory.
 _CPU_BUDGET = 2**26

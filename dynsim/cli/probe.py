@@ -137,10 +137,11 @@ def _change(options: argparse.Namespace) -> Change | None:
 
 def compute(plan: Plan, options: argparse.Namespace, progress: Callable[[float], None]) -> Outcome:
     parts = 1 + options.untrained
-    profile = _measured(plan, plan.source, options, lambda share: progress(share / parts))
+    own = Path(options.model).name
+    profile = _measured(plan, plan.source, options, lambda share: progress(share / parts), own)
     beside: dict[str, Profile] = {}
     if options.untrained:
-        name = f"{options.model}, untrained"
+        name = f"{own}, untrained"
         fresh = plan.source.untrained(options.seed)
         beside[name] = _measured(
             plan, fresh, options, lambda share: progress((1 + share) / parts), name
@@ -156,7 +157,7 @@ def compute(plan: Plan, options: argparse.Namespace, progress: Callable[[float],
         verdict=profile.diagnosis.sentence,
         table="\n\n".join(_without_diagnosis(p) for p in (profile, *beside.values())),
         notes="\n".join(f"{name}: {p.diagnosis.sentence}" for name, p in beside.items()),
-        subject=Path(options.model).name,
+        subject=own,
         draw=lambda plots: profile.plot(beside),
     )
     path = output.stem("probe", outcome, options)
@@ -175,10 +176,9 @@ def _measured(
     source: Source,
     options: argparse.Namespace,
     progress: Callable[[float], None],
-    name: str = "",
+    name: str,
 ) -> Profile:
-    """The profile of one model; at Ctrl-C what is done is kept in a file, unless `name` says that
-    it is the untrained one."""
+    """The profile of one model; at Ctrl-C what is done of the trained one is kept in a file."""
     import torch
 
     from dynsim.models.probing import probe
@@ -196,7 +196,7 @@ def _measured(
                 ))  # fmt: skip
             progress((k + 1) / len(plan.batches))
     except KeyboardInterrupt:
-        if name or not profiles:
+        if source is not plan.source or not profiles:
             raise
         path = joined(profiles).save(Path(options.out) / "probe_interrupted.nc")
         done = sum(profile.samples for profile in profiles)
@@ -204,7 +204,7 @@ def _measured(
             f"{done} texts are kept in {path}; go on with the same options and --resume {path}"
         ) from None
     whole = joined(profiles)
-    return replace(whole, facts={**whole.facts, "model": name or whole.facts["model"]})
+    return replace(whole, facts={**whole.facts, "model": name})
 
 
 def packages(options: argparse.Namespace) -> tuple[str, ...]:

@@ -281,7 +281,10 @@ def test_a_changed_model_is_the_network_written_by_hand(family, implementation):
     model, inputs = build(family, implementation), inputs_of(family)
     stack = {"t5-encoder": "encoder.block", "t5-decoder": "decoder.block"}.get(family)
     off = (None, "off")
-    for mask, ln, skip, perceptron, beta in itertools.product(GRAPHS, off, off, off, (1.0, 0.3)):
+    betas = itertools.cycle((1.0, 0.3, 2.0))
+    for (mask, ln, skip, perceptron), beta in zip(
+        itertools.product(GRAPHS, off, off, off), betas, strict=False
+    ):
         if OLD and family == "gpt2" and implementation == "eager" and mask in ("complete", "local"):
             continue
         options = {"window": 2} if mask == "causal-local" else {}
@@ -612,6 +615,28 @@ def encoder_by_hand(model, x, allowed, change):
         for normed, f in pairs:
             x = keep * x + f(normed(x)) if block.norm_first else normed(keep * x + f(x))
     return x
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_torchs_own_decoder_keeps_its_cross_attention(norm_first):
+    torch.manual_seed(0)
+    options = {"norm_first": norm_first, "batch_first": True, "dtype": torch.double}
+    layer = nn.TransformerDecoderLayer(D, HEADS, 24, **options)
+    model = nn.TransformerDecoder(layer, DEPTH).eval()
+    x, memory = torch.randn(2, 2, N, D).double()  # as many tokens in both
+    allowed = torch.from_numpy(allowed_by(masks.local(N)))
+    with torch.no_grad():
+        expected = model(x, memory, tgt_mask=~allowed)
+        with Change("local").applied(model):
+            assert torch.allclose(model(x, memory), expected, rtol=1e-12, atol=1e-12)
+            causal = torch.ones(N, N).triu(1).bool()  # the new mask replaces it
+            found = model(x, memory, tgt_mask=causal, tgt_is_causal=True)
+        assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
+        without = copy.deepcopy(model)
+        for block in without.layers:
+            block.norm1 = block.norm3 = nn.Identity()
+        with Change(norm="off").applied(model):
+            assert torch.equal(model(x, memory), without(x, memory))
 
 
 class SelfAttention(nn.Module):

@@ -32,10 +32,11 @@ class Change(Value):
         Who may attend to whom in self-attention; of an array, where [i, j] is not 0, i may attend
         to j. It **replaces** the model's own mask, causal, sliding or complete, so that the network
         is the one of the graph: a causal model is causal only under a causal mask, such as
-        "causal-local". Padding stays masked: the mask is laid over the valid tokens of each text,
-        the first of which is token 0, and a padded token attends to itself alone. So a padded text
-        gives what it gives alone, a name of `dynsim.masks.MASKS` becomes a graph of each text's
-        length, and a graph or an array fits texts of N valid tokens.
+        "causal-local". Padding (tokens that the model's own mask forbids to attend to themselves)
+        stays masked: the mask is laid over the other tokens of each text, the first of which is
+        token 0, and a padded token attends to itself alone. So a padded text gives what it gives
+        alone, a name of `dynsim.masks.MASKS` becomes a graph of each text's length, and a graph or
+        an array fits texts of N tokens besides padding.
     mask_options : mapping, optional
         Parameters of a mask given by name, as {"window": 4}.
     norm : "off", optional

@@ -212,9 +212,9 @@ class _Intervention(TorchFunctionMode):
         texts, n = x.shape[0], x.shape[-2]
         if own is None:
             valid = None
-        elif own.ndim == 4 and own.shape[-1] == n:
+        elif own.ndim == 4 and own.shape[-1] >= n:
             _check_no_bias(run, own)
-            blocked = _blocked(own).expand(texts, -1, n, n)
+            blocked = _blocked(own[..., :n]).expand(texts, -1, n, n)  # more: of an empty cache
             valid = ~blocked.diagonal(dim1=-2, dim2=-1).all(dim=1)
         else:
             raise _refusal(

@@ -36,9 +36,12 @@ _NAMES = {
     "collapse_rate": "collapse.rates",
     "compare_with_theory": "collapse.comparison",
     "load": "results.trajectory",
+    "measure": "models.probing",
     "predict": "collapse.predictions",
+    "probe": "models.probing",
     "set_threads": "_threads",
     "simulate": "simulation",
+    "trace": "models.tracing",
     "verdict": "collapse.verdicts",
 }
 #: And the modules and rooms, by the name under which they are public.

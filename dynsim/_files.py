@@ -11,22 +11,26 @@ import shutil
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dynsim._values import real_array, shown, unknown
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
 __all__ = ["SUFFIXES", "as_path", "read_arrays", "read_named_arrays", "written_whole"]
 
 
-def as_path(path) -> Path:
+def as_path(path: object) -> Path:
     """`path` as a pathlib.Path. Raises ValueError unless it is one, or a str."""
     if not isinstance(path, (str, os.PathLike)):
         raise ValueError(f"a path is a str or a pathlib.Path; got {shown(path)}")
     return Path(path)
 
 
-def read_named_arrays(path) -> dict[str, np.ndarray]:
+def read_named_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """All arrays of a file by name; a file of one array gives the name "".
 
     Raises ValueError when the file is missing, unreadable, pickled, empty or not finite numbers.
@@ -58,7 +62,7 @@ def read_named_arrays(path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def read_arrays(path, prefer: str) -> np.ndarray:
+def read_arrays(path: str | Path, prefer: str) -> np.ndarray:
     """The only array of a file, or the one named `prefer`; float32 if stored so, else float64."""
     arrays = read_named_arrays(path)
     if len(arrays) > 1 and prefer not in arrays:
@@ -124,7 +128,7 @@ class written_whole:
     ...     Path(temporary).write_text("all of it")
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def __enter__(self) -> Path:
@@ -141,7 +145,12 @@ class written_whole:
         self.temporary = self._folder / self.path.name
         return self.temporary
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             if kind is None:
                 if self.path.is_dir():  # a Zarr store cannot be renamed over
@@ -154,7 +163,7 @@ class written_whole:
         if isinstance(error, OSError) and error.errno and self._concerns(error.filename):
             raise _with_remedy(error, self.path) from None
 
-    def _concerns(self, name) -> bool:
+    def _concerns(self, name: str | bytes | int | None) -> bool:
         """Whether an error about the file of this name, or of none, is one of writing here."""
         return name is None or str(self._folder) in str(name)
 

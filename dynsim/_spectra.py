@@ -55,13 +55,13 @@ def bounded_eigenvalues(block: np.ndarray, blur: float = 0.0) -> tuple[np.ndarra
     return values, errors
 
 
-def _near_one(block) -> tuple[np.ndarray, int]:
+def _near_one(block: np.ndarray) -> tuple[np.ndarray, int]:
     """The block over a power of two near its largest entry, for LAPACK fails from 1e138 on."""
     power = int(np.frexp(np.abs(block).max(initial=0.0))[1])
     return np.ldexp(block, -power), power
 
 
-def _eigenvalues(block, blur: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _eigenvalues(block: np.ndarray, blur: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Eigenvalues, bounds of their errors, and condition numbers (1 where they are shown)."""
     if np.isrealobj(block) and np.frexp(np.abs(block).max(initial=0.0))[1]:
         near, power = _near_one(block)
@@ -87,21 +87,21 @@ def _eigenvalues(block, blur: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.n
     return values, errors, condition
 
 
-def _conditions(left, right) -> np.ndarray:
+def _conditions(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """||l|| ||r|| / |l* r| of left and right eigenvectors (columns); inf where that is 0."""
     sizes = np.linalg.norm(left, axis=0) * np.linalg.norm(right, axis=0)
     with np.errstate(divide="ignore"):
         return sizes / np.abs(np.sum(left.conj() * right, axis=0))
 
 
-def _moved(matrix, share: float, condition) -> np.ndarray:
+def _moved(matrix: np.ndarray, share: float, condition: np.ndarray) -> np.ndarray:
     """How far eigenvalues move when the matrix does by this share of its norm."""
     n, size = len(matrix), np.linalg.norm(matrix, 2)
     elsner = (2 * size) ** (1 - 1 / n) * (share * size) ** (1 / n)
     return np.minimum(share * size * condition, elsner)
 
 
-def modes(matrix) -> list[Mode]:
+def modes(matrix: np.ndarray) -> list[Mode]:
     """All eigenvalues of a matrix (n, n) by falling modulus, with the powers of t they bring.
 
     >>> from dynsim.network.weights import Jordan
@@ -120,9 +120,9 @@ def modes(matrix) -> list[Mode]:
         block = np.flatnonzero(labels == label)
         values[block], errors[block], condition = _eigenvalues(matrix[np.ix_(block, block)])
         fine[block] = condition < DEFECTIVE
-    edges = np.nonzero(matrix)
+    rows, columns = np.nonzero(matrix)
     alike = np.isrealobj(matrix) and _is_alike(matrix)
-    found = []
+    eigenmodes = []
     for cluster in _clusters(values, errors):
         top = cluster[np.argmax(np.abs(values[cluster]))]
         inside = labels[cluster]
@@ -130,14 +130,14 @@ def modes(matrix) -> list[Mode]:
         ill = np.unique(inside[~fine[cluster]])
         weights = np.bincount(inside, minlength=labels.max() + 1)
         weights = np.where(np.isin(np.arange(len(weights)), ill), weights, np.minimum(weights, 1))
-        power = longest_chain(labels, edges, weights) - 1
+        power = longest_chain(labels, (rows, columns), weights) - 1
         sure = power == 0 or (alike and _are_chained_radii(matrix, labels, values, cluster))
         error = float(errors[cluster].max() + np.ptp(np.abs(values[cluster])))
-        found.append(Mode(complex(values[top]), error, len(cluster), power, not sure))
-    return sorted(found, key=lambda mode: -abs(mode.value))
+        eigenmodes.append(Mode(complex(values[top]), error, len(cluster), power, not sure))
+    return sorted(eigenmodes, key=lambda mode: -abs(mode.value))
 
 
-def _clusters(values, errors) -> list[np.ndarray]:
+def _clusters(values: np.ndarray, errors: np.ndarray) -> list[np.ndarray]:
     """Indices of eigenvalues that are not told apart, group by group."""
     from scipy import sparse
 
@@ -146,7 +146,7 @@ def _clusters(values, errors) -> list[np.ndarray]:
     return [np.flatnonzero(groups == group) for group in range(groups.max() + 1)]
 
 
-def _is_alike(matrix) -> bool:
+def _is_alike(matrix: np.ndarray) -> bool:
     """True when signs s make all s_i A_ij s_j have one sign."""
     diagonal = np.diagonal(matrix)
     if np.all(diagonal <= 0) and np.any(diagonal):
@@ -168,7 +168,9 @@ def _is_alike(matrix) -> bool:
     return bool(np.all(s[:, None] * matrix * s >= 0))
 
 
-def _are_chained_radii(matrix, labels, values, cluster) -> bool:
+def _are_chained_radii(
+    matrix: np.ndarray, labels: np.ndarray, values: np.ndarray, cluster: np.ndarray
+) -> bool:
     """True when the theorem in the head says that the longest chain is attained: the eigenvalues
     are equal entries of the diagonal, and no larger component lies between two of them."""
     tokens = np.isin(labels, labels[cluster])
@@ -180,7 +182,7 @@ def _are_chained_radii(matrix, labels, values, cluster) -> bool:
     return not np.any(between & np.isin(labels, labels[larger]))
 
 
-def _reached(matrix, start) -> np.ndarray:
+def _reached(matrix: np.ndarray, start: np.ndarray) -> np.ndarray:
     """The coordinates that a path along non-zero entries leads to, (n,) of bool."""
     reached = np.zeros(len(matrix), bool)
     front = np.asarray(start)
@@ -190,7 +192,9 @@ def _reached(matrix, start) -> np.ndarray:
     return reached
 
 
-def longest_chain(labels, edges, weights) -> int:
+def longest_chain(
+    labels: np.ndarray, edges: tuple[np.ndarray, np.ndarray], weights: np.ndarray
+) -> int:
     """The largest sum of weights of components on one path of the graph of components.
 
     labels : (n,) component of each node

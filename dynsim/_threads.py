@@ -6,8 +6,14 @@ import os
 import sys
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from dynsim._values import whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from threadpoolctl import ThreadpoolController
 
 __all__ = ["available", "blas_alone", "set_threads", "threads"]
 
@@ -36,25 +42,26 @@ def set_threads(number: int | None) -> None:
     _chosen = None if number is None else whole("number of threads", number, least=1)
 
 
-def threads(asked: int | None = None) -> int:
+def threads(number: int | None = None) -> int:
     """The number of threads to use: what is asked for, what was set, or all cores.
 
-    Never more than there are cores: threads that wait for one another would take turns.
+    Never more than there are cores: threads that wait for one another would take turns. Raises
+    ValueError for less than 1.
     """
-    if asked is None:
-        asked = available() if _chosen is None else _chosen
-    return min(whole("number of threads", asked, least=1), available())
+    if number is None:
+        number = available() if _chosen is None else _chosen
+    return min(whole("number of threads", number, least=1), available())
 
 
 @contextmanager
-def blas_alone():
+def blas_alone() -> Iterator[None]:
     """BLAS on one thread: ours are the only ones, and its sums do not depend on their number."""
     with _libraries(len(sys.modules)).limit(limits=1, user_api="blas"):
         yield
 
 
 @lru_cache(maxsize=1)
-def _libraries(modules: int):
+def _libraries(modules: int) -> ThreadpoolController:
     """Those loaded now; looked for anew, which takes milliseconds, when more modules are there."""
     from threadpoolctl import ThreadpoolController
 

@@ -7,9 +7,12 @@ import hashlib
 import operator
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "Value",
@@ -26,8 +29,12 @@ __all__ = [
 ]
 
 
-def describe(value):
-    """A JSON-ready description of `value`; an array becomes its shape, type and SHA-256."""
+def describe(value: object) -> object:
+    """A JSON-ready description of `value`; an array becomes its shape, type and SHA-256.
+
+    >>> describe((np.float64(0.5), None)), describe(np.zeros(2))["shape"]
+    ([0.5, None], [2])
+    """
     if isinstance(value, Value):
         return value.description
     if isinstance(value, np.ndarray):
@@ -47,11 +54,11 @@ class Value:
     bit. Arrays given to a field are copied once and made read-only.
     """
 
-    def _freeze_array(self, field: str, dtype=np.float64) -> np.ndarray:
-        given = getattr(self, field)
+    def _freeze_array(self, field: str, dtype: type[np.generic] = np.float64) -> np.ndarray:
+        content = getattr(self, field)
         if dtype == np.float64:
-            given = real_array(f"{field} of {type(self).__name__}", given)
-        array = np.array(given, dtype=dtype)
+            content = real_array(f"{field} of {type(self).__name__}", content)
+        array = np.array(content, dtype=dtype)
         array.setflags(write=False)
         object.__setattr__(self, field, array)
         return array
@@ -61,14 +68,14 @@ class Value:
         fields = {f.name: describe(getattr(self, f.name)) for f in _fields(self)}
         return {"type": type(self).__name__, **fields}
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.description == other.description
 
     def __hash__(self) -> int:
         return hash(repr(self.description))
 
     def __repr__(self) -> str:
-        def show(value):
+        def show(value: object) -> str:
             if isinstance(value, np.ndarray) and value.ndim:
                 return f"array{value.shape}"
             return repr(value.item() if isinstance(value, np.ndarray) else value)
@@ -90,7 +97,7 @@ _REMEDIES = {
 }
 
 
-def real_array(name: str, value, *, own: tuple = (), axes: int = 0) -> np.ndarray:
+def real_array(name: str, value: ArrayLike, *, own: tuple = (), axes: int = 0) -> np.ndarray:
     """`value` as an array of float64; one of a floating-point type in `own` stays as it is.
 
     Raises ValueError unless it holds real numbers, integers or floating-point numbers of at most 64
@@ -112,7 +119,7 @@ def real_array(name: str, value, *, own: tuple = (), axes: int = 0) -> np.ndarra
     return array if array.dtype in own else array.astype(np.float64, copy=False)
 
 
-def real_number(name: str, value) -> float:
+def real_number(name: str, value: ArrayLike) -> float:
     """`value` as a float. Raises ValueError unless it is one real number, as `real_array`."""
     array = real_array(name, value)
     if array.ndim:
@@ -120,13 +127,13 @@ def real_number(name: str, value) -> float:
     return float(array)
 
 
-def whole(name: str, value, least: int, most: float = 2**63 - 1) -> int:
+def whole(name: str, value: object, least: int, most: float = 2**63 - 1) -> int:
     """`value` as an int. Raises ValueError unless it is a whole number from `least` to `most`.
 
     Nothing that is counted exceeds an int64; a seed may, with ``most=inf``.
     """
     try:
-        number = operator.index(value)
+        number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = None
     if number is None or isinstance(value, bool) or not least <= number <= most:
@@ -137,7 +144,7 @@ def whole(name: str, value, least: int, most: float = 2**63 - 1) -> int:
     return number
 
 
-def entry_of_layer(what: str, entries: tuple, t: int):
+def entry_of_layer(what: str, entries: tuple, t: int) -> Any:
     """Entry t, or the single one, which serves all layers; ValueError where there is none."""
     t = whole("number of a layer", t, least=0)
     if len(entries) == 1:
@@ -150,25 +157,25 @@ def entry_of_layer(what: str, entries: tuple, t: int):
     return entries[t]
 
 
-def check_switch(name: str, value) -> None:
+def check_switch(name: str, value: object) -> None:
     """Raise ValueError unless `value` is True or False: "no" and 0.5 are true to Python."""
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name} is True or False; got {shown(value)}")
 
 
-def check_instance(name: str, value, kind: Any, example: str) -> None:
+def check_instance(name: str, value: object, kind: Any, example: str) -> None:
     """Raise ValueError unless `value` is an object of class `kind`, or of one of several."""
     if not isinstance(value, kind):
         raise ValueError(f"{name} is an object such as {example}; got {shown(value)}")
 
 
-def check_name(kind: str, name, known: Iterable[str]) -> None:
+def check_name(kind: str, name: object, known: Iterable[str]) -> None:
     """Raise ValueError unless `name` is one of `known`, the names of a registry."""
     if not isinstance(name, str) or name not in known:
         raise ValueError(unknown(kind, name, known))
 
 
-def shown(value) -> str:
+def shown(value: object) -> str:
     """`value` as an error shows it: in one line of 80 characters at most.
 
     >>> shown(np.zeros((2, 2)))
@@ -177,11 +184,11 @@ def shown(value) -> str:
     try:
         words = " ".join(repr(value).split())
     except ValueError:  # an int of more digits than Python prints
-        return f"a number of {value.bit_length()} bits"
+        return f"a number of {value.bit_length()} bits"  # type: ignore[attr-defined]
     return words if len(words) <= 80 else f"{words[:77]}..."
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """The words of an error about a name that is not in a registry, with the nearest one that is.
 
     >>> unknown("mask", "casual", ["complete", "causal"])

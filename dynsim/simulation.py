@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,29 @@ from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.results.definition import Definition
 from dynsim.results.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from numpy.typing import ArrayLike
+
+    #: What an engine carries from layer to layer.
+    State = np.ndarray | Deviation
+
+    class Engine(Protocol):
+        """What a simulation asks of an engine; `dynsim.engines` says it in words."""
+
+        first_sample: int
+
+        def begin(self, given: State, /) -> State: ...
+        def advance(
+            self, state: State, start: int, stop: int, entropy: bool = False
+        ) -> tuple[State, np.ndarray, np.ndarray | None]: ...
+        def tokens(self, state: State) -> np.ndarray: ...
+        def deviation(self, state: State) -> Deviation | None: ...
+        def observe(self, state: State) -> np.ndarray: ...
+        def deviations(self, state: State) -> np.ndarray: ...
+
 
 __all__ = ["Overflow", "Record", "Stopped", "simulate"]
 
@@ -72,7 +96,7 @@ class Record:
     stride: int | str = "auto"
     states: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.measures is not None:
             check_instance("measures to record", self.measures, (tuple, list), '("mu", "rank")')
             for name in self.measures:
@@ -111,7 +135,7 @@ class Record:
 
 def simulate(
     dynamics: AttentionDynamics,
-    x0,
+    x0: ArrayLike | Deviation,
     depth: int,
     *,
     record: Record | None = None,
@@ -240,7 +264,7 @@ def simulate(
 _version = lru_cache(version)  # reading the metadata of a package takes milliseconds
 
 
-def _as_tokens(x0) -> np.ndarray:
+def _as_tokens(x0: ArrayLike) -> np.ndarray:
     x = real_array("tokens", x0, own=(np.float32,))
     if x.ndim not in (2, 3) or 0 in x.shape:
         raise ValueError(
@@ -252,9 +276,18 @@ def _as_tokens(x0) -> np.ndarray:
 class _Run:
     """A simulation under way: the state at layer t and what was recorded up to it."""
 
-    def __init__(self, dynamics, x, state, depth, record, engine, start):
+    def __init__(
+        self,
+        dynamics: AttentionDynamics,
+        x: np.ndarray,
+        state: State,
+        depth: int,
+        record: Record,
+        engine: Engine,
+        start: int,
+    ) -> None:
         self.dynamics, self.engine, self.start, self.depth = dynamics, engine, start, depth
-        self._at, self._given = (0, state), x
+        self._at, self._input = (0, state), x
         self.costly = record.costly(x.shape[1])
         ends = {0, depth}
         stride = record.costly_stride(x.shape, depth)
@@ -268,7 +301,8 @@ class _Run:
         memory = np.empty((len(names), depth + 1, len(x)))
         memory[len(EVERY_LAYER) :] = np.nan
         self.measures = {name: memory[k].T for k, name in enumerate(names)}
-        self.states, self._measured = {}, None
+        self.states: dict[int, np.ndarray] = {}
+        self._measured: int | None = None
         self._write(slice(0, 1), engine.observe(state)[..., None])
         self._record_here()
 
@@ -277,12 +311,12 @@ class _Run:
         return self._at[0]
 
     @property
-    def state(self):
+    def state(self) -> State:
         return self._at[1]
 
     @property
     def x(self) -> np.ndarray:
-        return self.engine.tokens(self.state) if self.t else self._given
+        return self.engine.tokens(self.state) if self.t else self._input
 
     def _marks(self, stride: int) -> set[int]:
         """Depths at multiples of `stride` of the whole run, of which this may be a later part."""
@@ -317,20 +351,20 @@ class _Run:
     def _what_was_lost(self, x: np.ndarray, sample: int) -> str:
         """Why the next layer takes the tokens x, (N, d), of a sample out of the finite numbers."""
         layer = self.start + self.t
-        kept = f"what was computed up to depth {layer} is kept"
+        saved = f"what was computed up to depth {layer} is kept"
         if len(x) <= _PAIRS_LIMIT:  # the definition is dense
             number = self.engine.first_sample + sample
             for token in self.dynamics.tokens_without_size(x, layer, number):
                 return (
                     f"token {token} of sample {sample} has no size left for the norm to divide by "
-                    f"in layer {layer + 1}; {kept}; change weights or input, or use eps > 0"
+                    f"in layer {layer + 1}; {saved}; change weights or input, or use eps > 0"
                 )
         return (
-            f"tokens of sample {sample} stopped being finite in layer {layer + 1}; {kept}; "
+            f"tokens of sample {sample} stopped being finite in layer {layer + 1}; {saved}; "
             f"normalise, or use weights of smaller norm"
         )
 
-    def _keep(self, stop: int, state, observed: np.ndarray) -> None:
+    def _keep(self, stop: int, state: State, observed: np.ndarray) -> None:
         self._write(slice(self.t + 1, stop + 1), observed)
         self._at = (stop, state)  # in one step: Ctrl-C finds state and measures in agreement
 

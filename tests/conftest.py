@@ -1,3 +1,9 @@
+import contextlib
+import io
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -15,3 +21,29 @@ def rng():
 def eight_cores(monkeypatch):
     """As many threads as a test asks for, on a machine with fewer cores too."""
     monkeypatch.setattr("dynsim._threads.available", lambda: 8)
+
+
+@dataclass(frozen=True)
+class Smoke:
+    """What ``python -m experiments run NAME --settings smoke`` gave."""
+
+    folder: Path
+    status: int
+    output: str
+    data: dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """Callable(name of an experiment) -> `Smoke`; each experiment runs once a session."""
+    from experiments.__main__ import main
+
+    @cache
+    def run(name):
+        folder, output = tmp_path_factory.mktemp(name), io.StringIO()
+        with contextlib.redirect_stdout(output):
+            status = main(["run", name, "--settings", "smoke", "--out", str(folder)])
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as archive:
+            return Smoke(folder, status, output.getvalue(), dict(archive))
+
+    return run

@@ -3,21 +3,12 @@
 Those of experiments that train are tried in `tests/test_training.py`, for seconds are too short.
 """
 
-from functools import cache
-
 import numpy as np
 import pytest
 
 from experiments import experiments
 from experiments.layernorm_ellipsoid import LARGEST
 from experiments.radius_does_not_order_rates import DEFECTIVE
-
-
-@cache
-def smoke(name):
-    """What a run with smoke settings finds."""
-    experiment = experiments()[name]
-    return experiment.compute(experiment.SETTINGS["smoke"], 0, lambda share: None)
 
 
 def put(array, where, value):
@@ -109,14 +100,14 @@ def test_every_claim_is_tried():
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_claim_holds_as_found(name):
-    assert experiments()[name].claim(smoke(name)).reproduced
+def test_a_claim_holds_as_found(name, smoke):
+    assert experiments()[name].claim(smoke(name).data).reproduced
 
 
 @pytest.mark.parametrize(
     ("name", "change"), [(name, change) for name, changes in CHANGES.items() for change in changes]
 )
-def test_a_claim_fails_on_data_that_say_otherwise(name, change):
-    data = smoke(name)
+def test_a_claim_fails_on_data_that_say_otherwise(name, change, smoke):
+    data = smoke(name).data
     verdict = experiments()[name].claim(data | CHANGES[name][change](data))
     assert verdict.reproduced is False

@@ -1,16 +1,11 @@
 import json
+from inspect import signature
 
 import numpy as np
 import pytest
 
 from experiments import experiments
 from experiments.__main__ import main
-
-
-def arrays_of(path):
-    with np.load(path, allow_pickle=False) as archive:
-        return dict(archive)
-
 
 #: They train: seconds are too short to judge their claims, which `tests/test_training.py` tries.
 TRAINED = {
@@ -25,25 +20,36 @@ TRAINED = {
 #: Several claims, some of which the data contradict: `tests/test_masks_and_layernorm.py`.
 SEVERAL = {"masks_and_layernorm"}
 
+#: Whose arrays a second run gives again in two parts.
+INTERRUPTED = "majority_keys_and_queries"
+
 
 @pytest.mark.parametrize("name", experiments())
-def test_every_experiment_reproduces_at_smoke_settings(name, tmp_path, capsys):
-    command = ["run", name, "--settings", "smoke", "--out", str(tmp_path)]
-    status = main(command)
-    assert "reproduced" in capsys.readouterr().out
-    sidecar = json.loads((tmp_path / f"{name}.json").read_text())
+def test_every_experiment_reproduces_at_smoke_settings(name, smoke):
+    run = smoke(name)
+    assert "reproduced" in run.output
+    sidecar = json.loads((run.folder / f"{name}.json").read_text())
     verdicts = sidecar["verdicts"] if "verdicts" in sidecar else [sidecar["verdict"]]
-    assert status == (0 if all(v["reproduced"] or v["only_with"] for v in verdicts) else 1)
-    assert status == 0 or name in TRAINED | SEVERAL
+    assert run.status == (0 if all(v["reproduced"] or v["only_with"] for v in verdicts) else 1)
+    assert run.status == 0 or name in TRAINED | SEVERAL
     assert {"settings", "seed", "versions", "commit", "runtime_s", "paper"} <= set(sidecar)
-    first = arrays_of(tmp_path / f"{name}.npz")
-    assert (tmp_path / f"{name}.png").stat().st_size > 10_000
-    (tmp_path / "again").mkdir()
-    assert main([*command[:-1], str(tmp_path / "again")]) == status
-    second = arrays_of(tmp_path / "again" / f"{name}.npz")
-    for key in first:
-        nan = first[key].dtype.kind == "f"  # where a prediction ends
-        assert np.array_equal(first[key], second[key], equal_nan=nan), key
+    assert (run.folder / f"{name}.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", sorted(set(experiments()) - {INTERRUPTED}))
+def test_the_same_seed_gives_the_same_arrays(name, smoke, tmp_path):
+    experiment = experiments()[name]
+    resumable = "checkpoints" in signature(experiment.compute).parameters
+    kept = {"checkpoints": tmp_path} if resumable else {}
+    again = experiment.compute(experiment.SETTINGS["smoke"], 0, lambda share: None, **kept)
+    assert_same(smoke(name).data, again)
+
+
+def assert_same(first, second):
+    assert set(first) == set(second)
+    for key, array in first.items():
+        nan = array.dtype.kind == "f"  # where a prediction ends
+        assert np.array_equal(array, second[key], equal_nan=nan), key
 
 
 @pytest.mark.parametrize("name", experiments())
@@ -53,12 +59,13 @@ def test_an_experiment_has_its_parts(name):
     assert "arXiv" in experiment.PAPER
 
 
-def test_an_interrupted_experiment_goes_on_from_its_checkpoints(tmp_path, monkeypatch, capsys):
+def test_an_interrupted_experiment_goes_on_from_its_checkpoints(
+    tmp_path, monkeypatch, capsys, smoke
+):
     from experiments.training.checkpoints import Checkpoint
 
-    name = "majority_keys_and_queries"
-    command = ["run", name, "--settings", "smoke", "--out"]
-    status = main([*command, str(tmp_path / "whole")])
+    name, whole = INTERRUPTED, smoke(INTERRUPTED)
+    command = ["run", name, "--settings", "smoke", "--out", str(tmp_path)]
     save, saved = Checkpoint.save, []
 
     def save_seven(self, tensors):
@@ -69,14 +76,14 @@ def test_an_interrupted_experiment_goes_on_from_its_checkpoints(tmp_path, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "save", save_seven)
-        assert main([*command, str(tmp_path / "parts")]) == 130
+        assert main(command) == 130
     assert "interrupted" in capsys.readouterr().err
-    assert not (tmp_path / "parts" / f"{name}.json").exists()
-    assert main([*command, str(tmp_path / "parts")]) == status
-    whole, parts = (arrays_of(tmp_path / run / f"{name}.npz") for run in ("whole", "parts"))
-    assert all(np.array_equal(whole[key], parts[key]) for key in whole)
+    assert not (tmp_path / f"{name}.json").exists()
+    assert main(command) == whole.status
+    with np.load(tmp_path / f"{name}.npz", allow_pickle=False) as archive:
+        assert_same(whole.data, dict(archive))
     sidecars = [
-        json.loads((tmp_path / run / f"{name}.json").read_text()) for run in ("whole", "parts")
+        json.loads((folder / f"{name}.json").read_text()) for folder in (whole.folder, tmp_path)
     ]
     assert [sidecar["resumed"] for sidecar in sidecars] == [False, True]
 

@@ -194,7 +194,7 @@ def test_groups_of_queries_share_a_head_of_keys_and_values(rng):
     from dynsim.models.conversion import Block, _heads
 
     q, k, v, o = linear(heads * width), linear(groups * width), linear(groups * width), linear(d)
-    layer = _heads(Block(q, k, v, o, None, None, None, None), heads)
+    layer = _heads(Block((q, k, v, o), None, None, None, None), heads)
     x = rng.standard_normal((N, d))
 
     def projected(linear, count):
@@ -226,7 +226,7 @@ def test_minilm_is_read_alike_by_both_readers(real):
     for t, expected in enumerate(hidden):
         assert relative(run.states[:, t], expected.numpy()) < 1e-12
     own = minilm.stack(masks.complete(6))
-    assert own.weights.entries == tuple(stack.weights.entries) or all(
+    assert all(
         np.allclose(a, b, rtol=1e-14, atol=1e-16)
         for mine, theirs in zip(own.weights.entries, stack.weights.entries, strict=True)
         for a, b in zip(mine, theirs, strict=True)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from dynsim._values import describe
 from dynsim.cli import options as shared
 from dynsim.cli.command import Command, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dynsim.network.dynamics import AttentionDynamics
 
 __all__ = ["COMMAND", "main"]
 
@@ -29,14 +35,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def prepare(options, words):
+def prepare(options: argparse.Namespace, words: list[str]) -> tuple[AttentionDynamics, int]:
     dynamics, d = shared.make_iterated(options)
     shared.check_least(options, starts=1)
     shared.check_starts(options.starts, dynamics.n_tokens, d)
     return dynamics, d
 
 
-def compute(plan, options, progress) -> Outcome:
+def compute(
+    plan: tuple[AttentionDynamics, int],
+    options: argparse.Namespace,
+    progress: Callable[[float], None],
+) -> Outcome:
     from dynsim.equilibria.basins import Stopped, basins
 
     dynamics, d = plan

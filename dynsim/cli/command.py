@@ -12,12 +12,18 @@ import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynsim._version import __version__
 from dynsim.cli import output
 from dynsim.cli.errors import guarded
 from dynsim.cli.parsing import Parser, require_packages
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import numpy as np
+    from matplotlib.figure import Figure
 
 __all__ = ["Command", "Outcome"]
 
@@ -43,8 +49,8 @@ class Outcome:
     notes: str = ""
     subject: str = ""
     name: str | None = None
-    draw: Callable | None = None
-    arrays: Mapping | None = None
+    draw: Callable[[ModuleType], Figure] | None = None
+    arrays: Mapping[str, np.ndarray] | None = None
     files: list[str] = field(default_factory=list)
     status: int = 0
 
@@ -61,7 +67,7 @@ class Command:
     examples, notes : the end of --help
     packages : callable(options) -> names of optional packages that the options need
     label : of the progress bar
-    resume : what is said after Ctrl-C, with options in braces
+    resume : what is said after Ctrl-C, with options in braces, where the work says nothing itself
     writes, draws : whether it leaves files, and a figure among them
     """
 
@@ -114,8 +120,9 @@ class Command:
         try:
             with output.progress_bar(self.label) as progress:
                 outcome = self.compute(plan, options, progress)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(self.resume.format(**vars(options))) from None
+        except KeyboardInterrupt as stop:
+            own = stop.args[0] if type(stop) is KeyboardInterrupt and stop.args else ""
+            raise KeyboardInterrupt(own or self.resume.format(**vars(options))) from None
         data = outcome.data | {
             "verdict": outcome.data.get("verdict", {"sentence": outcome.verdict}),
             "provenance": outcome.data.get("provenance", self._provenance(options)),
@@ -127,7 +134,7 @@ class Command:
             print(output.report(outcome, files))
         return outcome.status
 
-    def _provenance(self, options) -> dict:
+    def _provenance(self, options: argparse.Namespace) -> dict:
         """How to compute it again."""
         versions = {"dynsim": __version__, "python": platform.python_version()}
         return {

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,11 @@ from dynsim.cli.completion import completes
 from dynsim.cli.errors import one_line
 from dynsim.equilibria.continuation import FAMILIES
 from dynsim.network.dynamics import AttentionDynamics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dynsim.equilibria.continuation import Branch
 
 __all__ = ["COMMAND", "main"]
 
@@ -65,7 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--points", type=int, default=500, metavar="P", help="of a branch, at most")
 
 
-def prepare(options, words) -> Plan:
+def prepare(options: argparse.Namespace, words: list[str]) -> Plan:
     dynamics, d = shared.make_iterated(options)
     name, start, stop = _varied(options.vary)
     shared.check_least(options, points=2, starts=2)
@@ -93,7 +99,7 @@ def _varied(text: str) -> tuple[str, float, float]:
     return name, start, stop
 
 
-def compute(plan: Plan, options, progress) -> Outcome:
+def compute(plan: Plan, options: argparse.Namespace, progress: Callable[..., None]) -> Outcome:
     branches = _branches(plan, _states(plan, options, progress), options.points, progress)
     dynamics, name = plan.dynamics, plan.parameter
     title = f"{dynamics.mask.name}, {type(dynamics.norm).__name__}: {len(branches)} branches"
@@ -111,7 +117,9 @@ def compute(plan: Plan, options, progress) -> Outcome:
     )
 
 
-def _states(plan: Plan, options, progress) -> list[np.ndarray]:
+def _states(
+    plan: Plan, options: argparse.Namespace, progress: Callable[..., None]
+) -> list[np.ndarray]:
     """The equilibrium of the file, or all that a search finds."""
     from dynsim.equilibria import find_equilibria
 
@@ -124,7 +132,9 @@ def _states(plan: Plan, options, progress) -> list[np.ndarray]:
     return [e.tokens for e in search.equilibria if e.type != "rotating"]
 
 
-def _branches(plan: Plan, states, points: int, progress):
+def _branches(
+    plan: Plan, states: list[np.ndarray], points: int, progress: Callable[..., None]
+) -> list[Branch]:
     """A branch through each state; those that have none are named on standard error."""
     from dynsim.equilibria.continuation import continue_equilibrium
 
@@ -144,7 +154,7 @@ def _branches(plan: Plan, states, points: int, progress):
     return branches
 
 
-def _entry(branch) -> dict:
+def _entry(branch: Branch) -> dict:
     return {
         "ended": branch.ended,
         "bifurcations": [{"type": kind, "parameter": p} for kind, p in branch.bifurcations],
@@ -154,7 +164,7 @@ def _entry(branch) -> dict:
     }
 
 
-def _table(branches, name: str) -> str:
+def _table(branches: Sequence[Branch], name: str) -> str:
     lines = [f"{'branch':>6}{'rank':>6}{'points':>8}  {name + ' from, to':<20}{'stable':>8}  ended"]
     for k, branch in enumerate(branches):
         ranks = "-".join(map(str, sorted({branch.rank.min(), branch.rank.max()})))
@@ -167,12 +177,12 @@ def _table(branches, name: str) -> str:
     return "\n".join(lines)
 
 
-def _sentence(branches, name: str) -> str:
+def _sentence(branches: Sequence[Branch], name: str) -> str:
     """How many branches, where they are stable, and what happens on them."""
     stable = [np.mean(branch.spectral_radius < 1) for branch in branches]
     whole, partly = sum(s == 1 for s in stable), sum(0 < s < 1 for s in stable)
-    found = Counter(kind for branch in branches for kind, _ in branch.bifurcations)
-    events = ", ".join(f"{count} {kind}" for kind, count in found.items())
+    kinds = Counter(kind for branch in branches for kind, _ in branch.bifurcations)
+    events = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     number = f"{len(branches)} branch{'es' * (len(branches) > 1)}"
     return (
         f"{number} along {name}, {whole} stable throughout and {partly} in part; "

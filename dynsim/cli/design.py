@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,16 @@ from dynsim.cli.command import Command, Outcome
 from dynsim.cli.completion import completes
 from dynsim.measures import SOLVED_RTOL, numerical_rank, singular_values
 from dynsim.network.weights import WEIGHTS, Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dynsim.network.dynamics import AttentionDynamics
+
+    #: The layer, its equilibrium, and what is said of how it was made.
+    Designed = tuple[AttentionDynamics, np.ndarray, dict[str, float]]
+    #: The design, made when it is called with a callable(share done).
+    Plan = Callable[[Callable[[float], None]], Designed]
 
 __all__ = ["COMMAND", "main"]
 
@@ -51,13 +62,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, metavar="K", help="of all random draws")
 
 
-def prepare(options, words):
+def prepare(options: argparse.Namespace, words: list[str]) -> Plan:
     """callable(progress) -> dynamics, tokens, what is said of the design."""
     shared.check_least(options, seed=0, tries=1, steps=1)
     return _from_tokens(options) if options.x0 else _from_nothing(options)
 
 
-def compute(designed, options, progress) -> Outcome:
+def compute(
+    designed: Plan, options: argparse.Namespace, progress: Callable[[float], None]
+) -> Outcome:
     from dynsim.equilibria import stability
 
     dynamics, x, made = designed(progress)
@@ -92,7 +105,7 @@ def compute(designed, options, progress) -> Outcome:
     )
 
 
-def _basin_radius(dynamics, x, kind: str) -> float | None:
+def _basin_radius(dynamics: AttentionDynamics, x: np.ndarray, kind: str) -> float | None:
     """Measured; 0 where a multiplier leads away, None where none is told apart from 1."""
     from dynsim.equilibria import basin_radius
 
@@ -101,7 +114,7 @@ def _basin_radius(dynamics, x, kind: str) -> float | None:
     return None if kind == "marginal" else 0.0
 
 
-def _from_tokens(options):
+def _from_tokens(options: argparse.Namespace) -> Plan:
     from dynsim.equilibria import design_value_matrix
 
     rivals = [name for name in ("tokens", "dim", "rank") if getattr(options, name) is not None]
@@ -113,7 +126,7 @@ def _from_tokens(options):
     graph = shared.read_graph(options) or shared.make_mask(options, len(x))
     scores = _scores(options, x.shape[1])
 
-    def designed(progress):
+    def designed(progress: Callable[[float], None]) -> Designed:
         design = design_value_matrix(x, graph, scores)
         if not design.is_exact:
             raise ValueError(
@@ -125,12 +138,12 @@ def _from_tokens(options):
     return designed
 
 
-def _scores(options, d: int) -> np.ndarray:
+def _scores(options: argparse.Namespace, d: int) -> np.ndarray:
     family = shared.make_family("scores", options.scores or "zero", "M")
     return Weights(scores=family, shared=True, seed=options.seed).layer(0, d).M[0]
 
 
-def _from_nothing(options):
+def _from_nothing(options: argparse.Namespace) -> Plan:
     from dynsim.equilibria import stabilise
 
     if options.scores is not None:
@@ -147,12 +160,12 @@ def _from_nothing(options):
     if rank > min(n, d):
         raise ValueError(f"--rank is at most min(N, d) = {min(n, d)}; got {rank}")
 
-    def designed(progress):
-        found = stabilise(
+    def designed(progress: Callable[[float], None]) -> Designed:
+        stable = stabilise(
             mask, d, rank, uniform=options.uniform, tries=options.tries, steps=options.steps,
             seed=options.seed, progress=progress,
         )  # fmt: skip
-        return found.dynamics, found.tokens, {"tries": found.tries}
+        return stable.dynamics, stable.tokens, {"tries": stable.tries}
 
     return designed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,18 @@ from dynsim._values import describe
 from dynsim.cli import options as shared
 from dynsim.cli import output, report
 from dynsim.cli.command import Command, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from dynsim.equilibria import Equilibrium, Search
+    from dynsim.network.dynamics import AttentionDynamics
+
+    #: The dynamics, the dimension of tokens, and the ranks to keep.
+    Plan = tuple[AttentionDynamics, int, str | list[int]]
+    #: Equilibria, and whether they are of WU's family.
+    Listed = list[tuple[Equilibrium, bool]]
 
 __all__ = ["COMMAND", "main"]
 
@@ -56,7 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def prepare(options, words):
+def prepare(options: argparse.Namespace, words: list[str]) -> Plan:
     dynamics, d = shared.make_iterated(options)
     if min(dynamics.n_tokens, d) < 2:
         raise ValueError(
@@ -68,7 +81,7 @@ def prepare(options, words):
     return dynamics, d, _ranks(options.ranks)
 
 
-def _ranks(text: str):
+def _ranks(text: str) -> str | list[int]:
     if text == "all":
         return text
     try:
@@ -77,7 +90,7 @@ def _ranks(text: str):
         raise ValueError(f"--ranks is 'all' or whole numbers A,B,...; got {text!r}") from None
 
 
-def compute(plan, options, progress) -> Outcome:
+def compute(plan: Plan, options: argparse.Namespace, progress: Callable[[float], None]) -> Outcome:
     from dynsim.equilibria import find_equilibria, jordan_member
     from dynsim.masks.connectivity import facts
 
@@ -121,14 +134,14 @@ def compute(plan, options, progress) -> Outcome:
     return outcome
 
 
-def _entries(equilibrium, every: bool) -> list[dict]:
+def _entries(equilibrium: Equilibrium, every: bool) -> list[dict]:
     entry = equilibrium.to_dict()
     if not every:
         return [entry]
     return [{**entry, "tokens": tokens.tolist()} for tokens in equilibrium.orbit]
 
 
-def _arrays(search) -> dict[str, np.ndarray]:
+def _arrays(search: Search) -> dict[str, np.ndarray]:
     """All of them one by one, with the number of the equilibrium that each belongs to."""
     states = [e.orbit for e in search.equilibria]
     shape = (0, *np.shape(states[0])[1:]) if states else (0, 0, 0)
@@ -138,7 +151,7 @@ def _arrays(search) -> dict[str, np.ndarray]:
     }
 
 
-def _certificates(search, dynamics, stem) -> list[str]:
+def _certificates(search: Search, dynamics: AttentionDynamics, stem: Path) -> list[str]:
     from dynsim.equilibria import certify, save_certificate
 
     files: list[str] = []
@@ -156,7 +169,7 @@ def _certificates(search, dynamics, stem) -> list[str]:
     return files
 
 
-def _by_rank(search, members) -> list[dict]:
+def _by_rank(search: Search, members: list[bool]) -> list[dict]:
     """The search's table, and how many of each rank are of WU's family."""
     of_family: Counter[int] = Counter()
     for e, member in zip(search.equilibria, members, strict=True):
@@ -164,7 +177,7 @@ def _by_rank(search, members) -> list[dict]:
     return [row | {"wu_family": of_family[row["rank"]]} for row in search.table()]
 
 
-def _sentence(search) -> str:
+def _sentence(search: Search) -> str:
     total = sum(len(e.orbit) for e in search.equilibria)
     ranks = _ranks_of(e for e in search.equilibria if e.kind == "stable")
     sentence = f"{total} found, {f'stable ones of rank {ranks}' if ranks else 'none stable'}"
@@ -174,11 +187,11 @@ def _sentence(search) -> str:
     return sentence
 
 
-def _ranks_of(equilibria) -> str:
+def _ranks_of(equilibria: Iterable[Equilibrium]) -> str:
     return ", ".join(map(str, sorted({e.rank for e in equilibria})))
 
 
-def _tables(search, members, dynamics, every: bool) -> str:
+def _tables(search: Search, members: list[bool], dynamics: AttentionDynamics, every: bool) -> str:
     """Counts by rank, the equilibria one by one, and what the columns mean."""
     lines = [
         f"dynamics  {report.describe_dynamics(dynamics)}",
@@ -202,7 +215,7 @@ def _tables(search, members, dynamics, every: bool) -> str:
     return "\n".join(lines)
 
 
-def _counts(search, members) -> list[str]:
+def _counts(search: Search, members: list[bool]) -> list[str]:
     from dynsim.equilibria import KINDS
 
     columns = {name: name for name in ("rank", "found", *KINDS)}
@@ -211,7 +224,7 @@ def _counts(search, members) -> list[str]:
     return ["  ".join(f"{row[name]:>8}" for name in columns) for row in rows]
 
 
-def _listed(search, members, every: bool) -> list[tuple]:
+def _listed(search: Search, members: list[bool], every: bool) -> Listed:
     """(equilibrium, whether of WU's family), by rank and then by stability."""
     from dynsim.equilibria import KINDS
 
@@ -222,7 +235,7 @@ def _listed(search, members, every: bool) -> list[tuple]:
     return [pair for pair in pairs for _ in range(len(pair[0].orbit) if every else 1)]
 
 
-def _rows(listed) -> list[str]:
+def _rows(listed: Listed) -> list[str]:
     lines = [
         f"{'type':<10}{'rank':>5}{'orbit':>6}{'found':>6}  {'stability':<10}{'radius':>10}"
         f"{'error':>9}{'out':>6}{'growth':>9}{'basin':>9}{'residual':>10}"
@@ -241,7 +254,7 @@ def _rows(listed) -> list[str]:
     return lines
 
 
-def _explained(search, listed) -> list[str]:
+def _explained(search: Search, listed: Listed) -> list[str]:
     """What columns and marks of the table mean, those that are in it."""
     lines = [
         "radius    of the spectrum, with the error that rounding may have made; out: multipliers "
@@ -252,12 +265,12 @@ def _explained(search, listed) -> list[str]:
         lines.append("WU        of the family of WU, Theorem 3 and App. F, by its closed form")
     if any(e.kind == "marginal" for e, _ in listed):
         lines.append("marginal  rounding does not tell a multiplier from modulus 1: stable or not")
-    attracting = dict.fromkeys(e for e, _ in listed if e.approach)
-    for e in attracting:
-        lines.append(
-            f"          rank {e.rank}: {e.approach.returning:.0%} of states 0.01 away return "
-            f"(measured)" + f", like t^-{e.approach.exponent:.2g}" * (e.approach.returning > 0)
-        )
+    for e in dict.fromkeys(e for e, _ in listed):
+        if e.approach:
+            lines.append(
+                f"          rank {e.rank}: {e.approach.returning:.0%} of states 0.01 away return "
+                f"(measured)" + f", like t^-{e.approach.exponent:.2g}" * (e.approach.returning > 0)
+            )
     if not all(e.rank_is_sure for e, _ in listed):
         lines.append(
             "rank ?    a singular value is within a factor 100 of 1e-6 of the largest, the edge"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,12 @@ from dynsim.cli.command import Command, Outcome
 from dynsim.models import minilm
 from dynsim.network import tokens
 from dynsim.network.norms import LayerNorm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    #: LayerNorms and their inputs, by name.
+    Plan = tuple[dict[str, LayerNorm], dict[str, np.ndarray]]
 
 __all__ = ["COMMAND", "main"]
 
@@ -49,13 +56,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, metavar="K", help="of random tokens")
 
 
-def prepare(options, words):
+def prepare(options: argparse.Namespace, words: list[str]) -> Plan:
     """The LayerNorms by name, and their inputs."""
     shared.check_least(options, tokens=1, samples=1, seed=0)
     return _of_model(options) if options.model else _of_files(options)
 
 
-def compute(plan, options, progress) -> Outcome:
+def compute(plan: Plan, options: argparse.Namespace, progress: Callable[[float], None]) -> Outcome:
     from dynsim.geometry import survey
 
     norms, inputs = plan
@@ -81,7 +88,7 @@ def _sentence(rows: list[dict]) -> str:
     return f"with RMSNorm instead outputs would change by {most['switch']:.2g} of their size{where}"
 
 
-def _of_model(options):
+def _of_model(options: argparse.Namespace) -> Plan:
     """LayerNorms of a model and their inputs on a text, by name."""
     if any(getattr(options, name) is not None for name in ("gain", "bias", "eps", "x0")):
         raise ValueError("--model brings its LayerNorms; leave --gain, --bias, --eps and --x0 out")
@@ -89,7 +96,7 @@ def _of_model(options):
     return minilm.layer_norms(), minilm.layer_norm_inputs(text, options.tokens, options.samples)
 
 
-def _of_files(options):
+def _of_files(options: argparse.Namespace) -> Plan:
     """The LayerNorm of --gain and --bias, and the tokens, under one name."""
     if options.gain is None:
         raise ValueError("--gain FILE or --model minilm says which LayerNorm is meant")
@@ -105,7 +112,7 @@ def _of_files(options):
     return {"LayerNorm": norm}, {"LayerNorm": x}
 
 
-def _numbers(options, name: str) -> np.ndarray:
+def _numbers(options: argparse.Namespace, name: str) -> np.ndarray:
     """What the file of --gain or --bias holds: one number per dimension, two or more."""
     path = getattr(options, name)
     array = read_arrays(path, prefer=name)

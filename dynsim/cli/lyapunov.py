@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from dynsim._memory import require_memory
 from dynsim._values import describe
 from dynsim.cli import options as shared
 from dynsim.cli.command import Command, Outcome
 from dynsim.network import tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from dynsim.network.dynamics import AttentionDynamics
 
 __all__ = ["COMMAND", "main"]
 
@@ -31,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def prepare(options, words):
+def prepare(options: argparse.Namespace, words: list[str]) -> tuple[AttentionDynamics, np.ndarray]:
     dynamics, d = shared.make_iterated(options)
     x0 = tokens.sphere(1, dynamics.n_tokens, d, options.seed)[0]
     if options.x0:
@@ -43,7 +51,11 @@ def prepare(options, words):
     return dynamics, x0
 
 
-def compute(plan, options, progress) -> Outcome:
+def compute(
+    plan: tuple[AttentionDynamics, np.ndarray],
+    options: argparse.Namespace,
+    progress: Callable[[float], None],
+) -> Outcome:
     from dynsim.equilibria.lyapunov import spectrum
 
     dynamics, x0 = plan

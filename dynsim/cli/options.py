@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +21,11 @@ from dynsim.network.dropout import Dropout
 from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
 from dynsim.network.mlp import MLPS
 from dynsim.network.norms import NORMS
-from dynsim.network.weights import WEIGHTS, FromArray, Weights
+from dynsim.network.weights import WEIGHTS, Family, FromArray, LayerSource, Weights
+
+if TYPE_CHECKING:
+    import networkx as nx
+
 
 __all__ = [
     "MODEL_PACKAGES",
@@ -210,13 +215,13 @@ def add_iterated_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, metavar="K", help="of all random draws")
 
 
-def packages(options) -> tuple[str, ...]:
+def packages(options: argparse.Namespace) -> tuple[str, ...]:
     """Optional packages that the shared options need."""
     reads_model = (options.weights or "").startswith("minilm") or getattr(options, "text", None)
     return MODEL_PACKAGES if reads_model else ()
 
 
-def check_least(options, **least: int) -> None:
+def check_least(options: argparse.Namespace, **least: int) -> None:
     """Raise ValueError unless each of these options, where it is given, is at least so much."""
     for name, smallest in least.items():
         value = getattr(options, name)
@@ -224,7 +229,7 @@ def check_least(options, **least: int) -> None:
             raise ValueError(f"--{name.replace('_', '-')} is at least {smallest}; got {value}")
 
 
-def make_iterated(options) -> tuple[AttentionDynamics, int]:
+def make_iterated(options: argparse.Namespace) -> tuple[AttentionDynamics, int]:
     """The dynamics of `add_iterated_options`, and the dimension of its tokens."""
     graph = read_graph(options)
     check_least(options, tokens=1, dim=1, seed=0)
@@ -247,7 +252,7 @@ def check_starts(starts: int, n: int, d: int, option: str = "--starts") -> None:
     require_memory(256.0 * starts * n * d, f"{option} {starts}", f"use fewer {option}")
 
 
-def read_graph(options):
+def read_graph(options: argparse.Namespace) -> nx.DiGraph | None:
     """The graph of --graph, or None. Raises ValueError when --mask or --window is given too."""
     if options.graph is None:
         if options.self_loops:
@@ -258,7 +263,9 @@ def read_graph(options):
     return masks.from_file(options.graph, options.self_loops)
 
 
-def make_tokens(options, graph, weights) -> np.ndarray:
+def make_tokens(
+    options: argparse.Namespace, graph: nx.DiGraph | None, weights: LayerSource
+) -> np.ndarray:
     """The input (samples, N, d), or (N, d) as a file gives it, to fit a graph and weights."""
     check_least(options, tokens=1, dim=1, samples=1)
     if options.x0 and options.text:
@@ -288,10 +295,10 @@ def read_state(path: str) -> np.ndarray:
     return x
 
 
-def _checked_sizes(x: np.ndarray, options) -> np.ndarray:
+def _checked_sizes(x: np.ndarray, options: argparse.Namespace) -> np.ndarray:
     samples = x.shape[0] if x.ndim == 3 else 1
-    found = {"samples": samples, "tokens": x.shape[-2], "dim": x.shape[-1]}
-    for name, value in found.items():
+    sizes = {"samples": samples, "tokens": x.shape[-2], "dim": x.shape[-1]}
+    for name, value in sizes.items():
         wanted = getattr(options, name)
         if wanted is not None and wanted != value:
             raise ValueError(
@@ -313,7 +320,7 @@ def read_text(path: str) -> str:
     return text
 
 
-def make_mask(options, n: int):
+def make_mask(options: argparse.Namespace, n: int) -> nx.DiGraph:
     """The mask graph of --mask for n tokens."""
     windowed = [
         name for name, make in masks.MASKS.items() if "window" in inspect.signature(make).parameters
@@ -324,11 +331,11 @@ def make_mask(options, n: int):
             f"the mask {name!r} has no window, --window {options.window} says nothing; leave it "
             f"out, or use one of {', '.join(windowed)}"
         )
-    given = {} if options.window is None else {"window": options.window}
-    return parsing.build("mask", masks.MASKS, options.mask or "complete", n, given=given)
+    window = {} if options.window is None else {"window": options.window}
+    return parsing.build("mask", masks.MASKS, options.mask or "complete", n, given=window)
 
 
-def make_dropout(options) -> Dropout:
+def make_dropout(options: argparse.Namespace) -> Dropout:
     """The dropout of --dropout and --attention-dropout. Raises ValueError unless 0 <= p < 1."""
     for name in ("dropout", "attention_dropout"):
         p = getattr(options, name)
@@ -339,22 +346,27 @@ def make_dropout(options) -> Dropout:
     return Dropout(options.dropout, options.attention_dropout, options.seed)
 
 
-def make_dynamics(options, mask, weights, dropout: Dropout = Dropout()) -> AttentionDynamics:
+def make_dynamics(
+    options: argparse.Namespace,
+    mask: nx.DiGraph,
+    weights: LayerSource,
+    dropout: Dropout = Dropout(),
+) -> AttentionDynamics:
     """Mask, weights, norm, skip, placement, MLP and dropout as one dynamics."""
     norm = options.norm if options.norm else {"on": "unit", "off": "none"}[options.ln]
-    given = {"shared": options.shared, "seed": options.seed}
+    draws = {"shared": options.shared, "seed": options.seed}
     return AttentionDynamics(
         mask=mask,
         weights=weights,
         norm=parsing.build("norm", NORMS, norm),
         placement=options.placement,
         skip=options.skip,
-        mlp=parsing.build("MLP", MLPS, options.mlp, given=given),
+        mlp=parsing.build("MLP", MLPS, options.mlp, given=draws),
         dropout=dropout,
     )
 
 
-def make_weights(options):
+def make_weights(options: argparse.Namespace) -> LayerSource:
     """The matrices of --weights, or of --value and --scores."""
     if options.weights:
         rivals = ("value", "scores", "heads", "d_qk", "mix")
@@ -384,19 +396,19 @@ def make_weights(options):
     )
 
 
-def make_family(kind: str, text: str, name: str):
+def make_family(kind: str, text: str, name: str) -> Family:
     """The matrices that NAME[:PARAM] or FILE stands for; of several in a file the one `name`."""
     if parsing.is_file(text):
         return FromArray(read_arrays(text, prefer=name))
     return parsing.build(f"{kind} family", WEIGHTS, text)
 
 
-def _heads_of(*families) -> int:
+def _heads_of(*families: Family) -> int:
     arrays = [f.array for f in families if isinstance(f, FromArray) and f.array.ndim > 2]
     return arrays[0].shape[-3] if arrays else 1
 
 
-def _mix(text: str | None):
+def _mix(text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
     try:

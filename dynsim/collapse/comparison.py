@@ -5,6 +5,7 @@ the infinite-width limit of random networks.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from dynsim.collapse.rates import Rate, collapse_rate, is_above_floor
 from dynsim.measures import mu
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.results.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = ["MOST_TOKENS", "Comparison", "compare_with_theory"]
 
@@ -64,10 +68,10 @@ class Comparison:
     def comparable(self) -> bool:
         """True when the predicted rate holds for the end of the run: it lasts, and tokens are near
         consensus (`share` and `uneven` at most a tenth), or attention is uniform anywhere."""
-        found = self.prediction
-        if found is None or not found.rate or not found.lasts:
+        prediction = self.prediction
+        if prediction is None or not prediction.rate or not prediction.lasts:
             return False
-        return found.linear or max(self.share, self.uneven) <= _NEAR
+        return prediction.linear or max(self.share, self.uneven) <= _NEAR
 
     @property
     def sharpest(self) -> Bound | None:
@@ -96,9 +100,10 @@ class Comparison:
 
     def lines(self) -> list[tuple[str, str]]:
         """(name, what it says)."""
-        found = self.prediction
-        predicted = self.no_prediction if found is None else found.law
-        transient = [("transient", found.shoulder)] if found and found.shoulder else []
+        predicted, transient = self.no_prediction, []
+        if self.prediction is not None:
+            predicted, shoulder = self.prediction.law, self.prediction.shoulder
+            transient = [("transient", shoulder)] if shoulder else []
         those = sorted(self.bounds.values(), key=lambda one: not one.applies.any())
         named = ["bounded", *[""] * len(those)]
         bounded = [(name, str(one)) for name, one in zip(named, those, strict=False)]
@@ -127,15 +132,17 @@ class Comparison:
         first = f"scores spread by {self.wide.spread[:, 0].max():.2g} in a row at depth 0"
         if not len(known[1:]):
             reason = "above which softmax is too far from uniform"
-            limit = self.wide.spread[:, 0].max() > MOST_SPREAD
-            why = f"{first}; {MOST_SPREAD} is the most, {reason}" if limit else "mu is rounding"
+            spread_out = self.wide.spread[:, 0].max() > MOST_SPREAD
+            why = (
+                f"{first}; {MOST_SPREAD} is the most, {reason}" if spread_out else "mu is rounding"
+            )
             return f"no infinite-width limit: {why}"
         depth = known[-1]
-        found, mu = (np.median(a[:, depth]) for a in (self.wide.mu, self.wide_measured))
+        limit, mu = (np.median(a[:, depth]) for a in (self.wide.mu, self.wide_measured))
         rest = "" if depth == self.wide.mu.shape[1] - 1 else ", as deep as it goes"
         return (
-            f"in the limit of infinite width mu = {found:.4g} at depth {depth}{rest}; measured "
-            f"{mu:.4g}, {mu / found:.3g} times that; {first}, by "
+            f"in the limit of infinite width mu = {limit:.4g} at depth {depth}{rest}; measured "
+            f"{mu:.4g}, {mu / limit:.3g} times that; {first}, by "
             f"{self.wide.spread[:, depth].max():.2g} there"
         )
 
@@ -152,10 +159,10 @@ class Comparison:
         )
 
     def _agreement(self) -> str:
-        found, fitted = self.prediction, self.rate
-        if found is None or not found.rate:
+        prediction, fitted = self.prediction, self.rate
+        if prediction is None or not prediction.rate:
             return ""
-        if not found.lasts:
+        if not prediction.lasts:
             return "; it does not last, so that it is not compared with the fit"
         if not self.comparable:
             return (
@@ -164,12 +171,12 @@ class Comparison:
             )
         if fitted.kind != "exponential" or fitted.value is None or fitted.interval is None:
             return ""
-        share = fitted.value / found.rate - 1.0
-        error = found.error + 2.0 * found.rate * found.standard_error
-        inside = fitted.interval[0] - error <= found.rate <= fitted.interval[1] + error
+        share = fitted.value / prediction.rate - 1.0
+        error = prediction.error + 2.0 * prediction.rate * prediction.standard_error
+        inside = fitted.interval[0] - error <= prediction.rate <= fitted.interval[1] + error
         side, where = "above" if share > 0 else "below", "inside" if inside else "outside"
         words = f"; the fitted factor is {abs(share):.2g} {side} it, {where} what errors allow"
-        return words + ", which a power of t may explain" * (found.at_most and not inside)
+        return words + ", which a power of t may explain" * (prediction.at_most and not inside)
 
     @property
     def distance(self) -> str:
@@ -200,7 +207,7 @@ class Comparison:
         Bounds are medians over the samples to which they apply. The predicted fall ends where mu
         ends and goes back over half of the layers; there is none where it does not hold.
         """
-        found = {
+        curves = {
             f"bound: {name}": np.median(one.log10_bound[one.applies], axis=0)
             for name, one in self.bounds.items()
             if one.applies.any()
@@ -213,10 +220,10 @@ class Comparison:
             if not predicted.at_most:
                 fall += predicted.power * np.log10(np.maximum(depths, 1) / max(depths[-1], 1))
             name = "predicted slope" + ", powers of t left out" * predicted.at_most
-            found[name] = np.where(depths >= depths[-1] // 2, measured[-1] + fall, np.nan)
+            curves[name] = np.where(depths >= depths[-1] // 2, measured[-1] + fall, np.nan)
         if self.wide is not None and np.isfinite(self.wide.mu[:, 1:]).all(axis=0).any():
-            found["infinite width"] = np.median(np.log10(self.wide.mu), axis=0)
-        return found
+            curves["infinite width"] = np.median(np.log10(self.wide.mu), axis=0)
+        return curves
 
     def to_dict(self) -> dict:
         """JSON-ready; bounds as medians over samples."""
@@ -267,7 +274,7 @@ _PREDICTED = (
 )
 
 
-def _plain(value):
+def _plain(value: object) -> object:
     """The same with plain numbers, None for what is not finite."""
     if isinstance(value, dict):
         return {name: _plain(entry) for name, entry in value.items()}
@@ -278,7 +285,9 @@ def _plain(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
-def compare_with_theory(dynamics: AttentionDynamics, x0, trajectory: Trajectory) -> Comparison:
+def compare_with_theory(
+    dynamics: AttentionDynamics, x0: np.ndarray, trajectory: Trajectory
+) -> Comparison:
     """Theory beside the measurements of a trajectory of `dynamics` from the tokens `x0` at layer 0.
 
     The rate is fitted to the trajectory (`collapse_rate`), predicted by the linearisation across
@@ -306,8 +315,8 @@ def compare_with_theory(dynamics: AttentionDynamics, x0, trajectory: Trajectory)
     >>> pure = AttentionDynamics(dynsim.masks.causal(6), dynsim.weights.Identity())
     >>> x0 = dynsim.tokens.gaussian(samples=2, n=6, d=2)
     >>> run = dynsim.simulate(pure, x0, depth=60, engine="logscale")
-    >>> found = compare_with_theory(pure, x0, run)
-    >>> round(found.rate.value, 6), found.prediction.rate, found.sharpest.name
+    >>> theory = compare_with_theory(pure, x0, run)
+    >>> round(theory.rate.value, 6), theory.prediction.rate, theory.sharpest.name
     (0.5, 0.5, 'Dobrushin')
     """
     check_dynamics(dynamics)
@@ -351,18 +360,22 @@ def compare_with_theory(dynamics: AttentionDynamics, x0, trajectory: Trajectory)
     )
 
 
-def _wide(dynamics, x0, trajectory) -> tuple[Gram | None, str, np.ndarray | None]:
+def _wide(
+    dynamics: AttentionDynamics, x0: np.ndarray, trajectory: Trajectory
+) -> tuple[Gram | None, str, np.ndarray | None]:
     """The infinite-width limit of the first samples, why there is none, and their measured mu."""
     work = 8 * x0.shape[1] ** 3 * trajectory.depth
     samples = min(len(x0), max(1, int(_WIDE_WORK / work)))
     try:
-        found = infinite_width(dynamics, x0[:samples], trajectory.depth)
+        limit = infinite_width(dynamics, x0[:samples], trajectory.depth)
     except ValueError as reason:
         return None, str(reason), None
-    return found, "", trajectory["mu"][:samples]
+    return limit, "", trajectory["mu"][:samples]
 
 
-def _nearness(dynamics, trajectory, samples: int) -> tuple[float, float]:
+def _nearness(
+    dynamics: AttentionDynamics, trajectory: Trajectory, samples: int
+) -> tuple[float, float]:
     """(mu / ||X||, largest |degree_i A_ij - 1|) at the end, in the median over samples."""
     with np.errstate(divide="ignore", invalid="ignore"):
         share = trajectory["log10_mu"][:, -1] - np.log10(trajectory["frobenius_norm"][:, -1])
@@ -375,7 +388,7 @@ def _nearness(dynamics, trajectory, samples: int) -> tuple[float, float]:
     return float(10.0 ** np.median(share)), float(np.median(uneven))
 
 
-def _affordable(dynamics: AttentionDynamics, x0, depth: int) -> tuple[Bounds, str]:
+def _affordable(dynamics: AttentionDynamics, x0: np.ndarray, depth: int) -> tuple[Bounds, str]:
     """The bounds of as many of the first samples, as deep, as some seconds allow; or why none."""
     n, d = x0.shape[1:]
     if dynamics.dropout.active:

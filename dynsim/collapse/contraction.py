@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from dynsim.measures import numerical_rank, singular_values
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.norms import Unit
 from dynsim.network.weights import Weights, Zero
+
+if TYPE_CHECKING:
+    from flint import arb_mat
 
 __all__ = [
     "Contraction",
@@ -127,7 +130,9 @@ def contractions(
     return [_contraction(layers, x, window, patience) for x in x0]
 
 
-def _contraction(layers: _Layers, x0: np.ndarray, window, patience: float) -> Contraction:
+def _contraction(
+    layers: _Layers, x0: np.ndarray, window: int | None, patience: float
+) -> Contraction:
     flint, bits = ball_arithmetic(), _BITS
     n, d = x0.shape
     edges = len(layers.dynamics.layout.to_rows().indices)
@@ -176,12 +181,12 @@ class _Pass:
     last : there will be no pass with more bits
     """
 
-    def __init__(self, layers: _Layers, x0, window, last: bool):
+    def __init__(self, layers: _Layers, x0: np.ndarray, window: int | None, last: bool) -> None:
         self.flint, self.layers, self.last = ball_arithmetic(), layers, last
         self.is_unit, depth = layers.is_unit, layers.depth
         self.balls: Any = Balls(x0, layers.neighbours, self.is_unit, self.flint)
         self.products = _Products(len(x0), window)
-        self.value = None  # the product of value matrices, without a norm
+        self.value: arb_mat | None = None  # the product of value matrices, without a norm
         log_least, log_tau, log_value, isometry = np.zeros((4, depth + 1))
         sizes = self.balls.sizes()
         self.proved = Contraction(
@@ -304,7 +309,7 @@ class _Pass:
         proved = self.proved
         return self.is_unit and (proved.acute is None or proved.hemisphere is None)
 
-    def _balls_are_needed(self, near) -> bool:
+    def _balls_are_needed(self, near: tuple[Attention, Attention | None] | None) -> bool:
         if self.balls is None:
             return False
         if self._is_pending() or near is None or near[1] is None:
@@ -403,14 +408,22 @@ class _Products:
 
 
 def dobrushin_coefficient(P: np.ndarray) -> np.ndarray:
-    """max_ik (1/2) sum_j |P_ij - P_kj| of matrices (..., N, N), of which nothing is checked."""
+    """max_ik (1/2) sum_j |P_ij - P_kj| of matrices (..., N, N), of which nothing is checked.
+
+    >>> float(dobrushin_coefficient(np.array([[0.5, 0.5], [0.25, 0.75]])))
+    0.25
+    """
     rows = range(P.shape[-2])  # one at a time: no (N, N, N) array
     apart = [np.abs(P[..., i:, :] - P[..., i : i + 1, :]).sum(axis=-1).max(axis=-1) for i in rows]
     return np.max(apart, axis=0) / 2.0
 
 
 def pole(x: np.ndarray) -> np.ndarray | None:
-    """The unit vector with the largest smallest <v, x_i>, x (N, d); None if it is not positive."""
+    """The unit vector with the largest smallest <v, x_i>, x (N, d); None if it is not positive.
+
+    >>> pole(np.eye(2)).round(6), pole(np.array([[1.0, 0.0], [-1.0, 0.0]]))
+    (array([0.707107, 0.707107]), None)
+    """
     from scipy.optimize import nnls
 
     target = np.append(np.zeros(x.shape[1]), 1.0)
@@ -423,7 +436,11 @@ def pole(x: np.ndarray) -> np.ndarray | None:
 
 
 def equal_heights(x: np.ndarray) -> np.ndarray | None:
-    """The unit vector v proportional to X^+ 1: all <v, x_i> alike. None if rows are dependent."""
+    """The unit vector v proportional to X^+ 1: all <v, x_i> alike. None if rows are dependent.
+
+    >>> equal_heights(np.array([[1.0, 0.0], [0.6, 0.8]])).round(6)
+    array([0.894427, 0.447214])
+    """
     if numerical_rank(singular_values(x)) < len(x):
         return None
     v = np.linalg.pinv(x) @ np.ones(len(x))

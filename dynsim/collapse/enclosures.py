@@ -19,10 +19,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dynsim.network.weights import LayerWeights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+
+    from flint import arb, arb_mat
 
 __all__ = [
     "Attention",
@@ -48,7 +55,7 @@ class NoInformation(Exception):
     """Balls have grown until they say nothing; more bits would help."""
 
 
-def ball_arithmetic():
+def ball_arithmetic() -> ModuleType:
     """The module flint. Raises ImportError, which says how to get it."""
     try:
         import flint
@@ -62,64 +69,64 @@ def ball_arithmetic():
 # --- from balls to floats, rounded outwards -------------------------------------------------------
 
 
-def above(ball) -> float:
+def above(ball: arb) -> float:
     """A float at least as large as every number in the ball; infinite where there is none."""
     if not ball.is_finite():
         return math.inf
     return math.nextafter(float(ball.upper()), math.inf)
 
 
-def below(ball) -> float:
+def below(ball: arb) -> float:
     """A float at most as large as every number in the ball."""
     if not ball.is_finite():
         return -math.inf
     return math.nextafter(float(ball.lower()), -math.inf)
 
 
-def log_above(ball) -> float:
+def log_above(ball: arb) -> float:
     """A float at least as large as the logarithm of every number in a ball of numbers >= 0."""
     upper = ball.upper()
     return above(_log(upper)) if upper > 0 else -math.inf
 
 
-def log_below(ball) -> float:
+def log_below(ball: arb) -> float:
     """A float at most as large as the logarithm of every number in a ball of numbers >= 0."""
     lower = ball.lower()
     return below(_log(lower)) if lower > 0 else -math.inf
 
 
-def _log(number):
+def _log(number: arb) -> arb:
     """A ball around the logarithm, of more digits than a float has."""
     with ball_arithmetic().ctx.workprec(_BITS):
         return number.log()
 
 
-def _sum(entries, flint):
+def _sum(entries: Iterable[arb], flint: ModuleType) -> arb:
     return sum(entries, flint.arb(0))
 
 
-def _norm_above(entries, flint):
+def _norm_above(entries: Iterable[arb], flint: ModuleType) -> arb:
     """The square root of the sum of squares, or a little more."""
     return _sum((v.abs_upper() ** 2 for v in entries), flint).sqrt()
 
 
-def _norm_below(entries, flint):
+def _norm_below(entries: Iterable[arb], flint: ModuleType) -> arb:
     """The square root of the sum of squares, or less."""
     return _sum((v.abs_lower() ** 2 for v in entries), flint).sqrt()
 
 
-def _rows(matrix) -> list[list]:
+def _rows(matrix: arb_mat) -> list[list[arb]]:
     entries, d = matrix.entries(), matrix.ncols()
     return [entries[k : k + d] for k in range(0, len(entries), d)]
 
 
-def _floats(matrix) -> np.ndarray:
+def _floats(matrix: arb_mat) -> np.ndarray:
     """Midpoints, rounded."""
     shape = matrix.nrows(), matrix.ncols()
     return np.array([float(v.mid()) for v in matrix.entries()]).reshape(shape)
 
 
-def log_norm_above(matrix, flint) -> float:
+def log_norm_above(matrix: arb_mat, flint: ModuleType) -> float:
     """An upper bound of log ||matrix||_2, all but sharp.
 
     With any U, s, V: ||W||_2 <= ||U||_2 max|s| ||V||_2 + ||W - U s V||_F, and ||U||_2^2 <= 1 +
@@ -141,15 +148,15 @@ def log_norm_above(matrix, flint) -> float:
     return log_above((size + _norm_above(rest.entries(), flint)) * largest)
 
 
-def _svd(matrix: np.ndarray):
+def _svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.linalg.svd(matrix, full_matrices=False)
 
 
-def _identity(n: int, flint):
+def _identity(n: int, flint: ModuleType) -> arb_mat:
     return flint.arb_mat([[int(i == j) for j in range(n)] for i in range(n)])
 
 
-def log_diameter_above(points, flint) -> float:
+def log_diameter_above(points: arb_mat, flint: ModuleType) -> float:
     """An upper bound of the log of the largest distance of two rows of balls."""
     from scipy.spatial.distance import pdist
 
@@ -176,10 +183,10 @@ class LayerBalls:
     log_shift >= logs of the norms of the biases.
     """
 
-    def __init__(self, layer: LayerWeights, flint):
+    def __init__(self, layer: LayerWeights, flint: ModuleType) -> None:
         self.flint = flint
 
-        def exact(array):
+        def exact(array: np.ndarray) -> arb_mat | None:
             return flint.arb_mat(np.atleast_2d(array).tolist()) if array.any() else None
 
         self.query, self.query_bias = exact(layer.query[0]), exact(layer.query_bias[0])
@@ -208,7 +215,7 @@ class LayerBalls:
     def log_shift(self) -> float:
         return self._log_norm(self.output_bias)
 
-    def _log_norm(self, matrix) -> float:
+    def _log_norm(self, matrix: arb_mat | None) -> float:
         if matrix is None:
             return -math.inf
         with self.flint.ctx.workprec(_BITS):
@@ -265,7 +272,9 @@ class Attention:
         return cls(allowed / counts, error + rounding, -sigma - math.log(counts.max()) - rounding)
 
     @classmethod
-    def from_balls(cls, rows: list[list], neighbours, log_least: float) -> Attention:
+    def from_balls(
+        cls, rows: list[list[arb]], neighbours: list[np.ndarray], log_least: float
+    ) -> Attention:
         """From the balls of every row's weights on its edges."""
         matrix, worst = np.zeros((len(rows),) * 2), 0.0
         for i, (row, js) in enumerate(zip(rows, neighbours, strict=True)):
@@ -283,10 +292,12 @@ class Balls:
     as v' = W_V^-1 v, so that <v', x_j W_V> = <v, x_j>.
     """
 
-    def __init__(self, x: np.ndarray, neighbours: list[np.ndarray], is_unit: bool, flint):
+    def __init__(
+        self, x: np.ndarray, neighbours: list[np.ndarray], is_unit: bool, flint: ModuleType
+    ) -> None:
         self.flint, self.neighbours, self.is_unit = flint, neighbours, is_unit
         self.tokens = flint.arb_mat(x.astype(float).tolist())
-        self.pole = None
+        self.pole: arb_mat | None = None
 
     # what is known of the tokens
 
@@ -302,7 +313,7 @@ class Balls:
         """A bound from above of the log of the largest ||x_i||."""
         return max(log_above(_norm_above(row, self.flint)) for row in _rows(self.tokens))
 
-    def sizes(self) -> list:
+    def sizes(self) -> list[arb]:
         """The balls of all ||x_i||."""
         return [_sum((v * v for v in row), self.flint).sqrt() for row in _rows(self.tokens)]
 
@@ -310,11 +321,11 @@ class Balls:
         """The tokens to rounding, (N, d)."""
         return _floats(self.tokens)
 
-    def heights(self) -> list:
+    def heights(self) -> list[arb]:
         """The balls of all <v, x_i>."""
         return (self.tokens * self.pole).entries()
 
-    def chart(self):
+    def chart(self) -> arb_mat:
         """x_i / <v, x_i>, (N, d)."""
         pairs = zip(_rows(self.tokens), self.heights(), strict=True)
         return self.flint.arb_mat([[a / h for a in row] for row, h in pairs])
@@ -328,7 +339,7 @@ class Balls:
 
     # a layer
 
-    def attention(self, layer: LayerBalls) -> tuple[list[list], float]:
+    def attention(self, layer: LayerBalls) -> tuple[list[list[arb]], float]:
         """(weights on the edges of every row, a bound from below of the log of the smallest)."""
         flint = self.flint
         if layer.scores_vanish:
@@ -355,10 +366,10 @@ class Balls:
             least = min(least, min(below(s - top) for s in edges) - above(total.log()))
         return rows, math.nextafter(least, -math.inf)
 
-    def _in_every_row(self, row):
+    def _in_every_row(self, row: arb_mat) -> arb_mat:
         return self.flint.arb_mat([[1]] * self.tokens.nrows()) * row
 
-    def reweighted(self, rows: list[list]) -> list[list]:
+    def reweighted(self, rows: list[list[arb]]) -> list[list[arb]]:
         """A_ij h_j / sum_k A_ik h_k, h the heights: how the chart x_i / h_i moves."""
         heights, out = self.heights(), []
         for row, js in zip(rows, self.neighbours, strict=True):
@@ -369,7 +380,7 @@ class Balls:
             out.append([w / total for w in weights])
         return out
 
-    def advance(self, rows: list[list], layer: LayerBalls) -> None:
+    def advance(self, rows: list[list[arb]], layer: LayerBalls) -> None:
         """One layer, with the given attention."""
         flint, n = self.flint, len(rows)
         A = flint.arb_mat(n, n)

@@ -25,6 +25,7 @@ attention falls fastest by a factor of two; above `MOST_SPREAD` there is no pred
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,6 +34,9 @@ from dynsim._values import real_array, whole
 from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, check_dynamics
 from dynsim.network.norms import Norm
 from dynsim.network.weights import Gaussian, Orthogonal, Weights, Zero
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["MOST_SPREAD", "Gram", "infinite_width"]
 
@@ -58,7 +62,7 @@ class Gram:
     spread: np.ndarray
 
 
-def infinite_width(dynamics: AttentionDynamics, x0, depth: int) -> Gram:
+def infinite_width(dynamics: AttentionDynamics, x0: ArrayLike, depth: int) -> Gram:
     """The prediction for `depth` layers from tokens x0, (N, d) or (samples, N, d).
 
     Raises ValueError for weights that are not fresh Gaussian or orthogonal values and Gaussian or
@@ -81,8 +85,8 @@ def infinite_width(dynamics: AttentionDynamics, x0, depth: int) -> Gram:
     x0 = x0.reshape(-1, *x0.shape[-2:])
     layers = _Layers(dynamics, x0.shape[-1], scale, score)
     with blas_alone():
-        found = [layers.run(x, depth) for x in x0]
-    return Gram(*(np.stack(columns) for columns in zip(*found, strict=True)))
+        samples = [layers.run(x, depth) for x in x0]
+    return Gram(*(np.stack(columns) for columns in zip(*samples, strict=True)))
 
 
 def _scales(dynamics: AttentionDynamics, d: int) -> tuple[float, float]:
@@ -111,9 +115,12 @@ def _scales(dynamics: AttentionDynamics, d: int) -> tuple[float, float]:
     return scale, scores.sigma**4 * (d / heads) / d_qk
 
 
+#: Gram matrices of the tokens, and of the tokens less their mean over dimensions.
+Pair = tuple[np.ndarray, np.ndarray]
+
+
 class _Layers:
-    """The layers on a pair of Gram matrices: of the tokens, and of the tokens less their mean
-    over dimensions, which a norm that centres goes by."""
+    """The layers on a pair of Gram matrices, the second for a norm that centres."""
 
     def __init__(self, dynamics: AttentionDynamics, d: int, scale: float, score: float):
         self.dynamics, self.d, self.scale, self.score = dynamics, d, scale, score
@@ -121,7 +128,7 @@ class _Layers:
         self.P = allowed / allowed.sum(axis=1, keepdims=True)
         self.places = PLACEMENTS[dynamics.placement]
 
-    def run(self, x: np.ndarray, depth: int):
+    def run(self, x: np.ndarray, depth: int) -> np.ndarray:
         """mu, ||X||_F and the spread of scores, (depth + 1,) each."""
         centred = x - x.mean(axis=1, keepdims=True)
         pair = (x @ x.T / self.d, centred @ centred.T / self.d)
@@ -134,15 +141,15 @@ class _Layers:
         rest = np.full((depth + 1 - len(measured), 3), np.nan)
         return np.concatenate([measured, rest]).T
 
-    def _layer(self, pair):
-        (seen, _), dropout = self._at("before", pair), self.dynamics.dropout
-        K, squares = self._attended(seen)
+    def _layer(self, pair: Pair) -> Pair:
+        (G, _), dropout = self._at("before", pair), self.dynamics.dropout
+        K, squares = self._attended(G)
         each, a = np.arange(len(K)), dropout.attention
-        K[each, each] += a / (1.0 - a) * (squares @ seen.diagonal())
+        K[each, each] += a / (1.0 - a) * (squares @ G.diagonal())
         K[each, each] /= 1.0 - dropout.hidden
-        branch, _ = self._at("branch", (self.scale * K,) * 2)
+        branch, _ = self._at("branch", (self.scale * K, self.scale * K))
         skip = self.dynamics.skip**2
-        return self._at("after", tuple(skip * G + branch for G in pair))
+        return self._at("after", (skip * pair[0] + branch, skip * pair[1] + branch))
 
     def _attended(self, G: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """E[A G A^T] and E[A_ij^2], (N, N) each, to first order in the variance of scores.
@@ -160,12 +167,12 @@ class _Layers:
         shift = moved @ PG.T
         return M + self.score * G * covaried + shift + shift.T, P * (P * (1.0 + v) + 2.0 * moved)
 
-    def _variances(self, G, PG, M) -> np.ndarray:
+    def _variances(self, G: np.ndarray, PG: np.ndarray, M: np.ndarray) -> np.ndarray:
         """Of the scores less their mean over the row, (N, N)."""
         size = G.diagonal()
         return self.score * size[:, None] * (size - 2.0 * PG + M.diagonal()[:, None])
 
-    def _at(self, place: str, pair):
+    def _at(self, place: str, pair: Pair) -> Pair:
         """The pair after the norm, where it stands at this place."""
         norm: Norm = self.dynamics.norm.layer(0)
         active, centre, scale, shift, gain, _ = norm.switches(self.d)
@@ -173,14 +180,15 @@ class _Layers:
             return pair
         G = pair[1] if centre else pair[0]
         size = np.sqrt(G.diagonal() + shift / self.d)
-        return (float(np.squeeze(gain)) ** 2 * scale**2 / self.d * G / np.outer(size, size),) * 2
+        G = float(np.squeeze(gain)) ** 2 * scale**2 / self.d * G / np.outer(size, size)
+        return G, G
 
-    def _measured(self, pair) -> tuple[float, float, float]:
+    def _measured(self, pair: Pair) -> tuple[float, float, float]:
         G, n = pair[0], len(pair[0])
         total = np.trace(G)
         squared = total - G.sum() / n
         mu = np.sqrt(self.d * squared) if squared > _ROUNDING * total else np.nan
-        seen, P = self._at("before", pair)[0], self.P
-        variances = (P * self._variances(seen, P @ seen, P @ seen @ P.T)).sum(axis=1)
+        G, P = self._at("before", pair)[0], self.P
+        variances = (P * self._variances(G, P @ G, P @ G @ P.T)).sum(axis=1)
         spread = np.sqrt(max(variances.max(), 0.0))
         return mu, np.sqrt(self.d * total), spread

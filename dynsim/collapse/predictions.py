@@ -22,7 +22,7 @@ t^(m - 1) |w|^t: that is t^-2.
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,9 @@ from dynsim.masks.walk import transversal_modes
 from dynsim.measures import mu
 from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, check_dynamics
 from dynsim.network.weights import LayerWeights
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["Prediction", "cubic_step", "predict", "transversal_growth"]
 
@@ -70,8 +73,8 @@ def _consensus(dynamics: AttentionDynamics, c: np.ndarray, t: int) -> _Consensus
     """Layer t and its derivative at the consensus token c."""
     norm, places, identity = dynamics.norm.layer(t), PLACEMENTS[dynamics.placement], np.eye(len(c))
     with np.errstate(invalid="ignore"):  # found below
-        seen, weights = dynamics.attention_input(c, t)
-        branch = seen @ weights.W_V.sum(axis=0) + weights.output_bias
+        normed, weights = dynamics.attention_input(c, t)
+        branch = normed @ weights.W_V.sum(axis=0) + weights.output_bias
     before = norm.derivative(c).T if "before" in places else identity
     skip, behind = dynamics.skip * identity, identity
     if "branch" in places:
@@ -177,7 +180,7 @@ class Prediction:
         )
 
 
-def predict(dynamics: AttentionDynamics, x0, start: int = 0) -> Prediction:
+def predict(dynamics: AttentionDynamics, x0: ArrayLike, start: int = 0) -> Prediction:
     """The late rate of collapse near consensus, from eigenvalues or a Lyapunov exponent.
 
     `x0`, (N, d) or (samples, N, d), gives the dimension and, where a norm is there, the consensus
@@ -265,7 +268,7 @@ def _has_scores(dynamics: AttentionDynamics, start: int, d: int) -> int:
     return int(any(layer.M.any() for layer in layers))
 
 
-def _exponent(dynamics: AttentionDynamics, token, t: int) -> float:
+def _exponent(dynamics: AttentionDynamics, token: np.ndarray, t: int) -> float:
     """How log mu grows per layer where every multiplier vanishes."""
     d, rows = len(token), dynamics.allowed()
     if not dynamics.weights.layer(t, d).W_V.any():
@@ -297,7 +300,9 @@ class _Late(NamedTuple):
     method: str = "multipliers"
 
 
-def _late_rate(dynamics, token, walk: list[Mode], start) -> _Late:
+def _late_rate(
+    dynamics: AttentionDynamics, token: np.ndarray, walk: list[Mode], start: int
+) -> _Late:
     if dynamics.is_constant:
         late = _multipliers(dynamics, token, walk)
         if late is not None:
@@ -344,7 +349,7 @@ def _products(skip: float, walk: list[Mode], values: list[Mode]) -> Mode:
     return _leading(candidates)
 
 
-def _multipliers(dynamics, token, walk) -> _Late | None:
+def _multipliers(dynamics: AttentionDynamics, token: np.ndarray, walk: list[Mode]) -> _Late | None:
     """From eigenvalues; None when the consensus token does not settle."""
     layer = dynamics.weights.layer(0, len(token))
     if not _is_scaled(dynamics, len(token)):
@@ -360,16 +365,16 @@ def _multipliers(dynamics, token, walk) -> _Late | None:
     return _at_cycle(dynamics, token, walk)
 
 
-def _ratio_of_scales(found: list[Mode]) -> Mode:
+def _ratio_of_scales(eigenvalues: list[Mode]) -> Mode:
     """|w_2 / w_1| with its power: how deviations go against a token that is scaled."""
-    top = found[0]
+    top = eigenvalues[0]
     size = abs(top.value)
     if size <= top.error:
         raise FloatingPointError(
             "the value matrix maps every token to zero in the end, and the norm divides by it; "
             "use another W_V, or eps > 0"
         )
-    largest = [m for m in found if abs(m.value) + m.error >= size - top.error]
+    largest = [m for m in eigenvalues if abs(m.value) + m.error >= size - top.error]
     error = 2.0 * max(mode.error for mode in largest) / size
     if sum(mode.count for mode in largest) > 1:
         power, at_most = max(mode.power for mode in largest), True
@@ -378,21 +383,21 @@ def _ratio_of_scales(found: list[Mode]) -> Mode:
         elif len(largest) == 1 and not top.at_most and power == top.count - 1:
             power, at_most = -2, False
         return Mode(1.0, error, 1, power, at_most)
-    if len(found) == 1:
+    if len(eigenvalues) == 1:
         return Mode(0.0, 0.0, 1, 0, False)
-    second = _leading(found[1:])
+    second = _leading(eigenvalues[1:])
     ratio = abs(second.value) / size
     return replace(second, value=ratio, error=second.error / size + error * ratio)
 
 
-def _only_scales(dynamics, layer) -> bool:
+def _only_scales(dynamics: AttentionDynamics, layer: LayerWeights) -> bool:
     """True when a layer maps a token to a linear function of it, divided by a size."""
     norms = [norm.switches(layer.W_V.shape[-1]) for norm in dynamics.norm.each]
     shifted = any(norm.shift or np.any(norm.bias) for norm in norms)
     return not (dynamics.skip or shifted or layer.output_bias.any())
 
 
-def _cycle_of_scales(dynamics, layer) -> np.ndarray:
+def _cycle_of_scales(dynamics: AttentionDynamics, layer: LayerWeights) -> np.ndarray:
     """The linear function: W_V and, for each place of the norm, centring and gain."""
     d = layer.W_V.shape[-1]
     norm = dynamics.norm.layer(0).switches(d)
@@ -403,7 +408,7 @@ def _cycle_of_scales(dynamics, layer) -> np.ndarray:
     return linear
 
 
-def _at_cycle(dynamics, token, walk) -> _Late | None:
+def _at_cycle(dynamics: AttentionDynamics, token: np.ndarray, walk: list[Mode]) -> _Late | None:
     """Multipliers at the fixed point or 2-cycle that the consensus token settles on, or None."""
     for _ in range(_LAYERS):
         token = _consensus(dynamics, token, 0).token
@@ -415,7 +420,9 @@ def _at_cycle(dynamics, token, walk) -> _Late | None:
     return None
 
 
-def _multipliers_of_cycle(dynamics, token, walk, length) -> _Late | None:
+def _multipliers_of_cycle(
+    dynamics: AttentionDynamics, token: np.ndarray, walk: list[Mode], length: int
+) -> _Late | None:
     for _ in range(20):  # Newton's method for the token that returns after `length` layers
         after, own = _round(dynamics, token, np.ones(1), length)
         step = np.linalg.lstsq((np.eye(len(token)) - own[0]).T, after - token)[0]
@@ -429,7 +436,7 @@ def _multipliers_of_cycle(dynamics, token, walk, length) -> _Late | None:
     return None
 
 
-def _across_cycle(walk, across, alone: bool) -> Mode:
+def _across_cycle(walk: list[Mode], across: np.ndarray, alone: bool) -> Mode:
     """The largest eigenvalue of the products of T(lambda) over a cycle, for all lambda.
 
     `alone`: they are powers of lambda times one matrix, so that powers of t add up. Else Jordan
@@ -444,17 +451,19 @@ def _across_cycle(walk, across, alone: bool) -> Mode:
             at_most = walk[k].at_most or mode.at_most
             if not alone and power:
                 power, at_most = (walk[k].power + 1) * (mode.power + 1) - 1, True
-            error = mode.error + walk[k].error * np.linalg.norm(matrix, 2)
+            error = float(mode.error + walk[k].error * np.linalg.norm(matrix, 2))
             candidates.append(Mode(mode.value, error, mode.count, power, at_most))
     return _leading(candidates)
 
 
-def _size_growth(dynamics) -> float:
+def _size_growth(dynamics: AttentionDynamics) -> float:
     """The factor per layer of a token's size under an active norm."""
     return 1.0 if "after" in PLACEMENTS[dynamics.placement] else max(1.0, abs(dynamics.skip))
 
 
-def _round(dynamics, token, modes, length):
+def _round(
+    dynamics: AttentionDynamics, token: np.ndarray, modes: np.ndarray, length: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The token after `length` layers, and the product of T(lambda) for every lambda."""
     product = np.broadcast_to(np.eye(len(token)), (len(modes), len(token), len(token)))
     for _ in range(length):
@@ -467,14 +476,51 @@ def _round(dynamics, token, modes, length):
 # --- fresh weights --------------------------------------------------------------------------------
 
 
-def transversal_growth(dynamics, token, layers: int, modes=None, start: int = 0) -> np.ndarray:
+def transversal_growth(
+    dynamics: AttentionDynamics,
+    token: ArrayLike,
+    layers: int,
+    modes: ArrayLike | None = None,
+    start: int = 0,
+) -> np.ndarray:
     """log of the growth of a generic deviation across consensus in each layer: (modes, layers).
 
     Products of T(lambda) along the orbit of the consensus token, applied to a fixed random vector.
-    `modes` are eigenvalues lambda of the walk, by default lambda_2 alone. In the linear regime, and
-    once the slowest mode has won, log mu grows by just this much in every layer.
+    In the linear regime, and once the slowest mode has won, log mu grows by just this much in every
+    layer.
 
-    Without a norm the consensus token plays no part.
+    Parameters
+    ----------
+    dynamics : AttentionDynamics
+    token : array (d,)
+        The consensus token at the start. Without a norm it plays no part.
+    layers : int
+        Number of layers.
+    modes : array (modes,), optional
+        Eigenvalues lambda of the walk, by default lambda_2 alone.
+    start : int
+        Number of the first layer.
+
+    Returns
+    -------
+    array (modes, layers)
+        log (||z_{t+1}|| / ||z_t||); the first also holds log ||z_0|| of the random vector, so leave
+        it out of an average.
+
+    Raises
+    ------
+    ValueError
+        For what is no dynamics, no number of layers, no array.
+    FloatingPointError
+        Where deviations vanish, the consensus token overflows or the norm divides by zero.
+
+    Examples
+    --------
+    >>> from dynsim import masks
+    >>> from dynsim.network import weights
+    >>> turning = AttentionDynamics(masks.causal(6), weights.Orthogonal())
+    >>> np.exp(transversal_growth(turning, np.ones(4), layers=4))[:, 1:].round(12)
+    array([[0.5, 0.5, 0.5]])
     """
     check_dynamics(dynamics)
     layers = whole("number of layers", layers, least=1)
@@ -496,7 +542,9 @@ def transversal_growth(dynamics, token, layers: int, modes=None, start: int = 0)
     return logs
 
 
-def _late_growth(dynamics, token, modes, start) -> np.ndarray:
+def _late_growth(
+    dynamics: AttentionDynamics, token: np.ndarray, modes: np.ndarray, start: int
+) -> np.ndarray:
     """`transversal_growth` over as many layers as an exponent is averaged over."""
     layers = int(np.clip(_WORK / len(token) ** 3, 200, _LAYERS))
     if dynamics.n_layers is not None:
@@ -504,14 +552,16 @@ def _late_growth(dynamics, token, modes, start) -> np.ndarray:
     return transversal_growth(dynamics, token, layers, modes, start)[:, int(_BURN_IN * layers) :]
 
 
-def _own_growth(dynamics, token, start) -> float:
+def _own_growth(dynamics: AttentionDynamics, token: np.ndarray, start: int) -> float:
     """The growth of the consensus token where nothing else is asked for."""
     if _is_scaled(dynamics, len(token)):
         return _size_growth(dynamics)
     return float(np.exp(_late_growth(dynamics, token, np.ones(1), start).mean()))
 
 
-def _lyapunov(dynamics, token, walk, start) -> _Late:
+def _lyapunov(
+    dynamics: AttentionDynamics, token: np.ndarray, walk: list[Mode], start: int
+) -> _Late:
     """The exponent of the fastest growing mode."""
     values = np.array([mode.value for mode in walk] + [1.0])  # the last: within consensus
     if not values.imag.any():
@@ -536,7 +586,9 @@ def _lyapunov(dynamics, token, walk, start) -> _Late:
 # --- the complete graph: log mu triples -----------------------------------------------------------
 
 
-def cubic_step(dynamics: AttentionDynamics, z, token, t: int = 0) -> tuple[float, np.ndarray]:
+def cubic_step(
+    dynamics: AttentionDynamics, z: ArrayLike, token: ArrayLike, t: int = 0
+) -> tuple[float, np.ndarray]:
     """DONG's cubic law with its coefficient: where all tokens attend to the same ones.
 
     With X = 1 c + s Z, 1^T Z = 0, ||Z||_F = 1 and s -> 0, one layer gives s' Z' = s^3 K + O(s^4),
@@ -547,6 +599,14 @@ def cubic_step(dynamics: AttentionDynamics, z, token, t: int = 0) -> tuple[float
     Returns (log ||K||_F, K / ||K||_F): log s' = 3 log s + log ||K||_F.
 
     Raises ValueError when rows of the mask differ or a skip connection carries Z on.
+
+    >>> from dynsim import masks
+    >>> from dynsim.network import weights
+    >>> flat = AttentionDynamics(masks.complete(3), weights.Fixed(np.eye(2), np.eye(2)))
+    >>> z = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]) / 2.0
+    >>> log_size, _ = cubic_step(flat, z, token=np.ones(2))
+    >>> round(float(np.exp(2 * log_size)), 6), round(28 / 576, 6)  # Z M (Z^T Z / 3) W_V by hand
+    (0.048611, 0.048611)
     """
     check_dynamics(dynamics)
     allowed = dynamics.allowed()
@@ -557,10 +617,10 @@ def cubic_step(dynamics: AttentionDynamics, z, token, t: int = 0) -> tuple[float
         )
     z, token = real_array("z", z), real_array("the consensus token", token)
     layer = _consensus(dynamics, token, t)
-    seen = z @ layer.before
-    attended = seen[allowed[0]] - seen[allowed[0]].mean(axis=0)
+    normed = z @ layer.before
+    attended = normed[allowed[0]] - normed[allowed[0]].mean(axis=0)
     covariance = attended.T @ attended / len(attended)
-    heads = seen @ layer.weights.M @ covariance @ layer.weights.W_V  # (H, N, d)
+    heads = normed @ layer.weights.M @ covariance @ layer.weights.W_V  # (H, N, d)
     K = heads.sum(axis=0) @ layer.behind
     K = K - K.mean(axis=0)
     size = float(mu(K))

@@ -10,14 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from dynsim._values import check_instance, real_number
 from dynsim.results.trajectory import Trajectory
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 __all__ = ["MODELS", "Model", "Rate", "collapse_rate", "doubly_exponential", "is_above_floor"]
+
+#: Depths and log mu of a sample in a window of layers.
+Window = tuple[np.ndarray, np.ndarray]
+#: What log mu a fitted law expects at later depths.
+Forecast = Callable[[np.ndarray], np.ndarray]
 
 #: mu counts from this many times its floor on, where rounding is at most a per cent of it.
 _ABOVE_FLOOR = 100.0
@@ -46,28 +54,28 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 # --- models of log mu -------------------------------------------------------------------------
 
 
-def _constant(t, y):
+def _constant(t: np.ndarray, y: np.ndarray) -> tuple[float, Forecast]:
     return 0.0, lambda later: np.full(len(later), y.mean())
 
 
-def _exponential(t, y):
+def _exponential(t: np.ndarray, y: np.ndarray) -> tuple[float, Forecast]:
     slope, intercept = _line(t, y)
     return slope, lambda later: intercept + slope * later
 
 
-def _algebraic(t, y):
+def _algebraic(t: np.ndarray, y: np.ndarray) -> tuple[float, Forecast]:
     slope, intercept = _line(np.log(t), y)
     return slope, lambda later: intercept + slope * np.log(later)
 
 
-def _doubly_exponential(t, y):
+def _doubly_exponential(t: np.ndarray, y: np.ndarray) -> tuple[float, Forecast]:
     factor, constant = _line(y[:-1], y[1:])
     step = t[1] - t[0]
     exponent = max(factor, 0.0) ** (1.0 / step)
     if exponent < _LEAST_EXPONENT:
         return exponent, lambda later: np.full(len(later), np.inf)
 
-    def forecast(later):
+    def forecast(later: np.ndarray) -> np.ndarray:
         values = [y[-1]]
         for _ in later:
             values.append(factor * values[-1] + constant)
@@ -83,8 +91,8 @@ class Model:
     `shown` turns the coefficient into the number that `words` speak of.
     """
 
-    fit: Callable
-    shown: Callable
+    fit: Callable[[np.ndarray, np.ndarray], tuple[float, Forecast]]
+    shown: Callable[[np.ndarray | float], np.ndarray]
     words: str
 
 
@@ -108,7 +116,7 @@ def _models(power: int) -> dict[str, Model]:
     return MODELS | {"exponential": with_power}
 
 
-def _exponential_with(power: int, t, y):
+def _exponential_with(power: int, t: np.ndarray, y: np.ndarray) -> tuple[float, Forecast]:
     """log mu = a + power log t + t log rho + b / t: a polynomial in t before rho^t has more terms
     than the highest, and b / t is the next one."""
     columns = np.stack([np.ones_like(t), t, 1.0 / t], axis=1)
@@ -172,6 +180,8 @@ def collapse_rate(trajectory: Trajectory, relative: bool = False, power: int = 0
     as a whole do not collapse by that. `power` is that of t which a defective multiplier brings:
     `predict` knows it, and measured mu cannot tell it from a slower rate.
 
+    Raises ValueError for what is no trajectory, and for a power that is no number.
+
     >>> import dynsim
     >>> pure = dynsim.AttentionDynamics(dynsim.masks.causal(8), dynsim.weights.Identity())
     >>> x0 = dynsim.tokens.gaussian(samples=4, n=8, d=3, seed=0)
@@ -179,7 +189,8 @@ def collapse_rate(trajectory: Trajectory, relative: bool = False, power: int = 0
     >>> rate.kind, round(rate.value, 3)
     ('exponential', 0.5)
     """
-    real_number("the power of t", power)
+    if not np.isfinite(real_number("the power of t", power)):
+        raise ValueError(f"the power of t is a finite number; got {power}; use 0 for none")
     models = _models(power)
     fits = _fits(trajectory, relative, models)
     return fits if isinstance(fits, Rate) else _described(models, *fits)
@@ -188,8 +199,37 @@ def collapse_rate(trajectory: Trajectory, relative: bool = False, power: int = 0
 def doubly_exponential(trajectory: Trajectory) -> float | None:
     """The factor by which log mu, relative to the mean token, grows per layer, if it falls so.
 
-    What `collapse_rate` finds, without its interval: that needs a quantile from scipy.special,
-    whose import is an eighth of a short command's time.
+    q in log mu_{t+1} = q log mu_t + C (q = 3 in DONG, arXiv 2103.03404), as
+    `collapse_rate` fits it with relative=True, but without its interval: that needs a quantile from
+    scipy.special, whose import is an eighth of a short command's time.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        With mu at every layer; those of the engine "logscale" have it below the floor too.
+
+    Returns
+    -------
+    float or None
+        The mean over samples; None where another law fits better or there are too few layers.
+
+    Raises
+    ------
+    ValueError
+        For what is no trajectory.
+
+    Examples
+    --------
+    >>> import dynsim
+    >>> from dynsim import masks, norms, tokens, weights
+    >>> x0 = tokens.sphere(samples=2, n=8, d=4)
+    >>> turning = weights.Weights(value=weights.Orthogonal(), seed=1)
+    >>> for mask in (masks.complete(8), masks.causal(8)):
+    ...     dynamics = dynsim.AttentionDynamics(mask, turning, norms.Unit())
+    ...     factor = doubly_exponential(dynsim.simulate(dynamics, x0, 12, engine="logscale"))
+    ...     print(factor and round(factor, 3))
+    3.0
+    None
     """
     fits = _fits(trajectory, relative=True, models=MODELS)
     if isinstance(fits, Rate) or fits.kind != "doubly exponential":
@@ -202,13 +242,13 @@ class _Fits(NamedTuple):
     """The law that won and what it was chosen by."""
 
     kind: str
-    windows: list
+    windows: list[Window]
     errors: dict[str, float]
     alone: list[str]
     left_out: int
 
 
-def _fits(trajectory: Trajectory, relative: bool, models) -> _Fits | Rate:
+def _fits(trajectory: Trajectory, relative: bool, models: Mapping[str, Model]) -> _Fits | Rate:
     """What is known of the law; or, of too few layers, that nothing is."""
     check_instance("a trajectory", trajectory, Trajectory, "dynsim.simulate(...)")
     usable = _usable(trajectory, relative)
@@ -244,8 +284,16 @@ def _fits(trajectory: Trajectory, relative: bool, models) -> _Fits | Rate:
 
 
 def is_above_floor(trajectory: Trajectory) -> np.ndarray:
-    """Where rounding is at most a per cent of mu, (samples, T+1): everywhere that the engine
-    followed mu."""
+    """Where rounding is at most a per cent of mu, (samples, T+1).
+
+    Everywhere, where the engine followed mu below the floor.
+
+    >>> import dynsim
+    >>> pure = dynsim.AttentionDynamics(dynsim.masks.causal(4), dynsim.weights.Identity())
+    >>> run = dynsim.simulate(pure, dynsim.tokens.gaussian(samples=1, n=4, d=3), depth=60)
+    >>> is_above_floor(run)[0, [0, 20, 60]]
+    array([ True,  True, False])
+    """
     if trajectory.follows_mu:
         return np.full(trajectory["mu"].shape, True)
     return trajectory["mu"] > _ABOVE_FLOOR * trajectory.floor
@@ -267,18 +315,18 @@ def _usable(trajectory: Trajectory, relative: bool) -> list[np.ndarray]:
     return [row[1 : stop + 1] for row, stop in zip(logs, stops, strict=True)]
 
 
-def _errors(y: np.ndarray, start: float, models) -> list[float]:
+def _errors(y: np.ndarray, start: float, models: Mapping[str, Model]) -> list[float]:
     """Root mean square error of every model over the held-out end."""
     t = np.arange(1.0, len(y) + 1)
     first, cut = int(start * len(y)), len(y) - max(2, len(y) // 4)
     if cut - first < 3:
         return [np.inf] * len(models)
-    found = []
+    errors = []
     with np.errstate(over="ignore"):  # a doubly exponential forecast may leave float64: inf
         for model in models.values():
             _, forecast = model.fit(t[first:cut], y[first:cut])
-            found.append(float(np.sqrt(np.mean((forecast(t[cut:]) - y[cut:]) ** 2))))
-    return found
+            errors.append(float(np.sqrt(np.mean((forecast(t[cut:]) - y[cut:]) ** 2))))
+    return errors
 
 
 def _choice(errors: dict[str, float]) -> str:
@@ -295,11 +343,18 @@ def _late(y: np.ndarray, start: float) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(first + 1.0, len(y) + 1), y[first:]
 
 
-def _coefficients(model: Model, windows) -> np.ndarray:
+def _coefficients(model: Model, windows: Sequence[Window]) -> np.ndarray:
     return np.array([model.fit(t, y)[0] for t, y in windows])
 
 
-def _described(models, kind, windows, errors, alone, left_out) -> Rate:
+def _described(
+    models: Mapping[str, Model],
+    kind: str,
+    windows: Sequence[Window],
+    errors: dict[str, float],
+    alone: list[str],
+    left_out: int,
+) -> Rate:
     """The winning model fitted to the late windows of all samples."""
     from scipy.special import stdtrit
 
@@ -310,7 +365,7 @@ def _described(models, kind, windows, errors, alone, left_out) -> Rate:
     moved = max(abs(other - centre) for other in _variations(model, windows))
     half = moved + (float(stdtrit(count - 1, 0.975)) * error if count > 1 else 0.0)
     value, low, high = (float(model.shown(centre + step)) for step in (0.0, -half, half))
-    runner_up = min((name for name in errors if name != kind), key=errors.get)
+    runner_up = min((name for name in errors if name != kind), key=errors.__getitem__)
     first, last = (int(v) for v in np.median([[t[0], t[-1]] for t, _ in windows], axis=0))
     margin = errors[runner_up] / errors[kind] if errors[kind] else np.inf
     words = model.words.format(f"{value:.6g} ({min(low, high):.6g} to {max(low, high):.6g})")
@@ -344,13 +399,17 @@ def _samples(count: int) -> str:
     return f"{count} sample{'s' * (count != 1)}"
 
 
-def _variations(model: Model, windows) -> list[float]:
+def _variations(model: Model, windows: Sequence[Window]) -> list[float]:
     """The estimate with later starts of the window, and with every other layer."""
-    cuts = [lambda n: slice(n // 4, None), lambda n: slice(n // 2, None)]
-    cuts += [lambda n: slice(0, None, 2), lambda n: slice(1, None, 2)]
-    found = []
+    cuts: list[Callable[[int], slice]] = [
+        lambda n: slice(n // 4, None),
+        lambda n: slice(n // 2, None),
+        lambda n: slice(0, None, 2),
+        lambda n: slice(1, None, 2),
+    ]
+    estimates = []
     for cut in cuts:
         parts = [(t[cut(len(t))], y[cut(len(t))]) for t, y in windows]
         fits = [model.fit(t, y)[0] for t, y in parts if len(t) >= 3]
-        found += [float(np.mean(fits))] if fits else []
-    return found
+        estimates += [float(np.mean(fits))] if fits else []
+    return estimates

@@ -7,6 +7,7 @@ radius at most 1, K(B) <= max_k ||B^k||_2 <= e n K(B), K the Kreiss constant.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import networkx as nx
 import numpy as np
@@ -15,6 +16,9 @@ from dynsim._spectra import bounded_eigenvalues
 from dynsim._values import real_array, whole
 from dynsim.masks.networkx_view import compile_layout
 from dynsim.masks.walk import uniform_walk
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["Growth", "deviation_walk", "kreiss_constant", "transient_growth"]
 
@@ -60,7 +64,7 @@ class Growth:
         return f"powers grow to norm {least}{self.factor:.4g}, at power {self.power}"
 
 
-def transient_growth(matrix, limit: int = 1000) -> Growth:
+def transient_growth(matrix: ArrayLike, limit: int = 1000) -> Growth:
     """max_k ||B^k||_2 of B (N, N), from all powers up to the first with norm below 1: no later one
     is larger. Stops at B^limit where there is none.
 
@@ -88,7 +92,7 @@ def transient_growth(matrix, limit: int = 1000) -> Growth:
     return Growth(best, at, False)
 
 
-def kreiss_constant(matrix) -> float:
+def kreiss_constant(matrix: ArrayLike) -> float:
     """K(B) = sup over |z| > 1 of (|z| - 1) ||(z - B)^-1||_2, for a real matrix B (N, N).
 
     At least 1, which is the limit of z to infinity; inf where an eigenvalue lies outside the unit
@@ -115,7 +119,7 @@ def kreiss_constant(matrix) -> float:
     eigenvalues = eigenvalues[np.argsort(-np.abs(eigenvalues), kind="stable")]
     size = np.linalg.norm(matrix)
 
-    def negative(point):
+    def negative(point: tuple[float, float] | np.ndarray) -> float:
         distance = np.exp(point[0])
         z = (1.0 + distance) * np.exp(1j * point[1])
         rounding = len(matrix) * _EPS * (abs(z) + size)
@@ -124,11 +128,13 @@ def kreiss_constant(matrix) -> float:
     angles = {*_ANGLES, *np.abs(np.angle(eigenvalues[:_EIGENVALUES]))}
     grid = [(np.log(distance), angle) for distance in _DISTANCES for angle in sorted(angles)]
     start = min(grid, key=negative)
-    found = minimize(negative, start, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9})
-    return max(1.0, -float(found.fun))
+    optimum = minimize(
+        negative, start, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9}
+    )
+    return max(1.0, -float(optimum.fun))
 
 
-def _square(matrix) -> np.ndarray:
+def _square(matrix: ArrayLike) -> np.ndarray:
     matrix = real_array("the matrix", matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
         raise ValueError(f"powers are of a square matrix, (N, N); got shape {matrix.shape}")

@@ -79,7 +79,8 @@ def verdict(trajectory: Trajectory) -> Verdict:
 
     X = 1 mean + Z with ||Z||_F = mu and ||X||_F^2 = N ||mean||^2 + mu^2: tokens that shrink or grow
     as a whole do not collapse by that. A rate is the slope of log(mu / ||X||_F) over the second
-    half of what lies above the floor, sample by sample.
+    half of what lies above the floor, sample by sample. Raises ValueError for what is
+    no trajectory.
 
     >>> import dynsim
     >>> pure = dynsim.AttentionDynamics(dynsim.masks.causal(4), dynsim.weights.Identity())
@@ -307,7 +308,7 @@ def _range(values: np.ndarray) -> str:
     return f"{middle:.2g}" if high <= 1.5 * low else f"{low:.2g}–{high:.2g}"
 
 
-def _span(first, last) -> str:
+def _span(first: int, last: int) -> str:
     return f"layer {first}" if first == last else f"layers {first} to {last}"
 
 
@@ -318,7 +319,7 @@ class _Fit:
     first meet it.
     """
 
-    def __init__(self, depths, logs, edge: float):
+    def __init__(self, depths: np.ndarray, logs: np.ndarray, edge: float) -> None:
         of_samples = [self._of_sample(depths, row, edge) for row in logs]
         slopes = np.array([row for row in of_samples if row is not None]).reshape(-1, 5)
         self.known = len(slopes) > 0
@@ -335,7 +336,7 @@ class _Fit:
         self.changes = bool(sure and size > _LEAST_CHANGE)
 
     @staticmethod
-    def _of_sample(depths, row, edge):
+    def _of_sample(depths: np.ndarray, row: np.ndarray, edge: float) -> list[float] | None:
         """(slope, of the first half, of the second half, first and last depth), or None."""
         usable = np.flatnonzero(row <= edge)
         stop = usable[0] if len(usable) else len(row)

@@ -7,6 +7,7 @@ they are shared, and measures come back once. Attention runs over the tiles of t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,8 +25,11 @@ from dynsim.network.weights import LayerWeights
 
 __all__ = ["TorchEngine", "devices", "find_device"]
 
-ACTIVATIONS = {"gelu": functional.gelu, "gelu_tanh": partial(functional.gelu, approximate="tanh"),
-               "relu": torch.relu}  # fmt: skip
+ACTIVATIONS: dict[str, Callable[..., torch.Tensor]] = {
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "relu": torch.relu,
+}  # fmt: skip
 
 #: Bytes of temporaries on a CPU: what fits in its caches is faster than what fits in memory.
 _CPU_BUDGET = 2**26

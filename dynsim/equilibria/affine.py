@@ -22,22 +22,28 @@ def solutions(B: np.ndarray, c: np.ndarray) -> np.ndarray:
     problem (n - B^T)(n - B) p = c^T c p (Gander, Golub and von Matt, Linear Algebra Appl. 114,
     1989, for symmetric B). Where n is one, x is any solution of x (n - B) = c plus what is needed
     of the left null space; of a null space of several dimensions, its axes are taken.
+
+    >>> solutions(np.diag([2.0, 1.0]), np.zeros(2))  # eigenvectors, of either sign
+    array([[ 1.,  0.],
+           [-1.,  0.],
+           [ 0.,  1.],
+           [ 0., -1.]])
     """
     d = len(B)
     scale = float(np.linalg.norm(B, 2) + np.linalg.norm(c))
     if scale == 0:
         return np.empty((0, d))
-    found = []
+    candidates = []
     for n in clustered(np.linalg.eigvals(B), scale):
-        found += _at_eigenvalue(B, c, n)
+        candidates += _at_eigenvalue(B, c, n)
     if not c.any():
-        return np.array(found).reshape(-1, d)
+        return np.array(candidates).reshape(-1, d)
     companion = np.block([[np.zeros((d, d)), np.eye(d)], [np.outer(c, c) - B.T @ B, B + B.T]])
-    found += [_improved(B, c, n) for n in clustered(np.linalg.eigvals(companion), scale)]
-    return np.array(found).reshape(-1, d)
+    candidates += [_improved(B, c, n) for n in clustered(np.linalg.eigvals(companion), scale)]
+    return np.array(candidates).reshape(-1, d)
 
 
-def _improved(B, c, n: float) -> np.ndarray:
+def _improved(B: np.ndarray, c: np.ndarray, n: float) -> np.ndarray:
     """x = c (n - B)^-1, made unit by Newton's method for 1 / |x(n)| = 1, nearly linear in n."""
     x = c
     for _ in range(12):
@@ -58,8 +64,11 @@ def clustered(values: np.ndarray, scale: float) -> list[float]:
 
     A defective eigenvalue comes out as a ring of radius eps^(1/size) around it, whose mean is
     accurate.
+
+    >>> clustered(np.array([1.0 + 1e-9j, 1.0 - 1e-9j, 3.0]), scale=3.0)
+    [3.0, 1.0]
     """
-    found: list[float] = []
+    real: list[float] = []
     eps = len(values) * np.finfo(float).eps
     for width in scale * eps ** (1.0 / np.arange(1, len(values) + 1)):
         rest = list(values)
@@ -70,20 +79,20 @@ def clustered(values: np.ndarray, scale: float) -> list[float]:
                 rest = [v for v in rest if v not in near]
                 cluster, added = cluster + near, bool(near)
             mean = np.mean(cluster)
-            if abs(mean.imag) <= width and all(abs(mean.real - n) > eps * scale for n in found):
-                found.append(float(mean.real))
-    return found
+            if abs(mean.imag) <= width and all(abs(mean.real - n) > eps * scale for n in real):
+                real.append(float(mean.real))
+    return real
 
 
-def _at_eigenvalue(B, c, n) -> list[np.ndarray]:
+def _at_eigenvalue(B: np.ndarray, c: np.ndarray, n: float) -> list[np.ndarray]:
     """Unit x with x (n - B) = c, for an eigenvalue n of B."""
     shifted = (n * np.eye(len(B)) - B).T
     u, s, vt = np.linalg.svd(shifted)
     free = s <= _ZERO * max(s[0], np.linalg.norm(B, 2))
     if not free.any():
         return []
-    kept = ~free
-    x = vt[kept].T @ ((u.T[kept] @ c) / s[kept])
+    regular = ~free
+    x = vt[regular].T @ ((u.T[regular] @ c) / s[regular])
     if np.linalg.norm(shifted @ x - c) > 1e-10 * np.maximum(np.linalg.norm(c), 1e-300) or x @ x > 1:
         return []
     missing = np.sqrt(1 - x @ x)

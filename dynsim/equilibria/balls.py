@@ -98,7 +98,7 @@ def precision(bits: int) -> Iterator[None]:
 # --- the form -----------------------------------------------------------------------------------
 
 
-def check_form(certificate) -> None:
+def check_form(certificate: dict) -> None:
     """Raise ValueError unless every field is there, of its type, shape and range, and no other."""
     check_fields(certificate, FORMAT, _FIELDS)
     tokens = certificate["tokens"]
@@ -165,7 +165,9 @@ def _proofs(certificate: dict) -> tuple[bool, bool, bool]:
     return True, ranked, sided
 
 
-def _krawczyk(layer: _Layer, sign: int, centre, around, slope):
+def _krawczyk(
+    layer: _Layer, sign: int, centre: flint.arb_mat, around: flint.arb_mat, slope: flint.arb_mat
+) -> flint.arb_mat:
     """K - c, with X = c + around, 0 in around, slope = DF(X). ArithmeticError when there is none.
 
     C is the inverse of the midpoint of DG(X), up to rounding.
@@ -176,7 +178,7 @@ def _krawczyk(layer: _Layer, sign: int, centre, around, slope):
     return (identity - C * slope) * around - C * (layer.value(centre) - sign * centre)
 
 
-def _identity(size: int):
+def _identity(size: int) -> flint.arb_mat:
     return flint.arb_mat([[int(i == j) for j in range(size)] for i in range(size)])
 
 
@@ -189,10 +191,10 @@ class _Layer:
         pairs = zip(certificate["M"], certificate["W_V"], strict=True)
         self.heads = [(flint.arb_mat(M), flint.arb_mat(W)) for M, W in pairs]
 
-    def tokens(self, box):
+    def tokens(self, box: flint.arb_mat) -> flint.arb_mat:
         return flint.arb_mat(self.n, self.d, box.entries())
 
-    def value(self, box):
+    def value(self, box: flint.arb_mat) -> flint.arb_mat:
         """F on a box, (N d, 1). ArithmeticError where a row of y may be 0."""
         X = self.tokens(box)
         Y = flint.arb_mat(self.n, self.d)
@@ -200,7 +202,7 @@ class _Layer:
             Y += self._attention(X * M, X) * (X * W)
         return flint.arb_mat([[entry] for y in Y.tolist() for entry in _unit(y)[0]])
 
-    def slope(self, box):
+    def slope(self, box: flint.arb_mat) -> flint.arb_mat:
         """DF on a box, (N d, N d). ArithmeticError where a row of y may be 0, or without bounds.
 
         d y_i / d x_j = sum_h A_ij W^T + T_j (x_i M) + [i = j] T^T (x M^T), T_l = A_il (v_l - y_i).
@@ -214,23 +216,26 @@ class _Layer:
             y = A * V
             Y += y
             turned = X * M.transpose()
-            keyed, V, A, y = (matrix.tolist() for matrix in (keyed, V, A, y))
+            keys, values, weights, means = (matrix.tolist() for matrix in (keyed, V, A, y))
             turned_W = W.transpose().tolist()
             for i, attended in enumerate(self.attended):
-                T = flint.arb_mat(
-                    [[A[i][j] * (v - mean) for v, mean in zip(V[j], y[i], strict=True)]
-                     for j in range(n)]
-                )  # fmt: skip
+                rows = [
+                    [weights[i][j] * (v - m) for v, m in zip(values[j], means[i], strict=True)]
+                    for j in range(n)
+                ]
+                T = flint.arb_mat(rows)
                 own, moved = (T.transpose() * turned).tolist(), T.tolist()
                 for b, row in enumerate(slopes[i]):
                     for j in attended:
                         for a in range(d):
-                            row[j * d + a] += A[i][j] * turned_W[b][a] + moved[j][b] * keyed[i][a]
+                            row[j * d + a] += (
+                                weights[i][j] * turned_W[b][a] + moved[j][b] * keys[i][a]
+                            )
                     for a in range(d):
                         row[i * d + a] += own[b][a]
         rows = []
-        for y, inner in zip(Y.tolist(), slopes, strict=True):
-            unit, size = _unit(y)
+        for total, inner in zip(Y.tolist(), slopes, strict=True):
+            unit, size = _unit(total)
             projector = [[((a == b) - u * v) / size for b, v in enumerate(unit)]
                          for a, u in enumerate(unit)]  # fmt: skip
             rows += (flint.arb_mat(projector) * flint.arb_mat(inner)).tolist()
@@ -238,7 +243,7 @@ class _Layer:
             raise ArithmeticError("the derivative has no bounds over the box")
         return flint.arb_mat(rows)
 
-    def _attention(self, keyed, X):
+    def _attention(self, keyed: flint.arb_mat, X: flint.arb_mat) -> flint.arb_mat:
         """A of one head from x M and x: exp(s_ij - m_i), any real m_i, over its sum."""
         scores = (keyed * X.transpose()).tolist()
         A = flint.arb_mat(self.n, self.n)
@@ -251,7 +256,7 @@ class _Layer:
         return A
 
 
-def _unit(y: list):
+def _unit(y: list[flint.arb]) -> tuple[list[flint.arb], flint.arb]:
     """y / ||y|| and ||y||, balls. ArithmeticError where y may be 0 and has no direction."""
     square = sum((v * v for v in y), flint.arb(0))
     if not square > 0:
@@ -260,7 +265,7 @@ def _unit(y: list):
     return [v / size for v in y], size
 
 
-def has_rank(rows: list[list], rank: int) -> bool:
+def has_rank(rows: list[list[flint.arb]], rank: int) -> bool:
     """True when elimination of all matrices in these balls finds `rank` pivots that are not 0."""
     for _ in range(rank):
         places = [(i, j) for i, row in enumerate(rows) for j in range(len(row))]
@@ -275,7 +280,7 @@ def has_rank(rows: list[list], rank: int) -> bool:
     return True
 
 
-def is_on_side(slope, side: str) -> bool:
+def is_on_side(slope: flint.arb_mat, side: str) -> bool:
     """Whether one of J, J^2, J^4, ... proves the spectral radius "< 1" or "> 1"."""
     power, size = slope, slope.nrows()
     for _ in range(_SQUARINGS):

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from dynsim.network import tokens
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.jacobian import image, jvp
 from dynsim.simulation import Record, simulate
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["TYPES", "Basins", "LimitSets", "Stopped", "basins", "circle_pairs", "limit_sets"]
 
@@ -98,6 +102,11 @@ def limit_sets(
     progress : callable, optional
         Called with the share of the work that is done, 0 to 1, as estimated from the time so far.
 
+    Returns
+    -------
+    LimitSets
+        Start by start.
+
     Raises
     ------
     ValueError
@@ -138,7 +147,9 @@ def limit_sets(
     return ends
 
 
-def _followed(dynamics, x0, depth: int, rtol: float, work: _Work) -> LimitSets:
+def _followed(
+    dynamics: AttentionDynamics, x0: np.ndarray, depth: int, rtol: float, work: _Work
+) -> LimitSets:
     """The limit sets of some starts; unsettled where they are none of the first three types."""
     final = x0.copy()
     kind = np.full(len(final), _UNSETTLED)
@@ -166,7 +177,9 @@ def _joined(blocks: list[LimitSets]) -> LimitSets:
     return LimitSets(*(np.concatenate([getattr(b, name) for b in blocks]) for name in names))
 
 
-def _tell_chaos(dynamics, ends: LimitSets, order, exponents: int, work: _Work) -> None:
+def _tell_chaos(
+    dynamics: AttentionDynamics, ends: LimitSets, order: np.ndarray, exponents: int, work: _Work
+) -> None:
     """Writes into `ends` which of the unsettled are rotating and which chaotic: of each rank the
     first so many in `order`."""
     unsettled = order[ends.type[order] == _UNSETTLED]
@@ -181,7 +194,7 @@ def _tell_chaos(dynamics, ends: LimitSets, order, exponents: int, work: _Work) -
                 work.exponents_taken(len(some))
 
 
-def _repeats(dynamics, x) -> np.ndarray:
+def _repeats(dynamics: AttentionDynamics, x: np.ndarray) -> np.ndarray:
     """Index into TYPES of how each state repeats; that of unsettled where it does not."""
     once = image(dynamics, x)
     twice = image(dynamics, once)
@@ -199,7 +212,14 @@ class _Work:
     start before it took, and all of `depth` in the first block, where none is known.
     """
 
-    def __init__(self, dynamics, x, depth: int, exponents: int, progress):
+    def __init__(
+        self,
+        dynamics: AttentionDynamics,
+        x: np.ndarray,
+        depth: int,
+        exponents: int,
+        progress: Callable[[float], None] | None,
+    ) -> None:
         self.starts, self.depth, self.exponents = len(x), depth, exponents
         self.progress = progress or (lambda share: None)
         self.done, self.followed, self.block, self.moving, self.layer = 0.0, 0, 0, 0, 0
@@ -245,7 +265,7 @@ class _Work:
         self.progress(self.shown)
 
 
-def _seconds_of_exponent(dynamics, x) -> float:
+def _seconds_of_exponent(dynamics: AttentionDynamics, x: np.ndarray) -> float:
     """How long one start's exponent takes among many."""
     some = x[:_AT_ONCE]
     jvp(dynamics, some, some)  # the first call reads weights and mask
@@ -282,7 +302,7 @@ def basins(
     *,
     dim: int | None = None,
     seed: int = 0,
-    **options,
+    **options: Any,
 ) -> Basins:
     """Shares of starts by where they end.
 
@@ -307,8 +327,8 @@ def basins(
     Examples
     --------
     >>> from dynsim.equilibria import jordan_dynamics
-    >>> found = basins(jordan_dynamics(2, 2.0), 200)
-    >>> [(row["rank"], row["type"], row["count"]) for row in found.rows]
+    >>> shares = basins(jordan_dynamics(2, 2.0), 200)
+    >>> [(row["rank"], row["type"], row["count"]) for row in shares.rows]
     [(1, 'fixed', 183), (2, 'fixed', 17)]
     """
     if isinstance(x0, (int, np.integer)):
@@ -322,10 +342,12 @@ def basins(
     return Basins(_rows(limits), limits)
 
 
-def _drawn(dynamics, starts: int, dim: int | None, seed: int) -> np.ndarray:
+def _drawn(dynamics: AttentionDynamics, starts: int, dim: int | None, seed: int) -> np.ndarray:
     starts, n, d = whole("number of starts", starts, least=1), dynamics.n_tokens, dim
     if dynamics.weights.dim is not None:
         d = dynamics.weights.dim
+        if dim is not None and whole("dimension", dim, least=1) != d:
+            raise ValueError(f"these weights are for dimension {d}; got dim={dim}; leave it out")
     if d is None:
         raise ValueError("these weights fit any dimension; say which, dim=D")
     d = whole("dimension", d, least=1)
@@ -379,8 +401,8 @@ def _interval(count: int, total: int, confidence: float) -> tuple[float, float]:
     """Clopper and Pearson's."""
     from scipy.stats import binomtest
 
-    found = binomtest(count, total).proportion_ci(confidence, method="exact")
-    return float(found.low), float(found.high)
+    interval = binomtest(count, total).proportion_ci(confidence, method="exact")
+    return float(interval.low), float(interval.high)
 
 
 def circle_pairs(n: int) -> np.ndarray:
@@ -389,9 +411,13 @@ def circle_pairs(n: int) -> np.ndarray:
     Entry [i * n + j] has token 1 at angle 2 pi (i + 1/4) / n and token 2 at 2 pi (j + 1/2) / n: the
     starts of a picture of the basins of two tokens in the plane (WU, Fig. 1 and 5). None are
     opposite, where the average is 0 and has no direction.
-    """
 
-    def points(shift):
+    Raises ValueError unless n is a whole number of at least 1, MemoryError for more than fit.
+    """
+    n = whole("number of angles", n, least=1)
+    require_memory(64.0 * n * n, f"{n} x {n} pairs of tokens", "use fewer angles")
+
+    def points(shift: float) -> np.ndarray:
         angle = 2 * np.pi * (np.arange(n) + shift) / n
         return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 

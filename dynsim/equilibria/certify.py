@@ -33,12 +33,35 @@ def certify(dynamics: AttentionDynamics, x: np.ndarray, radius: float = 1e-10) -
     spectral radius. For WU's Jordan family the certificate is exact, in rationals and square roots,
     and `radius` has no part.
 
+    Parameters
+    ----------
+    dynamics : AttentionDynamics
+        Attention and unit norm after it, alike in all layers, without biases.
+    x : array (N, d)
+        The state, to rounding.
+    radius : float
+        Exactly one equilibrium is claimed to lie so near to x in every entry; between 0 and 1.
+
+    Returns
+    -------
+    dict
+        JSON-ready, all of whose claims `dynsim.equilibria.check` has proved.
+
     Raises
     ------
     ValueError
         For layers other than attention and unit norm, for dropout, and when no proof comes out: x
         is none, or a multiplier is (almost) 1, as for equilibria of Jordan layers that are not of
         WU's family; and beyond the sizes of certificates.
+    ImportError
+        Without python-flint.
+
+    Examples
+    --------
+    >>> from dynsim.equilibria import hyperbolic_dynamics, hyperbolic_pair
+    >>> proof = certify(hyperbolic_dynamics(0.5, 2.0), hyperbolic_pair(0.5, 2.0)[0])
+    >>> proof["rank"], proof["spectral_radius"]
+    (2, '< 1')
     """
     check_dynamics(dynamics)
     dynamics.require_deterministic("a certificate of an equilibrium")
@@ -82,7 +105,7 @@ def _proved(certificate: dict, otherwise: str) -> dict:
     return certificate
 
 
-def _exact_member(dynamics, x: np.ndarray, signs: tuple[int, ...]) -> dict:
+def _exact_member(dynamics: AttentionDynamics, x: np.ndarray, signs: tuple[int, ...]) -> dict:
     """The state of WU's family with these signs (`jordan_family`), in rationals and two roots."""
     n, rank = len(x), len(signs)
     W_V = [[Fraction(v) for v in row] for row in dynamics.weights.layer(0, n).W_V[0].tolist()]
@@ -108,8 +131,12 @@ def _exact_member(dynamics, x: np.ndarray, signs: tuple[int, ...]) -> dict:
     }
 
 
-def save_certificate(certificate: dict, path) -> Path:
-    """Write a certificate as JSON; its numbers keep every bit."""
+def save_certificate(certificate: dict, path: str | Path) -> Path:
+    """Write a certificate as JSON; its numbers keep every bit.
+
+    Returns the path. Raises ValueError for numbers that are not finite or where a folder is in the
+    way, OSError where the system does not let it write. `load_certificate` reads it.
+    """
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(certificate, allow_nan=False) + "\n")
     return Path(path)

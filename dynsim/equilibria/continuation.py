@@ -108,13 +108,40 @@ def continue_equilibrium(
     ----------
     family : callable
         The dynamics for a value of the parameter: of w, beta, the skip weight, a gain, ...
+    x : array (N, d)
+        The state to begin with.
+    start, stop : float
+        The parameter's values at the ends of its range; start may be the larger.
+    points : int
+        Points of the branch, at most.
     step : float
         First step, in the length of (x, p / |stop - start|).
+
+    Returns
+    -------
+    Branch
+        Points from `start` on, their multipliers, and the bifurcations between them.
 
     Raises
     ------
     ValueError
-        When x is no equilibrium of family(start), or a multiplier is 1 there.
+        When x is no equilibrium of family(start) or a multiplier is 1 there, when start is stop,
+        and as `find_equilibria` for dynamics that have no equilibria.
+
+    Examples
+    --------
+    The two full-rank equilibria of `hyperbolic_dynamics` meet at c = sqrt(3) / 2 = 0.8660:
+
+    >>> from dynsim.equilibria import hyperbolic_dynamics, hyperbolic_pair
+    >>> x = hyperbolic_pair(0.5, 1.0)[0]
+    >>> branch = continue_equilibrium(lambda c: hyperbolic_dynamics(0.5, c), x, 1.0, 0.8)
+    >>> [(name, round(c, 4)) for name, c in branch.bifurcations], branch.ended
+    ([('fold', 0.866)], 'end of the range')
+
+    References
+    ----------
+    Keller, in Applications of Bifurcation Theory (1977), 359-384; Kuznetsov, Elements of Applied
+    Bifurcation Theory, chapter 10.
     """
     check_instance("family", family, Callable, "lambda w: jordan_dynamics(4, w)")
     dynamics = family(start)
@@ -130,8 +157,8 @@ def continue_equilibrium(
     if z is None or np.linalg.cond(curve.slope(z)[:, :-1]) > 1e10:
         raise ValueError(f"a multiplier is 1 at parameter {start}; start elsewhere")
     direction = curve.tangent(z, np.append(np.zeros(x.size), 1.0))
-    found, directions, size, ended = [z], [direction], step, "number of points"
-    while len(found) < points:
+    curve_points, directions, size, ended = [z], [direction], step, "number of points"
+    while len(curve_points) < points:
         after = curve.corrected(z + size * direction, direction)
         turned = None if after is None else curve.tangent(after, direction)
         if after is None or turned is None or turned @ direction < 0.98:
@@ -147,28 +174,30 @@ def continue_equilibrium(
             ended = "end of the range"
             break
         z, direction = after, turned
-        found.append(z)
+        curve_points.append(z)
         directions.append(direction)
         size = min(1.3 * size, _LARGEST_STEP)
-    return curve.branch(found, directions, ended)
+    return curve.branch(curve_points, directions, ended)
 
 
 class _Curve:
     """G(x, p) = 0 in the coordinates z = (x, (p - start) / (stop - start))."""
 
-    def __init__(self, family, x, start, stop):
+    def __init__(
+        self, family: Callable[[float], AttentionDynamics], x: np.ndarray, start: float, stop: float
+    ) -> None:
         self.family, self.shape, self.start, self.range = family, x.shape, start, stop - start
         self.sign = 1 if np.sum(family(start).step(x) * x) > 0 else -1
         self.z0 = np.append(x, 0.0)
 
-    def split(self, z):
+    def split(self, z: np.ndarray) -> tuple[np.ndarray, float]:
         return z[:-1].reshape(self.shape), float(self.start + self.range * z[-1])
 
-    def value(self, z) -> np.ndarray:
+    def value(self, z: np.ndarray) -> np.ndarray:
         x, p = self.split(z)
         return (image(self.family(p), x) - self.sign * x).ravel()
 
-    def slope(self, z) -> np.ndarray:
+    def slope(self, z: np.ndarray) -> np.ndarray:
         """dG/dz, (N d, N d + 1); the column of the parameter by central differences."""
         x, p = self.split(z)
         _, J = linearise(self.family(p), x)
@@ -177,12 +206,12 @@ class _Curve:
         square = J.reshape(x.size, x.size) - self.sign * np.eye(x.size)
         return np.column_stack([square, (ahead - behind) / (2 * h)])
 
-    def tangent(self, z, before) -> np.ndarray:
+    def tangent(self, z: np.ndarray, before: np.ndarray) -> np.ndarray:
         """The unit null vector of dG/dz that points on, as `before` does."""
         null = np.linalg.svd(self.slope(z))[2][-1]
         return null if null @ before >= 0 else -null
 
-    def corrected(self, guess, direction):
+    def corrected(self, guess: np.ndarray, direction: np.ndarray) -> np.ndarray | None:
         """The point of the curve in the plane across `direction` at `guess`, or None."""
         z = guess
         for _ in range(_CORRECTIONS):
@@ -198,37 +227,39 @@ class _Curve:
             z = z - np.linalg.solve(full, r)
         return None
 
-    def branch(self, found, directions, ended) -> Branch:
-        tokens, parameter = zip(*map(self.split, found), strict=True)
+    def branch(self, points: list[np.ndarray], directions: list[np.ndarray], ended: str) -> Branch:
+        tokens, parameter = zip(*map(self.split, points), strict=True)
         rows = []
         for x, p in zip(tokens, parameter, strict=True):
             values = np.linalg.eigvals(self.sign * tangent_jacobian(self.family(p), x))
             rows.append(values[np.argsort(-np.abs(values), kind="stable")])
         multipliers = np.array(rows)
         bifurcations = []
-        for k in range(1, len(found)):
+        for k in range(1, len(points)):
             before, after = (
                 (multipliers[i], self.range * directions[i][-1], parameter[i]) for i in (k - 1, k)
             )
-            length = float(np.linalg.norm(found[k] - found[k - 1]))
+            length = float(np.linalg.norm(points[k] - points[k - 1]))
             bifurcations += _bifurcations(before, after, length)
         return Branch(
             np.array(parameter), np.array(tokens), multipliers, bifurcations, ended
         )  # fmt: skip
 
 
-def _bifurcations(before, after, length: float) -> list[tuple[str, float]]:
+def _bifurcations(
+    before: tuple[np.ndarray, float, float], after: tuple[np.ndarray, float, float], length: float
+) -> list[tuple[str, float]]:
     """What happens between two neighbouring points (multipliers, dp/ds, p), `length` apart."""
     (old, speed, p), (new, speed_after, p_after) = before, after
-    found = []
+    bifurcations = []
 
-    def add(name, f, g):  # where a test function crosses 0
-        found.append((name, float(p + (p_after - p) * f / (f - g))))
+    def add(name: str, f: float, g: float) -> None:  # where a test function crosses 0
+        bifurcations.append((name, float(p + (p_after - p) * f / (f - g))))
 
     real = [np.sort(v[np.abs(v.imag) < 1e-9].real) for v in (old, new)]
     if speed * speed_after < 0:
         along = length * speed / (speed - speed_after)  # where dp/ds = 0, as it is nearly linear
-        found.append(("fold", float(p + speed * along / 2)))
+        bifurcations.append(("fold", float(p + speed * along / 2)))
     elif sum(real[0] > 1) != sum(real[1] > 1) and len(real[0]) == len(real[1]):
         nearest = [v[np.argmin(np.abs(v - 1))] - 1 for v in real]
         add("branch point", *nearest)
@@ -240,4 +271,4 @@ def _bifurcations(before, after, length: float) -> list[tuple[str, float]]:
     if outside[0] != outside[1] and len(turning[0]) == len(turning[1]):
         nearest = [np.abs(v)[np.argmin(np.abs(np.abs(v) - 1))] - 1 for v in turning]
         add("Neimark-Sacker", *nearest)
-    return found
+    return bifurcations

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import networkx as nx
 import numpy as np
@@ -22,6 +23,11 @@ from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.jacobian import linearise
 from dynsim.network.norms import Unit
 from dynsim.network.weights import Fixed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
 
 __all__ = ["Stabilised", "stabilise"]
 
@@ -58,12 +64,22 @@ def stabilise(
 
     Parameters
     ----------
+    mask : networkx.DiGraph
+        On N tokens.
+    dim, rank : int
+        d, and the rank of X, at most min(N, d).
     uniform : bool
         Keep M = 0.
     goal : float
-        The spectral radius at which to stop.
+        The spectral radius at which a try stops; no other try follows one below (1 + goal) / 2.
+    least_singular : float
+        What the rank-th singular value of X, whose rows are unit, is kept above.
     tries, steps : int
         Random starts, and gradient steps for each.
+    seed : int
+        Of the starts.
+    progress : callable, optional
+        Called with the share of the tries done, 0 to 1.
 
     Returns
     -------
@@ -76,6 +92,13 @@ def stabilise(
         When the rank is impossible, or when no try ends at an equilibrium of this rank.
     ImportError
         Without torch.
+
+    Examples
+    --------
+    >>> from dynsim import masks
+    >>> held = stabilise(masks.causal(2), dim=2, rank=2, tries=1, steps=60)
+    >>> held.stability.kind, int(np.linalg.matrix_rank(held.tokens))
+    ('stable', 2)
     """
     if find_spec("torch") is None:
         raise ImportError("descent needs the extra 'torch'; pip install \"dynsim[torch]\"")
@@ -87,10 +110,10 @@ def stabilise(
     wish = _Wish(allowed, dim, rank, uniform, goal, least_singular)
     best = None
     for k in range(whole("number of tries", tries, least=1)):
-        found = _Descent(wish, [seed, k]).best(steps)
-        found = found and _exact(mask, wish, *found)
-        if found and (best is None or found[2].spectral_radius < best[2].spectral_radius):
-            best = found
+        matrices = _Descent(wish, [seed, k]).best(steps)
+        solved = matrices and _exact(mask, wish, *matrices)
+        if solved and (best is None or solved[2].spectral_radius < best[2].spectral_radius):
+            best = solved
         if progress is not None:
             progress((k + 1) / tries)
         if best is not None and best[2].spectral_radius < (1 + goal) / 2:
@@ -118,10 +141,10 @@ class _Wish:
 class _Descent:
     """Adam on tokens X = Unit(B C), scores M and norms nu from one random start."""
 
-    def __init__(self, wish: _Wish, seed):
+    def __init__(self, wish: _Wish, seed: Sequence[int]) -> None:
         import torch
 
-        def parameter(array):
+        def parameter(array: np.ndarray) -> torch.Tensor:
             return torch.tensor(array, dtype=torch.float64, requires_grad=True)
 
         self.wish, rng = wish, np.random.default_rng(seed)
@@ -134,7 +157,7 @@ class _Descent:
         self.log_nu = parameter(0.3 * rng.standard_normal(n))
         self.learned = [self.C, self.log_nu, *([self.B] * free), *([self.M] * (not wish.uniform))]
 
-    def design(self):
+    def design(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """(X, A, W_V, misfit): W_V solves A X W_V = diag(nu) X, up to the misfit."""
         import torch
 
@@ -147,7 +170,7 @@ class _Descent:
             W_V = torch.linalg.pinv(A @ X, rtol=1e-6) @ wanted
         return X, A, W_V, torch.linalg.norm(A @ X @ W_V - wanted)
 
-    def best(self, steps: int):
+    def best(self, steps: int) -> tuple[np.ndarray, ...] | None:
         """The best (X, M, W_V) of the descent, or None."""
         import torch
 
@@ -175,7 +198,7 @@ class _Descent:
         return best
 
 
-def _jacobian(X, A, M, W_V):
+def _jacobian(X: torch.Tensor, A: torch.Tensor, M: torch.Tensor, W_V: torch.Tensor) -> torch.Tensor:
     """`dynsim.jacobian` of one head with unit norm, in torch: (N d, N d)."""
     import torch
 
@@ -193,11 +216,13 @@ def _jacobian(X, A, M, W_V):
     return torch.einsum("icb,ibja->icja", projector, inner).reshape(n * d, n * d)
 
 
-def _exact(mask, wish, X, M, W_V):
+def _exact(
+    mask: nx.DiGraph, wish: _Wish, X: np.ndarray, M: np.ndarray, W_V: np.ndarray
+) -> tuple[AttentionDynamics, np.ndarray, Stability] | None:
     """(dynamics, tokens, stability) with X moved onto the equilibrium beside it, or None."""
     dynamics = AttentionDynamics(mask, Fixed(M, W_V), Unit())
 
-    def system(x, which):
+    def system(x: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         out, slope = linearise(dynamics, x)
         size = X.size
         return (out - x).reshape(-1, size), slope.reshape(-1, size, size) - np.eye(size)

@@ -8,6 +8,7 @@ this is a linear equation for W_V.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import networkx as nx
 import numpy as np
@@ -17,6 +18,9 @@ from dynsim.measures import numerical_rank, singular_values
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.norms import Unit
 from dynsim.network.weights import Fixed
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["Design", "design_value_matrix"]
 
@@ -45,7 +49,9 @@ class Design:
         return self.residual <= 1e-15 * self.condition * len(self.W_V)
 
 
-def design_value_matrix(X, mask: nx.DiGraph, scores=None, norms=None) -> Design:
+def design_value_matrix(
+    X: ArrayLike, mask: nx.DiGraph, scores: ArrayLike | None = None, norms: np.ndarray | None = None
+) -> Design:
     """W_V that makes the unit tokens X, (N, d), an equilibrium under a mask and scores M.
 
     The least-squares solution of A X W_V = diag(nu) X. It is exact if and only if every row

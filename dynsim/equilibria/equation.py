@@ -29,7 +29,7 @@ class Equation:
         self.layer, self.held, self.sign = layer, held, sign
         self.retract = layer.norm.apply if is_spherical(layer) else (lambda x: x)
 
-    def _whole(self, x, which=None):
+    def _whole(self, x: np.ndarray, which: np.ndarray | None = None) -> np.ndarray:
         held = self.held if which is None or len(self.held) == 1 else self.held[which]
         held = np.broadcast_to(held, (len(x), *held.shape[1:]))
         return np.concatenate([held, x], axis=1)
@@ -38,7 +38,9 @@ class Equation:
         with np.errstate(all="ignore"):
             return image(self.layer, self._whole(x))[:, self.held.shape[1] :]
 
-    def system(self, x: np.ndarray, which=None):
+    def system(
+        self, x: np.ndarray, which: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(x' - sign x, its derivative), flat, for the rows `which` of those held."""
         before = self.held.shape[1]
         out, slope = linearise(self.layer, self._whole(x, which))
@@ -58,7 +60,7 @@ class Equation:
             later = self.image(later)
         return np.where(np.isfinite(later).all(axis=(1, 2), keepdims=True), later, x)
 
-    def affine(self):
+    def affine(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """[(B, c)] if a lone token enters its output before the norm as x B + c, else []."""
         d = self.held.shape[2]
         if self.layer.placement != "post" or self.layer.mlp.active or not is_spherical(self.layer):
@@ -87,7 +89,7 @@ class Hits:
         known = np.array(self.solutions)
         return np.concatenate([known, -known]) if self.both and len(known) else known
 
-    def add(self, states, exact: bool = False, first: int = 0) -> int:
+    def add(self, states: np.ndarray, exact: bool = False, first: int = 0) -> int:
         """Take what solves among the states; how many do.
 
         first : how many starts had been used when these ended; 0 for what algebra gave, which is
@@ -107,7 +109,7 @@ class Hits:
             self.found[k] += first > 0
         return len(solved)
 
-    def _known(self, x, tolerance: float) -> int | None:
+    def _known(self, x: np.ndarray, tolerance: float) -> int | None:
         if not self.solutions:
             return None
         known = np.array(self.solutions)

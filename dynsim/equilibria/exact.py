@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from dynsim.equilibria import balls
 from dynsim.equilibria.schema import (
@@ -34,6 +35,11 @@ from dynsim.equilibria.schema import (
     check_sign,
     sizes,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import flint
 
 __all__ = ["FORMAT", "check", "check_form"]
 
@@ -71,7 +77,7 @@ def check(certificate: dict) -> dict[str, bool]:
 # --- the form -----------------------------------------------------------------------------------
 
 
-def check_form(certificate) -> None:
+def check_form(certificate: dict) -> None:
     """Raise ValueError unless every field is there, of its type, shape and range, and no other."""
     check_fields(certificate, FORMAT, _FIELDS)
     tokens, roots = certificate["tokens"], certificate["radicands"]
@@ -82,7 +88,7 @@ def check_form(certificate) -> None:
         raise ValueError(f"the certificate's radicands: {rule}")
     terms = 2 ** len(roots)
 
-    def is_sum(entry) -> bool:
+    def is_sum(entry: object) -> bool:
         return isinstance(entry, list) and len(entry) == terms and all(map(_is_rational, entry))
 
     check_matrix("tokens", tokens, n, d, is_sum, f"lists of {terms} rational numbers, as texts")
@@ -94,7 +100,7 @@ def check_form(certificate) -> None:
     check_field(certificate, "spectral_radius", lambda v: v in ("< 1", "= 1", "> 1"), sides)
 
 
-def _is_rational(value) -> bool:
+def _is_rational(value: object) -> bool:
     return (
         isinstance(value, str)
         and len(value) <= LONGEST
@@ -124,7 +130,7 @@ class _Number:
     def __mul__(self, other: _Number | Fraction) -> _Number:
         if isinstance(other, Fraction):
             return _Number({S: q * other for S, q in self.terms.items()}, self.squares)
-        terms: dict = {}
+        terms: dict[int, Fraction] = {}
         for S, q in self.terms.items():
             for T, r in other.terms.items():
                 value = q * r
@@ -149,7 +155,7 @@ class _Number:
         conjugate = _Number({S: -q if S & root else q for S, q in self.terms.items()}, self.squares)
         return conjugate * (self * conjugate).inverse()
 
-    def ball(self):
+    def ball(self) -> flint.arb:
         """A ball that holds the number."""
         total = balls.flint.arb(0)
         for S, q in self.terms.items():
@@ -161,7 +167,11 @@ class _Number:
         return total
 
 
-def _ball(q: Fraction):
+#: Rows of numbers.
+Matrix = list[list[_Number]]
+
+
+def _ball(q: Fraction) -> flint.arb:
     return balls.flint.arb(balls.flint.fmpq(q.numerator, q.denominator))
 
 
@@ -186,14 +196,16 @@ def _proofs(c: dict) -> tuple[bool, bool, bool]:
     return True, _has_rank(x, c["rank"]), sided
 
 
-def _sum(numbers) -> _Number:
+def _sum(numbers: Iterable[_Number]) -> _Number:
     first, *rest = numbers
     for number in rest:
         first = first + number
     return first
 
 
-def _norms(x, W, attended, sign: Fraction) -> list[_Number] | None:
+def _norms(
+    x: list[list[_Number]], W: list[list[Fraction]], attended: list[list[int]], sign: Fraction
+) -> list[_Number] | None:
     """The n_i > 0 of y_i = n_i sign x_i, or None unless the tokens are proved to be of length 1 and
     to have such."""
     d, norms = len(W), []
@@ -210,7 +222,7 @@ def _norms(x, W, attended, sign: Fraction) -> list[_Number] | None:
     return norms
 
 
-def _has_rank(x, rank: int) -> bool:
+def _has_rank(x: list[list[_Number]], rank: int) -> bool:
     rows = [list(row) for row in x]
     for _ in range(rank):
         places = [(i, j) for i, row in enumerate(rows) for j in range(len(row))]
@@ -225,7 +237,7 @@ def _has_rank(x, rank: int) -> bool:
     return all(v.is_zero for row in rows for v in row)
 
 
-def _components(attended) -> list[list[int]]:
+def _components(attended: list[list[int]]) -> list[list[int]]:
     """The strong components of the mask."""
     n = len(attended)
     reached = [{i, *js} for i, js in enumerate(attended)]
@@ -237,7 +249,13 @@ def _components(attended) -> list[list[int]]:
     return [list(part) for part in sorted(parts)]
 
 
-def _block(x, W, attended, norms, part) -> list[list[_Number]]:
+def _block(
+    x: list[list[_Number]],
+    W: list[list[Fraction]],
+    attended: list[list[int]],
+    norms: list[_Number],
+    part: list[int],
+) -> list[list[_Number]]:
     """dx -> A dx W (1 - x_i^T x_i) / n_i on the tokens of a component, as a matrix for rows."""
     d = len(W)
     squares = x[0][0].squares
@@ -255,13 +273,13 @@ def _block(x, W, attended, norms, part) -> list[list[_Number]]:
     return matrix
 
 
-def _has_radius(blocks, side: str) -> bool:
+def _has_radius(blocks: list[Matrix], side: str) -> bool:
     if side == "> 1":
         return any(balls.is_on_side(_balls(block), side) for block in blocks)
     on_circle = False
     for block in blocks:
-        coefficients, found = _without_units(_characteristic(block))
-        on_circle = on_circle or found
+        coefficients, has_unit = _without_units(_characteristic(block))
+        on_circle = on_circle or has_unit
         size = len(coefficients) - 1
         if size:
             companion = [[_Number({0: Fraction(r == c + 1)}, block[0][0].squares)
@@ -272,11 +290,11 @@ def _has_radius(blocks, side: str) -> bool:
     return on_circle == (side == "= 1")
 
 
-def _balls(matrix):
+def _balls(matrix: Matrix) -> flint.arb_mat:
     return balls.flint.arb_mat([[v.ball() for v in row] for row in matrix])
 
 
-def _characteristic(A) -> list[_Number]:
+def _characteristic(A: Matrix) -> list[_Number]:
     """Coefficients of det(z - A), that of the highest power, 1, first."""
     size = len(A)
     one = _Number({0: Fraction(1)}, A[0][0].squares)
@@ -291,11 +309,11 @@ def _characteristic(A) -> list[_Number]:
     return coefficients
 
 
-def _without_units(coefficients) -> tuple[list[_Number], bool]:
+def _without_units(coefficients: list[_Number]) -> tuple[list[_Number], bool]:
     """The polynomial without its factors z, z - 1, z + 1; whether there was one of the latter."""
     while len(coefficients) > 1 and coefficients[-1].is_zero:
         coefficients = coefficients[:-1]
-    found = False
+    has_unit = False
     for root in (Fraction(1), Fraction(-1)):
         while len(coefficients) > 1:
             quotient = [coefficients[0]]
@@ -303,5 +321,5 @@ def _without_units(coefficients) -> tuple[list[_Number], bool]:
                 quotient.append(quotient[-1] * root + c)
             if not quotient[-1].is_zero:
                 break
-            coefficients, found = quotient[:-1], True
-    return coefficients, found
+            coefficients, has_unit = quotient[:-1], True
+    return coefficients, has_unit

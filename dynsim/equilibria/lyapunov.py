@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from dynsim._values import real_array, whole
 from dynsim.masks.connectivity import lambda_2
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.jacobian import jvp, linearise, tangent_basis
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["KINDS", "Spectrum", "error_of_mean", "largest_exponents", "spectrum", "transversal"]
 
@@ -51,6 +55,9 @@ def error_of_mean(growth: np.ndarray, discard: int) -> np.ndarray:
     perturbations that grow or decay as a power of the number of layers, up to the 10th, have
     exponent 0. An estimate, not a bound. Infinite for fewer than 16 layers; 0 where a growth is
     -inf, for the average is then known.
+
+    >>> round(float(error_of_mean(np.full(1000, 0.1), discard=0)), 6)  # 10 / 1000
+    0.01
     """
     layers = len(growth)
     if layers < _PARTS:
@@ -189,8 +196,8 @@ def spectrum(
     --------
     >>> from dynsim.network import norms, weights
     >>> layer = AttentionDynamics(masks.complete(1), weights.Diagonal((2.0, 1.0)), norms.Unit())
-    >>> found = spectrum(layer, np.array([[0.6, 0.8]]))
-    >>> bool(np.isclose(found.exponents[0], np.log(0.5))), found.kind
+    >>> lyapunov = spectrum(layer, np.array([[0.6, 0.8]]))
+    >>> bool(np.isclose(lyapunov.exponents[0], np.log(0.5))), lyapunov.kind
     (True, 'order')
 
     References
@@ -283,14 +290,21 @@ def largest_exponents(
     return growth.mean(axis=0), error_of_mean(growth, discard)
 
 
-def transversal(dynamics: AttentionDynamics, c: np.ndarray, **options) -> float:
+def transversal(dynamics: AttentionDynamics, c: np.ndarray, **options: Any) -> float:
     """The largest exponent of perturbations that break consensus at 1 c, c of shape (d,).
 
     Near consensus attention is uniform and deviations obey Z' = A_uniform Z D(c), whatever M: the
     exponent is log |lambda_2(mask)| + the largest exponent of one token alone. Negative:
     consensus attracts. `options` are those of `spectrum`.
 
-    Raises ValueError for a layer with a skip connection, an MLP or a norm that is not after it.
+    Raises ValueError for a layer with a skip connection, an MLP or a norm that is not after it, and
+    as `spectrum`.
+
+    >>> from dynsim.network import norms, weights
+    >>> layer = AttentionDynamics(masks.causal(4), weights.Diagonal((2.0, 1.0)), norms.Unit())
+    >>> exponent = transversal(layer, np.array([0.6, 0.8]), layers=100)
+    >>> round(float(np.exp(exponent)), 6)  # lambda_2 = 1/2, and 1/2 for a token alone
+    0.25
     """
     if dynamics.skip or dynamics.mlp.active or dynamics.placement != "post":
         raise ValueError(

@@ -14,7 +14,10 @@ _ENOUGH = 1e-15
 
 
 def solve(
-    system: Callable, x: np.ndarray, retract: Callable, known: np.ndarray | None = None
+    system: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    x: np.ndarray,
+    retract: Callable[[np.ndarray], np.ndarray],
+    known: np.ndarray | None = None,
 ) -> np.ndarray:
     """Solve r(x) = 0 from each of the starts x: (starts, ...).
 
@@ -39,6 +42,13 @@ def solve(
     -------
     array
         Where each start ended, solution or not.
+
+    Examples
+    --------
+    >>> def system(x, which):  # x^2 = 2
+    ...     return x**2 - 2.0, 2.0 * x[:, :, None]
+    >>> solve(system, np.array([[1.0], [-3.0]]), lambda x: x).ravel().round(9)
+    array([ 1.41421356, -1.41421356])
     """
     shape = x.shape
     if not len(x):
@@ -46,7 +56,9 @@ def solve(
     if known is not None:
         known = known.reshape(*known.shape[:2], -1)
 
-    def evaluate(z, which):
+    def evaluate(
+        z: np.ndarray, which: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         with np.errstate(all="ignore"):
             r, K = system(z.reshape(len(z), *shape[1:]), which)
             size = np.linalg.norm(r, axis=1)
@@ -75,13 +87,13 @@ def solve(
         shift += 1e-28 * s[:, 0] ** 2 + 1e-300
         turned = np.einsum("bmk,bm->bk", u, r[active]) * s / (s**2 + shift[:, None])
         delta = -np.einsum("bkn,bk->bn", vt, turned)
-        tried = retract((z[active] + delta).reshape(len(active), *shape[1:]))
-        tried = tried.reshape(len(active), -1)
-        r_new, K_new, size_new, merit_new = evaluate(tried, active)
+        trial = retract((z[active] + delta).reshape(len(active), *shape[1:]))
+        trial = trial.reshape(len(active), -1)
+        r_new, K_new, size_new, merit_new = evaluate(trial, active)
         better = merit_new < merit[active]
-        kept = active[better]
-        z[kept], r[kept], K[kept] = tried[better], r_new[better], K_new[better]
-        size[kept], merit[kept] = size_new[better], merit_new[better]
+        improved = active[better]
+        z[improved], r[improved], K[improved] = trial[better], r_new[better], K_new[better]
+        size[improved], merit[improved] = size_new[better], merit_new[better]
         damping[active] *= np.where(better, 0.2, 8.0)
-        damping[kept] = np.maximum(damping[kept], 1e-12)
+        damping[improved] = np.maximum(damping[improved], 1e-12)
     return z.reshape(shape)

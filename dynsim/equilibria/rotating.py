@@ -43,8 +43,8 @@ class RotatingEquilibrium(Equilibrium):
     def angles(self) -> list[float]:
         """The angles by which parts of the tokens turn in one layer, in (0, pi]."""
         triangular, Z = linalg.schur(self.turn, output="complex")
-        seen = np.linalg.norm(self.tokens @ Z, axis=0) > SAME
-        angles = np.abs(np.angle(np.diagonal(triangular)[seen]))
+        involved = np.linalg.norm(self.tokens @ Z, axis=0) > SAME
+        angles = np.abs(np.angle(np.diagonal(triangular)[involved]))
         return sorted({float(angle) for angle in angles.round(12) if angle > SAME})
 
     def to_dict(self) -> dict:
@@ -109,7 +109,9 @@ class Rotations:
         block = linalg.expm(block)
         return block[:, 0, :d, :d], block[..., :d, d:]
 
-    def stability(self, dynamics: AttentionDynamics, x, turn, blur: float = 0.0) -> Stability:
+    def stability(
+        self, dynamics: AttentionDynamics, x: np.ndarray, turn: np.ndarray, blur: float = 0.0
+    ) -> Stability:
         """Multipliers at x' = x turn, (N, d), but for those along the family that rotations make.
 
         They are those of x -> F(x) turn^-1 on the quotient by the rotations; `blur` as in
@@ -129,7 +131,9 @@ def _null(conditions: np.ndarray, basis: np.ndarray) -> np.ndarray:
     return np.einsum("kb,b...->k...", rows[np.sum(sizes > _NULL) :], basis)
 
 
-def quotient_jacobian(dynamics, x, turn, along) -> np.ndarray:
+def quotient_jacobian(
+    dynamics: AttentionDynamics, x: np.ndarray, turn: np.ndarray, along: np.ndarray
+) -> np.ndarray:
     """The derivative of x -> F(x) turn^-1 at its fixed point x, across the directions `along`.
 
     On the tangent space, less the part that `along`, (k, N, d), spans: that part is mapped into
@@ -161,10 +165,10 @@ def find_rotating(
     phases = rotations.along(x).reshape(starts, k, n * d)
     angles = rng.uniform(-np.pi, np.pi, (starts, k))
 
-    def split(z):
+    def split(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return z[:, : n * d].reshape(-1, n, d), z[:, n * d :]
 
-    def system(z, which):
+    def system(z: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x, c = split(z)
         turn, turned = rotations.turn(c)
         out, slope = linearise(dynamics, x)
@@ -178,7 +182,7 @@ def find_rotating(
         )
         return np.concatenate([r, np.einsum("skm,sm->sk", phase, z[:, : n * d])], axis=1), K
 
-    def retract(z):
+    def retract(z: np.ndarray) -> np.ndarray:
         if not is_spherical(dynamics):
             return z
         x, c = split(z)
@@ -189,5 +193,5 @@ def find_rotating(
     turn, _ = rotations.turn(c)
     off = np.abs(image(dynamics, x) - x @ turn).max(axis=(1, 2))
     turns = [np.abs(x @ turn - sign * x).max(axis=(1, 2)) > SAME for sign in (1, -1)]
-    kept = (off <= TOLERANCE) & turns[0] & turns[1]
-    return [(int(k), x[k], turn[k]) for k in np.flatnonzero(kept)]
+    rotates = (off <= TOLERANCE) & turns[0] & turns[1]
+    return [(int(k), x[k], turn[k]) for k in np.flatnonzero(rotates)]

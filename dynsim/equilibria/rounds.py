@@ -6,13 +6,16 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dynsim._files import read_named_arrays, written_whole
 from dynsim._values import describe
 from dynsim._version import __version__
+
+if TYPE_CHECKING:
+    from dynsim.network.dynamics import AttentionDynamics
 
 __all__ = ["Memory", "Round"]
 
@@ -41,7 +44,7 @@ class Memory:
     The file is named after dynamics, dimension and seed, and written whole after every round.
     """
 
-    def __init__(self, folder, dynamics, d: int, seed: int):
+    def __init__(self, folder: str | Path | None, dynamics: AttentionDynamics, d: int, seed: int):
         content = json.dumps([__version__, describe(dynamics), d, seed])
         digest = hashlib.sha256(content.encode()).hexdigest()[:12]
         self.path = None if folder is None else Path(folder) / f"search_{digest}.npz"
@@ -54,8 +57,8 @@ class Memory:
             return None
         return Round(**{f.name: self._arrays[f"{name}.{f.name}"] for f in fields(Round)})
 
-    def put(self, name: str, found: Round) -> None:
-        self._arrays |= {f"{name}.{f.name}": getattr(found, f.name) for f in fields(Round)}
+    def put(self, name: str, results: Round) -> None:
+        self._arrays |= {f"{name}.{f.name}": getattr(results, f.name) for f in fields(Round)}
         if self.path is not None:
             with written_whole(self.path) as temporary:
                 np.savez_compressed(temporary, **self._arrays)

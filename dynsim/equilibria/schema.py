@@ -9,6 +9,10 @@ import json
 import math
 from pathlib import Path
 from reprlib import repr as brief
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "LARGEST_FILE",
@@ -24,11 +28,14 @@ __all__ = [
     "sizes",
 ]
 
+#: Anything that JSON can hold: which form it has is what the checks here find out.
+Json = Any
+
 #: A file's bytes, at most.
 LARGEST_FILE = 2**24
 
 
-def read(path) -> object:
+def read(path: str | Path) -> object:
     """What JSON a file holds. Raises ValueError unless it is one of numbers and distinct names."""
     try:
         with Path(path).open("rb") as file:
@@ -53,11 +60,11 @@ def _distinct(pairs: list) -> dict:
     return dict(pairs)
 
 
-def _no_number(word: str):
+def _no_number(word: str) -> NoReturn:
     raise ValueError(f"{word} is not a number")
 
 
-def check_fields(certificate, form: str, fields: set[str]) -> None:
+def check_fields(certificate: Json, form: str, fields: set[str]) -> None:
     """It is of this format, every field is there, and no other but made_by is."""
     if not isinstance(certificate, dict) or certificate.get("format") != form:
         raise ValueError(f"not a certificate: its format is not {form!r}")
@@ -72,18 +79,25 @@ def check_fields(certificate, form: str, fields: set[str]) -> None:
         check_field(certificate, "made_by", lambda v: isinstance(v, str), "a text")
 
 
-def check_field(certificate: dict, name: str, is_right, rule: str) -> None:
+def check_field(certificate: dict, name: str, is_right: Callable[[Json], bool], rule: str) -> None:
     if not is_right(certificate[name]):
         raise ValueError(f"the certificate's {name} is {rule}; got {brief(certificate[name])}")
 
 
-def length(name: str, value) -> int:
+def length(name: str, value: Json) -> int:
     if not isinstance(value, list) or not value:
         raise ValueError(f"the certificate's {name}: a list that is not empty; got {brief(value)}")
     return len(value)
 
 
-def check_matrix(name: str, value, rows: int, columns: int, is_entry, entries: str) -> None:
+def check_matrix(
+    name: str,
+    value: Json,
+    rows: int,
+    columns: int,
+    is_entry: Callable[[Json], bool],
+    entries: str,
+) -> None:
     rule = f"the certificate's {name}: {rows} rows of {columns} entries, {entries}"
     if length(name, value) != rows:
         raise ValueError(f"{rule}; got {len(value)} rows")
@@ -95,7 +109,7 @@ def check_matrix(name: str, value, rows: int, columns: int, is_entry, entries: s
                 raise ValueError(f"{rule}; got {brief(entry)} in row {i}, column {j}")
 
 
-def sizes(tokens, largest: int) -> tuple[int, int]:
+def sizes(tokens: Json, largest: int) -> tuple[int, int]:
     """N and d of the tokens, N d being at most `largest`."""
     n = length("tokens", tokens)
     d = length("tokens' rows", tokens[0])
@@ -104,7 +118,7 @@ def sizes(tokens, largest: int) -> tuple[int, int]:
     return n, d
 
 
-def check_mask(allowed, n: int) -> None:
+def check_mask(allowed: Json, n: int) -> None:
     check_matrix("allowed", allowed, n, n, lambda v: is_whole(v) and v in (0, 1), "0 or 1")
     for i, row in enumerate(allowed):
         if not any(row):
@@ -120,11 +134,11 @@ def check_rank(certificate: dict, n: int, d: int) -> None:
     check_field(certificate, "rank", lambda v: is_whole(v) and 1 <= v <= min(n, d), ranks)
 
 
-def is_whole(value) -> bool:
+def is_whole(value: Json) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def is_number(value) -> bool:
+def is_number(value: Json) -> bool:
     """A float, or an integer that is one: what is proved is proved of these very numbers."""
     try:
         return (is_whole(value) or isinstance(value, float)) and math.isfinite(value) and (

@@ -121,14 +121,14 @@ def find_equilibria(
     result = _Result(problem)
     for k, ((number, size), sign) in enumerate(units):
         name = f"{number}.{size}.{sign}"
-        found = memory.get(name)
-        if found is None:
+        results = memory.get(name)
+        if results is None:
             rng = stream(seed, TOKENS, number, (1 - sign) // 2)
-            found = _Tree(problem, size, sign, rng).grown(
+            results = _Tree(problem, size, sign, rng).grown(
                 lambda share, k=k: progress((k + share) / len(units))  # type: ignore[misc]
             )
-            memory.put(name, found)
-        result.add(sign, found)
+            memory.put(name, results)
+        result.add(sign, results)
     if problem.rotations:
         result.add_rotating(starts, find_rotating(dynamics, problem.rotations, d, starts, seed))
     return result.search(wanted, basin_samples)
@@ -146,14 +146,14 @@ def symmetries(dynamics: AttentionDynamics, d: int) -> tuple[np.ndarray, bool]:
     """
     graph = nx.DiGraph(dynamics.mask)
     matcher = nx.isomorphism.DiGraphMatcher(graph, graph)
-    found = islice(matcher.isomorphisms_iter(), _PERMUTATIONS)
-    permutations = [[mapping[i] for i in range(dynamics.n_tokens)] for mapping in found]
+    automorphisms = islice(matcher.isomorphisms_iter(), _PERMUTATIONS)
+    permutations = [[mapping[i] for i in range(dynamics.n_tokens)] for mapping in automorphisms]
     x = stream(0, TOKENS, d).standard_normal((dynamics.n_tokens, d))
     odd = np.allclose(image(dynamics, -x), -image(dynamics, x), rtol=0, atol=1e-12)
     return np.array(permutations), bool(odd)
 
 
-def _dimension(dynamics, dim) -> int:
+def _dimension(dynamics: AttentionDynamics, dim: int | None) -> int:
     fixed = dynamics.weights.dim
     if dim is None and fixed is None:
         raise ValueError("these weights fit any dimension; say which, dim=D (--dim D)")
@@ -162,7 +162,7 @@ def _dimension(dynamics, dim) -> int:
     return whole("dimension", fixed or dim, least=1)
 
 
-def _ranks(ranks, largest: int) -> set[int]:
+def _ranks(ranks: str | Iterable[int], largest: int) -> set[int]:
     if isinstance(ranks, str) and ranks == "all":
         return set(range(largest + 1))
     wanted = {whole("rank", rank, least=1) for rank in ranks}
@@ -190,11 +190,11 @@ class _Problem:
         if self.odd:
             images = np.concatenate([images, -images])
         features = self.rotations.features(images)
-        kept: list[int] = []
+        distinct: list[int] = []
         for k, feature in enumerate(features):
-            if _nearest(feature, features[kept])[1] >= SAME:
-                kept.append(k)
-        return images[kept], features[kept]
+            if _nearest(feature, features[distinct])[1] >= SAME:
+                distinct.append(k)
+        return images[distinct], features[distinct]
 
 
 def _nearest(feature: np.ndarray, known: np.ndarray) -> tuple[int, float]:
@@ -208,7 +208,7 @@ def _nearest(feature: np.ndarray, known: np.ndarray) -> tuple[int, float]:
 class _Tree:
     """One round of a search, for one sign."""
 
-    def __init__(self, problem: _Problem, starts: int, sign: int, rng):
+    def __init__(self, problem: _Problem, starts: int, sign: int, rng: np.random.Generator) -> None:
         self.problem, self.starts, self.sign, self.rng = problem, starts, sign, rng
         self.used = self.hits = self.dropped = 0
 
@@ -233,13 +233,18 @@ class _Tree:
                 progress((stage + min(1, (k + _AT_ONCE) / len(branches))) / len(components))
             self.dropped += max(0, len(grown) - _BRANCHES)
             branches = np.array(grown[:_BRANCHES]).reshape(-1, len(part), d)
-        kept = slice(len(branches))
+        followed = slice(len(branches))
         return Round(
-            branches[:, np.argsort(order)], np.array(found[kept], int), np.array(blur[kept], float),
-            np.array(first[kept], int), np.array([self.used, self.hits, self.dropped]),
-        )  # fmt: skip
+            branches[:, np.argsort(order)],
+            np.array(found[followed], int),
+            np.array(blur[followed], float),
+            np.array(first[followed], int),
+            np.array([self.used, self.hits, self.dropped]),
+        )
 
-    def _continued(self, layer, branches, n_new, both) -> list[Hits]:
+    def _continued(
+        self, layer: AttentionDynamics, branches: np.ndarray, n_new: int, both: bool
+    ) -> list[Hits]:
         """Solutions for the next `n_new` tokens after each of some branches."""
         equations = [Equation(layer, branch[None], self.sign) for branch in branches]
         hits = [Hits(equation, both) for equation in equations]
@@ -259,7 +264,9 @@ class _Tree:
                 self.hits += mine.add(ended, first=self.used)
         return hits
 
-    def _add_what_algebra_gives(self, layer, branches, n_new, hits) -> None:
+    def _add_what_algebra_gives(
+        self, layer: AttentionDynamics, branches: np.ndarray, n_new: int, hits: list[Hits]
+    ) -> None:
         """As it comes where it is exact to rounding, else improved by Newton's method."""
         rough = []
         for mine in hits:
@@ -272,7 +279,7 @@ class _Tree:
         for mine, ended in zip(hits, np.split(improved, np.cumsum(counts)[:-1]), strict=True):
             mine.add(ended)
 
-    def _by_algebra(self, equation, n_new):
+    def _by_algebra(self, equation: Equation, n_new: int) -> np.ndarray:
         """Consensus on +-v for eigenvectors v of the value matrices; all that a lone token with an
         affine equation can be."""
         candidates = [np.repeat(self.problem.directions[:, None], n_new, axis=1)]
@@ -280,7 +287,7 @@ class _Tree:
             candidates += [solutions(*affine)[:, None] for affine in equation.affine()]
         return np.concatenate(candidates)
 
-    def _random(self, count, n_new):
+    def _random(self, count: int, n_new: int) -> np.ndarray:
         x = self.rng.standard_normal((count, n_new, self.problem.d))
         return self.problem.dynamics.norm.apply(x)
 
@@ -308,17 +315,17 @@ class _Result:
         self.owners: dict[int, list[_Entry]] = {1: [], -1: [], 0: []}
         self.used = self.hits = self.last_new = self.dropped = 0
 
-    def add(self, sign: int, found: Round) -> None:
+    def add(self, sign: int, results: Round) -> None:
         turn = sign * np.eye(self.problem.d)
-        leaves = zip(found.tokens, found.found, found.blur, found.first, strict=True)
+        leaves = zip(results.tokens, results.found, results.blur, results.first, strict=True)
         for x, count, blur, first in leaves:
             if self._take(sign, _Entry(x, turn, int(count), float(blur))):
                 self.last_new = max(self.last_new, self.used + int(first))
-        used, hits, dropped = map(int, found.counts)
+        used, hits, dropped = map(int, results.counts)
         self.used, self.hits = self.used + used, self.hits + hits
         self.dropped = max(self.dropped, dropped)
 
-    def add_rotating(self, starts: int, states) -> None:
+    def add_rotating(self, starts: int, states: list[tuple[int, np.ndarray, np.ndarray]]) -> None:
         for start, x, turn in states:
             if self._take(0, _Entry(x, turn, 1, 0.0)):
                 self.last_new = self.used + start + 1
@@ -377,7 +384,7 @@ class _Result:
         if rotations:
             at = rotations.features(e.tokens)
 
-            def distance(states):
+            def distance(states: np.ndarray) -> np.ndarray:
                 return np.abs(rotations.features(states) - at).max(axis=1)
 
         radius = basin_radius(

@@ -72,7 +72,12 @@ def check_equilibria_possible(dynamics: AttentionDynamics) -> None:
 
 
 def components_in_order(dynamics: AttentionDynamics) -> list[np.ndarray]:
-    """The strong components of the mask as arrays of tokens, each after all it attends to."""
+    """The strong components of the mask as arrays of tokens, each after all it attends to.
+
+    >>> from dynsim.equilibria import jordan_dynamics
+    >>> components_in_order(jordan_dynamics(3, 2.0))
+    [array([0]), array([1]), array([2])]
+    """
     import networkx as nx
 
     labels, count = strong_components(dynamics.layout)
@@ -146,20 +151,20 @@ def stability(dynamics: AttentionDynamics, x: np.ndarray, blur: float = 0.0) -> 
     Raises ValueError for dropout, and for x that cannot be a state.
 
     >>> from dynsim.equilibria import hyperbolic_dynamics, hyperbolic_pair
-    >>> found = stability(hyperbolic_dynamics(0.5, 2.0), hyperbolic_pair(0.5, 2.0)[0])
-    >>> found.kind, found.multipliers.real.round(6)
+    >>> linear = stability(hyperbolic_dynamics(0.5, 2.0), hyperbolic_pair(0.5, 2.0)[0])
+    >>> linear.kind, linear.multipliers.real.round(6)
     ('stable', array([0.5     , 0.067976]))
     """
     x = real_array("tokens", x)
     J = tangent_jacobian(dynamics, x)
     width = len(J) // len(x)
-    found: list[tuple] = []
+    entries: list[tuple[complex, float, int]] = []
     for tokens in components_in_order(dynamics):
         rows = (tokens[:, None] * width + np.arange(width)).ravel()
         multipliers, errors = bounded_eigenvalues(J[np.ix_(rows, rows)], blur)
-        found += zip(multipliers, errors, [int(tokens[0])] * len(rows), strict=True)
-    found.sort(key=lambda entry: (-round(abs(entry[0]), 12), entry[2], entry[0].imag))
-    columns = tuple(zip(*found, strict=True)) or ((), (), ())
+        entries += zip(multipliers, errors, [int(tokens[0])] * len(rows), strict=True)
+    entries.sort(key=lambda entry: (-round(abs(entry[0]), 12), entry[2], entry[0].imag))
+    columns = tuple(zip(*entries, strict=True)) or ((), (), ())
     return Stability(np.array(columns[0], complex), np.array(columns[1]), np.array(columns[2], int))
 
 
@@ -183,7 +188,7 @@ class Transient:
 def transient(dynamics: AttentionDynamics, x: np.ndarray) -> Transient:
     """Transient growth at the equilibrium x, (N, d): max_k ||J^k||_2. Infinite unless x is stable.
 
-    Raises ValueError as `stability`.
+    It is at least 1, which is ||J^0||. Raises ValueError as `stability`.
 
     >>> from dynsim.equilibria import hyperbolic_dynamics, hyperbolic_pair
     >>> transient(hyperbolic_dynamics(0.5, 2.0), hyperbolic_pair(0.5, 2.0)[0]).growth >= 1
@@ -199,6 +204,9 @@ def transient_of(J: np.ndarray) -> Transient:
 
     The Kreiss constant K bounds it, K <= max_k ||J^k|| <= e n K (Kreiss matrix theorem; see
     `dynsim.transient`). Infinite when 20,000 powers do not see the decay above their rounding.
+
+    >>> round(transient_of(np.array([[0.5, 4.0], [0.0, 0.5]])).growth, 3)
+    4.062
     """
     growth = transient_growth(J, _POWERS)
     if not growth.complete:
@@ -209,10 +217,13 @@ def transient_of(J: np.ndarray) -> Transient:
 # --- runs from perturbed states -----------------------------------------------------------------
 
 
-def perturbed(dynamics: AttentionDynamics, x: np.ndarray, radius: float, samples: int, seed: int):
+def perturbed(
+    dynamics: AttentionDynamics, x: np.ndarray, radius: float, samples: int, seed: int
+) -> np.ndarray:
     """States at distance `radius` (Frobenius, along the tangent space) from x: (samples, N, d).
 
-    On the spheres again where every layer ends with unit norm, and so a little nearer.
+    On the spheres again where every layer ends with unit norm, and so a little nearer. Raises
+    ValueError for less than one sample, and for x that cannot be a state.
 
     >>> from dynsim.equilibria import hyperbolic_dynamics, hyperbolic_pair
     >>> x = hyperbolic_pair(0.5, 2.0)[0]
@@ -279,17 +290,21 @@ def basin_radius(
 
 
 def layers_to_return(spectral_radius: float) -> int:
-    """Layers that shrink a distance 1e-9 times, and 100 for the way to where it shrinks so."""
+    """Layers that shrink a distance 1e-9 times, and 100 for the way to where it shrinks so.
+
+    >>> layers_to_return(0.5), layers_to_return(1.0)
+    (130, 20000)
+    """
     if spectral_radius >= 1:
         return _LONGEST
     return int(min(_LONGEST, 100 - 20.8 / np.log(max(spectral_radius, 1e-9))))
 
 
-def _later(dynamics, starts, depth) -> np.ndarray:
+def _later(dynamics: AttentionDynamics, starts: np.ndarray, depth: int) -> np.ndarray:
     return simulate(dynamics, starts, depth, record=Record(measures=())).final
 
 
-def _distance_to(x) -> Callable[[np.ndarray], np.ndarray]:
+def _distance_to(x: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return lambda states: np.linalg.norm(states - x, axis=(1, 2))
 
 
@@ -322,8 +337,8 @@ def approach(
     Raises ValueError for x that cannot be a state.
 
     >>> from dynsim.equilibria import jordan_dynamics, jordan_family
-    >>> found = approach(jordan_dynamics(2, 2.0), jordan_family(2, 2.0, rank=2)[1])
-    >>> 0.2 < found.returning < 0.8, round(found.exponent, 1)
+    >>> measured = approach(jordan_dynamics(2, 2.0), jordan_family(2, 2.0, rank=2)[1])
+    >>> 0.2 < measured.returning < 0.8, round(measured.exponent, 1)
     (True, 1.0)
     """
     x = real_array("tokens", x)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from dynsim._values import real_array
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "Decomposition",
@@ -32,6 +35,8 @@ def decompose(x: np.ndarray) -> Decomposition:
     LayerNorm without gain and bias keeps sqrt(d) times the direction and forgets the others, so
     that it cannot be undone. A constant token has scale 0, and 0 for its direction.
 
+    Raises ValueError for tokens that are not finite or have no entries.
+
     >>> parts = decompose(np.array([1.0, 7.0, 4.0, 4.0]))
     >>> float(parts.uniform), parts.direction.round(3), float(parts.scale.round(3))
     (4.0, array([-0.707,  0.707,  0.   ,  0.   ]), 4.243)
@@ -50,12 +55,16 @@ def decompose(x: np.ndarray) -> Decomposition:
 
 
 def length(x: np.ndarray) -> np.ndarray:
-    """||x|| along the last axis, at any scale: no square overflows or vanishes."""
+    """||x|| along the last axis, at any scale: no square overflows or vanishes.
+
+    >>> length(np.array([[3e200, 4e200], [0.0, 0.0]]))
+    array([5.e+200, 0.e+000])
+    """
     x, power = _near_one(x)
     return np.ldexp(np.linalg.norm(x, axis=-1), power[..., 0])
 
 
-def _near_one(x):
+def _near_one(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """x over the power of two that is next to the largest entry of its last axis; that power."""
     power = np.frexp(np.abs(x).max(axis=-1, keepdims=True, initial=0.0))[1]
     return np.ldexp(x, -power), power
@@ -64,7 +73,8 @@ def _near_one(x):
 def angle_to_ones(x: np.ndarray) -> np.ndarray:
     """The angle, in degrees, between each token (last axis) and the vector 1 (GUPTA, section 4).
 
-    It is 90 degrees where LayerNorm and RMSNorm agree. The zero vector has none: NaN.
+    It is 90 degrees where LayerNorm and RMSNorm agree. The zero vector has none: NaN. Raises
+    ValueError as `decompose`.
 
     >>> angle_to_ones(np.array([[1.0, 1.0], [1.0, 0.0], [1.0, -1.0]]))
     array([ 0., 45., 90.])
@@ -84,6 +94,8 @@ def orthogonality(x: np.ndarray) -> tuple[float, float]:
     time, and above 1.96 of it once in twenty times. An angle near 90 degrees says nothing by
     itself: a random direction is within 57.3 / sqrt(d) degrees of it two times in three.
 
+    Raises ValueError for a token that is 0.
+
     >>> orthogonality(np.array([[1.0, 0.0], [0.0, -2.0]]))
     (0.0, 0.7071067811865476)
     """
@@ -95,12 +107,15 @@ def orthogonality(x: np.ndarray) -> tuple[float, float]:
     return float(abs(m.sum())), float(np.linalg.norm(m))
 
 
-def layer_norm_closed_form(a: np.ndarray, gain=1.0, bias=0.0, eps: float = 1e-5) -> np.ndarray:
+def layer_norm_closed_form(
+    a: np.ndarray, gain: ArrayLike = 1.0, bias: ArrayLike = 0.0, eps: float = 1e-5
+) -> np.ndarray:
     """sqrt(d) diag(gain) Pi a / sqrt(||Pi a||^2 + d eps) + bias, Pi = I - 1 1^T / d (RIECHERS).
 
     The definition by mean and variance in one expression, written out here with the matrix Pi, for
     comparison: `dynsim.norms.LayerNorm` computes the same, and more exactly where the mean of a is
-    much larger than Pi a. Gives NaN where eps = 0 and a is constant.
+    much larger than Pi a. Gives NaN where eps = 0 and a is constant. Raises ValueError for what is
+    no array of real numbers.
 
     >>> layer_norm_closed_form(np.array([0.0, 2.0]), eps=0.0)
     array([-1.,  1.])

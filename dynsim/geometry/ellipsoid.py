@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dynsim._values import real_array
 from dynsim.geometry.decomposition import length
 from dynsim.network.norms import LayerNorm
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["Ellipsoid", "image_ellipsoid"]
 
@@ -103,7 +107,7 @@ def _distance(p: np.ndarray, s: np.ndarray) -> np.ndarray:
     low = np.max(s * np.abs(p) - wider, axis=-1, keepdims=True)
     high = np.linalg.norm(s * p, axis=-1, keepdims=True)
 
-    def on_unit_sphere(r):
+    def on_unit_sphere(r: np.ndarray) -> np.ndarray:
         return np.where(p == 0, 0.0, s * p / np.where(wider + r > 0, wider + r, 1.0))
 
     short = np.sum(on_unit_sphere(low) ** 2, axis=-1) < 1  # no part along the shortest axis
@@ -117,7 +121,7 @@ def _distance(p: np.ndarray, s: np.ndarray) -> np.ndarray:
     return np.sqrt(squared + missing * s[-1] ** 2)
 
 
-def image_ellipsoid(gain, bias=0.0, eps: float = 1e-5) -> Ellipsoid:
+def image_ellipsoid(gain: ArrayLike, bias: ArrayLike = 0.0, eps: float = 1e-5) -> Ellipsoid:
     """Where LayerNorm(gain, bias, eps) maps all tokens of dimension d = len(gain).
 
     LN(a) - bias = diag(gain) z with z orthogonal to 1 and ||z||^2 <= d, so the semi-axes are

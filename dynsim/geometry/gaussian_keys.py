@@ -30,6 +30,7 @@ def expected_unselectable(n: int, d: int) -> float:
 
     For n = d + 2 at most one key is unselectable, and this is the probability that one is; the
     probability is at most this for every n. The relative error is below 1e-11 for up to 1000 keys.
+    Raises ValueError unless n and d are whole numbers from 1 on.
 
     >>> round(expected_unselectable(4, 2), 6)  # four points in the plane
     0.350959
@@ -47,7 +48,7 @@ def internal_angle(m: int) -> float:
     """At a vertex of the regular simplex of m vertices, as a share of the sphere.
 
     beta_m = sqrt(m / pi) 2^(1 - m) int w(u)^(m - 1) e^(-u^2) du with Faddeeva's w (Kabluchko and
-    Zaporozhets, arXiv 1704.04968, whose g_(m - 1)(-1/m) this is).
+    Zaporozhets, arXiv 1704.04968, whose g_(m - 1)(-1/m) this is). Raises ValueError for m < 1.
 
     >>> round(6 * internal_angle(3), 12)  # the angle of a triangle is a sixth of a circle
     1.0
@@ -58,7 +59,8 @@ def internal_angle(m: int) -> float:
 def external_angle(m: int, n: int) -> float:
     """At a face of m vertices of the regular simplex of n vertices, as a share of the sphere.
 
-    gamma_(m, n) = sqrt(m / pi) int e^(-m x^2) ((1 + erf x) / 2)^(n - m) dx.
+    gamma_(m, n) = sqrt(m / pi) int e^(-m x^2) ((1 + erf x) / 2)^(n - m) dx. Raises ValueError
+    unless 1 <= m <= n.
 
     >>> round(5 * external_angle(1, 5), 12)  # the five at the vertices make up the sphere
     1.0
@@ -81,13 +83,13 @@ def _log_internal(m: int) -> float:
     return _log_sum(log, u[1].real - u[0].real) + 0.5 * np.log(m / np.pi) - (m - 1) * np.log(2.0)
 
 
-def _saddle(y, m):
+def _saddle(y: float, m: int) -> float:
     """Half the slope of (m - 1) log erfcx(y) + y^2."""
     return (m - 1) * (y - 1 / (np.sqrt(np.pi) * erfcx(y))) + y
 
 
 def _log_external(m: int, n: int) -> float:
-    def slope(x):  # half of that of -m x^2 + (n - m) log Phi(sqrt(2) x); falls in x
+    def slope(x: float) -> float:  # half of that of -m x^2 + (n - m) log Phi(sqrt(2) x); falls in x
         tail = np.exp(-x * x - log_ndtr(np.sqrt(2.0) * x)) / (2 * np.sqrt(np.pi))
         return -m * x + (n - m) * tail
 

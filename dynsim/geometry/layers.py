@@ -39,10 +39,11 @@ class Changes:
 def changes(norm: LayerNorm, x: np.ndarray) -> Changes:
     """What `norm` changes in each token (last axis) of x, (..., d) -> (...) each.
 
-    Raises ValueError for a token that is constant: LayerNorm has nothing to normalise in it.
+    Raises ValueError for tokens that do not fit, and for a token that is constant: LayerNorm has
+    nothing to normalise in it.
 
-    >>> found = changes(LayerNorm(eps=0.0), np.array([[3.0, -3.0], [1.0, 2.0]]))
-    >>> found.switch.round(3)  # (3, -3) is orthogonal to 1
+    >>> changed = changes(LayerNorm(eps=0.0), np.array([[3.0, -3.0], [1.0, 2.0]]))
+    >>> changed.switch.round(3)  # (3, -3) is orthogonal to 1
     array([0.   , 1.169])
     """
     check_instance("a norm", norm, LayerNorm, "dynsim.norms.LayerNorm()")
@@ -99,8 +100,12 @@ class Survey:
 def survey(name: str, norm: LayerNorm, x: np.ndarray) -> Survey:
     """The geometry of a LayerNorm and of what it does to the tokens x, (..., d).
 
-    Raises ValueError for tokens that do not fit, and where the image is a single point: in one
-    dimension, or if all gains are 0.
+    Raises ValueError for tokens that do not fit or are constant, and where the image is a single
+    point: in one dimension, or if all gains are 0.
+
+    >>> of_norm = survey("final norm", LayerNorm(gain=[3.0, 4.0], eps=0.0), np.eye(2))
+    >>> of_norm.ellipsoid.semi_axes, of_norm.distance.round(9)
+    (array([5.]), array([0., 0.]))
     """
     check_instance("a norm", norm, LayerNorm, "dynsim.norms.LayerNorm()")
     x = real_array("tokens", x)
@@ -110,8 +115,8 @@ def survey(name: str, norm: LayerNorm, x: np.ndarray) -> Survey:
     ellipsoid = image_ellipsoid(np.broadcast_to(norm.gain, d), norm.bias, norm.eps)
     if not len(ellipsoid.semi_axes):
         raise ValueError("LayerNorm maps all tokens to its bias: all gains are 0, or d is 1")
-    found = changes(norm, x)
+    changed = changes(norm, x)
     y = norm.apply(x)
     return Survey(
-        name, norm, ellipsoid, found, ellipsoid.coordinates(y), ellipsoid.distance_to_surface(y)
+        name, norm, ellipsoid, changed, ellipsoid.coordinates(y), ellipsoid.distance_to_surface(y)
     )

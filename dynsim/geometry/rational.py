@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import lcm
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["nearest_to_zero"]
 
@@ -43,7 +47,9 @@ def nearest_to_zero(vectors: list[list]) -> list[Fraction]:
     return weights
 
 
-def _joined(points, members, shares):
+def _joined(
+    points: list[list[int]], members: list[int], shares: list[Fraction]
+) -> tuple[list[int], list[Fraction]]:
     """Move to the nearest point of the members' affine hull, without those that turn negative."""
     while True:
         wanted = _affine([points[j] for j in members])
@@ -58,7 +64,7 @@ def _joined(points, members, shares):
             return members, shares
 
 
-def _affine(points) -> list[Fraction]:
+def _affine(points: list[list[int]]) -> list[Fraction]:
     """Weights, of sum 1, of the point of the affine hull nearest to 0, by Gauss's elimination."""
     base, *rest = points
     edges = [[a - b for a, b in zip(point, base, strict=True)] for point in rest]
@@ -72,12 +78,12 @@ def _affine(points) -> list[Fraction]:
     return [Fraction(1) - sum(others), *others]
 
 
-def _integers(vectors) -> list[list[int]]:
+def _integers(vectors: Iterable[Iterable[Fraction | float]]) -> list[list[int]]:
     """The vectors times the least number that makes all their entries whole."""
     exact = [[Fraction(v) for v in vector] for vector in vectors]
     common = lcm(*(v.denominator for vector in exact for v in vector))
     return [[int(v * common) for v in vector] for vector in exact]
 
 
-def _dot(a, b):
+def _dot(a: Iterable[int], b: Iterable[int]) -> int:
     return sum(x * y for x, y in zip(a, b, strict=True))

@@ -23,7 +23,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,11 @@ from dynsim._values import real_array, real_number, whole
 from dynsim.geometry.rational import nearest_to_zero
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "Witness",
@@ -52,8 +57,8 @@ _EXACT = 10_000
 
 
 def selectable(
-    keys: np.ndarray,
-    biases: np.ndarray | None = None,
+    keys: ArrayLike,
+    biases: ArrayLike | None = None,
     *,
     gap: float = 0.0,
     bound: float | None = None,
@@ -93,12 +98,12 @@ def selectable(
     return system.decide(early=True).margin > system.tolerance
 
 
-def unselectable_fraction(hidden_states: np.ndarray, **options) -> np.ndarray:
+def unselectable_fraction(hidden_states: ArrayLike, **options: Any) -> np.ndarray:
     """The share of keys that no query selects: hidden states (..., n, d) -> (...).
 
     BRODY's tables take the hidden states of a layer, before or after its LayerNorm, as keys: the
     linear map to keys (if it is invertible) does not change what is selectable. `options` are those
-    of `selectable`; keys that are `undecided` count as unselectable.
+    of `selectable`, and so are the errors; keys that are `undecided` count as unselectable.
 
     >>> float(unselectable_fraction([[0.0], [1.0], [2.0], [3.0]]))
     0.5
@@ -107,8 +112,8 @@ def unselectable_fraction(hidden_states: np.ndarray, **options) -> np.ndarray:
 
 
 def undecided(
-    keys: np.ndarray,
-    biases: np.ndarray | None = None,
+    keys: ArrayLike,
+    biases: ArrayLike | None = None,
     *,
     gap: float = 0.0,
     bound: float | None = None,
@@ -122,31 +127,39 @@ def undecided(
     n (d + 1) is at most 10^4, and are undecided beyond that.
 
     Slower than `selectable`: a (d + 1) x (d + 1) system a key, milliseconds where integers decide.
+    Options and errors are those of `selectable`.
 
     >>> keys = [[0.0], [1.0], [1.0 + 2**-50]]
     >>> selectable(keys), undecided(keys)  # the last key wins, but by less than the tolerance
     (array([ True, False, False]), array([False, False,  True]))
     """
     system = _system(keys, biases, gap, bound, tolerance)
-    found = system.decide(early=True)
-    margin = found.margin.reshape(len(system.rows), system.n)
+    decision = system.decide(early=True)
+    margin = decision.margin.reshape(len(system.rows), system.n)
     doubtful = margin <= _rounding(system.d)
     lost = np.argwhere(margin <= system.tolerance)
-    proved = system.surely_inside(lost, found.support, found.weights)
+    proved = system.surely_inside(lost, decision.support, decision.weights)
     doubtful[tuple(lost.T)] = ~proved
     if system.n * (system.d + 1) <= _EXACT:
         points = np.asarray(keys, np.float64).reshape(len(doubtful), system.n, -1)
         lift = None if biases is None else np.asarray(biases, np.float64).reshape(points.shape[:2])
         for s, i in np.argwhere(doubtful):
-            first = found.support[s, i, found.weights[s, i] > 0]
+            first = decision.support[s, i, decision.weights[s, i] > 0]
             b = None if lift is None else lift[s]
             _, vectors = _vectors_of(points[s], i, first, b, gap, bound)
             wins = any(_combination(nearest_to_zero(vectors), vectors))
             doubtful[s, i] = wins != (margin[s, i] > system.tolerance)
-    return doubtful.reshape(found.margin.shape)
+    return doubtful.reshape(decision.margin.shape)
 
 
-def _vectors_of(points, i, first, biases=None, gap=0.0, bound=None):
+def _vectors_of(
+    points: np.ndarray,
+    i: int,
+    first: np.ndarray,
+    biases: np.ndarray | None = None,
+    gap: float = 0.0,
+    bound: float | None = None,
+) -> tuple[list[int], list[list[Fraction]]]:
     """What a query must have positive products with for key i to win, exactly; and the other keys
     in the order in which they are taken: those numbered `first` come first.
 
@@ -172,7 +185,7 @@ def _vectors_of(points, i, first, biases=None, gap=0.0, bound=None):
     return others, vectors
 
 
-def margins(keys: np.ndarray, *, tolerance: float | None = None) -> np.ndarray:
+def margins(keys: ArrayLike, *, tolerance: float | None = None) -> np.ndarray:
     """How far each key is from changing sides: keys (..., n, d) -> (..., n).
 
     max over ||q|| = 1 of min over j != i of q . (k_i - k_j). For a selectable key that is its
@@ -191,10 +204,10 @@ def margins(keys: np.ndarray, *, tolerance: float | None = None) -> np.ndarray:
     """
     system = _system(keys, tolerance=tolerance)
     decision = system.decide(early=False)
-    found = decision.margin
+    outside = decision.margin
     if not np.isfinite(system.unit).all():
         raise ValueError("margins of keys this large overflow; divide the keys by 4")
-    lost = found <= system.tolerance
+    lost = outside <= system.tolerance
     shape, d = np.shape(keys)[:-1], system.d
     if lost.any() and d > _FACETS_UP_TO:
         raise ValueError(
@@ -202,25 +215,25 @@ def margins(keys: np.ndarray, *, tolerance: float | None = None) -> np.ndarray:
             f"{d}; use selectable, or project the keys"
         )
     sets = system.rows[:, : system.n, :d]
-    flat = found.reshape(len(sets), -1)
+    flat = outside.reshape(len(sets), -1)
     if system.n * (d + 1) <= _EXACT:
         exact = np.asarray(keys, np.float64).reshape(sets.shape)
         for s, i in system.loose(decision):
             flat[s, i] = _exact_distance(exact[s], i, decision.support[s, i], system.unit[s])
-        lost = found <= system.tolerance
+        lost = outside <= system.tolerance
     for points, margin, inside in zip(sets, flat, lost.reshape(flat.shape), strict=True):
         if inside.any():
             margin[inside] = -_depths(points, points[inside], system.tolerance)
     return (flat * system.unit[:, None]).reshape(shape)
 
 
-def _combination(weights, vectors) -> list[Fraction]:
+def _combination(weights: list[Fraction], vectors: list[list[Fraction]]) -> list[Fraction]:
     """sum_j w_j a_j"""
     return [sum(w * x for w, x in zip(weights, entries, strict=True) if w)
             for entries in zip(*vectors, strict=True)]  # fmt: skip
 
 
-def _exact_distance(points, i, first, unit: float) -> float:
+def _exact_distance(points: np.ndarray, i: int, first: np.ndarray, unit: float) -> float:
     """Of key i from the hull of the others, in units: right to rounding, and 0 only in the hull."""
     _, vectors = _vectors_of(points, i, first)
     nearest = _combination(nearest_to_zero(vectors), vectors)
@@ -264,7 +277,7 @@ class Witness:
         return -float(np.linalg.norm(np.delete(self.weights, self.key) @ apart))
 
 
-def witness(keys: np.ndarray, key: int, *, tolerance: float | None = None) -> Witness:
+def witness(keys: ArrayLike, key: int, *, tolerance: float | None = None) -> Witness:
     """The reason for what `selectable` says of key number `key` of keys (n, d), n > 1.
 
     A query q with q . k_i > q . k_j for all j != i, or weights w_j >= 0 with sum 1 and
@@ -283,13 +296,13 @@ def witness(keys: np.ndarray, key: int, *, tolerance: float | None = None) -> Wi
         raise ValueError(f"a witness is about keys (n, d), n > 1; got shape {np.shape(keys)}")
     if not 0 <= whole("number of the key", key, least=0) < system.n:
         raise ValueError(f"there are the keys 0..{system.n - 1}; got {key}")
-    found = system.decide(early=False)
-    if found.margin[key] > system.tolerance:
-        query = found.query[0, key]
+    decision = system.decide(early=False)
+    if decision.margin[key] > system.tolerance:
+        query = decision.query[0, key]
         return Witness(key, query / np.linalg.norm(query), None)
-    weights, support = np.zeros(system.n), found.support[0, key]
-    np.add.at(weights, support, found.weights[0, key])
-    off = system.distance(system.rows, np.array([[0, key]]), found.support, found.weights)
+    weights, support = np.zeros(system.n), decision.support[0, key]
+    np.add.at(weights, support, decision.weights[0, key])
+    off = system.distance(system.rows, np.array([[0, key]]), decision.support, decision.weights)
     if off > system.tolerance and system.n * (system.d + 1) <= _EXACT:
         others, vectors = _vectors_of(np.asarray(keys, np.float64), key, support)
         weights[:] = 0.0
@@ -336,11 +349,13 @@ class _System(NamedTuple):
         size = max(1, _AT_ONCE // (self.n * self.rows.shape[1]))
         parts = [slice(s, s + size) for s in range(0, sets, size)]
         with blas_alone(), ThreadPoolExecutor(threads()) as pool:
-            found = list(pool.map(lambda part: self._part(self.rows[part], early), parts))
-        margin, *rest = map(np.concatenate, zip(*found, strict=True))
+            decided = list(pool.map(lambda part: self._part(self.rows[part], early), parts))
+        margin, *rest = map(np.concatenate, zip(*decided, strict=True))
         return _Decision(margin.reshape(*self.shape, self.n), *rest)
 
-    def _part(self, rows: np.ndarray, early: bool):
+    def _part(
+        self, rows: np.ndarray, early: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """`decide` for some of the sets."""
         sets, across, down = rows.shape
         n, d = self.n, self.d
@@ -366,7 +381,7 @@ class _System(NamedTuple):
                 support[s, i], weights[s, i] = kernels
         return margin, query, support, weights
 
-    def _margin(self, rows, query):
+    def _margin(self, rows: np.ndarray, query: np.ndarray) -> np.ndarray:
         """min over j of u . (p_i - step - p_j) and of -u . f, for ||u|| = 1."""
         d, own = self.d, np.arange(self.n)
         scores = query @ rows[..., :d].swapaxes(1, 2)
@@ -379,7 +394,9 @@ class _System(NamedTuple):
         size = np.linalg.norm(query, axis=-1)
         return margin.min(axis=-1) / np.where(size > 0, size, 1.0)
 
-    def distance(self, rows, lost, support, weights):
+    def distance(
+        self, rows: np.ndarray, lost: np.ndarray, support: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray:
         """How far from 0 the convex combination of each key in `lost` is; inf if it is none."""
         s, i = lost.T
         places, shares = support[s, i], weights[s, i]
@@ -391,15 +408,17 @@ class _System(NamedTuple):
         return np.where(convex & ~np.any((places == i[:, None]) & (shares > 0), axis=1),
                         distance, np.inf)  # fmt: skip
 
-    def loose(self, found: _Decision) -> np.ndarray:
+    def loose(self, decision: _Decision) -> np.ndarray:
         """(set, key) of the margins that the distance of the weights' point exceeds by more than
         the tolerance, as happens in thin hulls: (loose, 2)."""
-        margin = found.margin.reshape(len(self.rows), self.n)
+        margin = decision.margin.reshape(len(self.rows), self.n)
         everyone = np.argwhere(np.isfinite(margin))
-        distance = self.distance(self.rows, everyone, found.support, found.weights)
+        distance = self.distance(self.rows, everyone, decision.support, decision.weights)
         return everyone[distance > np.maximum(margin[tuple(everyone.T)], 0.0) + self.tolerance]
 
-    def surely_inside(self, lost, support, weights) -> np.ndarray:
+    def surely_inside(
+        self, lost: np.ndarray, support: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray:
         """For each (set, key) of `lost`: are its weights positive whatever the rounding? (lost,)
 
         With A the matrix of columns (a_j, 1), A w = e = (0, ..., 0, 1). Where X is nearly its
@@ -412,7 +431,7 @@ class _System(NamedTuple):
                  for s in range(0, len(lost), step)]  # fmt: skip
         return np.concatenate([np.zeros(0, bool), *parts])
 
-    def _surely(self, lost, support, weights):
+    def _surely(self, lost: np.ndarray, support: np.ndarray, weights: np.ndarray) -> np.ndarray:
         s, i = lost.T
         places, w = support[s, i], weights[s, i]
         full = np.all(w > 0, axis=1)
@@ -436,7 +455,9 @@ class _System(NamedTuple):
         proved[full] = sure
         return proved
 
-    def _ask_highs(self, rows, i, query, support, weights) -> None:
+    def _ask_highs(
+        self, rows: np.ndarray, i: int, query: np.ndarray, support: np.ndarray, weights: np.ndarray
+    ) -> None:
         """The query of largest margin with |entries| <= 1 and its dual weights, by HiGHS."""
         from scipy.optimize import linprog
 
@@ -445,14 +466,14 @@ class _System(NamedTuple):
         places = places[places != i]
         own = np.where(places[:, None] < self.n, rows[i, :d] - self.step[:d], 0.0)
         slopes = np.column_stack([rows[places, :d] - own, np.ones(len(places))])
-        found = linprog(
+        optimum = linprog(
             np.append(np.zeros(d), -1.0), A_ub=slopes, b_ub=np.zeros(len(places)),
             bounds=[(-1, 1)] * d + [(None, None)], method="highs-ds",
         )  # fmt: skip
-        if found.status != 0:
-            raise FloatingPointError(f"no decision about key {i}: HiGHS says {found.message}")
-        query[i] = found.x[:d]
-        shares = -found.ineqlin.marginals
+        if optimum.status != 0:
+            raise FloatingPointError(f"no decision about key {i}: HiGHS says {optimum.message}")
+        query[i] = optimum.x[:d]
+        shares = -optimum.ineqlin.marginals
         chosen = np.argsort(-shares, kind="stable")[: d + 1]
         support[i, : len(chosen)], support[i, len(chosen) :] = places[chosen], 0
         weights[i, : len(chosen)], weights[i, len(chosen) :] = shares[chosen], 0.0
@@ -463,36 +484,42 @@ def _rounding(d: int) -> float:
     return 4 * (d + 8) * _EPS
 
 
-def _system(keys, biases=None, gap=0.0, bound=None, tolerance=None) -> _System:
+def _system(
+    keys: ArrayLike,
+    biases: ArrayLike | None = None,
+    gap: float = 0.0,
+    bound: float | None = None,
+    tolerance: float | None = None,
+) -> _System:
     """What `selectable` asks of its keys, checked and scaled.
 
     With biases, gap or bound there is a further entry v > 0 of the query: q = u / v is asked for,
     (u, v) . (k_i - k_j, b_i - b_j - gap) > 0, and |u_c| < bound v.
     """
     real_array("keys", keys)
-    given = np.asarray(keys)
-    if given.ndim < 2 or given.size == 0:
-        raise ValueError(f"keys are numbers (..., n, d); got {given.dtype} {given.shape}")
-    if not np.all(np.isfinite(given)):
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(given))[0])
-        raise ValueError(f"keys are finite; found {given[where]} at index {where}")
+    array = np.asarray(keys)
+    if array.ndim < 2 or array.size == 0:
+        raise ValueError(f"keys are numbers (..., n, d); got {array.dtype} {array.shape}")
+    if not np.all(np.isfinite(array)):
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"keys are finite; found {array[where]} at index {where}")
     if tolerance is None:
-        tolerance = 1e-6 if given.dtype in (np.float16, np.float32) else 1e-12
+        tolerance = 1e-6 if array.dtype in (np.float16, np.float32) else 1e-12
     if not 1e-13 <= tolerance < 1:
         raise ValueError(f"the tolerance is a number in [1e-13, 1); got {tolerance}")
-    if given.dtype.kind in "iu" and max(-int(given.min()), int(given.max())) > 2**53:
+    if array.dtype.kind in "iu" and max(-int(array.min()), int(array.max())) > 2**53:
         raise ValueError("integer keys are up to 2^53 in size, as float64 holds; divide them")
-    points, unit = _scaled(given.astype(np.float64).reshape(-1, *given.shape[-2:]))
-    directions, step = np.zeros((len(points), 0, given.shape[-1])), np.zeros(given.shape[-1])
+    points, unit = _scaled(array.astype(np.float64).reshape(-1, *array.shape[-2:]))
+    directions, step = np.zeros((len(points), 0, array.shape[-1])), np.zeros(array.shape[-1])
     if biases is not None or gap != 0.0 or bound is not None:
-        points, directions, step = _lifted(points, unit, given.shape[:-1], biases, gap, bound)
+        points, directions, step = _lifted(points, unit, array.shape[:-1], biases, gap, bound)
     n, free, d = points.shape[1], directions.shape[1], points.shape[2]
     keys_up_to, down = _vectors(n), _vectors(d + 1)
     rows = np.zeros((len(points), keys_up_to + _vectors(free), down))
     rows[:, :n, :d] = points
     rows[:, keys_up_to : keys_up_to + free, :d] = directions
     return _System(
-        given.shape[:-2], rows, np.append(step, np.zeros(down - d)), n, free, keys_up_to, d, unit,
+        array.shape[:-2], rows, np.append(step, np.zeros(down - d)), n, free, keys_up_to, d, unit,
         float(tolerance),
     )  # fmt: skip
 
@@ -502,7 +529,7 @@ def _vectors(size: int) -> int:
     return -(-size // _VECTOR) * _VECTOR
 
 
-def _scaled(points):
+def _scaled(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points less their mean, in units of the largest; and the unit, 1 for equal points.
 
     Errors are relative to that unit, however far away the points lie: powers of two scale exactly,
@@ -517,13 +544,20 @@ def _scaled(points):
         return points / unit[:, None, None], np.ldexp(unit, first + second)
 
 
-def _near_one(points):
+def _near_one(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points of each set over a power of two, so that sums and squares stay finite; and which."""
     power = np.frexp(np.abs(points).max(axis=(1, 2)))[1]
     return np.ldexp(points, -power[:, None, None]), power
 
 
-def _lifted(points, unit, shape, biases, gap, bound):
+def _lifted(
+    points: np.ndarray,
+    unit: np.ndarray,
+    shape: tuple[int, ...],
+    biases: ArrayLike | None,
+    gap: float,
+    bound: float | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points (k, b), directions that keep v > 0 and |u_c| < bound v, and the step (0, gap)."""
     b = np.zeros(shape) if biases is None else real_array("biases", biases)
     if b.shape != shape or not np.all(np.isfinite(b)):

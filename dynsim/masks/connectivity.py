@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import networkx as nx
 import numpy as np
@@ -22,6 +23,9 @@ from dynsim.masks.layout import (
 )
 from dynsim.masks.networkx_view import compile_layout
 from dynsim.masks.walk import SecondEigenvalue, lambda_2, uniform_walk
+
+if TYPE_CHECKING:
+    from dynsim.kernels.library import Kernel
 
 __all__ = [
     "MaskFacts",
@@ -118,14 +122,16 @@ def _distances(rows: CSR, source: int) -> np.ndarray:
 
 
 @lru_cache
-def _search():
+def _search() -> Kernel:
     """The compiled search, loaded when a mask first needs it."""
     from dynsim.kernels.library import Kernel
 
     return Kernel("graphs", "distances_from")
 
 
-def _eccentricity_bounds(layout: Layout, candidates: np.ndarray, budget: float):
+def _eccentricity_bounds(
+    layout: Layout, candidates: np.ndarray, budget: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper bounds of the eccentricity of every candidate, from pruned searches.
 
     d(w, v) <= ecc(w) <= d(w, v) + ecc(v) and ecc(v) - d(v, w) <= ecc(w): after Takes and Kosters,
@@ -167,7 +173,9 @@ def _eccentricity_bounds(layout: Layout, candidates: np.ndarray, budget: float):
     return lower, upper
 
 
-def _radius_and_diameter(layout: Layout, centers: np.ndarray, budget: float = np.inf):
+def _radius_and_diameter(
+    layout: Layout, centers: np.ndarray, budget: float = np.inf
+) -> tuple[tuple[float, float], tuple[float, float]]:
     """((radius low, high), (diameter low, high)); inf where there is no center or no way back."""
     if len(centers) == 0:
         return (np.inf, np.inf), (np.inf, np.inf)
@@ -219,7 +227,7 @@ def eccentricities(graph: nx.DiGraph) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MaskFacts:
-    """What `facts` found. `radius` and `diameter` are (low, high), equal when exact."""
+    """All facts of a mask. `radius` and `diameter` are (low, high), equal when exact."""
 
     name: str
     tokens: int
@@ -249,7 +257,7 @@ class MaskFacts:
         return data
 
 
-def _plain_distance(bounds: tuple[float, float]):
+def _plain_distance(bounds: tuple[float, float]) -> int | list[int | None] | None:
     low, high = (int(b) if np.isfinite(b) else None for b in bounds)
     return low if low == high else [low, high]
 
@@ -261,8 +269,8 @@ def facts(graph: nx.DiGraph) -> MaskFacts:
     and what is not settled within it is reported as bounds (low, high).
 
     >>> from dynsim import masks
-    >>> found = facts(masks.causal(5))
-    >>> found.center_nodes, found.radius, found.strongly_connected
+    >>> of_causal = facts(masks.causal(5))
+    >>> of_causal.center_nodes, of_causal.radius, of_causal.strongly_connected
     (1, (1.0, 1.0), False)
     """
     layout = compile_layout(graph)

@@ -8,13 +8,16 @@ mask. Every token attends at least to itself in all masks built here (WU's assum
 The graphs made here are read-only and hold no edge list: a window over 10^5 tokens costs two
 integers a token. ``graph.copy()`` gives an ordinary graph that may be changed. Any other DiGraph
 on 0..N-1 serves as a mask as well, and `from_file` reads one.
+
+All constructors raise ValueError for sizes that are no whole numbers or out of range, and TooLarge,
+a MemoryError, for more tokens than this machine can hold.
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
@@ -24,6 +27,12 @@ from dynsim._memory import require_memory
 from dynsim._values import check_instance, check_switch, shown, whole
 from dynsim.masks.layout import Ranges, rows_from_pairs
 from dynsim.masks.networkx_view import graph_from_layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import ArrayLike
+    from scipy import sparse
 
 __all__ = [
     "MASKS",
@@ -54,7 +63,7 @@ def _tokens(n: int) -> np.ndarray:
     return np.arange(n)
 
 
-def _is_whole(value) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
@@ -80,7 +89,12 @@ def _check_between(name: str, value: int, low: int, high: int) -> None:
         raise ValueError(f"{name} lies in {low}..{high} for this mask; got {shown(value)}")
 
 
-def _from_offsets(n: int, offsets, extra=(), name: str = "") -> nx.DiGraph:
+def _from_offsets(
+    n: int,
+    offsets: Sequence[int],
+    extra: Iterable[tuple[np.ndarray, np.ndarray]] = (),
+    name: str = "",
+) -> nx.DiGraph:
     """Token i attends to i + offset for every offset that stays inside, and to `extra` pairs."""
     i = _tokens(n)
     attending = [i[(i + k >= 0) & (i + k < n)] for k in offsets]
@@ -93,7 +107,7 @@ def _from_offsets(n: int, offsets, extra=(), name: str = "") -> nx.DiGraph:
     return graph_from_layout(layout, name)
 
 
-def _both_ways(rows, columns):
+def _both_ways(rows: np.ndarray, columns: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(rows, columns), (columns, rows)]
 
 
@@ -289,7 +303,11 @@ MASKS = {
 }
 
 
-def from_array(mask, name: str = "graph", self_loops: bool = False) -> nx.DiGraph:
+def from_array(
+    mask: ArrayLike | sparse.sparray | sparse.spmatrix,
+    name: str = "graph",
+    self_loops: bool = False,
+) -> nx.DiGraph:
     """The mask of an array of 0 and 1, dense or scipy-sparse: where [i, j] is 1, i may attend to j.
 
     Rows are queries and columns keys, as in torch and in `numpy.tril`, which is the causal mask.
@@ -330,13 +348,15 @@ def from_array(mask, name: str = "graph", self_loops: bool = False) -> nx.DiGrap
     return _graph_of(matrix.shape[0], queries, keys, name, self_loops)
 
 
-def _graph_of(n: int, queries, keys, name: str, self_loops: bool) -> nx.DiGraph:
+def _graph_of(
+    n: int, queries: np.ndarray, keys: np.ndarray, name: str, self_loops: bool
+) -> nx.DiGraph:
     if self_loops:
         queries, keys = np.append(queries, np.arange(n)), np.append(keys, np.arange(n))
     return graph_from_layout(rows_from_pairs(n, queries, keys), name)
 
 
-def from_file(path, self_loops: bool = False) -> nx.DiGraph:
+def from_file(path: str | Path, self_loops: bool = False) -> nx.DiGraph:
     """Read a mask: GraphML, GML, an edge list, or a mask array (.npy, .npz).
 
     An edge list has one edge "j i" a line (i attends to j), separated by blanks or a comma; text
@@ -346,6 +366,12 @@ def from_file(path, self_loops: bool = False) -> nx.DiGraph:
     counts both ways. Files are read without pickle.
 
     Raises ValueError when the file is missing, unreadable or not a mask.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "chain.txt").write_text("0 0\\n0 1  # 1 attends to 0\\n1 2")
+    ...     sorted(from_file(f"{folder}/chain.txt", self_loops=True).edges)
+    [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2)]
     """
     check_switch("self_loops", self_loops)
     path = as_path(path)
@@ -377,7 +403,7 @@ def _read_networkx(path: Path, self_loops: bool) -> nx.DiGraph:
     return _graph_of(len(nodes), pairs[:, 1], pairs[:, 0], path.stem, self_loops)
 
 
-def _read_gml(path: Path):
+def _read_gml(path: Path) -> nx.Graph:
     return nx.read_gml(path, label="id")
 
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
 from dynsim._values import Value
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+    from scipy import sparse
 
 __all__ = [
     "CSR",
@@ -34,7 +38,7 @@ class Ranges(Value):
     lo: np.ndarray
     hi: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         lo, hi = self._freeze_array("lo", np.int64), self._freeze_array("hi", np.int64)
         _refuse_empty(np.flatnonzero(hi <= lo))
 
@@ -97,7 +101,7 @@ class CSR(Value):
     indices: np.ndarray
     kind = "csr"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._freeze_array("indptr", np.int64)
         self._freeze_array("indices", np.int32)
 
@@ -129,7 +133,7 @@ class CSR(Value):
     def to_rows(self) -> CSR:
         return self
 
-    def matrix(self, values=1.0, dtype=np.float64):
+    def matrix(self, values: ArrayLike = 1.0, dtype: DTypeLike = np.float64) -> sparse.csr_array:
         """The mask as a scipy.sparse CSR array with `values`, one or one per edge, on the edges."""
         from scipy import sparse
 
@@ -159,6 +163,9 @@ def rows_from_pairs(n_tokens: int, attending: np.ndarray, attended: np.ndarray) 
     """The cheapest layout of the edges ``attended[e] -> attending[e]``; repeated edges count once.
 
     Raises ValueError when a token attends to nothing.
+
+    >>> rows_from_pairs(2, np.array([0, 1, 1]), np.array([0, 0, 1])).kind
+    'causal'
     """
     from scipy import sparse
 
@@ -175,12 +182,20 @@ def rows_from_pairs(n_tokens: int, attending: np.ndarray, attended: np.ndarray) 
 
 
 def is_interval_mask(layout: Layout) -> TypeGuard[Ranges]:
-    """Monotone ranges with self-loops: reachable sets are intervals, all facts cost O(N)."""
+    """True for monotone ranges with self-loops: reachable sets are intervals, facts cost O(N).
+
+    >>> is_interval_mask(Ranges([0, 0], [1, 2])), is_interval_mask(Ranges([0, 0], [2, 1]))
+    (True, False)
+    """
     return isinstance(layout, Ranges) and layout.is_monotone and layout.has_self_loops
 
 
 def common_keys(layout: Layout) -> np.ndarray | None:
-    """The tokens that every token attends to, if all attend to the same; else None."""
+    """The tokens that every token attends to, if all attend to the same; else None.
+
+    >>> common_keys(Ranges([0, 0], [2, 2])), common_keys(Ranges([0, 0], [1, 2]))
+    (array([0, 1]), None)
+    """
     first = layout.row(0)
     if np.any(layout.degrees != len(first)):
         return None
@@ -190,14 +205,22 @@ def common_keys(layout: Layout) -> np.ndarray | None:
 
 
 def has_common_key(layout: Layout) -> bool:
-    """True when every token attends to some one token."""
+    """True when every token attends to some one token.
+
+    >>> has_common_key(Ranges([0, 0], [1, 2])), has_common_key(Ranges([0, 1], [1, 2]))
+    (True, False)
+    """
     if isinstance(layout, Ranges):
         return bool(layout.lo.max() < layout.hi.min())
     return bool(np.bincount(layout.indices).max() == len(layout.degrees))
 
 
 def is_circulant(layout: Layout) -> bool:
-    """True when every row is the first row shifted round the circle, as in a ring."""
+    """True when every row is the first row shifted round the circle, as in a ring.
+
+    >>> is_circulant(Ranges([0, 0], [2, 2])), is_circulant(Ranges([0, 0], [1, 2]))
+    (True, False)
+    """
     if layout.degrees.min() != layout.degrees.max():
         return False
     rows = layout.to_rows()
@@ -207,7 +230,11 @@ def is_circulant(layout: Layout) -> bool:
 
 
 def strong_components(layout: Layout) -> tuple[np.ndarray, int]:
-    """Strongly connected component of each token, and how many there are."""
+    """Strongly connected component of each token, (N,), and how many there are.
+
+    >>> strong_components(Ranges([0, 0, 2], [2, 2, 3]))
+    (array([0, 0, 1]), 2)
+    """
     if is_interval_mask(layout):  # i and i+1 share one exactly when they attend to each other
         parted = (layout.lo[1:] > np.arange(layout.n_tokens - 1)) | (
             layout.hi[:-1] <= np.arange(1, layout.n_tokens)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import networkx as nx
 import numpy as np
 
 from dynsim.masks.layout import Layout, rows_from_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["compile_layout", "graph_from_layout"]
 
@@ -20,22 +24,22 @@ __all__ = ["compile_layout", "graph_from_layout"]
 class _Neighbours(Mapping):
     """A networkx adjacency {node: {neighbour: {}}} computed from a layout when it is looked at."""
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: Layout) -> None:
         self._source = layout
 
     @property
     def layout(self) -> Layout:
         return self._source
 
-    def __getitem__(self, node):
+    def __getitem__(self, node: object) -> dict[int, dict]:
         if not (isinstance(node, (int, np.integer)) and 0 <= node < self.layout.n_tokens):
             raise KeyError(node)
         return {int(j): {} for j in self.layout.row(int(node))}
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         return iter(range(self.layout.n_tokens))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.layout.n_tokens
 
 
@@ -49,6 +53,10 @@ def graph_from_layout(layout: Layout, name: str) -> nx.DiGraph:
     """A read-only networkx graph over `layout`: every networkx algorithm works, no edge is stored.
 
     ``graph.copy()`` gives an ordinary graph that may be changed.
+
+    >>> from dynsim.masks.layout import Ranges
+    >>> sorted(graph_from_layout(Ranges([0, 0], [1, 2]), "two").edges)
+    [(0, 0), (0, 1), (1, 1)]
     """
     graph = nx.DiGraph(name=name)
     graph._node = {i: {} for i in range(layout.n_tokens)}
@@ -60,7 +68,11 @@ def graph_from_layout(layout: Layout, name: str) -> nx.DiGraph:
 def compile_layout(graph: nx.DiGraph) -> Layout:
     """The cheapest layout of a mask graph: complete, causal or banded ranges, else CSR rows.
 
-    Raises ValueError when the nodes are not 0..N-1 or a token attends to nothing.
+    Raises ValueError for what is no DiGraph, when the nodes are not 0..N-1, and when a token
+    attends to nothing.
+
+    >>> compile_layout(nx.DiGraph([(0, 0), (0, 1), (1, 1)])).kind
+    'causal'
     """
     if not isinstance(graph, nx.DiGraph) or graph.is_multigraph():
         raise ValueError(

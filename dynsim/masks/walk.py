@@ -6,6 +6,7 @@ Near consensus the deviations follow the uniform walk, so lambda_2 is the late r
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import networkx as nx
 import numpy as np
@@ -19,6 +20,12 @@ from dynsim.masks.layout import (
     strong_components,
 )
 from dynsim.masks.networkx_view import compile_layout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scipy import sparse
+    from scipy.sparse.linalg import LinearOperator
 
 __all__ = [
     "SecondEigenvalue",
@@ -41,10 +48,16 @@ CHAIN_BUDGET = 10_000_000
 ALL_EIGENVALUES_LIMIT = 2000
 
 
-def uniform_walk(graph: nx.DiGraph):
+def uniform_walk(graph: nx.DiGraph) -> sparse.csr_array:
     """P = D^-1 mask: token i moves to each token it attends to with probability 1 / degree(i).
 
-    Returns a scipy.sparse CSR array (N, N), row-stochastic: the attention matrix of M = 0.
+    Returns a scipy.sparse CSR array (N, N), row-stochastic: the attention matrix of M = 0. Raises
+    ValueError where `graph` is no mask.
+
+    >>> from dynsim import masks
+    >>> uniform_walk(masks.causal(2)).toarray()
+    array([[1. , 0. ],
+           [0.5, 0.5]])
     """
     rows = compile_layout(graph).to_rows()
     return rows.matrix(np.repeat(1.0 / rows.degrees, rows.degrees))
@@ -76,7 +89,8 @@ def lambda_2(graph: nx.DiGraph) -> SecondEigenvalue:
     of the diagonal blocks. Single tokens (all of a causal mask, defective or not) and blocks of
     equal rows (the complete mask) have closed forms; symmetric blocks use D^-1/2 mask D^-1/2, by
     shift and invert where the graph is thin; other blocks use a dense or Arnoldi solver and
-    estimate the error from the eigenvalue's condition number.
+    estimate the error from the eigenvalue's condition number. Raises ValueError where `graph` is
+    no mask.
 
     >>> from dynsim import masks
     >>> lambda_2(masks.causal(8)).value
@@ -89,18 +103,24 @@ def lambda_2(graph: nx.DiGraph) -> SecondEigenvalue:
     sizes = np.diff(np.append(starts, len(order)))
     singles = order[starts[sizes == 1]]
     weights = np.sort(_self_weights(layout, singles))[::-1]
-    found = [SecondEigenvalue(float(p)) for p in weights[:2]]
+    moduli = [SecondEigenvalue(float(p)) for p in weights[:2]]
     blocks = {}
-    for k in np.flatnonzero(sizes > 1):
+    for k in np.flatnonzero(sizes > 1).tolist():
         blocks[k] = _block_moduli(layout, order[starts[k] : starts[k] + sizes[k]])
-        found += blocks[k]
-    second = _two_largest([*found, SecondEigenvalue(0.0)])[1]
+        moduli += blocks[k]
+    second = _two_largest([*moduli, SecondEigenvalue(0.0)])[1]
     if not 0.0 < second.value < 1.0:  # NaN; nothing left; or 1, which is never defective here
         return second
     return _with_power(second, layout, labels, count, blocks)
 
 
-def _with_power(second, layout, labels, count, blocks) -> SecondEigenvalue:
+def _with_power(
+    second: SecondEigenvalue,
+    layout: Layout,
+    labels: np.ndarray,
+    count: int,
+    blocks: Mapping[int, list[SecondEigenvalue]],
+) -> SecondEigenvalue:
     """lambda_2 with the power of t that it brings.
 
     A component that attends to others has lambda_2 as its spectral radius, where it has it: simple
@@ -160,13 +180,13 @@ def transversal_modes(graph: nx.DiGraph) -> list[Mode]:
     root = 1.0 / np.sqrt(layout.degrees)
     similar = rows.matrix(root[rows.row_of_edge] * root[rows.indices]).toarray()
     np.fill_diagonal(similar, _self_weights(layout, np.arange(layout.n_tokens)))
-    found = modes(similar)
-    first = min(range(len(found)), key=lambda k: abs(found[k].value - 1.0))
-    if found[first].count > 1:
-        found[first] = replace(found[first], count=found[first].count - 1)
+    walk_modes = modes(similar)
+    first = min(range(len(walk_modes)), key=lambda k: abs(walk_modes[k].value - 1.0))
+    if walk_modes[first].count > 1:
+        walk_modes[first] = replace(walk_modes[first], count=walk_modes[first].count - 1)
     else:
-        del found[first]
-    return found
+        del walk_modes[first]
+    return walk_modes
 
 
 def _check_all_eigenvalues(layout: Layout) -> None:
@@ -225,11 +245,11 @@ def _dense_moduli(block: Layout, degrees: np.ndarray) -> list[SecondEigenvalue]:
         root = 1.0 / np.sqrt(degrees)
         moduli = np.sort(np.abs(np.linalg.eigvalsh(root[:, None] * pattern * root)))[::-1]
         return [SecondEigenvalue(float(m), "dense symmetric", n * EPS) for m in moduli[:2]]
-    found = []
+    eigenvalues = []
     for mode in modes(pattern / degrees[:, None]):  # all: others may have the second modulus too
         one = SecondEigenvalue(abs(mode.value), "dense", mode.error, mode.power, mode.at_most)
-        found += [one] * mode.count
-    return found
+        eigenvalues += [one] * mode.count
+    return eigenvalues
 
 
 def _sparse_moduli(block: Layout, degrees: np.ndarray) -> list[SecondEigenvalue]:
@@ -257,47 +277,57 @@ def _least_loop(layout: Ranges, degrees: np.ndarray) -> float:
     return float(1.0 / degrees.max()) if layout.has_self_loops else 0.0
 
 
-def _band_operator(layout: Ranges, degrees: np.ndarray):
+def _band_operator(layout: Ranges, degrees: np.ndarray) -> LinearOperator:
     """D^-1/2 mask D^-1/2 for ranges too many to list: sums over ranges by cumulative sums."""
     from scipy.sparse.linalg import LinearOperator
 
     root = 1.0 / np.sqrt(degrees)
 
-    def apply(v):
+    def apply(v: np.ndarray) -> np.ndarray:
         total = np.concatenate([[0.0], np.cumsum(root * np.ravel(v))])
         return root * (total[layout.hi] - total[layout.lo])
 
     return LinearOperator((len(root), len(root)), matvec=apply, dtype=np.float64)
 
 
-def _symmetric_moduli(walk, least_loop: float) -> list[SecondEigenvalue]:
+def _symmetric_moduli(
+    walk: sparse.csr_array | LinearOperator, least_loop: float
+) -> list[SecondEigenvalue]:
     """The two largest moduli of a large symmetric walk with eigenvalues in [-1, 1]."""
     order = _thin_order(walk)
     if order is None:
         values, tolerance = _lanczos(walk, "LA")
-        found = [SecondEigenvalue(float(v), "Lanczos", EPS + tolerance) for v in values]
+        eigenvalues = [SecondEigenvalue(float(v), "Lanczos", EPS + tolerance) for v in values]
     else:
-        found = _thin_top(walk[order][:, order])
-    second = min(entry.value for entry in found)
+        eigenvalues = _thin_top(walk[order][:, order])
+    second = min(entry.value for entry in eigenvalues)
     if not 1.0 - 2.0 * least_loop <= second:  # a negative eigenvalue may be larger in modulus
         values, tolerance = _lanczos(walk, "SA", enough=second)
-        found += [SecondEigenvalue(abs(float(v)), "Lanczos", EPS + tolerance) for v in values]
-    return _two_largest(found)
+        eigenvalues += [SecondEigenvalue(abs(float(v)), "Lanczos", EPS + tolerance) for v in values]
+    return _two_largest(eigenvalues)
 
 
-def _lanczos(operator, which: str, enough: float = np.inf, **options) -> tuple[np.ndarray, float]:
+def _lanczos(
+    operator: sparse.csr_array | LinearOperator,
+    which: str,
+    enough: float = np.inf,
+    shift: float | None = None,
+    inverse: LinearOperator | None = None,
+) -> tuple[np.ndarray, float]:
     """Two eigenvalues at one end of a symmetric operator, and their relative tolerance.
 
     Where eigenvalues crowd full accuracy would take about N steps, so the tolerance is loosened
     until the budget suffices; NaN if even the loosest does not. A rough answer is kept when it
-    shows that the modulus stays below `enough`.
+    shows that the modulus stays below `enough`. With `shift` it is those nearest to it, and
+    `inverse` applies (operator - shift)^-1.
     """
     from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
     n = operator.shape[0]
     basis = min(n, 64)
     cost = basis * (getattr(operator, "nnz", 20 * n) + 4 * basis * n)
-    options |= {"ncv": basis, "maxiter": max(4, int(EIGENSOLVER_BUDGET / cost)), "v0": _start(n)}
+    options = {"ncv": basis, "maxiter": max(4, int(EIGENSOLVER_BUDGET / cost)), "v0": _start(n)}
+    options |= {"sigma": shift, "OPinv": inverse}
     for tolerance in (1e-13, 1e-4, 1e-2) if np.isinf(enough) else (1e-2, 1e-13, 1e-4):
         try:
             values = eigsh(
@@ -315,7 +345,7 @@ def _start(n: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(n)
 
 
-def _thin_order(walk) -> np.ndarray | None:
+def _thin_order(walk: sparse.csr_array | LinearOperator) -> np.ndarray | None:
     """An order of the tokens that makes the walk a thin band with a few hubs last; None if none."""
     from scipy import sparse
 
@@ -333,7 +363,7 @@ def _thin_order(walk) -> np.ndarray | None:
     return np.concatenate([rest, np.flatnonzero(is_hub)])
 
 
-def _thin_top(walk) -> list[SecondEigenvalue]:
+def _thin_top(walk: sparse.csr_array) -> list[SecondEigenvalue]:
     """The two largest eigenvalues of a thin walk by shift and invert.
 
     Near a gap of N^-2 Lanczos would need about N steps; with a sparse factor of walk - shift, the
@@ -345,13 +375,13 @@ def _thin_top(walk) -> list[SecondEigenvalue]:
 
     n = walk.shape[0]
 
-    def near(shift, **options):
+    def near(shift: float) -> tuple[np.ndarray, float]:
         matrix = (walk - shift * sparse.eye_array(n)).tocsc()
         factor = splu(
             matrix, permc_spec="NATURAL", diag_pivot_thresh=0.01, options={"SymmetricMode": True}
         )
         inverse = LinearOperator((n, n), matvec=factor.solve, dtype=np.float64)
-        return _lanczos(walk, "LM", sigma=shift, OPinv=inverse, **options)
+        return _lanczos(walk, "LM", shift=shift, inverse=inverse)
 
     shift = 1.0 + 1.0 / n**2
     values, tolerance = near(shift)
@@ -362,11 +392,11 @@ def _thin_top(walk) -> list[SecondEigenvalue]:
         values, tolerance = near(shift)
         value = float(values[np.argmin(np.abs(values - shift))])
         error = EPS + 2 * tolerance * abs(shift - value)
-    found = [(top, EPS + tolerance * abs(shift - top)), (value, error)]
-    return [SecondEigenvalue(v, "shift-invert", e) for v, e in found]
+    pairs = [(top, EPS + tolerance * abs(shift - top)), (value, error)]
+    return [SecondEigenvalue(v, "shift-invert", e) for v, e in pairs]
 
 
-def _arnoldi_moduli(walk) -> list[SecondEigenvalue]:
+def _arnoldi_moduli(walk: sparse.csr_array) -> list[SecondEigenvalue]:
     from scipy.sparse.linalg import ArpackNoConvergence, eigs
 
     n = walk.shape[0]
@@ -379,7 +409,7 @@ def _arnoldi_moduli(walk) -> list[SecondEigenvalue]:
             left_values, left = eigs(walk.T, tol=tolerance, **options)
         except ArpackNoConvergence:
             continue
-        found = []
+        eigenvalues = []
         for k in np.argsort(-np.abs(right_values)):
             twin = int(np.argmin(np.abs(left_values - right_values[k])))
             overlap = abs(np.sum(left[:, twin] * right[:, k]))  # walk.T: no conjugate
@@ -387,8 +417,8 @@ def _arnoldi_moduli(walk) -> list[SecondEigenvalue]:
             one = SecondEigenvalue(float(abs(right_values[k])), "Arnoldi", error)
             if overlap * DEFECTIVE < 1:
                 one = replace(one, power=n - 1, at_most=True)
-            found.append(one)
-        return found
+            eigenvalues.append(one)
+        return eigenvalues
     return [SecondEigenvalue(np.nan, "not converged", np.inf)] * 2
 
 
@@ -397,11 +427,11 @@ def _divide(error: float, overlap: float) -> float:
     return float(error / overlap) if overlap > 0 else np.inf
 
 
-def _two_largest(found: list[SecondEigenvalue]) -> list[SecondEigenvalue]:
-    if any(np.isnan(entry.value) for entry in found):
+def _two_largest(eigenvalues: list[SecondEigenvalue]) -> list[SecondEigenvalue]:
+    if any(np.isnan(entry.value) for entry in eigenvalues):
         return [SecondEigenvalue(np.nan, "not converged", np.inf)] * 2
-    first, second = sorted(found, key=lambda entry: -entry.value)[:2]
-    highest = sorted(entry.value + entry.error for entry in found)[-2]
-    lowest = sorted(entry.value - entry.error for entry in found)[-2]
+    first, second = sorted(eigenvalues, key=lambda entry: -entry.value)[:2]
+    highest = sorted(entry.value + entry.error for entry in eigenvalues)[-2]
+    lowest = sorted(entry.value - entry.error for entry in eigenvalues)[-2]
     error = max(second.error, highest - second.value, second.value - lowest)
     return [first, replace(second, error=error)]

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from dynsim.measures.scaling import of_scaled, ratio, scaled
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike
+
 __all__ = ["clusters", "mean_abs_cosine", "mean_cosine", "min_cosine", "norm_max", "norm_min"]
 
 
-def _directions(z):
+def _directions(z: np.ndarray) -> np.ndarray:
     return ratio(z, np.linalg.norm(z, axis=-1, keepdims=True))
 
 
 @of_scaled
-def mean_cosine(z, unit):
+def mean_cosine(z: np.ndarray, unit: np.ndarray) -> np.ndarray:
     """Mean cosine over pairs i != j, by sums: (||sum x_i/||x_i|| ||^2 - N) / (N (N - 1)).
 
     1 for a single token.
@@ -30,27 +37,31 @@ def mean_cosine(z, unit):
     return (squared_sum - np.sum(directions**2, axis=(-2, -1))) / (n * (n - 1))
 
 
-def _over_pairs(x, reduce, combine):
+def _over_pairs(
+    x: ArrayLike,
+    reduce: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    combine: Callable[..., np.ndarray],
+) -> np.ndarray:
     """combine over blocks of rows of reduce(cosines of the block with tokens, where later)."""
     directions = _directions(scaled(x)[0])
     n = directions.shape[-2]
     if n == 1:
         return np.ones(directions.shape[:-2])
-    found = []
+    blocks = []
     for start in range(0, n - 1, 256):  # blocks, so that no (N, N) array is made
         block = directions[..., start : start + 256, :]
         cosines = np.clip(block @ np.swapaxes(directions[..., start:, :], -1, -2), -1.0, 1.0)
         rows, columns = cosines.shape[-2:]
         later = np.arange(columns) > np.arange(rows)[:, None]
-        found.append(reduce(cosines, later))
-    return combine(np.stack(found), axis=0)
+        blocks.append(reduce(cosines, later))
+    return combine(np.stack(blocks), axis=0)
 
 
-def _sum_of_sizes(cosines, where):
+def _sum_of_sizes(cosines: np.ndarray, where: np.ndarray) -> np.ndarray:
     return np.sum(np.abs(cosines), axis=(-2, -1), where=where)
 
 
-def mean_abs_cosine(x):
+def mean_abs_cosine(x: ArrayLike) -> np.ndarray:
     """Mean |cosine| over pairs i < j (WU, arXiv 2405.18781, Fig. 4). O(N^2 d) work.
 
     >>> float(mean_abs_cosine([[1.0, 0.0], [-2.0, 0.0]]))
@@ -62,7 +73,7 @@ def mean_abs_cosine(x):
     return total / pairs
 
 
-def min_cosine(x):
+def min_cosine(x: ArrayLike) -> np.ndarray:
     """min_ij <x_i, x_j> / (||x_i|| ||x_j||): phi of WU's Theorem 2 and Corollary 1. O(N^2 d) work.
 
     >>> float(min_cosine([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]))
@@ -72,7 +83,7 @@ def min_cosine(x):
 
 
 @of_scaled
-def norm_min(z, unit):
+def norm_min(z: np.ndarray, unit: np.ndarray) -> np.ndarray:
     """min_i ||x_i||.
 
     >>> float(norm_min([[3.0, 4.0], [1.0, 0.0]]))
@@ -82,7 +93,7 @@ def norm_min(z, unit):
 
 
 @of_scaled
-def norm_max(z, unit):
+def norm_max(z: np.ndarray, unit: np.ndarray) -> np.ndarray:
     """max_i ||x_i||.
 
     >>> float(norm_max([[3.0, 4.0], [1.0, 0.0]]))
@@ -91,7 +102,7 @@ def norm_max(z, unit):
     return unit * np.linalg.norm(z, axis=-1).max(axis=-1)
 
 
-def clusters(x, tolerance: float = 1e-3):
+def clusters(x: ArrayLike, tolerance: float = 1e-3) -> np.ndarray:
     """Number of clusters: components of the graph of pairs with ||x_i - x_j|| <= tolerance * size.
 
     The size is the root mean square token norm, so the count does not change with scale.

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from dynsim._values import real_array
 from dynsim.measures.scaling import deviations, of_scaled
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
 __all__ = [
     "SHARE",
@@ -23,7 +28,7 @@ SHARE = 8.0
 
 
 @of_scaled
-def mu(z, unit):
+def mu(z: np.ndarray, unit: np.ndarray) -> np.ndarray:
     """Distance to consensus: mu(X) = ||X - 1 1^T X / N||_F (WU, arXiv 2405.18781, section 3).
 
     mu^2 = sum_ij ||x_i - x_j||^2 / (2 N). Zero exactly when all tokens are equal.
@@ -34,7 +39,7 @@ def mu(z, unit):
     return unit * np.sqrt(np.sum(deviations(z) ** 2, axis=(-2, -1)))
 
 
-def log10_mu(x):
+def log10_mu(x: ArrayLike) -> np.ndarray:
     """log10 of mu; -inf when all tokens are equal.
 
     The engine "logscale" knows it from mu's own logarithm, to 10^-100000 and beyond; from tokens
@@ -47,10 +52,13 @@ def log10_mu(x):
         return np.log10(mu(x))
 
 
-def log10_mu_error(x):
+def log10_mu_error(x: ArrayLike) -> np.ndarray:
     """Estimate of the error of log10_mu by rounding: floor / mu, in units of log10.
 
     The engine "logscale" adds it up from layer to layer.
+
+    >>> float(log10_mu_error([[1.0, 0.0], [1.0, 1e-12]]).round(4))
+    0.0015
     """
     x = np.asarray(x)
     dtype = x.dtype if x.dtype == np.float32 else np.float64
@@ -58,13 +66,21 @@ def log10_mu_error(x):
         return relative_floor(mu(x), frobenius_norm(x), dtype)
 
 
-def relative_floor(mu, frobenius, dtype=np.float64):
-    """floor / (mu ln 10); infinite for mu = 0, but 0 for tokens that are all 0."""
+def relative_floor(
+    mu: np.ndarray, frobenius: ArrayLike, dtype: DTypeLike = np.float64
+) -> np.ndarray:
+    """floor / (mu ln 10); infinite for mu = 0, but 0 for tokens that are all 0.
+
+    mu, frobenius : (...), of tokens of the type `dtype`.
+
+    >>> float(relative_floor(np.array(1e-12), 1.0).round(6))
+    0.000771
+    """
     frobenius = np.asarray(frobenius)
     return np.where(frobenius == 0, 0.0, floor(frobenius, dtype) / mu / np.log(10.0))
 
 
-def dong_residual(x):
+def dong_residual(x: ArrayLike) -> np.ndarray:
     """||R||_{1,inf} = sqrt(||R||_1 ||R||_inf), R = X - 1 mean(X) (DONG, arXiv 2103.03404).
 
     ||R||_1 is the largest column sum and ||R||_inf the largest row sum of |R|. DONG subtract the
@@ -78,7 +94,7 @@ def dong_residual(x):
     return np.sqrt(columns) * np.sqrt(rows)
 
 
-def floor(frobenius, dtype=np.float64):
+def floor(frobenius: ArrayLike, dtype: DTypeLike = np.float64) -> np.ndarray:
     """The mu (or sigma) below which tokens show rounding: 8 machine eps times ||X||_F.
 
     Above 1e-16 ||X||_F because a layer of rounded sums leaves a few ulps in every entry. `dtype`
@@ -91,7 +107,7 @@ def floor(frobenius, dtype=np.float64):
 
 
 @of_scaled
-def frobenius_norm(z, unit):
+def frobenius_norm(z: np.ndarray, unit: np.ndarray) -> np.ndarray:
     """||X||_F = sqrt(sum_ia x_ia^2).
 
     >>> float(frobenius_norm([[3.0, 0.0], [0.0, 4.0]]))

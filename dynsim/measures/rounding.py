@@ -14,13 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from dynsim._values import real_array
 from dynsim.measures.angles import norm_min
 from dynsim.measures.distance import SHARE, floor, frobenius_norm, mu
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
 __all__ = ["ROUNDING", "SHARE", "Rounding", "Sizes"]
 
@@ -40,7 +43,16 @@ class Sizes(NamedTuple):
     followed: np.ndarray | None  # error of log10 mu, where the engine followed that; else None
 
     @classmethod
-    def of(cls, n: int, d: int, dtype, frobenius, norm_min, mu, followed=None) -> Sizes:
+    def of(
+        cls,
+        n: int,
+        d: int,
+        dtype: DTypeLike,
+        frobenius: np.ndarray,
+        norm_min: np.ndarray,
+        mu: np.ndarray,
+        followed: np.ndarray | None = None,
+    ) -> Sizes:
         """Of recorded measures of tokens of this type."""
         tiny = float(np.finfo(dtype).tiny)
         size = np.maximum(frobenius, tiny)  # below, tokens are known to eps tiny
@@ -49,7 +61,7 @@ class Sizes(NamedTuple):
         return cls(tokens, singular, frobenius, norm_min, mu, n, d, followed)
 
     @classmethod
-    def of_tokens(cls, x) -> Sizes:
+    def of_tokens(cls, x: ArrayLike) -> Sizes:
         """Of tokens (..., N, d)."""
         x = real_array("tokens", x, own=(np.float32,))
         n, d = x.shape[-2:]
@@ -69,7 +81,7 @@ class Sizes(NamedTuple):
         return np.maximum(self.apart, max(self.n, self.d) * _EPS)
 
 
-def _over(error, size):
+def _over(error: np.ndarray, size: np.ndarray) -> np.ndarray:
     """An error in units of a size; inf where that is 0."""
     with np.errstate(divide="ignore", over="ignore"):
         return error / np.asarray(size, np.float64)
@@ -94,26 +106,26 @@ class Rounding:
             return (values == self.collapsed) | (np.abs(values - self.collapsed) <= bounds)
 
 
-def _length(values, sizes):
+def _length(values: np.ndarray, sizes: Sizes) -> np.ndarray:
     return sizes.tokens
 
 
-def _mu(values, sizes):
+def _mu(values: np.ndarray, sizes: Sizes) -> np.ndarray:
     if sizes.followed is None:
         return sizes.tokens
     return sizes.apart * np.maximum(sizes.mu, np.finfo(np.float64).tiny)
 
 
-def _singular_value(values, sizes):
+def _singular_value(values: np.ndarray, sizes: Sizes) -> np.ndarray:
     return sizes.singular
 
 
-def _dong(values, sizes):
+def _dong(values: np.ndarray, sizes: Sizes) -> np.ndarray:
     """sqrt(a b) moves by (sqrt(b / a) da + sqrt(a / b) db) / 2 at most; 1 / N <= b / a <= d."""
     return np.sqrt(sizes.n * sizes.d) * sizes.tokens
 
 
-def _logarithm(values, sizes):
+def _logarithm(values: np.ndarray, sizes: Sizes) -> np.ndarray:
     """-log10(1 - share), or what is known of it, and the rounding of the logarithm itself."""
     if sizes.followed is None:
         with np.errstate(divide="ignore"):
@@ -123,35 +135,37 @@ def _logarithm(values, sizes):
     return moved + np.where(np.isfinite(values), 2.0 * _EPS * np.abs(values), 0.0)
 
 
-def _whole(sizes):
+def _whole(sizes: Sizes) -> np.ndarray:
     return _over(sizes.singular, sizes.frobenius)
 
 
-def _apart(sizes):
+def _apart(sizes: Sizes) -> np.ndarray:
     return sizes.singular_apart
 
 
-def _stable_rank(share):
+def _stable_rank(share: Callable[[Sizes], np.ndarray]) -> Callable[[np.ndarray, Sizes], np.ndarray]:
     """||X||_F^2 / sigma_1^2, with sigma_1 = ||X||_F / sqrt(value)."""
 
-    def bound(values, sizes):
+    def bound(values: np.ndarray, sizes: Sizes) -> np.ndarray:
         moved = 4.0 * share(sizes) * np.maximum(values, 1.0) ** 1.5
         return np.minimum(moved, min(sizes.n, sizes.d))
 
     return bound
 
 
-def _participation(values, sizes):
+def _participation(values: np.ndarray, sizes: Sizes) -> np.ndarray:
     """(||sigma||_2 / ||sigma||_4)^4, with ||sigma||_4 = ||sigma||_2 / value^(1/4)."""
     moved = 8.0 * _whole(sizes) * np.maximum(values, 1.0) ** 1.25
     return np.minimum(moved, min(sizes.n, sizes.d))
 
 
-def _effective_rank(share):
+def _effective_rank(
+    share: Callable[[Sizes], np.ndarray],
+) -> Callable[[np.ndarray, Sizes], np.ndarray]:
     """exp of an entropy of m shares that move by T = sqrt(m) share in total variation at most:
     it moves by T log m + T (1 - log T) at most (Fannes and Audenaert)."""
 
-    def bound(values, sizes):
+    def bound(values: np.ndarray, sizes: Sizes) -> np.ndarray:
         m = min(sizes.n, sizes.d)
         moved = np.minimum(m**0.5 * share(sizes), 1.0)
         entropy = moved * (np.log(m) + 1.0 - np.log(moved))
@@ -160,7 +174,7 @@ def _effective_rank(share):
     return bound
 
 
-def _cosine(values, sizes):
+def _cosine(values: np.ndarray, sizes: Sizes) -> np.ndarray:
     """A direction x / ||x|| moves by 2 ||dx|| / ||x|| at most, and a cosine by two of them."""
     return np.minimum(4.0 * _over(sizes.tokens, sizes.norm_min), 2.0)
 

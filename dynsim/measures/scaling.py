@@ -4,25 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
 from dynsim._values import real_array
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 __all__ = ["OfFormula", "deviations", "of_scaled", "ratio", "scaled", "with_formula"]
 
 
-def scaled(x) -> tuple[np.ndarray, np.ndarray]:
-    """x in units of its largest entry, and that unit: squares then neither vanish nor overflow."""
+def scaled(x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """x in units of its largest entry, and that unit: squares then neither vanish nor overflow.
+
+    x : (..., N, d); the unit (...) is 1 for tokens that are all 0. Raises ValueError for what is no
+    array of real numbers with two axes.
+
+    >>> scaled([[3e200, 0.0], [0.0, 4e200]])
+    (array([[0.75, 0.  ],
+           [0.  , 1.  ]]), array(4.e+200))
+    """
     x = real_array("tokens", x, axes=2)
     unit = np.abs(x).max(axis=(-2, -1))
     unit = np.where(unit > 0, unit, 1.0)
     return x / unit[..., None, None], unit
 
 
-def ratio(numerator, denominator):
-    """numerator / denominator, and 0 where the denominator is 0 (a zero matrix)."""
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """numerator / denominator, and 0 where the denominator is 0 (a zero matrix).
+
+    >>> ratio(np.array([1.0, 0.0]), np.array([2.0, 0.0]))
+    array([0.5, 0. ])
+    """
     out = np.zeros(np.broadcast_shapes(np.shape(numerator), np.shape(denominator)))
     return np.divide(numerator, denominator, out=out, where=np.asarray(denominator) > 0)
 
@@ -33,14 +48,14 @@ class OfFormula(Protocol):
     formula: Callable
     __doc__: str | None
 
-    def __call__(self, x) -> Any: ...
+    def __call__(self, x: ArrayLike) -> Any: ...
 
 
 def with_formula(formula: Callable, prepared: Callable[[Any], tuple]) -> OfFormula:
     """The measure x -> formula(*prepared(x)), named and documented as the formula is."""
 
     @wraps(formula)
-    def measure(x):
+    def measure(x: ArrayLike) -> np.ndarray:
         return formula(*prepared(x))
 
     del measure.__wrapped__  # the signature is (x), not the formula's
@@ -53,7 +68,7 @@ def of_scaled(formula: Callable) -> OfFormula:
     return with_formula(formula, scaled)
 
 
-def deviations(x):
+def deviations(x: np.ndarray) -> np.ndarray:
     """Tokens less their mean, (..., N, d); exactly 0 for equal tokens, however many they are.
 
     >>> deviations(np.array([[1.0, 0.0], [3.0, 0.0]]))

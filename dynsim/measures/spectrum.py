@@ -7,11 +7,15 @@ matrix has rank and effective ranks 0.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dynsim._values import real_array, real_number
 from dynsim.measures.scaling import OfFormula, deviations, ratio, with_formula
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "RANK_MARGIN",
@@ -46,7 +50,7 @@ SETTLED_RTOL = 1e-2
 RANK_MARGIN = 100.0
 
 
-def singular_values(x):
+def singular_values(x: ArrayLike) -> np.ndarray:
     """All singular values, largest first: (..., min(N, d)); in float32 for float32 tokens.
 
     X is multiplied by a power of two, which changes no digit: from equal tokens rounding leaves
@@ -62,7 +66,7 @@ def singular_values(x):
     return sigma.astype(np.float32) if np.asarray(x).dtype == np.float32 else sigma
 
 
-def numerical_rank(sigma, rtol: float | None = None):
+def numerical_rank(sigma: ArrayLike, rtol: float | None = None) -> np.ndarray:
     """How many singular values exceed rtol sigma_1: integers (...), of sigma (..., k).
 
     sigma : (..., k)
@@ -84,7 +88,7 @@ def numerical_rank(sigma, rtol: float | None = None):
     return np.sum(sigma > _rtol(sigma, rtol) * sigma[..., :1], axis=-1)
 
 
-def rank_is_sure(x, rtol: float | None = None):
+def rank_is_sure(x: ArrayLike, rtol: float | None = None) -> np.ndarray:
     """False where a singular value of the tokens x, (..., N, d), lies within a factor RANK_MARGIN
     of rtol sigma_1: what the rank is then depends on the tolerance, or on rounding.
 
@@ -98,7 +102,7 @@ def rank_is_sure(x, rtol: float | None = None):
     return ~np.any((share > 1.0 / RANK_MARGIN) & (share < RANK_MARGIN), axis=-1)
 
 
-def _rtol(sigma, rtol: float | None) -> float:
+def _rtol(sigma: np.ndarray, rtol: float | None) -> float:
     if rtol is None:
         return RANK_TOLERANCE * np.finfo(sigma.dtype).eps
     if not 0 <= (rtol := real_number("rtol", rtol)) < 1:
@@ -111,13 +115,13 @@ def _of_singular_values(formula: Callable) -> OfFormula:
     return with_formula(formula, lambda x: (singular_values(x),))
 
 
-def _squares(sigma):
+def _squares(sigma: np.ndarray) -> np.ndarray:
     """(sigma_k / sigma_1)^2: nothing under- or overflows; zeros for a zero matrix."""
     return ratio(sigma, sigma[..., :1]) ** 2
 
 
 @_of_singular_values
-def rank_one_distance(sigma):
+def rank_one_distance(sigma: np.ndarray) -> np.ndarray:
     """Distance to the nearest rank-one matrix: sqrt(sum_{k >= 2} sigma_k^2) (Eckart-Young).
 
     Not mu: antipodal tokens are rank one and far from consensus.
@@ -129,7 +133,7 @@ def rank_one_distance(sigma):
 
 
 @_of_singular_values
-def rank(sigma):
+def rank(sigma: np.ndarray) -> np.ndarray:
     """Numerical rank: how many sigma_k exceed RANK_TOLERANCE machine epsilons of sigma_1.
 
     >>> float(rank([[1.0, 2.0], [2.0, 4.0]]))
@@ -139,7 +143,7 @@ def rank(sigma):
 
 
 @_of_singular_values
-def stable_rank(sigma):
+def stable_rank(sigma: np.ndarray) -> np.ndarray:
     """||X||_F^2 / ||X||_2^2 = sum sigma^2 / sigma_1^2, between 1 and the rank.
 
     >>> float(stable_rank([[2.0, 0.0], [0.0, 1.0]]))
@@ -149,7 +153,7 @@ def stable_rank(sigma):
 
 
 @_of_singular_values
-def effective_rank(sigma):
+def effective_rank(sigma: np.ndarray) -> np.ndarray:
     """exp(-sum p log p) with p = sigma / sum sigma (Roy and Vetterli, EUSIPCO 2007).
 
     >>> float(effective_rank([[3.0, 0.0], [0.0, 3.0]]).round(12))
@@ -161,7 +165,7 @@ def effective_rank(sigma):
 
 
 @_of_singular_values
-def participation_ratio(sigma):
+def participation_ratio(sigma: np.ndarray) -> np.ndarray:
     """(sum sigma^2)^2 / sum sigma^4: the number of directions that share the variance.
 
     >>> float(participation_ratio([[3.0, 0.0], [0.0, 3.0]]))
@@ -172,7 +176,7 @@ def participation_ratio(sigma):
 
 
 @_of_singular_values
-def sigma_max(sigma):
+def sigma_max(sigma: np.ndarray) -> np.ndarray:
     """The largest singular value ||X||_2.
 
     >>> round(float(sigma_max([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])), 4)
@@ -182,7 +186,7 @@ def sigma_max(sigma):
 
 
 @_of_singular_values
-def sigma_min(sigma):
+def sigma_min(sigma: np.ndarray) -> np.ndarray:
     """The smallest of the min(N, d) singular values.
 
     >>> round(float(sigma_min([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])), 4)
@@ -194,22 +198,29 @@ def sigma_min(sigma):
 def _of_deviations(formula: Callable) -> OfFormula:
     """As `_of_singular_values`, for those of the tokens less their mean."""
 
-    def sigma(x):
+    def sigma(x: ArrayLike) -> tuple[np.ndarray]:
         return (singular_values(deviations(real_array("tokens", x, axes=2))),)
 
     return with_formula(formula, sigma)
 
 
 @_of_deviations
-def deviation_stable_rank(sigma):
+def deviation_stable_rank(sigma: np.ndarray) -> np.ndarray:
     """Stable rank of the tokens less their mean: how many directions collapse together.
 
     The engine "logscale" gives it below the floor too, from the shape of the deviation.
+
+    >>> float(deviation_stable_rank([[9.0, 1.0], [9.0, -1.0], [9.0, 0.0]]).round(12))
+    1.0
     """
     return stable_rank.formula(sigma)
 
 
 @_of_deviations
-def deviation_effective_rank(sigma):
-    """Effective rank of the tokens less their mean; see `deviation_stable_rank`."""
+def deviation_effective_rank(sigma: np.ndarray) -> np.ndarray:
+    """Effective rank of the tokens less their mean; see `deviation_stable_rank`.
+
+    >>> float(deviation_effective_rank([[9.0, 1.0], [9.0, -1.0], [9.0, 0.0]]).round(12))
+    1.0
+    """
     return effective_rank.formula(sigma)

@@ -1,8 +1,12 @@
-"""Models: real transformers as dynamics.
+"""Models: real transformers, measured layer by layer and turned into dynamics.
 
-`dynamics` turns the blocks of a model of the package transformers into an `AttentionDynamics`, and
-`embeddings` gives the tokens that it starts from; torch is loaded when the first of them is used.
-`minilm` reads all-MiniLM-L6-v2 without torch.
+`dynsim.probe` runs a model and measures its hidden states and attention, `dynsim.trace` does while
+other code runs it, and `dynsim.measure` takes hidden states that are at hand: each gives a
+`Profile`. A `Change` asks what another mask, norm or temperature would do to the model. `dynamics`
+turns the blocks of a model into an `AttentionDynamics`, and `embeddings` gives the tokens that it
+starts from. `load_model` finds a model by its name, `excerpts` makes its inputs of text. All but
+`minilm`, a small reader of all-MiniLM-L6-v2, need torch, which is loaded when the first of these
+names is used.
 """
 
 from importlib import import_module
@@ -10,8 +14,16 @@ from typing import Any
 
 #: Where each public name lives.
 _NAMES = {
+    "Change": "change",
+    "Profile": "profile",
     "dynamics": "conversion",
     "embeddings": "conversion",
+    "excerpts": "texts",
+    "load_model": "sources",
+    "load_profile": "profile",
+    "measure": "probing",
+    "probe": "probing",
+    "trace": "tracing",
 }
 
 __all__ = [*_NAMES]

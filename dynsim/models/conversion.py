@@ -40,10 +40,7 @@ Linear = tuple[np.ndarray, np.ndarray]
 class Block(NamedTuple):
     """One layer: skip connection 1, softmax(scale Q K^T) V, and an MLP, each with its norm."""
 
-    query: Linear
-    key: Linear
-    value: Linear
-    output: Linear
+    attention: tuple[Linear, ...]  # query, key, value, output
     norm: LayerNorm
     up: Linear
     down: Linear
@@ -65,7 +62,7 @@ def _bert(model: Any) -> Iterator[Block]:
     for layer in model.encoder.layer:
         attention, out = layer.attention.self, layer.attention.output
         yield Block(
-            *map(_linear, (attention.query, attention.key, attention.value, out.dense)),
+            _linears(attention.query, attention.key, attention.value, out.dense),
             _layer_norm(out.LayerNorm), _linear(layer.intermediate.dense),
             _linear(layer.output.dense), _layer_norm(layer.output.LayerNorm),
         )  # fmt: skip
@@ -76,7 +73,7 @@ def _distilbert(model: Any) -> Iterator[Block]:
         attention = layer.attention
         projections = attention.q_lin, attention.k_lin, attention.v_lin, attention.out_lin
         yield Block(
-            *map(_linear, projections), _layer_norm(layer.sa_layer_norm),
+            _linears(*projections), _layer_norm(layer.sa_layer_norm),
             _linear(layer.ffn.lin1), _linear(layer.ffn.lin2), _layer_norm(layer.output_layer_norm),
         )  # fmt: skip
 
@@ -96,7 +93,7 @@ def _albert(model: Any) -> Iterator[Block]:
     attention = layer.attention
     projections = attention.query, attention.key, attention.value, attention.dense
     yield Block(
-        *map(_linear, projections), _layer_norm(attention.LayerNorm),
+        _linears(*projections), _layer_norm(attention.LayerNorm),
         _linear(layer.ffn), _linear(layer.ffn_output), _layer_norm(layer.full_layer_layer_norm),
     )  # fmt: skip
 
@@ -108,7 +105,7 @@ def _gpt2(model: Any) -> Iterator[Block]:
         projections = zip(np.split(W, 3, axis=1), np.split(b, 3), strict=True)
         scale = (W.shape[0] // config.n_head) ** -0.5 if config.scale_attn_weights else 1.0
         yield Block(
-            *projections, _conv1d(layer.attn.c_proj), _layer_norm(layer.ln_1),
+            (*projections, _conv1d(layer.attn.c_proj)), _layer_norm(layer.ln_1),
             _conv1d(layer.mlp.c_fc), _conv1d(layer.mlp.c_proj), _layer_norm(layer.ln_2),
             scale / (t + 1) if config.scale_attn_by_inverse_layer_idx else scale,
         )  # fmt: skip
@@ -119,7 +116,7 @@ def _vit(model: Any) -> Iterator[Block]:
         attention = layer.attention
         projections = attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj
         yield Block(
-            *map(_linear, projections), _layer_norm(layer.layernorm_before),
+            _linears(*projections), _layer_norm(layer.layernorm_before),
             _linear(layer.mlp.fc1), _linear(layer.mlp.fc2), _layer_norm(layer.layernorm_after),
         )  # fmt: skip
 
@@ -267,7 +264,7 @@ def _read(model: Any) -> tuple[Any, Family]:
     for what, there in lacking.items():
         if there:
             raise ValueError(f"{name} has {what}, which a dynamics does not have")
-    dropout = [value for key, value in config.to_dict().items() if "drop" in key]
+    dropout = [value for key, value in getattr(config, "to_dict", dict)().items() if "drop" in key]
     if model.training and any(isinstance(p, float) and p > 0 for p in dropout):
         raise ValueError(f"{name} is in training mode, with dropout; use model.eval()")
     return getattr(model, "base_model", model), FAMILIES[kind]
@@ -278,7 +275,7 @@ def _heads(block: Block, n_heads: int) -> LayerWeights:
 
     Where there are fewer heads of keys and values than of queries, each serves a group of these.
     """
-    (W_Q, b_Q), (W_K, _), (W_V, b_V), (W_O, b_O) = block[:4]
+    (W_Q, b_Q), (W_K, _), (W_V, b_V), (W_O, b_O) = block.attention
     d, width = W_Q.shape[0], W_Q.shape[1] // n_heads
     scale = width**-0.5 if block.scale is None else block.scale
 
@@ -310,6 +307,10 @@ def _array(parameter: torch.Tensor | None, size: int = 0) -> np.ndarray:
 def _linear(module: nn.Linear) -> Linear:
     W = np.ascontiguousarray(_array(module.weight).T)
     return W, _array(module.bias, W.shape[1])
+
+
+def _linears(*modules: nn.Linear) -> tuple[Linear, ...]:
+    return tuple(map(_linear, modules))
 
 
 def _conv1d(module: Any) -> Linear:

@@ -36,6 +36,7 @@ def diagnose(measures: Mapping[str, np.ndarray]) -> Diagnosis:
 
     What is judged is mu / ||X|| of the tokens that are no sinks, by its median over texts.
     """
+
     def at(name: str, k: int) -> float:
         return float(np.median(measures[name][k]))
 
@@ -45,10 +46,16 @@ def diagnose(measures: Mapping[str, np.ndarray]) -> Diagnosis:
     stable, others = at("stable_rank", lowest), at("stable_rank_without_sinks", lowest)
     with_sinks = float(np.mean(measures["sinks"].max(axis=0) > 0))
     numbers = {
-        "mu_first": first, "mu_last": last, "mu_least": float(mu[least]), "layer_of_least_mu": least,
-        "least_stable_rank": stable, "its_layer": lowest, "the_same_without_sinks": others,
-        "texts_with_sinks": with_sinks, "floor": at("floor", -1),
-    }  # fmt: skip
+        "mu_first": first,
+        "mu_last": last,
+        "mu_least": float(mu[least]),
+        "layer_of_least_mu": least,
+        "least_stable_rank": stable,
+        "its_layer": lowest,
+        "the_same_without_sinks": others,
+        "samples_with_sinks": with_sinks,
+        "floor": at("floor", -1),
+    }
     fall = f"mu / ||X|| goes from {first:.2g} at the embeddings to {last:.2g} after the last block"
     if last < max(COLLAPSED, numbers["floor"]):
         kind, said = "collapsed", f"collapsed: {fall}"
@@ -62,8 +69,8 @@ def diagnose(measures: Mapping[str, np.ndarray]) -> Diagnosis:
                 f"{lowest - 1}, while {fall}")  # fmt: skip
     elif stable < RANK_ONE:
         kind = "sink only"
-        said = (f"not collapsing: the stable rank of {stable:.3g} after block {lowest - 1} is that of "
-                f"a sink token ({others:.3g} without); {fall}")  # fmt: skip
+        said = (f"not collapsing: the stable rank of {stable:.3g} after block {lowest - 1} is that "
+                f"of a sink token ({others:.3g} without); {fall}")  # fmt: skip
     else:
         kind, said = "healthy", f"healthy: {fall}, with a stable rank of at least {stable:.3g}"
     return Diagnosis(kind, said, numbers)

@@ -17,7 +17,7 @@ import numpy as np
 from dynsim import masks
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.mlp import FixedMLP, MLPWeights, NoMLP
-from dynsim.network.norms import LayerNorm, NoNorm
+from dynsim.network.norms import LayerNorm, NoNorm, PerLayer
 from dynsim.network.weights import Layers, LayerWeights
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "layer",
     "layer_norm_inputs",
     "layer_norms",
+    "stack",
 ]
 
 DIM, N_HEADS, N_LAYERS, MAX_TOKENS = 384, 12, 6, 512
@@ -144,6 +145,18 @@ def layer(k: int, mask: nx.DiGraph) -> AttentionDynamics:
         skip=1.0,
         mlp=FixedMLP(MLPWeights(W_1, b_1, W_2, b_2), "gelu"),
         mlp_norm=_norm(f"{prefix}.output.LayerNorm"),
+    )
+
+
+def stack(mask: nx.DiGraph) -> AttentionDynamics:
+    """All six layers whole, in turn, under any mask: what the model does to `embed`."""
+    layers = [layer(k, mask) for k in range(N_LAYERS)]
+    return replace(
+        layers[0],
+        weights=attention(),
+        norm=PerLayer(tuple(one.norm for one in layers)),
+        mlp=FixedMLP(tuple(one.mlp.layer(0, DIM) for one in layers), "gelu"),
+        mlp_norm=PerLayer(tuple(one.mlp_norm for one in layers)),
     )
 
 

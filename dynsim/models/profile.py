@@ -1,31 +1,54 @@
-"""What was measured of a model: by point, layer and text, as a table, a dataset, a figure, a file."""
+"""What was measured of a model by point, layer and sample: table, dataset, figure, file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dynsim._files import written_whole
+from dynsim._files import as_path, written_whole
+from dynsim._values import shown
 from dynsim.models.diagnosis import Diagnosis, diagnose
 from dynsim.models.states import STATE
+from dynsim.results import netcdf
 
-__all__ = ["Profile", "load_profile"]
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
+
+__all__ = ["Profile", "Rows", "joined", "load_profile"]
+
+_FORMAT = "dynsim profile 1"
+
+
+@dataclass
+class Rows:
+    """Measures as they come: a row is a mapping from the name of a measure to its value.
+
+    states : by (stack, point, layer, sample)
+    heads : by (stack, layer, sample), values (heads,)
+    norms : by (name of the norm, sample)
+    """
+
+    states: dict[tuple[str, str, int, int], dict[str, float]] = field(default_factory=dict)
+    heads: dict[tuple[str, int, int], dict[str, np.ndarray]] = field(default_factory=dict)
+    norms: dict[tuple[str, int], dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Profile:
-    """Measures of hidden states by layer and text.
+    """Measures of hidden states by layer and sample.
 
     Attributes
     ----------
-    states : mapping (stack, point) -> mapping measure -> array (layers, texts)
-    heads : mapping stack -> mapping statistic -> array (layers, texts, heads)
-    norms : mapping name of a norm -> mapping measure -> array (texts,)
-    facts : what is known of the model: its name, the epsilon of its type, its points' sources
+    states : mapping (stack, point) -> mapping measure -> array (layers, samples)
+    heads : mapping stack -> mapping statistic -> array (layers, samples, heads)
+    norms : mapping name of a norm -> mapping measure -> array (samples,)
+    facts : JSON-ready: the model's name, type, mode, change, and which tensor each point is
     """
 
     states: Mapping[tuple[str, str], Mapping[str, np.ndarray]]
@@ -34,150 +57,261 @@ class Profile:
     facts: Mapping[str, Any]
 
     @classmethod
-    def of_rows(cls, rows: Mapping, head_rows: Mapping, norm_rows: Mapping, facts: Mapping) -> Profile:
-        """From rows of measures by (stack, point, layer, text), and those of heads and norms."""
-        states = {
-            key: _table({(k, text): row for (s, p, k, text), row in rows.items() if (s, p) == key})
-            for key in dict.fromkeys((s, p) for s, p, *_ in rows)
-        }
-        heads = {
-            stack: _table({(k, text): row for (s, k, text), row in head_rows.items() if s == stack})
-            for stack in dict.fromkeys(s for s, *_ in head_rows)
-        }
-        norms = {
-            name: _table({(text,): row for (_, n, text), row in norm_rows.items() if n == name})
-            for name in dict.fromkeys(n for _, n, _ in norm_rows)
-        }
-        return cls(states, heads, norms, facts)
+    def of_rows(cls, rows: Rows, facts: Mapping[str, Any]) -> Profile:
+        """The profile of what came."""
+        states: dict = {}
+        for (stack, point, *place), row in rows.states.items():
+            states.setdefault((stack, point), {})[tuple(place)] = row
+        heads: dict = {}
+        for (stack, *place), statistics in rows.heads.items():
+            heads.setdefault(stack, {})[tuple(place)] = statistics
+        norms: dict = {}
+        for (name, sample), measures in rows.norms.items():
+            norms.setdefault(name, {})[(sample,)] = measures
+        return cls(
+            {key: _table(table) for key, table in states.items()},
+            {stack: _table(table) for stack, table in heads.items()},
+            {name: _table(table) for name, table in norms.items()},
+            dict(facts),
+        )
 
     @property
     def stacks(self) -> list[str]:
-        """Names of the model's stacks of blocks."""
+        """Names of the model's stacks of blocks, in the order in which they were run."""
         return list(dict.fromkeys(stack for stack, _ in self.states))
 
+    @property
+    def samples(self) -> int:
+        """How many texts, or images, were measured."""
+        return max(table["tokens"].shape[1] for table in self.states.values())
+
     def residual(self, name: str, stack: str | None = None) -> np.ndarray:
-        """A measure of the embeddings and of the residual stream after every block,
-        (blocks + 1, texts)."""
-        stack = self.stacks[0] if stack is None else stack
-        parts = [self.states[(stack, point)][name] for point in ("embeddings", "layers_output")
-                 if (stack, point) in self.states]  # fmt: skip
+        """A measure of the embeddings, if they were measured, and of the residual stream after
+        every block, (layers, samples). The stack is the last one unless given.
+
+        Raises KeyError for an unknown measure, ValueError where the residual was not measured.
+        """
+        stack = self.stacks[-1] if stack is None else stack
+        points = [(stack, point) for point in ("embeddings", "layers_output")]
+        parts = [self.states[key][name] for key in points if key in self.states]
+        if not parts:
+            raise ValueError(
+                "the residual stream was not measured; measure at the points embeddings and "
+                "layers_output"
+            )
         return np.concatenate(parts)
 
-    @property
+    @cached_property
     def diagnosis(self) -> Diagnosis:
         """One sentence on the last stack of the model, and the numbers that it rests on."""
-        stack = self.stacks[-1]
-        names = ("relative_mu", "relative_mu_without_sinks", "stable_rank", "effective_rank",
+        names = ("relative_mu", "relative_mu_without_sinks", "stable_rank",
                  "stable_rank_without_sinks", "sinks", "floor")  # fmt: skip
-        return diagnose({name: self.residual(name, stack) for name in names})
+        return diagnose({name: self.residual(name) for name in names})
 
-    @property
-    def dataset(self) -> Any:
-        """As an xarray.Dataset: a variable a measure, dims stack, point, layer, text (and head);
-        NaN where a point has no such layer."""
-        import xarray
-
-        points = list(dict.fromkeys(point for _, point in self.states))
-        layers = max(len(next(iter(t.values()))) for t in self.states.values())
-        texts = next(iter(next(iter(self.states.values())).values())).shape[1]
-        found = {}
-        for name in STATE:
-            array = np.full((len(self.stacks), len(points), layers, texts), np.nan)
-            for (stack, point), table in self.states.items():
-                rows = table[name]
-                array[self.stacks.index(stack), points.index(point), : len(rows)] = rows
-            found[name] = (("stack", "point", "layer", "text"), array, {"long_name": STATE[name]})
-        for stack, table in self.heads.items():
-            for name, array in table.items():
-                dims = tuple(f"{dim} of {stack}" for dim in ("layer", "text", "head"))
-                found[f"{name} of {stack}"] = (dims, array)
-        coordinates = {"stack": self.stacks, "point": points}
-        return xarray.Dataset(found, coordinates, dict(self.facts) | {"sources": json.dumps(self.facts["sources"])})
+    # --- for people -----------------------------------------------------------------------------
 
     def __str__(self) -> str:
-        lines = [f"{self.facts['model']}: medians over {self._texts()} texts"]
+        lines = [self._heading()]
         for stack in self.stacks:
-            lines += ["", f"{stack}", _HEADER]
-            tables = {n: np.median(self.residual(n, stack), axis=1) for n in _COLUMNS}
-            start = int((stack, "embeddings") in self.states)
-            for k in range(len(tables["relative_mu"])):
-                label = "embeddings" if start and not k else f"block {k - start}"
-                lines.append(f"{label:<12}" + "".join(
-                    f"{tables[name][k]:>{width}.{digits}g}"
-                    for name, (_, width, digits) in _COLUMNS.items()))  # fmt: skip
-        return "\n".join([*lines, "", f"diagnosis  {self.diagnosis.sentence}"])
+            lines += ["", *([stack] if len(self.stacks) > 1 else []), *self._table_of(stack)]
+        if any("layers_output" in key for key in self.states):
+            lines += ["", f"diagnosis  {self.diagnosis.sentence}"]
+        return "\n".join(lines)
 
-    def _texts(self) -> int:
-        return int(next(iter(next(iter(self.states.values())).values())).shape[1])
+    __repr__ = __str__
+
+    def _heading(self) -> str:
+        samples = self.samples
+        parts = [str(self.facts["model"]), str(self.facts.get("dtype", ""))]
+        parts += [f"{self.facts['mode']} mode"] if self.facts.get("mode") == "train" else []
+        parts += [f"changed: {self.facts['change']}"] if self.facts.get("change") else []
+        what = f"medians over {samples} samples" if samples > 1 else "one sample"
+        return f"{', '.join(filter(None, parts))}; {what}"
+
+    def _table_of(self, stack: str) -> list[str]:
+        rows = [_HEADER]
+        for (owner, point), table in self.states.items():
+            if owner == stack:
+                medians = {name: np.nanmedian(table[name], axis=1) for name in _COLUMNS}
+                for k in range(len(table["tokens"])):
+                    numbers = (
+                        f"{medians[name][k]:>{width}.{digits}g}"
+                        for name, (_, width, digits) in _COLUMNS.items()
+                    )
+                    rows.append(f"{_label(point, k, len(table['tokens'])):<22}" + "".join(numbers))
+        return rows
+
+    def plot(self, beside: Mapping[str, Profile] | None = None) -> Figure:
+        """A figure: distances, ranks, norms and heads by layer, with profiles beside it by name."""
+        from dynsim.models.plots import profiles
+
+        return profiles({str(self.facts["model"]): self, **(beside or {})})
+
+    # --- for programs ---------------------------------------------------------------------------
+
+    @property
+    def dataset(self) -> xarray.Dataset:
+        """As an xarray.Dataset: a variable a measure.
+
+        Of states the dimensions are point, layer and sample, of heads layer, sample and head, of
+        norms norm and sample; all but the last have stack before them in a model of several
+        stacks. NaN stands where a point has no such layer.
+        """
+        import xarray
+
+        stacks = self.stacks
+        points = list(dict.fromkeys(point for _, point in self.states))
+        variables = _stacked(
+            {(stacks.index(s), points.index(p)): t for (s, p), t in self.states.items()},
+            ("stack", "point", "layer", "sample"),
+        )
+        variables |= _stacked(
+            {(stacks.index(s),): t for s, t in self.heads.items()},
+            ("stack", "layer", "sample", "head"),
+        )
+        norms = list(self.norms)
+        variables |= _stacked(
+            {(k,): self.norms[name] for k, name in enumerate(norms)}, ("norm", "sample")
+        )
+        coordinates = {"stack": stacks, "point": points, **({"norm": norms} if norms else {})}
+        dataset = xarray.Dataset(variables, coordinates, {"facts": json.dumps(self.facts)})
+        for name in variables:
+            dataset[name].attrs["long_name"] = STATE.get(name, name)
+        return dataset.isel(stack=0, drop=True) if len(stacks) == 1 else dataset
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: medians over texts, and the diagnosis."""
+        """JSON-ready: medians over samples, and the diagnosis."""
         return {
-            **{key: value for key, value in self.facts.items()},
-            "texts": self._texts(),
+            **self.facts,
+            "samples": self.samples,
             "points": {
-                f"{stack}: {point}": {n: np.median(a, axis=1).tolist() for n, a in table.items()}
+                _joined_name(stack, point): _medians(table)
                 for (stack, point), table in self.states.items()
             },
-            "heads": {
-                stack: {n: np.median(a, axis=1).tolist() for n, a in table.items()}
-                for stack, table in self.heads.items()
-            },
+            "heads": {stack: _medians(table) for stack, table in self.heads.items()},
             "norms": {
-                name: {n: float(np.median(a)) for n, a in table.items()}
+                name: {measure: float(np.nanmedian(a)) for measure, a in table.items()}
                 for name, table in self.norms.items()
             },
             "diagnosis": self.diagnosis.to_dict(),
         }
 
-    def plot(self) -> Any:
-        """A matplotlib figure: distances, ranks, norms and heads by layer."""
-        from dynsim.models.plots import profile
-
-        return profile(self)
-
     def save(self, path: Any) -> str:
-        """All arrays as an .npz file; `load_profile` reads it. Returns the path."""
-        arrays = {
-            f"{kind}|{'|'.join(key) if isinstance(key, tuple) else key}|{name}": array
-            for kind, tables in (("states", self.states), ("heads", self.heads), ("norms", self.norms))
-            for key, table in tables.items()
-            for name, array in table.items()
+        """All arrays as a NetCDF4 file, which `load_profile` and xarray read. Returns the path."""
+        arrays: dict[str, tuple] = {}
+        names: list[list] = []
+        groups: dict[str, Mapping] = {
+            "states": self.states,
+            "heads": self.heads,
+            "norms": self.norms,
         }
-        with written_whole(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, facts=np.array(json.dumps(dict(self.facts))), **arrays)
+        for group, tables in groups.items():
+            for key, table in tables.items():
+                number = len(names)
+                names.append([group, *(key if isinstance(key, tuple) else (key,))])
+                for measure, array in table.items():
+                    axes = tuple(f"{axis}_{number}" for axis in range(array.ndim))
+                    arrays[f"{number}_{measure}"] = (axes, array, {"measure": measure})
+        attributes = {
+            "title": _FORMAT, "facts": json.dumps(self.facts), "tables": json.dumps(names)
+        }  # fmt: skip
+        path = as_path(path)
+        with written_whole(path) as temporary:
+            netcdf.write(temporary, netcdf.Labelled(arrays, attributes))
         return str(path)
 
 
 def load_profile(path: Any) -> Profile:
     """The profile that `Profile.save` wrote. Raises ValueError for any other file."""
+    path = as_path(path)
+    if not path.exists():
+        raise ValueError(f"no profile at {path}; check the path given")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            facts = json.loads(str(file["facts"]))
-            tables: dict[str, dict] = {"states": {}, "heads": {}, "norms": {}}
-            for entry in file.files:
-                if entry == "facts":
-                    continue
-                kind, *key, name = entry.split("|")
-                if kind in tables:
-                    place = tuple(key) if kind == "states" else key[0]
-                    tables[kind].setdefault(place, {})[name] = file[entry]
-    except (OSError, KeyError, ValueError, IndexError) as error:
+        arrays, attributes = netcdf.read(path)
+        if attributes.get("title") != _FORMAT:
+            raise ValueError(f"its title is not {_FORMAT!r}")
+        groups: dict[str, dict] = {"states": {}, "heads": {}, "norms": {}}
+        for number, (group, *key) in enumerate(json.loads(attributes["tables"])):
+            place = tuple(key) if group == "states" else key[0]
+            groups[group][place] = {
+                name.split("_", 1)[1]: array
+                for name, (_, array, _) in arrays.items()
+                if name.split("_", 1)[0] == str(number)
+            }
+        return Profile(**groups, facts=json.loads(attributes["facts"]))
+    except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
         raise ValueError(f"{path}: not a profile of a model ({error})") from None
-    return Profile(**tables, facts=facts)
 
 
-def _table(rows: Mapping[tuple, Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Arrays by measure from rows by index."""
+def joined(profiles: Sequence[Profile]) -> Profile:
+    """The profile of the samples of all of them, one after another.
+
+    Raises ValueError unless they are of the same model, points and layers.
+    """
+    first, *others = profiles
+    for other in others:
+        if other.facts != first.facts or other.states.keys() != first.states.keys():
+            raise ValueError(
+                f"profiles of one model, change and set of points are joined; got "
+                f"{shown(first.facts)} and {shown(other.facts)}"
+            )
+
+    def along(tables: Sequence[Mapping], axis: int) -> dict:
+        return {
+            key: {name: np.concatenate([t[key][name] for t in tables], axis) for name in table}
+            for key, table in tables[0].items()
+        }
+
+    return Profile(
+        along([p.states for p in profiles], 1),
+        along([p.heads for p in profiles], 1),
+        along([p.norms for p in profiles], 0),
+        first.facts,
+    )
+
+
+def _table(rows: Mapping[tuple[int, ...], Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Arrays by measure from rows by index; NaN where there is no row."""
     shape = tuple(max(index) + 1 for index in zip(*rows, strict=True))
-    first = next(iter(rows.values()))
-    found = {}
-    for name, value in first.items():
-        array = np.full(shape + np.shape(value), np.nan)
-        for index, row in rows.items():
-            array[index] = row[name]
-        found[name] = array
-    return found
+    arrays: dict[str, np.ndarray] = {}
+    for index, row in rows.items():
+        for name, value in row.items():
+            if name not in arrays:
+                arrays[name] = np.full(shape + np.shape(value), np.nan)
+            arrays[name][index] = value
+    return arrays
+
+
+def _stacked(tables: Mapping[tuple[int, ...], Mapping], dims: tuple[str, ...]) -> dict[str, tuple]:
+    """Tables by place as one array a measure, NaN where a table is smaller or has no such one."""
+    arrays: dict[str, list] = {}
+    for place, table in tables.items():
+        for name, array in table.items():
+            arrays.setdefault(name, []).append((place, array))
+    variables = {}
+    for name, parts in arrays.items():
+        outer = [max(index) + 1 for index in zip(*tables, strict=True)]
+        inner = [max(sizes) for sizes in zip(*(array.shape for _, array in parts), strict=True)]
+        whole = np.full(outer + inner, np.nan)
+        for place, array in parts:
+            whole[place + tuple(slice(size) for size in array.shape)] = array
+        variables[name] = (dims, whole)
+    return variables
+
+
+def _medians(table: Mapping[str, np.ndarray]) -> dict[str, list]:
+    return {name: np.nanmedian(array, axis=1).tolist() for name, array in table.items()}
+
+
+def _joined_name(stack: str, point: str) -> str:
+    return f"{stack}: {point}" if stack else point
+
+
+def _label(point: str, k: int, layers: int) -> str:
+    """What a row of the table is called."""
+    if point == "layers_output":
+        return f"block {k}"
+    return point if layers == 1 else f"{point} {k}"
 
 
 #: Columns of the table: title, width, digits.
@@ -192,4 +326,4 @@ _COLUMNS = {
     "norm_max": ("largest", 9, 3),
     "sinks": ("sinks", 7, 2),
 }
-_HEADER = f"{'':<12}" + "".join(f"{title:>{width}}" for title, width, _ in _COLUMNS.values())
+_HEADER = f"{'':<22}" + "".join(f"{title:>{width}}" for title, width, _ in _COLUMNS.values())

@@ -12,6 +12,7 @@ Every array has a leading axis over samples.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from dynsim.kernels.limits import LARGE, NOTHING, SHORT
 from dynsim.measures import deviations, mu
 from dynsim.network.norms import Norm
 from dynsim.network.weights import LayerWeights
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["Deviation", "attended_alike", "normalised"]
 
@@ -55,7 +59,7 @@ class Deviation:
     observed: np.ndarray = None  # type: ignore[assignment]  # (samples, 0), below
     perturbed: tuple[Deviation, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.observed is None:
             object.__setattr__(self, "observed", np.empty((np.size(self.log_size), 0)))
         for name in ("center", "shape", "log_size", "observed"):
@@ -127,7 +131,7 @@ class Deviation:
             log_mu[whole] = np.log(mu(self.shape[whole]))
         return log_mu
 
-    def __getitem__(self, samples) -> Deviation:
+    def __getitem__(self, samples: np.ndarray) -> Deviation:
         perturbed = tuple(run[samples] for run in self.perturbed)
         center, shape, log_size, observed = (array[samples] for array in self._arrays)
         return Deviation(center, shape, log_size, observed, perturbed)
@@ -136,7 +140,7 @@ class Deviation:
     def _arrays(self) -> tuple[np.ndarray, ...]:
         return self.center, self.shape, self.log_size, self.observed
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
         """Bit for bit."""
         return (
             isinstance(other, Deviation)
@@ -183,7 +187,7 @@ class Deviation:
         return Deviation(center, shape, log_size, observed)
 
 
-def _batch(x) -> np.ndarray:
+def _batch(x: ArrayLike) -> np.ndarray:
     x = real_array("tokens", x)
     if x.ndim != 3 or 0 in x.shape[1:]:
         raise ValueError(f"tokens are (samples, N, d), none of them 0; got shape {x.shape}")

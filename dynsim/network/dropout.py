@@ -55,7 +55,7 @@ class Dropout(Value):
     attention: float = 0.0
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("hidden", "attention"):
             p = real_number(f"the {name} dropout", getattr(self, name))
             if not 0.0 <= p < 1.0:

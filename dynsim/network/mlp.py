@@ -169,7 +169,8 @@ class FixedMLP(MLP):
     def __post_init__(self):
         check_name("activation", self.activation, ACTIVATIONS)
         is_one = isinstance(self.weights, MLPWeights) or not isinstance(self.weights, (tuple, list))
-        checked = tuple(map(_checked, (self.weights,) if is_one else self.weights))
+        layers: tuple = (self.weights,) if is_one else tuple(self.weights)
+        checked = tuple(map(_checked, layers))
         if not checked:
             raise ValueError("the layers of an MLP are one or more; got none")
         object.__setattr__(self, "weights", checked[0] if is_one else checked)

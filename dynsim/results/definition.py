@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import networkx as nx
 import numpy as np
@@ -22,6 +22,9 @@ from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.mlp import FixedMLP, GaussianMLP, MLPWeights, NoMLP
 from dynsim.network.norms import NORMS, PerLayer
 from dynsim.network.weights import WEIGHTS, FromArray, Layers, LayerWeights, Weights
+
+if TYPE_CHECKING:
+    from dynsim.masks.layout import Layout
 
 __all__ = ["MOST_BYTES", "Definition"]
 
@@ -67,8 +70,9 @@ class Definition(NamedTuple):
             recipe = _packed(dynamics, arrays)
         except TypeError:
             return None
-        kept = tuple(arrays.kept)
-        return cls(recipe, kept) if sum(array.nbytes for array in kept) <= MOST_BYTES else None
+        distinct = tuple(arrays.distinct)
+        size = sum(array.nbytes for array in distinct)
+        return cls(recipe, distinct) if size <= MOST_BYTES else None
 
     def dynamics(self) -> AttentionDynamics:
         """The dynamics again, equal to the one that it was made of.
@@ -88,18 +92,18 @@ class _Arrays:
     """Arrays in the order in which they came, equal ones once."""
 
     def __init__(self) -> None:
-        self.kept: list[np.ndarray] = []
+        self.distinct: list[np.ndarray] = []
         self._places: dict[tuple, list[int]] = {}
 
     def place(self, array: np.ndarray) -> int:
         array = np.ascontiguousarray(array)
         key = array.shape, array.dtype.str, zlib.crc32(array.data)
         for k in self._places.setdefault(key, []):
-            if np.array_equal(self.kept[k], array):
+            if np.array_equal(self.distinct[k], array):
                 return k
-        self.kept.append(array)
-        self._places[key].append(len(self.kept) - 1)
-        return len(self.kept) - 1
+        self.distinct.append(array)
+        self._places[key].append(len(self.distinct) - 1)
+        return len(self.distinct) - 1
 
 
 def _packed(value: Any, arrays: _Arrays) -> Any:
@@ -136,8 +140,9 @@ def _unpacked(value: Any, arrays: tuple[np.ndarray, ...]) -> Any:
     if not isinstance(value, Mapping):
         return value
     if "type" not in value:
-        given = "array" in value
-        return arrays[value["array"]] if given else np.empty(value["empty"], value["dtype"])
+        if "array" in value:
+            return arrays[value["array"]]
+        return np.empty(value["empty"], value["dtype"])
     fields = {k: _unpacked(v, arrays) for k, v in value.items() if k != "type"}
     if value["type"] != "mask":
         return _CLASSES[value["type"]](**fields)
@@ -148,7 +153,7 @@ def _unpacked(value: Any, arrays: tuple[np.ndarray, ...]) -> Any:
     return graph_from_layout(fields["layout"], fields["name"])
 
 
-def _is_layout(layout) -> bool:
+def _is_layout(layout: Layout) -> bool:
     """Whether each row names tokens that there are, in ascending order, as kernels rely on."""
     n = layout.n_tokens
     if isinstance(layout, Ranges):

@@ -22,7 +22,7 @@ class Labelled(NamedTuple):
     attributes: Mapping[str, str]
 
 
-def write(path, labelled: Labelled) -> None:
+def write(path: str | Path, labelled: Labelled) -> None:
     """Make a NetCDF4 file that any reader of the format opens; NaN stands for missing.
 
     It is made in memory: where a disk is full, the HDF5 library ends the process.
@@ -45,7 +45,7 @@ def write(path, labelled: Labelled) -> None:
     Path(path).write_bytes(memory.getbuffer())
 
 
-def read(path) -> Labelled:
+def read(path: str | Path) -> Labelled:
     """All that is in a NetCDF4 file."""
     import h5netcdf
 

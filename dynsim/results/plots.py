@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -20,6 +20,22 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from dynsim._files import written_whole
 from dynsim.measures import mu
 from dynsim.results.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+    from typing import TypeAlias
+
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+    from dynsim.geometry import Survey
+
+    # classes of dynsim.equilibria, a room above this one, which imports nothing from there
+    Search: TypeAlias = Any
+    Basins: TypeAlias = Any
+    Branch: TypeAlias = Any
+    Spectrum: TypeAlias = Any
 
 __all__ = [
     "STYLES",
@@ -69,8 +85,30 @@ def rank_trajectory(
     in each panel; several runs share the panels, the second measure paler. A line is thin where
     most samples lie within rounding (`dynsim.rounding`); dashes mark the floor of mu where it is
     not followed further. An exact zero is drawn at the lower edge. A run that falls far below all
-    others leaves the panel. `theory` holds log10 of bounds and predictions by name, (T+1,) each,
-    for the distances.
+    others leaves the panel.
+
+    Parameters
+    ----------
+    runs : mapping of str to Trajectory
+        Runs by the name that the legend gives them; at least one.
+    title : str
+        Wrapped to lines of 130 characters.
+    theory : mapping of str to array (T+1,), optional
+        log10 of bounds and predictions by name, drawn among the distances.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        For `save`; it belongs to no window.
+
+    Examples
+    --------
+    >>> import dynsim
+    >>> pure = dynsim.AttentionDynamics(dynsim.masks.causal(4), dynsim.weights.Identity())
+    >>> run = dynsim.simulate(pure, dynsim.tokens.gaussian(samples=3, n=4, d=2), depth=20)
+    >>> figure = rank_trajectory({"causal": run}, "mu halves in every layer")
+    >>> [axes.get_ylabel() for axes in figure.axes]
+    ['distance (Frobenius)', 'rank', 'pairwise cosine']
     """
     lines, theory = wrap(title, 130), theory or {}
     below = runs if len(runs) > 1 else theory
@@ -112,13 +150,13 @@ def rank_trajectory(
     return figure
 
 
-def _what_lines_are(runs) -> str:
+def _what_lines_are(runs: Mapping[str, Trajectory]) -> str:
     """That lines are medians and bands percentiles, where there are several samples."""
     several = any(run.n_samples > 1 for run in runs.values())
     return "lines: medians, bands: 16–84% of samples" if several else ""
 
 
-def _panels(title_lines: int, legend_rows: int):
+def _panels(title_lines: int, legend_rows: int) -> tuple[Figure, np.ndarray]:
     """A figure of three panels, with room for a title and, below, for a legend of several rows.
 
     Margins are set in inches, not found by constrained layout, which takes as long as the drawing.
@@ -135,24 +173,30 @@ def _panels(title_lines: int, legend_rows: int):
     return figure, figure.subplots(1, 3, gridspec_kw=edges | {"wspace": between})
 
 
-def _legend_columns(names) -> int:
+def _legend_columns(names: Collection[str]) -> int:
     """How many names stand side by side in a legend: up to five, fewer if they are long."""
     longest = max(map(len, names), default=0)
     return max(1, min(5, len(names), int(11 / (0.7 + 0.085 * longest))))
 
 
-def _mostly_rounding(runs) -> dict[str, dict[str, np.ndarray]]:
+def _mostly_rounding(runs: Mapping[str, Trajectory]) -> dict[str, dict[str, np.ndarray]]:
     """By run and measure, the depths at which most samples lie within rounding, (T+1,)."""
-    found = {
+    rounding = {
         label: {name: run.within_rounding(name).mean(axis=0) > 0.5 for name in run.measures}
         for label, run in runs.items()
     }
-    for measures in found.values():
+    for measures in rounding.values():
         measures["mu"] = measures["log10_mu"]  # which is what is drawn
-    return found
+    return rounding
 
 
-def _draw_lines(axes, runs, rounding, names: Mapping[str, str], title: str) -> bool:
+def _draw_lines(
+    axes: Axes,
+    runs: Mapping[str, Trajectory],
+    rounding: Mapping[str, Mapping[str, np.ndarray]],
+    names: Mapping[str, str],
+    title: str,
+) -> bool:
     """Median and band of up to two measures of every run, thin where that is rounding.
 
     Returns whether it is anywhere.
@@ -188,16 +232,16 @@ def _draw_lines(axes, runs, rounding, names: Mapping[str, str], title: str) -> b
     return any_rounding
 
 
-def _draw_theory(axes, theory: Mapping[str, np.ndarray]) -> list:
+def _draw_theory(axes: Axes, theory: Mapping[str, np.ndarray]) -> list[Line2D]:
     """Bounds and predictions as thin lines, in the colours that measures do not use."""
-    lines = []
+    lines: list[Line2D] = []
     for k, values in enumerate(theory.values()):
         look = STYLES[2 + k % (len(STYLES) - 2)] | {"marker": ""}
         lines += axes.plot(np.arange(len(values)), values, linewidth=1.3, **look)
     return lines
 
 
-def _note(axes, text: str, height: float = 0.03) -> None:
+def _note(axes: Axes, text: str, height: float = 0.03) -> None:
     if not text:
         return
     axes.text(
@@ -211,7 +255,7 @@ def _in_decades(runs: Mapping[str, Trajectory], edge: float) -> dict[str, Trajec
 
     They are drawn on a plain axis: matplotlib's own stops short of 1e308 and of 1e-308.
     """
-    found = {}
+    in_decades = {}
     for label, run in runs.items():
         logs = {"mu": run["log10_mu"]}
         if "rank_one_distance" in run.measures:
@@ -221,18 +265,18 @@ def _in_decades(runs: Mapping[str, Trajectory], edge: float) -> dict[str, Trajec
             name: np.where(np.isneginf(values), edge, np.maximum(values, edge + _DEEPEST))
             for name, values in logs.items()
         }
-        found[label] = replace(run, measures=shown)
-    return found
+        in_decades[label] = replace(run, measures=shown)
+    return in_decades
 
 
-def _power_of_ten(exponent: float, position=None) -> str:
+def _power_of_ten(exponent: float, position: int | None = None) -> str:
     whole = round(exponent)
     if abs(exponent - whole) > 1e-9:
         return f"{10.0**exponent:.2g}"
     return "10" + str(whole).translate(_SUPERSCRIPTS)
 
 
-def _lower_edge(runs) -> float:
+def _lower_edge(runs: Mapping[str, Trajectory]) -> float:
     """log10 of where exact zeros are drawn: two decades below the floor, or below the lines.
 
     A line below the range of floating-point numbers leaves the panel if another stays, and at
@@ -246,7 +290,7 @@ def _lower_edge(runs) -> float:
     return float(min([*staying, edge]) if staying else max([*lowest, _DEEPEST])) if lowest else edge
 
 
-def _mark_floor(axes, runs, edge: float) -> str:
+def _mark_floor(axes: Axes, runs: Mapping[str, Trajectory], edge: float) -> str:
     """Shade what of mu is rounding only, or say where the floor is."""
     floors = [(run.depths, np.median(run.floor, axis=0)) for run in runs.values()]
     dtype = next(iter(runs.values())).final.dtype
@@ -275,11 +319,29 @@ _KIND_COLOURS = {
 }  # fmt: skip
 
 
-def equilibria(search, title: str = "") -> Figure:
-    """How many equilibria there are of each rank, by stability; and their spectral radii with the
-    errors that rounding may have made. A question mark: of ranks that the edge decides.
+def equilibria(search: Search, title: str = "") -> Figure:
+    """How many equilibria there are of each rank, by stability; and their spectral radii.
 
-    search : `dynsim.equilibria.Search`
+    Bars of the radii are the errors that rounding may have made. A question mark stands at ranks
+    where a singular value lies near the tolerance.
+
+    Parameters
+    ----------
+    search : dynsim.equilibria.Search
+        From `dynsim.equilibria.find_equilibria`.
+    title : str
+        Wrapped to lines of 110 characters.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from dynsim.equilibria import find_equilibria, jordan_dynamics
+    >>> search = find_equilibria(jordan_dynamics(2, 2.0), starts=8, basin_samples=0)
+    >>> [axes.get_ylabel() for axes in equilibria(search).axes]
+    ['equilibria found', 'spectral radius']
     """
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -313,27 +375,44 @@ def equilibria(search, title: str = "") -> Figure:
     return figure
 
 
-def basins(found, title: str = "") -> Figure:
+def basins(result: Basins, title: str = "") -> Figure:
     """Shares of starts by rank and type of their limit set, with intervals; when they settled.
 
-    found : `dynsim.basins.Basins`
+    Parameters
+    ----------
+    result : dynsim.equilibria.basins.Basins
+        From `dynsim.equilibria.basins.basins`.
+    title : str
+        Wrapped to lines of 110 characters.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from dynsim import AttentionDynamics, masks, norms, weights
+    >>> from dynsim.equilibria import basins as counted
+    >>> unit = AttentionDynamics(masks.causal(3), weights.Jordan(2.0), norms.Unit())
+    >>> [axes.get_xlabel() for axes in basins(counted.basins(unit, 8, dim=3)).axes]
+    ['share of starts (95% interval)', 'depth (layers)']
     """
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     shares, depths = figure.subplots(1, 2)
-    rows = found.rows
+    rows = result.rows
     names = [f"rank {row['rank']}, {row['type']}{_sampled(row)}" for row in rows]
     share = np.array([row["share"] for row in rows])
     low, high = (np.array([row[key] for row in rows]) for key in ("low", "high"))
     shares.barh(names, share, xerr=[share - low, high - share], color="#56B4E9", edgecolor="0.3")
     shares.invert_yaxis()
     shares.set(xlabel="share of starts (95% interval)", xlim=(0, 1))
-    for rank, style in zip(np.unique(found.limits.rank), STYLES, strict=False):
-        mine = found.limits.rank == rank
-        settled = np.sort(found.limits.depth[mine & found.limits.settled])
+    for rank, style in zip(np.unique(result.limits.rank), STYLES, strict=False):
+        mine = result.limits.rank == rank
+        settled = np.sort(result.limits.depth[mine & result.limits.settled])
         look = {"color": style["color"], "linestyle": style["linestyle"]}
         left = 1 - np.arange(len(settled) + 1) / mine.sum()
-        looks = [1.0, *settled, found.limits.depth.max()]
+        looks = [1.0, *settled, result.limits.depth.max()]
         depths.step(looks, [*left, left[-1]], where="post", label=f"rank {rank}", **look)
     depths.set(xscale="log", xlabel="depth (layers)", ylabel="share not settled", ylim=(0, 1.02))
     depths.legend(frameon=False, fontsize=8)
@@ -354,15 +433,35 @@ _RANK_COLOURS = ("#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00
 _BIFURCATION_MARKERS = {"fold": "o", "branch point": "s", "flip": "v", "Neimark-Sacker": "*"}
 
 
-def branches(found, parameter: str, title: str = "") -> Figure:
+def branches(curves: Sequence[Branch], parameter: str, title: str = "") -> Figure:
     """Distance to consensus along branches: solid where stable, dashed where not, by rank.
 
-    found : list of `dynsim.continuation.Branch`
+    Parameters
+    ----------
+    curves : sequence of dynsim.equilibria.continuation.Branch
+        From `dynsim.equilibria.continuation.continue_equilibrium`.
+    parameter : str
+        What is varied: the label of the horizontal axis.
+    title : str
+        Wrapped to lines of 90 characters.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from dynsim.equilibria import continuation, hyperbolic_dynamics, hyperbolic_pair
+    >>> branch = continuation.continue_equilibrium(
+    ...     lambda c: hyperbolic_dynamics(0.5, c), hyperbolic_pair(0.5, 1.0)[0], 1.0, 0.8
+    ... )
+    >>> [text.get_text() for text in branches([branch], "c").axes[0].get_legend().get_texts()]
+    ['rank 2, stable', 'rank 2, not stable', 'fold']
     """
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    add_branches(axes, found)
+    add_branches(axes, curves)
     axes.set(xlabel=parameter, ylabel="distance to consensus")
     axes.spines[["top", "right"]].set_visible(False)
     if title:
@@ -370,10 +469,10 @@ def branches(found, parameter: str, title: str = "") -> Figure:
     return figure
 
 
-def add_branches(axes, found) -> None:
-    """The lines of `branches`, with a legend, on given axes."""
+def add_branches(axes: Axes, curves: Sequence[Branch]) -> None:
+    """Draw the lines of `branches`, with a legend, on matplotlib axes."""
     labelled: dict[str, Any] = {}
-    for branch in found:
+    for branch in curves:
         height, stable = mu(branch.tokens), branch.spectral_radius < 1
         for rank in np.unique(branch.rank):
             colour = _RANK_COLOURS[max(rank - 1, 0) % len(_RANK_COLOURS)]
@@ -393,18 +492,38 @@ def add_branches(axes, found) -> None:
     axes.legend(labelled.values(), labelled.keys(), frameon=False, fontsize=8)
 
 
-def lyapunov(found, title: str = "") -> Figure:
+def lyapunov(spectrum: Spectrum, title: str = "") -> Figure:
     """How the averages of Lyapunov exponents settle with the number of layers.
 
-    found : `dynsim.lyapunov.Spectrum`
+    Exponents are in nats per layer; those below -30 are left out.
+
+    Parameters
+    ----------
+    spectrum : dynsim.equilibria.lyapunov.Spectrum
+        From `dynsim.equilibria.lyapunov.spectrum`.
+    title : str
+        Wrapped to lines of 90 characters.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from dynsim import AttentionDynamics, masks, norms, weights
+    >>> from dynsim.equilibria.lyapunov import spectrum as exponents
+    >>> unit = AttentionDynamics(masks.complete(1), weights.Diagonal((2.0, 1.0)), norms.Unit())
+    >>> figure = lyapunov(exponents(unit, np.array([[0.6, 0.8]]), layers=100))
+    >>> round(float(figure.axes[0].get_lines()[0].get_ydata()[-1]), 6)  # log 1/2
+    -0.693147
     """
     figure = Figure(figsize=(7.0, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    layers = np.arange(1, len(found.running) + 1)
-    for k in np.flatnonzero(found.exponents > -30):
+    layers = np.arange(1, len(spectrum.running) + 1)
+    for k in np.flatnonzero(spectrum.exponents > -30):
         style = STYLES[k % len(STYLES)] | {"marker": "none", "linewidth": 1.2}
-        axes.plot(layers, found.running[:, k], **style)
+        axes.plot(layers, spectrum.running[:, k], **style)
     axes.axhline(0, color="0.5", linewidth=0.8)
     axes.set(xscale="log", xlabel="layers averaged over", ylabel="exponent (nats per layer)")
     axes.spines[["top", "right"]].set_visible(False)
@@ -413,12 +532,31 @@ def lyapunov(found, title: str = "") -> Figure:
     return figure
 
 
-def geometry(surveys, title: str = "") -> Figure:
-    """The ellipsoid of the first LayerNorm with its outputs, the semi-axes of all, how far inside
-    the surface outputs lie, and the angles of inputs to 1. Semi-axes are drawn at 1/1000 of the
-    longest at least.
+def geometry(surveys: Sequence[Survey], title: str = "") -> Figure:
+    """LayerNorms side by side: ellipsoid, semi-axes, distances to the surface, angles to 1.
 
-    surveys : list of `dynsim.geometry.Survey`
+    The ellipsoid is that of the first, with its outputs along the three longest axes. Semi-axes are
+    drawn at 1/1000 of the longest at least.
+
+    Parameters
+    ----------
+    surveys : sequence of dynsim.geometry.Survey
+        At least one, from `dynsim.geometry.survey`.
+    title : str
+        Wrapped to lines of 130 characters.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from dynsim import norms, tokens
+    >>> from dynsim.geometry import survey
+    >>> x = tokens.gaussian(samples=1, n=50, d=4)[0]
+    >>> figure = geometry([survey("gains 1 to 4", norms.LayerNorm(gain=[1, 2, 3, 4]), x)])
+    >>> [axes.get_title() for axes in figure.axes[1:3]]
+    ['principal axes', 'where outputs land']
     """
     figure = Figure(figsize=(13.5, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
@@ -453,7 +591,7 @@ def geometry(surveys, title: str = "") -> Figure:
     return figure
 
 
-def _draw_ellipsoid(axes, survey) -> None:
+def _draw_ellipsoid(axes: Any, survey: Survey) -> None:
     """Outputs along the three longest principal axes, in the ellipsoid's shadow there."""
     s, points = (np.pad(a[..., :3], [(0, 0)] * (a.ndim - 1) + [(0, max(0, 3 - a.shape[-1]))])
                  for a in (survey.ellipsoid.semi_axes, survey.points))  # fmt: skip
@@ -473,8 +611,19 @@ def _draw_ellipsoid(axes, survey) -> None:
     axes.set_title(survey.name + shadow, fontsize=9)
 
 
-def save(figure: Figure, path) -> None:
-    """Write a figure as PNG, SVG or PDF by its suffix; whole or not at all."""
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as PNG (150 dots per inch), SVG or PDF by its suffix; whole or not at all.
+
+    Raises ValueError for a suffix that matplotlib does not know or where a folder is in the way,
+    OSError where the system does not let it write.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Figure(), f"{folder}/empty.svg")
+    ...     Path(folder, "empty.svg").read_text()[:5]
+    '<?xml'
+    """
     with written_whole(path) as temporary:
         metadata = {"Date": None} if temporary.suffix == ".svg" else None
         figure.savefig(temporary, dpi=150, metadata=metadata)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count, takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.results import netcdf
 from dynsim.results.definition import MOST_BYTES, Definition
+
+if TYPE_CHECKING:
+    import xarray
 
 __all__ = ["Trajectory", "joined", "load"]
 
@@ -171,12 +175,15 @@ class Trajectory:
         return self.measures[name]
 
     def recorded(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Depths (K,) at which a measure was recorded, and its values (samples, K)."""
+        """Depths (K,) at which a measure was recorded, and its values (samples, K).
+
+        Raises KeyError where it was not recorded at all.
+        """
         values = self[name]
         there = ~np.isnan(values).all(axis=0)
         return np.flatnonzero(there), values[:, there]
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
         """Same measures, tokens and dynamics, bit for bit; runtime and versions do not count.
 
         Measures on a stride are compared at the depths where both were recorded: the stride "auto"
@@ -211,7 +218,7 @@ class Trajectory:
             f"measures=[{', '.join(self.measures)}])"
         )
 
-    def with_provenance(self, **entries) -> Trajectory:
+    def with_provenance(self, **entries: object) -> Trajectory:
         """The same trajectory with these entries added to its provenance."""
         return replace(self, provenance={**self.provenance, **entries})
 
@@ -270,20 +277,23 @@ class Trajectory:
             definition=_definition_in(arrays, json.loads(attributes["definition"])),
         )
 
-    def to_xarray(self):
-        """An xarray.Dataset with dimensions sample, depth (and state_depth, token, dim)."""
+    def to_xarray(self) -> xarray.Dataset:
+        """An xarray.Dataset with dimensions sample, depth (and state_depth, token, dim).
+
+        Dynamics, provenance and definition are its attributes, as JSON.
+        """
         import xarray as xr
 
         arrays, attributes = self._labelled()
         return xr.Dataset(arrays, attrs=attributes)
 
     @classmethod
-    def from_xarray(cls, dataset) -> Trajectory:
+    def from_xarray(cls, dataset: xarray.Dataset) -> Trajectory:
         """The inverse of `to_xarray`."""
-        arrays = {name: variable.values for name, variable in dataset.variables.items()}
+        arrays = {str(name): variable.values for name, variable in dataset.variables.items()}
         return cls._from_arrays(arrays, dataset.attrs)
 
-    def save(self, path) -> Path:
+    def save(self, path: str | Path) -> Path:
         """Write NetCDF (``.nc``) or Zarr (``.zarr``); whole or not at all, and no pickle.
 
         Bytes per sample: 8 for each measure and depth; 8 N d for the final tokens and as much for
@@ -304,10 +314,11 @@ class Trajectory:
                 self.to_xarray().to_zarr(temporary, mode="w", consolidated=False)
         return path
 
-    def to_csv(self, path) -> Path:
+    def to_csv(self, path: str | Path) -> Path:
         """One row per sample and depth, one column per measure; empty where not recorded.
 
         The last column, within_rounding, names the measures of the row that lie within rounding.
+        Raises as `save`, for any suffix.
         """
         import csv
 
@@ -324,9 +335,9 @@ class Trajectory:
                     writer.writerow([sample, depth, *cells, " ".join(flagged)])
         return Path(path)
 
-    def to_json(self, path) -> Path:
+    def to_json(self, path: str | Path) -> Path:
         """Measures (samples x depths, null where missing or infinite), whether they lie within
-        rounding, dynamics and provenance."""
+        rounding, dynamics and provenance. Raises as `save`, for any suffix."""
         path = as_path(path)
         data = {
             "dynamics": self.dynamics,
@@ -379,7 +390,30 @@ def _definition_in(arrays: Mapping[str, np.ndarray], recipe: Mapping | None) -> 
 def joined(first: Trajectory, second: Trajectory) -> Trajectory:
     """Two trajectories as one: `second` went on from ``first.state`` with ``start=first.depth``.
 
-    Keeps the measures that both recorded. Raises ValueError when the dynamics differ.
+    Parameters
+    ----------
+    first, second : Trajectory
+        Of depths T and U. That `second` begins where `first` ends is not checked.
+
+    Returns
+    -------
+    Trajectory
+        Of depth T + U, with the measures that both recorded, tokens and provenance of `second`.
+
+    Raises
+    ------
+    ValueError
+        Where the dynamics or the numbers of the samples differ.
+
+    Examples
+    --------
+    >>> import dynsim
+    >>> pure = dynsim.AttentionDynamics(dynsim.masks.causal(4), dynsim.weights.Orthogonal())
+    >>> x0 = dynsim.tokens.gaussian(samples=1, n=4, d=3)
+    >>> first = dynsim.simulate(pure, x0, depth=2)
+    >>> second = dynsim.simulate(pure, first.state, depth=3, start=2)
+    >>> joined(first, second) == dynsim.simulate(pure, x0, depth=5)
+    True
     """
     for run in (first, second):
         check_instance("a trajectory", run, Trajectory, "dynsim.simulate(...)")
@@ -406,8 +440,34 @@ def joined(first: Trajectory, second: Trajectory) -> Trajectory:
     )
 
 
-def load(path) -> Trajectory:
-    """Read a trajectory saved as NetCDF or Zarr. Raises ValueError when it is not one."""
+def load(path: str | Path) -> Trajectory:
+    """Read a trajectory that `Trajectory.save` wrote, NetCDF (``.nc``) or Zarr (``.zarr``).
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+
+    Returns
+    -------
+    Trajectory
+        Equal to the one that was saved, bit for bit.
+
+    Raises
+    ------
+    ValueError
+        Where there is no such file, or it is no trajectory.
+    ImportError
+        For ``.zarr`` without the packages zarr and xarray.
+
+    Examples
+    --------
+    >>> import tempfile, dynsim
+    >>> pure = dynsim.AttentionDynamics(dynsim.masks.causal(4), dynsim.weights.Identity())
+    >>> run = dynsim.simulate(pure, dynsim.tokens.gaussian(samples=1, n=4, d=3), depth=2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     load(run.save(f"{folder}/run.nc")) == run
+    True
+    """
     path = as_path(path)
     if not path.exists():
         raise ValueError(f"no trajectory at {path}; check the path given")

@@ -32,31 +32,18 @@ from dynsim.network.weights import (
 )
 from dynsim.results.trajectory import joined
 
+NORMS = [norms.NoNorm(), norms.Unit(), norms.RMSNorm(), norms.LayerNorm()]
+NORMS += [norms.PerLayer((norms.LayerNorm(2.0, 0.5), norms.Unit(), norms.RMSNorm(0.5), NORMS[0]))]
 #: Masks with a center node.
 CENTERED = st.sampled_from(["complete", "local", "causal", "causal-local", "star"])
 
 
 @pytest.mark.parametrize("name", masks.MASKS)
 @given(
-    norm=st.sampled_from(
-        [
-            norms.NoNorm(),
-            norms.Unit(),
-            norms.RMSNorm(),
-            norms.LayerNorm(),
-            norms.PerLayer((norms.LayerNorm(2.0, 0.5), norms.Unit(), norms.RMSNorm(0.5))),
-        ]
-    ),
+    norm=st.sampled_from(NORMS),
     placement=st.sampled_from(list(PLACEMENTS)),
     heads=st.sampled_from([1, 2]),
-    perceptron=st.sampled_from(
-        [
-            mlp.NoMLP(),
-            mlp.GaussianMLP(),
-            mlp.GaussianMLP("relu"),
-            mlp.GaussianMLP("gelu_tanh"),
-        ]
-    ),
+    perceptron=st.sampled_from([mlp.NoMLP(), *map(mlp.GaussianMLP, mlp.ACTIVATIONS)]),
     seed=st.integers(0, 2**16),
 )
 def test_the_numba_engine_agrees_with_the_definition(

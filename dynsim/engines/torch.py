@@ -259,7 +259,7 @@ class TorchEngine(TokenEngine):
         mixed = mixed.unflatten(0, (len(x), heads.n_heads)).transpose(1, 2).flatten(2)
         return mixed @ heads.output + heads.output_bias
 
-    def _entropy(self, x: torch.Tensor, heads: _Heads, t: int) -> torch.Tensor:
+    def _entropy(self, x: torch.Tensor, heads: _Heads, t: int = 0) -> torch.Tensor:
         """Mean entropy of the rows of A in layer t for samples x, (S, N, d)."""
         places, norm = PLACEMENTS[self.dynamics.placement], self.dynamics.norm.layer(t)
         x = self._normalised(x, norm) if "before" in places else x

@@ -184,7 +184,9 @@ def shown(value: object) -> str:
     try:
         words = " ".join(repr(value).split())
     except ValueError:  # an int of more digits than Python prints
-        return f"a number of {value.bit_length()} bits"  # type: ignore[attr-defined]
+        if not isinstance(value, int):
+            return f"a {type(value).__name__} with a number too long to print"
+        return f"a number of {value.bit_length()} bits"
     return words if len(words) <= 80 else f"{words[:77]}..."
 
 

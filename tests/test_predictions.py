@@ -563,3 +563,10 @@ def test_growth_is_complete_only_where_rounding_leaves_no_doubt():
     assert not transient_growth([[1.0 - 1e-15, 1e-3], [0.0, 0.5]]).complete
     found = transient_growth(np.full((2, 2), 1e200))
     assert (found.power, found.complete) == (1, False)
+
+
+def test_the_growth_of_a_deviation_is_right_from_the_first_layer_on():
+    """Orthogonal values under a causal mask: each layer halves it, whatever it is at the start."""
+    turning = dynsim.AttentionDynamics(masks.causal(6), Orthogonal())
+    growth = transversal_growth(turning, np.ones(4), layers=3)
+    np.testing.assert_allclose(growth, np.log(0.5), rtol=1e-12)

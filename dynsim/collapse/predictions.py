@@ -504,8 +504,7 @@ def transversal_growth(
     Returns
     -------
     array (modes, layers)
-        log (||z_{t+1}|| / ||z_t||); the first also holds log ||z_0|| of the random vector, so leave
-        it out of an average.
+        log (||z_{t+1}|| / ||z_t||).
 
     Raises
     ------
@@ -519,8 +518,8 @@ def transversal_growth(
     >>> from dynsim import masks
     >>> from dynsim.network import weights
     >>> turning = AttentionDynamics(masks.causal(6), weights.Orthogonal())
-    >>> np.exp(transversal_growth(turning, np.ones(4), layers=4))[:, 1:].round(12)
-    array([[0.5, 0.5, 0.5]])
+    >>> np.exp(transversal_growth(turning, np.ones(4), layers=4)).round(12)
+    array([[0.5, 0.5, 0.5, 0.5]])
     """
     check_dynamics(dynamics)
     layers = whole("number of layers", layers, least=1)
@@ -528,7 +527,8 @@ def transversal_growth(
     token = real_array("the consensus token", token)
     if not _is_scaled(dynamics, len(token)):
         token = np.zeros_like(token)  # which cannot overflow
-    z = np.tile(np.random.default_rng(0).standard_normal(len(token)), (len(modes), 1))
+    z = np.random.default_rng(0).standard_normal(len(token))
+    z = np.tile(z / np.linalg.norm(z), (len(modes), 1))
     logs = np.empty((len(modes), layers))
     for k in range(layers):
         layer = _consensus(dynamics, token, start + k)

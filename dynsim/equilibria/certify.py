@@ -65,13 +65,13 @@ def certify(dynamics: AttentionDynamics, x: np.ndarray, radius: float = 1e-10) -
     """
     check_dynamics(dynamics)
     dynamics.require_deterministic("a certificate of an equilibrium")
+    x = real_array("tokens", x, axes=2)
     plain = isinstance(dynamics.norm, Unit) and dynamics.placement == "post"
     layer = dynamics.weights.layer(0, x.shape[1]) if dynamics.weights.is_constant else None
     if not plain or dynamics.skip or dynamics.mlp.active or layer is None:
         raise ValueError("certificates are for layers of attention and unit norm, alike in depth")
     if layer.query_bias.any() or layer.output_bias.any():
         raise ValueError("certificates are for layers without biases")
-    x = real_array("tokens", x)
     signs = jordan_member(dynamics, x)
     if signs is not None:
         made = _exact_member(dynamics, x, signs)

@@ -175,7 +175,7 @@ def bad_files():
         ("--mask star:3", "takes 0 parameters"),
         ("--mask sinks:colour=3", "no parameter 'colour'"),
         ("--mlp deep", "known are none, gaussian"),
-        ("--mlp gaussian:tanh", "known are gelu, relu"),
+        ("--mlp gaussian:tanh", "known are gelu, gelu_tanh, relu"),
         ("--placement middle", "known are post, pre, peri"),
         ("--start moon", "known are gaussian, sphere"),
         ("--engine abacus", "known are numba, reference"),

@@ -102,9 +102,9 @@ def test_kernels_match_their_naive_twins(
     rule, settings = NORMS[norm]
     dynamics = AttentionDynamics(MASKS[mask](n), Layers(tuple(layers)), rule, placement, skip)
     x = rng.standard_normal((3, n, d))
-    out, observed, _ = CARRIERS[carrier](dynamics, stacked(layers), n, d, Scratch()).advance(
-        x, 2, 1, one_after_another
-    )
+    out, observed, _ = CARRIERS[carrier](
+        dynamics, stacked(layers), dynamics.norm, n, d, Scratch()
+    ).advance(x, 2, 1, one_after_another)
     for s in range(3):
         states = naive_layers(dynamics, x[s], layers, norm, settings)
         size = max(np.abs(state).max() for state in states)
@@ -124,7 +124,7 @@ def test_entropy_is_that_of_the_attention_rows(carrier, mask, rng):
     layer = random_layer(rng, d, 2, 3, 2, True)
     dynamics = AttentionDynamics(MASKS[mask](n), Layers((layer,)))
     x = rng.standard_normal((11, n, d))
-    ready = CARRIERS[carrier](dynamics, stacked([layer]), n, d, Scratch())
+    ready = CARRIERS[carrier](dynamics, stacked([layer]), dynamics.norm, n, d, Scratch())
     _, _, entropy = ready.advance(x, 3, 1, one_after_another, entropy=True)
     for s in range(11):
         rows = dynamics.attention(x[s]).reshape(-1, n)
@@ -147,7 +147,7 @@ def test_single_samples_have_the_bits_of_lanes(
     dynamics = AttentionDynamics(mask(n), Layers(tuple(layers)), NORMS[norm][0], placement, skip)
     x = size * rng.standard_normal((2, n, d))
     found, expected = (
-        kind(dynamics, stacked(layers), n, d, Scratch()).advance(
+        kind(dynamics, stacked(layers), dynamics.norm, n, d, Scratch()).advance(
             x, 3, 1, one_after_another, entropy
         )
         for kind in (Single, Lanes)
@@ -178,7 +178,7 @@ def test_a_team_gives_the_same_bits(mask, dtype, rng):
     layer = random_layer(rng, 20, 2, 7, 6, True, scale=0.3).astype(dtype)
     dynamics = AttentionDynamics(mask, Layers((layer,)), norms.LayerNorm(), "pre", 1.0)
     x = rng.standard_normal((2, 150, 20)).astype(dtype)
-    ready = Rows(dynamics, stacked([layer]), 150, 20, Scratch())
+    ready = Rows(dynamics, stacked([layer]), dynamics.norm, 150, 20, Scratch())
     alone = ready.advance(x, 5, 1, one_after_another)
     for workers in (2, 3, 5):
         together = ready.advance(x, 5, workers, at_once)
@@ -195,7 +195,7 @@ def test_blocks_of_many_rows_give_the_same_bits(monkeypatch, mask, dtype, rng):
     found = []
     for many in (10**9, 0):
         monkeypatch.setattr("dynsim.kernels.shapes._MANY", many)
-        ready = Rows(dynamics, stacked([layer]), 150, 20, Scratch())
+        ready = Rows(dynamics, stacked([layer]), dynamics.norm, 150, 20, Scratch())
         found.append(ready.advance(x, 5, 2, at_once, entropy=True))
     for few_rows, many_rows in zip(*found, strict=True):
         assert np.array_equal(few_rows, many_rows)
@@ -207,9 +207,9 @@ def test_softmax_is_safe_for_scores_of_ten_thousand(carrier, mask):
     x = np.array([[[100.0, 0.0], [-100.0, 0.0], [0.0, 100.0], [100.0, 1.0], [0.0, 0.0]]])
     layer = LayerWeights.from_matrices(np.eye(2)[None], np.eye(2)[None])
     dynamics = AttentionDynamics(MASKS[mask](5), Layers((layer,)))
-    out, _, _ = CARRIERS[carrier](dynamics, stacked([layer]), 5, 2, Scratch()).advance(
-        x, 1, 1, one_after_another
-    )
+    out, _, _ = CARRIERS[carrier](
+        dynamics, stacked([layer]), dynamics.norm, 5, 2, Scratch()
+    ).advance(x, 1, 1, one_after_another)
     rows = [
         naive.softmax_row(x[0, i] @ x[0].T, allowed) for i, allowed in enumerate(dynamics.allowed())
     ]
@@ -224,7 +224,7 @@ def test_norms_and_measures_do_not_overflow_or_vanish(carrier, size, rng):
     x = rng.standard_normal((2, n, d))
     for norm in (norms.NoNorm(), norms.Unit()):
         dynamics = AttentionDynamics(masks.local(n, 3), Layers((layer,)), norm)
-        ready = CARRIERS[carrier](dynamics, stacked([layer]), n, d, Scratch())
+        ready = CARRIERS[carrier](dynamics, stacked([layer]), dynamics.norm, n, d, Scratch())
         out, observed, _ = ready.advance(size * x, 1, 1, one_after_another)
         expected = np.stack([dynamics.step(size * sample) for sample in x])
         assert np.allclose(out, expected, rtol=1e-13, atol=0)
@@ -239,7 +239,7 @@ def test_a_sample_that_is_not_finite_spoils_no_other(carrier, rng):
     x = rng.standard_normal((3, n, d))
     x[0] *= 1e-300
     x[2] *= 1e-300
-    ready = CARRIERS[carrier](dynamics, stacked([layer]), n, d, Scratch())
+    ready = CARRIERS[carrier](dynamics, stacked([layer]), dynamics.norm, n, d, Scratch())
     _, observed, _ = ready.advance(x, 2, 1, one_after_another)
     assert np.all(np.isfinite(observed[:, [0, 2]]))
     assert np.all(np.isnan(observed[:, 1, 1]))
@@ -289,10 +289,12 @@ def test_float32_stays_float32_and_close(carrier, mask, rng):
     layer = random_layer(rng, d, 2, 5, 7, True, scale=0.2)
     dynamics = AttentionDynamics(MASKS[mask](n), Layers((layer,)), norms.LayerNorm(), "peri", 1.0)
     x = rng.standard_normal((17, n, d))
-    exact, _, _ = CARRIERS[carrier](dynamics, stacked([layer]), n, d, Scratch()).advance(
-        x, 1, 1, one_after_another
+    exact, _, _ = CARRIERS[carrier](
+        dynamics, stacked([layer]), dynamics.norm, n, d, Scratch()
+    ).advance(x, 1, 1, one_after_another)
+    single = CARRIERS[carrier](
+        dynamics, stacked([layer.astype(np.float32)]), dynamics.norm, n, d, Scratch()
     )
-    single = CARRIERS[carrier](dynamics, stacked([layer.astype(np.float32)]), n, d, Scratch())
     rough, observed, _ = single.advance(x.astype(np.float32), 1, 1, one_after_another)
     assert rough.dtype == np.float32
     assert np.allclose(rough, exact, rtol=1e-4, atol=2e-5)
@@ -333,7 +335,7 @@ def test_code_for_fixed_arguments_gives_the_same_bits(monkeypatch, tmp_path, mas
     x = rng.standard_normal((11, n, d))
 
     def advanced():
-        lanes = Lanes(dynamics, stacked([layer]), n, d, Scratch())
+        lanes = Lanes(dynamics, stacked([layer]), dynamics.norm, n, d, Scratch())
         return lanes.advance(x, 5, 1, one_after_another, entropy=True)
 
     expected = advanced()
@@ -389,7 +391,7 @@ def test_sources_made_beforehand_give_the_bits_that_numba_gives(monkeypatch, rng
 
     def advanced():
         monkeypatch.setattr("dynsim.engines.lanes._advance", Kept())
-        lanes = Lanes(dynamics, stacked([layer]), n, d, Scratch())
+        lanes = Lanes(dynamics, stacked([layer]), dynamics.norm, n, d, Scratch())
         return lanes.advance(x, 6, 1, one_after_another, entropy=True)
 
     with monkeypatch.context() as without_numba:

@@ -63,7 +63,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--train-mode", action="store_true", help="measure with dropout on")
     group.add_argument("--seed", type=int, default=0, help="of --untrained and of dropout")
-    group.add_argument("--resume", metavar="FILE", help="go on from a profile of the same command")
+    group.add_argument(
+        "--resume", metavar="FILE", help="go on from a profile of the same command (default: begin)"
+    )
     measured = parser.add_argument_group("what is measured")
     measured.add_argument(
         "--points", default="embeddings,layers_output,final_norm", metavar="A,B,...",
@@ -74,9 +76,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="also graph (lambda_2 of each head) and keys (unselectable keys of each head)",
     )  # fmt: skip
     what_if = parser.add_argument_group("what if", "changes of the model; its weights stay")
-    mask = what_if.add_argument("--mask", metavar="NAME", help="in place of the model's own mask")
+    mask = what_if.add_argument(
+        "--mask", metavar="NAME", help="in place of the model's own mask (default: that)"
+    )
     completes(mask, MASKS)
-    what_if.add_argument("--window", type=int, metavar="K", help="of the mask")
+    what_if.add_argument(
+        "--window", type=int, metavar="K", help="of the mask (default: the mask's)"
+    )
     for name, what in (("ln", "norms in the blocks"), ("skip", "skips"), ("mlp", "MLPs")):
         what_if.add_argument(f"--{name}", choices=("on", "off"), default="on", help=what)
     what_if.add_argument("--beta", type=float, default=1.0, metavar="B", help="times the scores")

@@ -195,7 +195,7 @@ def bits(results):
 def carried_out(what, arguments, entropy, workers):
     kind, dynamics, weights, n, d = what
     with np.errstate(all="ignore"):
-        carrier = kind(dynamics, weights, n, d, Scratch())
+        carrier = kind(dynamics, weights, dynamics.norm, n, d, Scratch())
         return bits(carrier.advance(*arguments, workers, at_once, **entropy))
 
 

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import inspect
 import itertools
 import re
 
@@ -819,15 +820,17 @@ def test_models_that_hide_their_attention_are_refused():
 
 def test_attention_to_a_cache_is_refused_under_another_mask_only():
     model, inputs = build("llama", "sdpa"), inputs_of("llama")
+    # transformers 5.24 calls it `cache`
+    name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
     with torch.no_grad():
         cache = model(**inputs, use_cache=True).past_key_values
-    token = {"input_ids": inputs["input_ids"][:, :2]}
-    call = functools.partial(model, **token, past_key_values=copy.deepcopy(cache), use_cache=True)
+    token = {"input_ids": inputs["input_ids"][:, :2], "use_cache": True}
+    call = functools.partial(model, **token, **{name: copy.deepcopy(cache)})
     refused(model, Change("causal"), call, "all tokens at once")
     with Change(beta=0.5).applied(model), torch.no_grad():
         whole = model(input_ids=torch.cat([inputs["input_ids"], token["input_ids"]], 1))
         cache = model(**inputs, use_cache=True).past_key_values
-        last = model(**token, past_key_values=cache, use_cache=True).last_hidden_state
+        last = model(**token, **{name: cache}).last_hidden_state
     assert torch.allclose(whole.last_hidden_state[:, -2:], last, rtol=1e-5, atol=1e-5)
 
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from dynsim.engines.base import TokenEngine
 from dynsim.engines.lanes import LANES_UP_TO, Lanes
-from dynsim.engines.packing import Scratch, stacked
+from dynsim.engines.packing import stacked
 from dynsim.engines.rows import Rows
-from dynsim.engines.single import Single, is_single
 from dynsim.engines.workers import Workers
+from dynsim.kernels.record import Scratch
 from dynsim.measures import observe
 from dynsim.network.dropout import Dropout
 from dynsim.network.dynamics import AttentionDynamics
@@ -94,14 +94,10 @@ class CompiledEngine(TokenEngine):
 
     def _attention(self, x, start, stop, entropy):
         """Attention's part of the layers, as `advance`."""
-        _, n, d = x.shape
-        kind = Lanes if n * d <= LANES_UP_TO else Rows
-        if kind is Lanes and is_single(len(x), n, self.dynamics.layout, x.dtype):
-            kind = Single
         workers = self.workers(x.shape, stop - start)
         seen: list[np.ndarray] = []
         entropies = []
-        for carrier, layers in self.carried(kind, x, start, stop):
+        for carrier, layers in self.carried(x.shape, x.dtype, start, stop):
             wanted = entropy and not seen
             x, observed, found = carrier.advance(x, layers, workers, self.every, wanted)
             seen.append(observed)
@@ -115,7 +111,7 @@ class CompiledEngine(TokenEngine):
         work = samples * d * (self.dynamics.layout.n_edges + n * d) * layers
         return 1 if work < _THREAD_WORK else self.threads
 
-    def carried(self, kind, x, start: int, stop: int):
+    def carried(self, shape, dtype, start: int, stop: int):
         """(carrier, number of layers) for all layers: one, unless the norm or the shapes of weights
         change.
 
@@ -123,18 +119,19 @@ class CompiledEngine(TokenEngine):
         """
         if self._workers is not None:
             self._workers.settle()
-        weights, norm, (_, n, d) = self.dynamics.weights, self.dynamics.norm, x.shape
+        weights, norm, (_, n, d) = self.dynamics.weights, self.dynamics.norm, shape
+        kind = Lanes if n * d <= LANES_UP_TO else Rows
         if weights.is_constant:
             same_norm = norm.n_layers is None
             for t in (start,) if same_norm else range(start, stop):
-                key = (kind, n, d, x.dtype, 0 if same_norm else t)
+                key = (n, d, dtype, 0 if same_norm else t)
                 if key not in self._carriers:
-                    layer = stacked([weights.layer(t, d).astype(x.dtype)])
+                    layer = stacked([weights.layer(t, d).astype(dtype)])
                     made = kind(self.dynamics, layer, norm.layer(t), n, d, self._scratch)
                     self._carriers[key] = made
                 yield self._carriers[key], stop - start if same_norm else 1
             return
-        drawn = [(weights.layer(t, d).astype(x.dtype), norm.layer(t)) for t in range(start, stop)]
+        drawn = [(weights.layer(t, d).astype(dtype), norm.layer(t)) for t in range(start, stop)]
         for _, alike in groupby(drawn, key=lambda one: (id(one[1]), [a.shape for a in one[0]])):
             layers, norms = zip(*alike, strict=True)
             made = kind(self.dynamics, stacked(list(layers)), norms[0], n, d, self._scratch)

@@ -25,9 +25,7 @@ from dataclasses import replace
 import numpy as np
 
 from dynsim.engines.compiled import CompiledEngine
-from dynsim.engines.deviations import DeviationLanes, DeviationRows
-from dynsim.engines.lanes import LANES_UP_TO
-from dynsim.kernels.limits import DIRECT
+from dynsim.kernels.fields import DIRECT
 from dynsim.masks.connectivity import is_strongly_connected
 from dynsim.masks.layout import common_keys, has_common_key
 from dynsim.measures import CHEAP, floor, observe
@@ -215,11 +213,10 @@ class Follower:
     def _followed(self, state: Deviation, start: int, stop: int):
         """As `_stretch`, for samples near consensus."""
         plain, seen = self._plain, []
-        _, n, d = state.shape.shape
-        kind = DeviationLanes if n * d <= LANES_UP_TO else DeviationRows
-        workers = plain.workers(state.shape.shape, stop - start)
-        for carrier, layers in plain.carried(kind, state.shape, start, stop):
-            state, observed = carrier.advance(state, layers, workers, plain.every)
+        shape = state.shape.shape
+        workers = plain.workers(shape, stop - start)
+        for carrier, layers in plain.carried(shape, np.dtype(np.float64), start, stop):
+            state, observed = carrier.follow(state, layers, workers, plain.every)
             seen.append(observed)
         return state, np.concatenate(seen, axis=-1)
 

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from dynsim.engines.packing import Scratch, aligned, norm_numbers, padded
-from dynsim.kernels.library import Fixed, Kernel, Prepared
-from dynsim.kernels.processor import vector_width
-from dynsim.kernels.shapes import PAD, lane_memory
+from dynsim.engines.packing import padded, parts, settings
+from dynsim.kernels.fields import LANE_ROWS, LANES, PAD
+from dynsim.kernels.library import Kernel
+from dynsim.kernels.processor import REGISTER_BYTES
+from dynsim.kernels.record import Arguments, Scratch, aligned
+from dynsim.masks.layout import Ranges, common_keys
+from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.norms import Norm
 from dynsim.network.weights import LayerArrays
 
-__all__ = ["LANES_UP_TO", "Lanes", "from_lanes", "parts"]
+__all__ = ["LANES_UP_TO", "Lanes"]
 
-_advance = Kernel("lanes", "advance")
+_advance, _follow = Kernel("lanes", "advance", LANES), Kernel("lanes", "follow", LANES)
 
 #: Numbers in a state up to which samples share vectors. By size alone, so that the bits of a sample
 #: do not depend on how many there are.
 LANES_UP_TO = 2048
-#: Edges of a mask up to which it may become part of the code.
-_FEW_EDGES = 4096
+#: Bytes of the vectors for few samples: narrow ones take less time, and give the same bits.
+_NARROW_BYTES = 16
 #: Numbers observed in one call: they stay in a core's cache until they are copied.
 _OBSERVED = 65_536
 
 
 class Lanes:
-    """A dynamics with given weights and norm, ready for the lane kernel."""
+    """A dynamics with given weights and norm, ready for the kernels in lanes."""
 
     def __init__(
         self,
@@ -41,75 +42,125 @@ class Lanes:
     ):
         self.scratch = scratch
         self.n, self.d, self.dtype = n, d, weights.query.dtype
-        self.width = vector_width(8 * self.dtype.itemsize)
         self.rows, self.columns = (-(-size // PAD) * PAD for size in (n, d))
-        given, self.heads, _, p = weights.query.shape
         packed = LayerArrays(*(padded(array, PAD) for array in weights))
-        has = packed.key.size > 0, packed.value.size > 0
-        p_wide, v_wide = packed.query.shape[-1], packed.value.shape[-1] or self.columns
-        edges = dynamics.layout.to_rows()
-        kept = Fixed if len(edges.indices) <= _FEW_EDGES else Prepared
-        self._problem = (*packed, kept(edges.indptr), kept(edges.indices), given)
-        numbers = norm_numbers(norm, dynamics.placement, d, self.columns, self.dtype)
-        self._sizes = (
-            self.rows, self.columns, self.heads, n, d, p, p_wide, weights.output.shape[2], v_wide,
-            bool(weights.query_bias.any()), *has,
-        )  # fmt: skip
-        self._settings = (
-            *map(Fixed, self._sizes),
-            float(dynamics.skip),
-            *map(Fixed, numbers[:4]),
-            *numbers[4:],
-        )
-        self._memory = lane_memory(
-            self.width, self.rows, self.columns, self.heads, p_wide, v_wide, d, *has
-        )
+        fields = settings(dynamics, weights, norm, n, d, self.columns)
+        layout, offsets = dynamics.layout, None
+        begin, end = np.zeros(n, np.int64), np.full(n, n, np.int64)
+        if isinstance(layout, Ranges):
+            begin, end = layout.lo, layout.hi
+        else:  # ranges with holes
+            begin = layout.indices[layout.indptr[:-1]].astype(np.int64)
+            end = layout.indices[layout.indptr[1:] - 1].astype(np.int64) + 1
+            offsets = np.full((n, n), -np.inf, self.dtype)
+            offsets[layout.row_of_edge, layout.indices] = 0.0
+            fields["offsets"] = offsets
+        self._fields = fields | {
+            "query": packed.query, "key": packed.key, "value": packed.value,
+            "output": packed.output, "begin": begin, "end": end, "rows": self.rows,
+            "p_wide": packed.query.shape[-1],
+            "v_wide": packed.value.shape[-1] or self.columns,
+            "block": LANE_ROWS, "has_next": True, "has_offsets": offsets is not None,
+            "alike": not dynamics.skip and common_keys(layout) is not None,
+        }  # fmt: skip
+        self._spread = {
+            "query_bias": packed.query_bias, "output_bias": packed.output_bias,
+            "gain": self._fields.pop("gain"), "bias": self._fields.pop("bias"),
+        }  # fmt: skip
+        self._arguments: dict[tuple[int, bool], Arguments] = {}
+
+    def _given(self, samples: int, followed: bool) -> Arguments:
+        """What the kernels are given, but for the state."""
+        size = self.dtype.itemsize
+        w = (REGISTER_BYTES if samples * size > _NARROW_BYTES else _NARROW_BYTES) // size
+        if (w, followed) not in self._arguments:
+            fields = self._fields
+            self._arguments[w, followed] = Arguments(
+                LANES, self.dtype, w, **fields, followed=followed, row=self.columns * w,
+                long=self.d * w, p_row=fields["p_wide"] * w, v_row=fields["v_wide"] * w,
+                s_row=self.rows * w, value_room=self.rows * fields["v_wide"] * w,
+                **{name: np.repeat(array, w, axis=-1) for name, array in self._spread.items()},
+            )  # fmt: skip
+        return self._arguments[w, followed]
 
     def advance(self, x: np.ndarray, layers: int, workers: int, every, entropy: bool = False):
-        """(x after the layers, measures (5, samples, layers), entropy (samples,) or None)."""
-        samples, w = len(x), self.width
-        blocks = -(-samples // w)
-        state = aligned((blocks, self.rows, self.columns, w), self.dtype)
-        state[:, : self.n, : self.d] = self.in_lanes(x)
+        """(x after the layers, measures (5, samples, layers), entropy (samples,) or None).
+
+        The entropy is that of the first layer's attention.
+        """
+        samples, given, mean = len(x), self._given(len(x), False), None
+        state = self._in_lanes(x, given.w)
+        blocks, w = len(state), given.w
         observed = np.empty((layers, 5, blocks, w))
-        entropies = np.zeros((blocks, w))
+        entropies = np.zeros((blocks, self.n, w), self.dtype)
 
         def work(part):
-            mine = state[part]
-            memory = self.scratch(part.start, self._memory, self.dtype)
-            most = max(1, _OBSERVED // (5 * w * len(mine)))
-            for start in range(0, layers, most):
-                some = min(most, layers - start)
-                shape = some, 5, len(mine), w
-                seen = self.scratch(("seen", part.start), [math.prod(shape)], np.float64)[0]
-                seen = seen.reshape(shape)
-                _advance(
-                    mine, *self._problem, start, some, len(mine), *self._settings, *memory, seen,
-                    entropy and start == 0, entropies[part],
-                )  # fmt: skip
-                observed[start : start + some, :, part] = seen
+            mine = given.copy()
+            mine.set(x=state[part], samples=part.stop - part.start)
+            mine.allocate(self.scratch, "job", part.start)
+            done, most = 0, max(1, _OBSERVED // (5 * w * mine.sizes.samples))
+            while done < layers:
+                wanted = entropy and done == 0
+                some = 1 if wanted else min(most, layers - done)
+                seen = np.empty((some, 5, mine.sizes.samples, w))
+                mine.set(start=done, layers=some, observed=seen)
+                mine.set(wanted=wanted, entropy=entropies[part])
+                _advance(mine)
+                observed[done : done + some, :, part] = seen
+                done += some
 
         every(work, parts(blocks, workers))
-        out = from_lanes(state[:, : self.n, : self.d], samples)
-        observed = observed.reshape(layers, 5, blocks * w)[:, :, :samples]
-        mean = entropies.reshape(-1)[:samples] / (self.n * self.heads) if entropy else None
-        return out, observed.transpose(1, 2, 0), mean
+        if entropy:
+            mean = _from_lanes(entropies, samples).sum(axis=1) / (self.n * given.sizes.heads)
+        observed = observed.reshape(layers, 5, blocks * w)[:, :, :samples].transpose(1, 2, 0)
+        return _from_lanes(state[:, : self.n, : self.d], samples), observed, mean
 
-    def in_lanes(self, array: np.ndarray) -> np.ndarray:
-        """(samples, ...) as (blocks, ..., lanes), filled up with the last sample."""
-        lacking = -len(array) % self.width
-        whole = np.concatenate([array, np.repeat(array[-1:], lacking, axis=0)])
-        return np.moveaxis(whole.reshape(-1, self.width, *array.shape[1:]), 1, -1)
+    def follow(self, state: Deviation, layers: int, workers: int, every):
+        """(state after the layers, cheap measures and log10 mu (6, samples, layers))."""
+        samples = len(state.log_size)
+        given = self._given(samples, True)
+        z, w = self._in_lanes(state.shape, given.w), given.w
+        center = self._in_lanes(state.center[:, None], w, rows=1)
+        log_size = _in_lanes(state.log_size, w)
+        blocks = len(z)
+        observed = np.empty((layers, 6, blocks, w))
+
+        def work(part):
+            mine = given.copy()
+            mine.set(x=z[part], center=center[part], log_size=log_size[part])
+            mine.set(samples=part.stop - part.start, layers=layers)
+            mine.allocate(self.scratch, "job", part.start)
+            seen = np.empty((layers, 6, part.stop - part.start, w))
+            mine.set(observed=seen)
+            _follow(mine)
+            observed[:, :, part] = seen
+
+        every(work, parts(blocks, workers))
+        after = Deviation(
+            _from_lanes(center[:, 0, : self.d], samples),
+            _from_lanes(z[:, : self.n, : self.d], samples),
+            _from_lanes(log_size, samples),
+            state.observed,
+        )
+        observed = observed.reshape(layers, 6, blocks * w)[:, :, :samples]
+        return after, observed.transpose(1, 2, 0)
+
+    def _in_lanes(self, x: np.ndarray, w: int, rows: int | None = None) -> np.ndarray:
+        """(samples, N, d) as (blocks, rows, columns, w), padded."""
+        _, n, d = x.shape
+        blocks = -(-len(x) // w)
+        out = aligned((blocks, rows or self.rows, self.columns, w), self.dtype)
+        out[:, :n, :d] = _in_lanes(x, w)
+        return out
 
 
-def from_lanes(array: np.ndarray, samples: int) -> np.ndarray:
-    """(blocks, ..., lanes) as (samples, ...)."""
+def _in_lanes(array: np.ndarray, w: int) -> np.ndarray:
+    """(samples, ...) as (blocks, ..., w), filled up with the last sample."""
+    whole = np.concatenate([array, np.repeat(array[-1:], -len(array) % w, axis=0)])
+    return np.ascontiguousarray(np.moveaxis(whole.reshape(-1, w, *array.shape[1:]), 1, -1))
+
+
+def _from_lanes(array: np.ndarray, samples: int) -> np.ndarray:
+    """(blocks, ..., w) as (samples, ...)."""
     whole = np.moveaxis(array, -1, 1)
     return np.ascontiguousarray(whole.reshape(-1, *whole.shape[2:])[:samples])
-
-
-def parts(blocks: int, workers: int) -> list[slice]:
-    """All blocks, shared between so many workers or fewer."""
-    workers = min(workers, blocks)
-    edges = [blocks * k // workers for k in range(workers + 1)]
-    return list(map(slice, edges[:-1], edges[1:]))

@@ -1,85 +1,45 @@
-"""A dynamics in the arrays that the kernels take: weights of many layers, and the norm."""
+"""A dynamics in what the kernels take: weights of many layers, the norm, and the settings."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
-from dynsim.network.dynamics import PLACEMENTS
+from dynsim.kernels.record import aligned
+from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
 from dynsim.network.norms import Norm
 from dynsim.network.weights import LayerArrays, LayerWeights
 
-__all__ = [
-    "NormNumbers",
-    "Scratch",
-    "aligned",
-    "aligned_parts",
-    "in_panels",
-    "norm_numbers",
-    "padded",
-    "stacked",
-]
+__all__ = ["in_panels", "padded", "parts", "settings", "stacked"]
 
 
-class NormNumbers(NamedTuple):
-    """Where the norm is applied, and the numbers of its formula (`dynsim.norms`)."""
+def settings(
+    dynamics: AttentionDynamics, weights: LayerArrays, norm: Norm, n: int, d: int, columns: int
+) -> dict[str, Any]:
+    """The fields of the kernels' records that all arrangements share.
 
-    before: bool
-    branch: bool
-    after: bool
-    centre: bool
-    scale: float
-    shift: float
-    gain: np.ndarray
-    bias: np.ndarray
-
-
-def norm_numbers(norm: Norm, placement: str, d: int, columns: int, dtype) -> NormNumbers:
-    """Gain and bias have `columns` entries, 0 from d on."""
+    Gain and bias, and the biases of `weights`, have `columns` entries.
+    """
     numbers = norm.switches(d)
-    places = PLACEMENTS[placement] if numbers.active else ()
-    gain, bias = aligned(columns, dtype), aligned(columns, dtype)
+    places = PLACEMENTS[dynamics.placement] if numbers.active else ()
+    gain, bias = np.zeros((2, columns), weights.query.dtype)
     gain[:d], bias[:d] = numbers.gain, numbers.bias
-    return NormNumbers(
-        "before" in places, "branch" in places, "after" in places,
-        bool(numbers.centre), float(numbers.scale), float(numbers.shift), gain, bias,
-    )  # fmt: skip
+    given, heads, _, p = weights.query.shape
+    return {
+        "n": n, "d": d, "p": p, "v": weights.output.shape[2], "heads": heads, "given": given,
+        "columns": columns, "biased": bool(weights.query_bias.any()),
+        "has_keys": weights.key.size > 0, "has_values": weights.value.size > 0,
+        "before": "before" in places, "branch": "branch" in places, "after": "after" in places,
+        "centre": bool(numbers.centre), "scale": float(numbers.scale),
+        "shift": float(numbers.shift), "skip": float(dynamics.skip), "gain": gain, "bias": bias,
+        "start": 0, "layers": 1, "samples": 1, "wanted": False, "ordered": False,
+    }  # fmt: skip
 
 
 def stacked(layers: list[LayerWeights]) -> LayerArrays:
     """The weights of several layers, all of one shape, with a leading axis over layers."""
     return LayerArrays(*(np.stack(arrays) for arrays in zip(*layers, strict=True)))
-
-
-def aligned(shape, dtype) -> np.ndarray:
-    """Zeros that begin at a multiple of 64 bytes, so that no vector lies across two cache lines."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    memory = np.zeros(size + 64, np.uint8)
-    return memory[-memory.ctypes.data % 64 :][:size].view(dtype).reshape(shape)
-
-
-def aligned_parts(sizes: list[int], dtype) -> list[np.ndarray]:
-    """Zeros of these sizes, each aligned, from one piece of memory."""
-    step = 64 // np.dtype(dtype).itemsize
-    ends = np.cumsum([-(-size // step) * step for size in sizes])
-    memory = aligned(ends[-1], dtype)
-    starts = [0, *ends[:-1]]
-    return [memory[a : a + size] for a, size in zip(starts, sizes, strict=True)]
-
-
-class Scratch:
-    """Memory that is kept between calls: fresh pages of the system cost more than small layers."""
-
-    def __init__(self):
-        self._parts = {}
-
-    def __call__(self, purpose, sizes: list[int], dtype) -> list[np.ndarray]:
-        """`aligned_parts`, with what the last call for this purpose left in them."""
-        key = (purpose, tuple(sizes), dtype)
-        if key not in self._parts:
-            self._parts[key] = aligned_parts(sizes, dtype)
-        return self._parts[key]
 
 
 def padded(array: np.ndarray, multiple: int) -> np.ndarray:
@@ -97,3 +57,10 @@ def in_panels(matrices: np.ndarray, columns: int) -> np.ndarray:
     out = aligned((*lead, n // columns, depth, columns), wide.dtype)
     out[...] = np.moveaxis(wide.reshape(*lead, depth, n // columns, columns), -2, -3)
     return out
+
+
+def parts(blocks: int, workers: int) -> list[slice]:
+    """All blocks, shared between so many workers or fewer."""
+    workers = min(workers, blocks)
+    edges = [blocks * k // workers for k in range(workers + 1)]
+    return list(map(slice, edges[:-1], edges[1:]))

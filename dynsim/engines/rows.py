@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from dynsim.engines.packing import Scratch, in_panels, norm_numbers, padded
-from dynsim.kernels.library import Kernel, Prepared
+from dynsim.engines.packing import in_panels, padded, parts, settings
+from dynsim.kernels.fields import ROWS, TEAM, block_rows, panel_columns
+from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
-from dynsim.kernels.shapes import (
-    STRIP,
-    TEAM,
-    block_rows,
-    panel_columns,
-    private_memory,
-    shared_memory,
-)
-from dynsim.masks.layout import Layout, Ranges
+from dynsim.kernels.record import Arguments, Scratch, aligned
+from dynsim.masks.layout import Layout, Ranges, common_keys
+from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.norms import Norm
 from dynsim.network.weights import LayerArrays
 
 __all__ = ["Rows"]
 
-_advance = Kernel("rows", "advance")
+_advance, _follow = Kernel("rows", "advance", ROWS), Kernel("rows", "follow", ROWS)
 
 
 class Rows:
-    """A dynamics with given weights and norm, ready for the row kernel."""
+    """A dynamics with given weights and norm, ready for the kernels in rows."""
 
     def __init__(
         self,
@@ -36,20 +33,45 @@ class Rows:
         n: int,
         d: int,
         scratch: Scratch,
-        layout: Layout | None = None,
     ):
-        layout = layout or dynamics.layout
-        self.scratch = scratch
+        self.scratch, self.layout, self.skip = scratch, dynamics.layout, dynamics.skip
         self.n, self.d, self.dtype = n, d, weights.query.dtype
-        w = vector_width(8 * self.dtype.itemsize)
-        panel = panel_columns(w)
+        self.w = vector_width(8 * self.dtype.itemsize)
+        panel = panel_columns(self.w)
         self.columns = -(-d // panel) * panel
-        given, self.heads, _, p = weights.query.shape
-        key, value = in_panels(weights.key, panel), in_panels(weights.value, panel)
-        has = key.size > 0, value.size > 0
-        p_wide, v_wide = -(-p // panel) * panel, value.shape[2] * panel or self.columns
+        fields = settings(dynamics, weights, norm, n, d, self.columns)
+        p_wide = -(-fields["p"] // panel) * panel
+        v_wide = -(-fields["v"] // panel) * panel if fields["has_values"] else self.columns
+        self._fields = fields | {
+            "query": in_panels(weights.query, panel), "key": in_panels(weights.key, panel),
+            "value": in_panels(weights.value, panel), "output": in_panels(weights.output, panel),
+            "query_bias": padded(weights.query_bias, panel),
+            "output_bias": padded(weights.output_bias, panel),
+            "row": self.columns, "long": self.columns, "p_wide": p_wide, "p_row": p_wide,
+            "v_wide": v_wide, "v_row": v_wide, "member": 0, "members": 1,
+            "meeting": np.zeros(TEAM, np.int64),
+        }  # fmt: skip
+        self._arguments: dict[bool, Arguments] = {}
+
+    def _given(self, followed: bool) -> Arguments:
+        """What the kernels are given, but for the state."""
+        if followed not in self._arguments:
+            self._arguments[followed] = Arguments(
+                ROWS, self.dtype, self.w, **self._fields | self._mask(followed)
+            )
+        return self._arguments[followed]
+
+    def _mask(self, followed: bool) -> dict[str, Any]:
+        """The mask, the block that suits it, and the sizes that depend on them."""
+        layout: Layout = self.layout
+        w, n, fields, order = self.w, self.n, self._fields, None
+        keys = None if self.skip or not followed else common_keys(layout)
+        if keys is not None and not isinstance(layout, Ranges):  # those attended to come first
+            order = np.append(keys, np.setdiff1d(np.arange(n), keys)).astype(np.int64)
+            layout = Ranges(np.zeros(n, np.int64), np.full(n, len(keys)))
+        panel, p_wide, v_wide = panel_columns(w), fields["p_wide"], fields["v_wide"]
         if isinstance(layout, Ranges):
-            begin, end, indices = layout.lo, layout.hi, None
+            begin, end, indices = layout.lo, layout.hi, np.empty(0, np.int32)
             block = block_rows(w, int((end - begin).max()) * (p_wide + v_wide))
             starts = np.arange(0, n, block)
             first = np.minimum.reduceat(begin, starts) // panel * panel
@@ -57,64 +79,83 @@ class Rows:
         else:
             begin, end = layout.indptr[:-1].copy(), layout.indptr[1:].copy()
             indices, widest, block = layout.indices, int(layout.degrees.max()), block_rows(w, 0)
-        self.rows = -(-n // max(panel, block)) * max(panel, block)
-        widest = -(-widest // panel) * panel
-        numbers = norm_numbers(norm, dynamics.placement, d, self.columns, self.dtype)
-        self._problem = (
-            in_panels(weights.query, panel), padded(weights.query_bias, panel), key, value,
-            in_panels(weights.output, panel), padded(weights.output_bias, panel), begin, end,
-            indices, given,
-        )  # fmt: skip
-        self._settings = (
-            self.rows, self.columns, self.heads, n, d, p, p_wide, weights.output.shape[2], v_wide,
-            bool(weights.query_bias.any()), *has, float(dynamics.skip), *numbers,
-        )  # fmt: skip
-        sizes = (w, self.rows, self.columns, self.heads, p_wide, v_wide, numbers.before, *has)
-        self._sizes = (*sizes, block, widest)
-        self._shared = shared_memory(*sizes)
-        self._private = private_memory(w, block, self.columns, p_wide, v_wide, widest)
-        self._scores_apart, self._block = widest + w, block
+        rows = -(-n // max(panel, block)) * max(panel, block)
+        lists = not isinstance(layout, Ranges)
+        gap = 3 * w  # between panels: keeps their rows from meeting in one set of the cache
+        step = panel if lists else rows * panel + gap
+        return {
+            "begin": begin, "end": end, "indices": indices, "lists": lists, "edges": len(indices),
+            "rows": rows, "block": block, "s_row": -(-widest // panel) * panel + w,
+            "value_step": step, "value_room": rows * v_wide if lists else v_wide // panel * step,
+            "followed": followed, "has_next": followed, "alike": keys is not None,
+            "ordered": order is not None, **({} if order is None else {"order": order}),
+        }  # fmt: skip
 
     def advance(self, x: np.ndarray, layers: int, workers: int, every, entropy: bool = False):
-        """(x after the layers, measures (5, samples, layers), entropy (samples,) or None)."""
-        samples = len(x)
-        shape = (samples, self.rows, self.columns)
-        state = self.scratch("state", [int(np.prod(shape))], self.dtype)[0].reshape(shape)
-        state[:] = 0.0
-        state[:, : self.n, : self.d] = x
-        observed = np.empty((samples, layers, 5))
-        entropies = np.zeros((samples, self.n))
+        """(x after the layers, measures (5, samples, layers), entropy (samples,) or None).
+
+        The entropy is that of the first layer's attention.
+        """
+        samples, given, w = len(x), self._given(False), self.w
+        state = self._padded(x, given.sizes.rows)
+        observed = np.empty((samples, layers, 5, w))
+        entropies = np.zeros((samples, self.n, w), self.dtype)
         teams = min(workers, samples)  # so many samples at once, and threads left over help them
         members = workers // teams
-        shared = [
-            (
-                *self.scratch(("team", team), self._shared, self.dtype),
-                *np.zeros((2, -(-self.n // STRIP), 8)),
-            )
-            for team in range(teams)
-        ]
-        meetings = np.zeros((teams, TEAM), np.int64)
-
-        def arguments(job):
-            team, member = divmod(job, members)
-            private = self.scratch(("member", job), self._private, self.dtype)
-            common = (
-                *self._problem, layers, *self._settings, *shared[team], *private,
-                self._scores_apart, self._block, meetings[team], member, members,
-            )  # fmt: skip
-            return [Prepared(argument) for argument in common]
-
         # all memory is there before the first job begins: members wait for one another in the
         # kernel, for ever if one of them had failed
-        prepared = [arguments(job) for job in range(teams * members)]
+        ready = []
+        for team in range(teams):
+            whole = given.copy()
+            whole.set(members=members, meeting=np.zeros(TEAM, np.int64))
+            whole.allocate(self.scratch, "team", team)
+            for member in range(members):
+                mine = whole.copy()
+                mine.set(member=member)
+                mine.allocate(self.scratch, "job", team * members + member)
+                ready.append(mine)
 
         def work(job):
+            mine = ready[job]
             for sample in range(job // members, samples, teams):
-                _advance(
-                    state[sample], *prepared[job], observed[sample], entropy, entropies[sample]
-                )
+                mine.set(x=state[sample], entropy=entropies[sample])
+                for start, stop, wanted in ((0, 1, True), (1, layers, False)) if entropy else (
+                    (0, layers, False),
+                ):
+                    if start < stop:
+                        seen = observed[sample, start:stop]
+                        mine.set(start=start, layers=stop - start, wanted=wanted, observed=seen)
+                        _advance(mine)
 
         every(work, range(teams * members))
         out = state[:, : self.n, : self.d].copy()  # the state is memory of the next call
-        mean = entropies.mean(axis=1) / self.heads if entropy else None
-        return out, observed.transpose(2, 0, 1), mean
+        mean = entropies[..., 0].mean(axis=1) / given.sizes.heads if entropy else None
+        return out, observed[..., 0].transpose(2, 0, 1), mean
+
+    def follow(self, state: Deviation, layers: int, workers: int, every):
+        """(state after the layers, cheap measures and log10 mu (6, samples, layers))."""
+        samples, given, w = len(state.log_size), self._given(True), self.w
+        z = self._padded(state.shape, given.sizes.rows)
+        center = np.zeros((samples, self.columns))
+        center[:, : self.d] = state.center
+        log_size = np.repeat(state.log_size[:, None], w, axis=1)
+        observed = np.empty((samples, layers, 6, w))
+
+        def work(part):
+            mine = given.copy()
+            mine.allocate(self.scratch, "team", part.start)
+            mine.allocate(self.scratch, "job", part.start)
+            for k in range(part.start, part.stop):
+                mine.set(x=z[k], center=center[k], log_size=log_size[k])
+                mine.set(layers=layers, observed=observed[k])
+                _follow(mine)
+
+        every(work, parts(samples, workers))
+        shape = np.ascontiguousarray(z[:, : self.n, : self.d])
+        after = Deviation(center[:, : self.d].copy(), shape, log_size[:, 0], state.observed)
+        return after, observed[..., 0].transpose(2, 0, 1)
+
+    def _padded(self, x: np.ndarray, rows: int) -> np.ndarray:
+        out = aligned((len(x), rows, self.columns), self.dtype)
+        out[:, : self.n, : self.d] = x
+        return out

@@ -30,8 +30,10 @@ import numpy as np
 from dynsim._threads import blas_alone, threads
 from dynsim._values import real_array, real_number, whole
 from dynsim.geometry.rational import nearest_to_zero
+from dynsim.kernels.fields import HULL
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
+from dynsim.kernels.record import Arguments, Scratch
 
 if TYPE_CHECKING:
     from typing import Any
@@ -47,7 +49,7 @@ __all__ = [
     "witness",
 ]
 
-_nearest = Kernel("hull", "nearest")
+_nearest = Kernel("hull", "nearest", HULL)
 #: Numbers in the table of margins of the sets that are decided together.
 _AT_ONCE = 2**18
 _VECTOR = vector_width(64)
@@ -362,12 +364,14 @@ class _System(NamedTuple):
         query = np.zeros((sets, n, d))
         support, weights = np.zeros((sets, n, d + 1), np.int64), np.zeros((sets, n, d + 1))
         columns = np.ascontiguousarray(rows[..., :d].swapaxes(1, 2))
-        memory = [np.zeros(size) for size in (down, down, down, across, down**2, down**2)]
-        memory += [np.zeros(down, np.int64), *np.zeros((3, down))]
-        _nearest(
-            np.ascontiguousarray(rows), columns, self.step, sets, n, self.free, self.keys, across,
-            d, down, self.tolerance, early, query, support, weights, *memory,
+        given = Arguments(
+            HULL, np.float64, _VECTOR, sets=sets, n=n, d=d, free=self.free, keys=self.keys,
+            across=across, down=down, early=early, enough=self.tolerance,
+            rows=np.ascontiguousarray(rows), columns=columns, step=self.step, query=query,
+            support=support, weights=weights, members=np.zeros(down, np.int64),
         )  # fmt: skip
+        given.allocate(Scratch(), "job", 0)
+        _nearest(given)
         margin = self._margin(rows, query)
         lost = np.argwhere(margin <= self.tolerance)
         far = self.distance(rows, lost, support, weights) > self.tolerance

@@ -1,30 +1,64 @@
 """Numba: from the Python source of a kernel to LLVM's. Needed when a kernel is first used."""
 
+from collections.abc import Callable
+
 import numpy as np
-from numba import njit, types
+from llvmlite import ir
+from numba import cfunc, njit, types
+from numba.core.typing.templates import AttributeTemplate
+from numba.extending import infer_getattr, lower_getattr_generic, models, register_model
 from numba.np.numpy_support import from_dtype
+
+from dynsim.kernels.record import Record
+from dynsim.kernels.simd import Numbers
 
 __all__ = ["compiled", "inner"]
 
-_OPTIONS = {
-    "error_model": "numpy",
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}
-
 #: Decorator of the functions that kernels are made of.
-inner = njit(**_OPTIONS)
+inner = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-def compiled(function, kinds: tuple[str, ...]) -> tuple[str, str]:
-    """The symbol of a kernel for arguments of these kinds, and its optimised LLVM source."""
-    kernel = njit(**_OPTIONS)(function)
-    kernel.compile(tuple(map(_type, kinds)))
-    result = next(iter(kernel.overloads.values()))
-    return result.fndesc.llvm_func_name, result.library.get_llvm_str()
+class _Given(types.Type):
+    """A pointer to a record whose fields are read by name; nothing changes them meanwhile."""
+
+    def __init__(self, record: Record, real: np.dtype, w: int):
+        def pointer(numbers: str) -> Numbers:
+            return Numbers(from_dtype(np.dtype(real if numbers == "real" else numbers)), w)
+
+        kinds = {
+            **dict.fromkeys(record.integers, types.int64),
+            **dict.fromkeys(record.numbers, types.float64),
+            **{name: pointer(array.numbers) for name, array in record.arrays.items()},
+        }
+        self.fields = {name: (place, kinds[name]) for name, place in record.places.items()}
+        super().__init__(name=f"Given({real}, {w}, {','.join(self.fields)})")
 
 
-def _type(kind: str):
-    """The type that a kind of `library` stands for."""
-    plain = {"none": types.none, "number": types.float64, "integer": types.int64}
-    return plain.get(kind) or types.CPointer(from_dtype(np.dtype(kind)))
+@register_model(_Given)
+class _GivenModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, ir.IntType(64).as_pointer())
+
+
+@infer_getattr
+class _Fields(AttributeTemplate):
+    key = _Given
+
+    def generic_resolve(self, given, name):
+        return given.fields[name][1]
+
+
+@lower_getattr_generic(_Given)
+def _field(context, builder, given, value, name):
+    place, kind = given.fields[name]
+    word = builder.gep(value, [ir.IntType(64)(place)])
+    word = builder.bitcast(word, context.get_value_type(kind).as_pointer())
+    field = builder.load(word)
+    field.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return field
+
+
+def compiled(function: Callable, record: Record, real: np.dtype, w: int) -> tuple[str, str]:
+    """The symbol of a kernel of this record, a C function of its address, and its LLVM source."""
+    kernel = cfunc(types.void(_Given(record, real, w)), error_model="numpy")(function)
+    return kernel.native_name, kernel.inspect_llvm()

@@ -1,52 +1,47 @@
-"""Trajectories near consensus: all layers of 1 c + s Z in one call, one sample after another.
+"""Tokens near consensus: layers of 1 c + s Z, for any arrangement.
 
-The definitions are those of `dynsim.deviation`; c is the first token, so the first row of Z is 0.
-Attention is that of `rows`: row-constant scores cancel in the softmax, so that queries of the
-tokens meet keys and values of the deviations. Where all tokens attend to the same ones, it is
-computed as a difference to the row that all have in common.
+The definitions are those of `dynsim.deviation`; c is the first token, so the first row of Z is 0,
+and a state is (Z, c, log s). Row-constant scores cancel in the softmax, so queries of the tokens
+meet keys and values of the deviations. Where all tokens attend to the same ones, attention is
+computed as a difference to the row that all have in common. Where the lanes of a vector differ in
+the formula that fits them, both are computed and each lane takes its own.
 """
 
 import math
+from collections.abc import Callable
 
+from dynsim.kernels.arrangement import Arrangement
 from dynsim.kernels.compiler import inner
-from dynsim.kernels.limits import DIRECT, LARGE, NOTHING, SERIES, SHORT
-from dynsim.kernels.processor import TILE_COLUMNS, TILE_ROWS
-from dynsim.kernels.rows import (
-    attend_list,
-    attend_range,
-    measure,
-    merge,
-    normalise,
-    project,
-    publish_keys,
-)
-from dynsim.kernels.shapes import STRIP
+from dynsim.kernels.fields import DIRECT, LARGE, NOTHING, SERIES, SHORT, STRIP
+from dynsim.kernels.layer import Attention, composed
 from dynsim.kernels.simd import (
     absolute,
+    all_within,
     at,
     compact,
     element,
+    exp,
     fma,
-    largest,
     load,
+    log,
     maximum,
-    put,
     splat,
-    spread,
+    sqrt,
     store,
-    total,
+    where_within,
     width,
-    within,
 )
+from dynsim.kernels.tokens import TokenFunctions
 
-__all__ = ["advance", "relative_exp"]
+__all__ = ["following"]
 
-_LOG_LARGE = math.log(LARGE)
+_LOG_LARGE, _MOST, _LN10 = math.log(LARGE), 1.7e308, math.log(10.0)
+_ABOVE_DIRECT = math.nextafter(DIRECT, 1.0)
 
 
 @inner
-def relative_exp(x, b):
-    """(e^b - 1) / b for |b| <= DIRECT, in vectors; x is any pointer."""
+def _relative_exp(x, b):
+    """(e^b - 1) / b for |b| <= DIRECT; x is any pointer."""
     ratio = splat(x, 1.0)
     for inverse in SERIES:
         ratio = fma(ratio * b, splat(x, inverse), splat(x, 1.0))
@@ -54,394 +49,315 @@ def relative_exp(x, b):
 
 
 @inner
-def _exp(log):
-    """exp, with 0 for what comes near denormal numbers."""
-    return math.exp(log) if log > -700.0 else 0.0
+def _exp(x, power):
+    """e^power, with 0 for what comes near denormal numbers; x is any pointer."""
+    z = exp(splat(x, 0.0) - absolute(power))
+    z = where_within(power, -math.inf, 0.0, z, splat(x, 1.0) / z)
+    return where_within(power, -700.0, math.inf, z, splat(x, 0.0))
 
 
 @inner
-def _largest_of(x, size):
-    """The largest |entry|, and 1 when all are 0."""
-    compact()
-    most = splat(x, 0.0)
-    for e in range(0, size, width(x)):
-        most = maximum(most, absolute(load(x, e)))
-    found = float(largest(most))
-    return 1.0 if found == 0.0 else found
+def _not_zero(x, number):
+    """The number, and 1 for 0."""
+    return where_within(number, 0.0, 0.0, splat(x, 1.0), number)
 
 
-@inner
-def _centred(x, y, d, columns):
-    """y = x less its mean over d dimensions; y may be x."""
-    compact()
-    w = width(x)
-    first, sum_ = splat(x, element(x, 0)), splat(x, 0.0)
-    for k in range(0, columns, w):
-        sum_ += within(load(x, k) - first, k, 0, d, 0.0)
-    mean = splat(x, total(sum_)) / splat(x, d)
-    for k in range(0, columns, w):
-        store(y, k, within(load(x, k) - first - mean, k, 0, d, 0.0))
+def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunctions) -> Callable:
+    """The kernel follow(r) for this arrangement."""
+    joined, peak, project = arrangement.joined, arrangement.peak, arrangement.project
+    span, scored, score, mix = (
+        arrangement.span, arrangement.scored, arrangement.score, arrangement.mix
+    )  # fmt: skip
+    publish, published = arrangement.publish, arrangement.published
+    attended, attend = attention.attended, attention.attend
+    largest_entry, centred, normalise = tokens.largest_entry, tokens.centred, tokens.normalise
+    summed, merged = tokens.summed, tokens.merged
 
+    @inner
+    def normalised(r, y, c, log_y, count):
+        """`dynsim.deviation.normalised`, in place; the log that belongs to the new y."""
+        compact()
+        w, row, long = width(y), r.row, r.long
+        zero, one, scale = splat(y, 0.0), splat(y, 1.0), splat(y, r.scale)
+        p, token, first = at(r.tokens, 3 * row), at(r.tokens, 4 * row), at(r.tokens, 5 * row)
+        if r.centre:
+            centred(r, c, p)
+        else:
+            for e in range(0, long, w):
+                store(p, e, load(c, e))
+        unit, size = largest_entry(p, long), zero
+        for e in range(0, long, w):
+            z = load(p, e) / unit
+            size = fma(z, z, size)
+        size = unit * sqrt(joined(size) + splat(y, r.shift) / unit / unit)
+        log_tau = log_y - log(size)
+        # where this is large all tokens are normalised as they are: the first is c
+        as_tokens = not all_within(log_tau, -math.inf, _LOG_LARGE)
+        tau = _exp(y, where_within(log_tau, -math.inf, _LOG_LARGE, log_tau, zero))
+        if as_tokens:
+            normalise(r, c, token)
+        for e in range(0, long, w):
+            store(p, e, load(p, e) / size)
+            z = fma(load(p, e) * scale, load(r.gain, e), load(r.bias, e))
+            if as_tokens:
+                z = where_within(log_tau, -math.inf, _LOG_LARGE, z, load(token, e))
+            store(first, e, z)
+        whole = _exp(y, log_y)
+        unscaled = where_within(log_tau, -math.inf, _LOG_LARGE, one / (tau * scale), one)
+        for i in range(count):
+            out = at(y, i * row)
+            u = out
+            if r.centre:
+                u = at(r.tokens, 6 * row)
+                centred(r, out, u)
+            along, squared = zero, zero
+            for e in range(0, long, w):
+                z = load(u, e)
+                along, squared = fma(z, load(p, e), along), fma(z, z, squared)
+            along, squared = joined(along), joined(squared)
+            h = along + along + tau * squared
+            square = where_within(log_tau, -math.inf, _LOG_LARGE, fma(tau, h, one), zero)
+            fits = all_within(square, SHORT, math.inf)
+            if not fits:
+                for e in range(0, long, w):
+                    store(token, e, fma(load(out, e), whole, load(c, e)))
+                normalise(r, token, token)
+            q = sqrt(where_within(square, SHORT, math.inf, square, one))
+            kept, back = one / q, h / (q * (one + q))
+            for e in range(0, long, w):
+                z = (load(u, e) * kept - load(p, e) * back) * load(r.gain, e)
+                if not fits:
+                    other = (load(token, e) - load(first, e)) * unscaled
+                    z = where_within(square, SHORT, math.inf, z, other)
+                store(out, e, z)
+        for e in range(0, long, w):
+            store(c, e, load(first, e))
+        log_y = log_tau + splat(y, math.log(r.scale))
+        return where_within(log_tau, -math.inf, _LOG_LARGE, log_y, zero)
 
-@inner
-def _normalised(x, c, log, y, c_out, p, n, d, columns, centre, scale, shift, gain, bias):
-    """`dynsim.deviation.normalised`: y and c_out of 1 c + e^log x, and their log; y may be x and
-    c_out may be c. p is memory of a token."""
-    compact()
-    w = width(x)
-    if centre:
-        _centred(c, p, d, columns)
-    else:
-        for k in range(0, columns, w):
-            store(p, k, load(c, k))
-    unit, sum_ = _largest_of(p, columns), splat(x, 0.0)
-    for k in range(0, columns, w):
-        z = load(p, k) / splat(x, unit)
-        sum_ = fma(z, z, sum_)
-    size = unit * math.sqrt(float(total(sum_)) + shift / unit / unit)
-    log_tau = log - math.log(size)
-    if not log_tau < _LOG_LARGE:  # as tokens; the first is c
-        for i in range(n):
-            token = at(y, i * columns)
-            for k in range(0, columns, w):
-                store(token, k, fma(load(x, i * columns + k), splat(x, _exp(log)), load(c, k)))
-            normalise(token, token, d, columns, centre, scale, shift, gain, bias)
-        for k in range(0, columns, w):
-            store(c_out, k, load(y, k))
-        for i in range(n):
-            for k in range(i * columns, (i + 1) * columns, w):
-                store(y, k, load(y, k) - load(c_out, k - i * columns))
-        return 0.0
-    tau = _exp(log_tau)
-    for k in range(0, columns, w):
-        store(p, k, load(p, k) / splat(x, size))
-    for i in range(n):
-        u, token = at(x, i * columns), at(y, i * columns)
-        if centre:
-            _centred(u, token, d, columns)
-            u = token
-        along, squared = splat(x, 0.0), splat(x, 0.0)
-        for k in range(0, columns, w):
-            z = load(u, k)
-            along, squared = fma(z, load(p, k), along), fma(z, z, squared)
-        h = 2.0 * total(along) + tau * total(squared)
-        square = 1.0 + tau * h
-        if square < SHORT:  # as a token
-            for k in range(0, columns, w):
-                store(token, k, fma(load(u, k), splat(x, _exp(log)), load(c, k)))
-            normalise(token, token, d, columns, centre, scale, shift, gain, bias)
-            unscaled = splat(x, 1.0 / (tau * scale))
-            for k in range(0, columns, w):
-                first = fma(load(p, k) * splat(x, scale), load(gain, k), load(bias, k))
-                store(token, k, (load(token, k) - first) * unscaled)
-            continue
-        q = math.sqrt(square)
-        kept, back = splat(x, 1.0 / q), splat(x, h / (q * (1.0 + q)))
-        for k in range(0, columns, w):
-            store(token, k, (load(u, k) * kept - load(p, k) * back) * load(gain, k))
-    for k in range(0, columns, w):
-        store(c_out, k, fma(load(p, k) * splat(x, scale), load(gain, k), load(bias, k)))
-    return log_tau + math.log(scale)
+    @inner
+    def add(r, x, c, log_x, y, c_y, log_y, count):
+        w, skip = width(x), splat(x, r.skip)
+        top = maximum(log_x, log_y)
+        top = where_within(top, -_MOST, math.inf, top, splat(x, 0.0))
+        kept, added = skip * _exp(x, log_x - top), _exp(x, log_y - top)
+        for e in range(0, count * r.row, w):
+            store(y, e, fma(load(x, e), kept, load(y, e) * added))
+        for e in range(0, r.long, w):
+            store(c_y, e, fma(load(c, e), skip, load(c_y, e)))
+        return top
 
+    finish = composed(normalised, add)
 
-@inner
-def _about_the_first(x, c, log, n, columns):
-    """The first row of x moved to c, and out of all rows."""
-    compact()
-    w = width(x)
-    scale = splat(x, _exp(log))
-    for k in range(0, columns, w):
-        first = load(x, k)
-        store(c, k, fma(first, scale, load(c, k)))
-        for i in range(n):
-            e = i * columns + k
-            store(x, e, load(x, e) - first)
+    @inner
+    def to_norm_one(r, x, log_x, y):
+        """y = x in units of the norm of x less its mean; log_x gains the log of that norm."""
+        compact()
+        w, row, n = width(x), r.row, r.n
+        unit = maximum(largest_entry(x, n * row), splat(x, 1e-300))
+        inverse, squared = splat(x, 1.0) / unit, splat(x, 0.0)
+        share = splat(x, 1.0) / splat(x, n)
+        for k in range(0, r.long, w):
+            mean = splat(x, 0.0)
+            for e in range(k, n * row, row):
+                mean = fma(load(x, e), inverse, mean)
+            mean *= share
+            for e in range(k, n * row, row):
+                z = fma(load(x, e), inverse, splat(x, 0.0)) - mean
+                squared = fma(z, z, squared)
+        size = sqrt(joined(squared))
+        log_x += log(unit * size)
+        inverse /= _not_zero(x, size)
+        for e in range(0, n * row, w):
+            store(y, e, load(x, e) * inverse)
+        return where_within(log_x, NOTHING, math.inf, log_x, splat(x, -math.inf))
 
+    @inner
+    def in_common(r, turn, c, c_next):
+        """What attention makes of the first token alone: c_next = c W_V + bias, and the queries
+        that all tokens have in common, r.shifts."""
+        compact()
+        w, row, p_row = width(c), r.row, r.p_row
+        for e in range(0, row, w):
+            store(c_next, e, load(r.output_bias, turn * row + e))
+            store(r.alone, e, load(c, e))
+        for h in range(r.heads):
+            here = turn * r.heads + h
+            project(r.q, p_row, r.alone, row, at(r.query, here * r.d * r.p_wide), r.p_wide, 1, r.d)
+            for e in range(0, p_row, w):
+                shift = load(r.q, e) + load(r.query_bias, here * p_row + e)
+                store(r.shifts, h * p_row + e, shift)
+            value, down = r.alone, row
+            if r.has_values:
+                value, down = r.mixed, r.v_row
+                matrix = at(r.value, here * r.d * r.v_wide)
+                project(value, down, r.alone, row, matrix, r.v_wide, 1, r.d)
+            matrix = at(r.output, here * r.v * r.columns)
+            project(r.head, row, value, down, matrix, r.columns, 1, r.v)
+            for e in range(0, row, w):
+                store(c_next, e, load(c_next, e) + load(r.head, e))
 
-@inner
-def _to_norm_one(x, log, y, mean, n, columns):
-    """y = x in units of the norm of x less its mean; the log of that norm is added to log."""
-    compact()
-    w = width(x)
-    unit = max(_largest_of(x, n * columns), 1e-300)  # squares neither vanish nor overflow
-    inverse, squared = splat(x, 1.0 / unit), splat(x, 0.0)
-    for k in range(0, columns, w):
-        sum_ = splat(x, 0.0)
-        for e in range(k, n * columns, columns):
-            z = load(x, e) * inverse
-            sum_ += z
-            store(y, e, z)
-        store(mean, k, sum_ / splat(x, n))
-    for i in range(n):
-        for k in range(0, columns, w):
-            z = load(y, i * columns + k) - load(mean, k)
-            squared = fma(z, z, squared)
-    size = math.sqrt(float(total(squared)))
-    log += math.log(unit) + math.log(size)
-    inverse = splat(x, 1.0 / size if size != 0.0 else 1.0)
-    for e in range(0, n * columns, w):
-        store(y, e, load(y, e) * inverse)
-    return -math.inf if log < NOTHING else log
+    @inner
+    def attend_alike(r, turn, source, size, keys, values, y, moved):
+        """`dynsim.deviation.attended_alike`: y in units of s^3, and how c is moved in units of s.
 
+        Returns the largest scores between deviations; above DIRECT in all lanes, nothing is said
+        of y.
+        """
+        compact()
+        w, row, p_row, v_row = width(source), r.row, r.p_row, r.v_row
+        zero, one = splat(source, 0.0), splat(source, 1.0)
+        first, last = span(r, 0, 1)
+        extent = scored(source, first, last)
+        mean, squared, most = at(r.common, r.s_row), size * size, zero
+        for e in range(0, row, w):
+            store(moved, e, zero)
+        for h in range(r.heads):
+            here = turn * r.heads + h
+            side = at(keys, h * r.has_keys * r.rows * p_row)
+            other = at(values, h * r.has_values * r.value_room)
+            output = at(r.output, here * r.v * r.columns)
+            for e in range(0, r.block * p_row, w):
+                store(r.q, e, zero)
+            for e in range(0, p_row, w):
+                store(r.q, e, load(r.shifts, h * p_row + e) * size)
+            attended(r, 0, 1, side, other, r.shares)
+            share = load(r.shares, 0)
+            for e in range(0, extent, w):
+                store(r.common, e, load(r.scores, e) * share)
+            for e in range(0, v_row, w):
+                store(mean, e, load(r.mixed, e))
+            project(r.head, row, r.mixed, v_row, output, r.columns, 1, r.v)
+            for e in range(0, row, w):
+                store(moved, e, load(moved, e) + load(r.head, e))
+            for i in range(0, r.n, r.block):
+                tall = min(r.block, r.n - i)
+                matrix = at(r.query, here * r.d * r.p_wide)
+                project(r.q, p_row, at(source, i * row), row, matrix, r.p_wide, r.block, r.d)
+                score(r, side, first, last)
+                for k in range(tall):
+                    scores, sum_ = at(r.scores, k * r.s_row), zero
+                    for e in range(0, extent, w):
+                        s = load(scores, e)
+                        b = s * squared
+                        most = maximum(most, absolute(b))
+                        weight = load(r.common, e) * s * _relative_exp(source, b)
+                        store(scores, e, weight)
+                        sum_ += weight
+                    store(r.shares, k * w, joined(sum_))
+                most = peak(most)
+                if all_within(most, _ABOVE_DIRECT, math.inf):
+                    return most
+                mix(r, other, first, last)
+                for k in range(tall):
+                    own = load(r.shares, k * w)
+                    kept = one / fma(own, squared, one)
+                    for e in range(0, v_row, w):
+                        z = load(r.mixed, k * v_row + e) - own * load(mean, e)
+                        store(r.mixed, k * v_row + e, z * kept)
+                to = at(y, i * row)
+                if h == 0:
+                    project(to, row, r.mixed, v_row, output, r.columns, r.block, r.v)
+                else:
+                    project(r.head, row, r.mixed, v_row, output, r.columns, r.block, r.v)
+                    for e in range(0, tall * row, w):
+                        store(to, e, load(to, e) + load(r.head, e))
+        return most
 
-@inner
-def _add_head(h, i, tall, output, spare, u, v, v_wide, columns, panel, block, next_):
-    """Rows i, i + 1, ... of next_ gain what head h makes of u; the first head sets them."""
-    compact()
-    w = width(u)
-    project(spare, columns, panel, u, v_wide, output, v * panel, block, columns, v)
-    for e in range(0, tall * columns, w):
-        z = load(spare, e)
-        if h:
-            z += load(next_, i * columns + e)
-        store(next_, i * columns + e, z)
+    @inner
+    def told(r, source):
+        """The tokens in the order in which they are attended to."""
+        if not r.ordered:
+            return source
+        for i in range(r.n):
+            other = at(source, element(r.order, i) * r.row)
+            for e in range(0, r.row, width(source)):
+                store(r.whole, i * r.row + e, load(other, e))
+        return r.whole
 
+    @inner
+    def attention_of(r, turn, source, log_x, c_next, y):
+        """y and c_next, which holds what c becomes alone, after attention; the log of y."""
+        compact()
+        w, row, n, zero = width(source), r.row, r.n, splat(source, 0.0)
+        size = _exp(source, log_x)
+        sources = told(r, source)
+        keys, values = published(r, sources)
+        for i in range(0, n, r.block):
+            tall = min(r.block, n - i)
+            publish(r, turn, at(sources, i * row), i, tall, keys, values)
+        most, moved = splat(source, math.inf), at(r.tokens, 2 * row)
+        if r.alike:
+            most = attend_alike(r, turn, source, size, keys, values, y, moved)
+        if not all_within(most, 0.0, DIRECT):
+            alone = all_within(most, _ABOVE_DIRECT, math.inf)
+            to = y
+            if not alone:
+                to = r.whole
+            for i in range(0, n, r.block):
+                tall = min(r.block, n - i)
+                attend(r, turn, i, tall, at(source, i * row), keys, values, at(to, i * row),
+                       r.shifts, size, r.shares)  # fmt: skip
+            if not alone:
+                for e in range(0, n * row, w):
+                    z = where_within(most, 0.0, DIRECT, load(y, e), load(to, e))
+                    store(y, e, z)
+        if r.alike:
+            for e in range(0, r.long, w):
+                z = where_within(most, 0.0, DIRECT, load(moved, e) * size, zero)
+                store(c_next, e, load(c_next, e) + z)
+            log_x = where_within(most, 0.0, DIRECT, log_x + log_x + log_x, log_x)
+            size = _exp(source, log_x)
+        for k in range(0, r.long, w):  # about the first
+            first = load(y, k)
+            store(c_next, k, fma(first, size, load(c_next, k)))
+            for e in range(k, n * row, row):
+                store(y, e, load(y, e) - first)
+        return log_x
 
-@inner
-def _attend(
-    source, size, query, output, turn, begin, end, indices, heads, n, d, p, p_wide, v, v_wide,
-    columns, panel, block, step, head_keys, head_values, keys, values, shifts, q, s, s_down, u,
-    spare, shares, next_,
-):  # fmt: skip
-    """next_ = sum over heads of softmax_j(x_i W_Q . s k_j) applied to the values of Z."""
-    compact()
-    w = width(source)
-    scaled = splat(source, size)
-    for i in range(0, n, block):
-        tall = block if i + block < n else n - i
-        for h in range(heads):
-            here = turn * heads + h
-            project(q, p_wide, panel, at(source, i * columns), columns,
-                    at(query, here * d * p_wide), d * panel, block, p_wide, d)  # fmt: skip
-            for r in range(tall):
-                for k in range(0, p_wide, w):
-                    e = r * p_wide + k
-                    own = fma(load(q, e), scaled, load(shifts, h * p_wide + k))
-                    store(q, e, own * scaled)
-            side, other = at(keys, h * head_keys), at(values, h * head_values)
-            if indices is None:
-                attend_range(q, p_wide, p, side, other, v_wide, step, at(begin, i), at(end, i),
-                             tall, s, s_down, u, shares, block, False, shares)  # fmt: skip
-            else:
-                attend_list(q, p_wide, side, other, v_wide, at(begin, i), at(end, i), indices,
-                            tall, s, u, shares, False, shares)  # fmt: skip
-            for r in range(tall):
-                for k in range(r * v_wide, (r + 1) * v_wide, w):
-                    store(u, k, load(u, k) * spread(shares, r))
-            _add_head(h, i, tall, at(output, here * v * columns), spare, u, v, v_wide, columns,
-                      panel, block, next_)  # fmt: skip
+    def follow(r):
+        """Layers of attention on 1 c + s Z, in place: Z is r.x, c r.center, log s r.log_size."""
+        compact()
+        w, row, n = width(r.x), r.row, r.n
+        state, strips, step = r.rows * row, (n + STRIP - 1) // STRIP, r.samples * w
+        c_seen, c_next = r.tokens, at(r.tokens, row)
+        for e in range(0, r.block * row, w):
+            store(r.alone, e, splat(r.x, 0.0))
+        for e in range(0, state, w):
+            store(r.next, e, splat(r.x, 0.0))
+            store(r.seen, e, splat(r.x, 0.0))
+            store(r.whole, e, splat(r.x, 0.0))
+        for sample in range(r.samples):
+            z, c = at(r.x, sample * state), at(r.center, sample * row)
+            log_z = load(r.log_size, sample * w)
+            for t in range(r.layers):
+                turn = (r.start + t) % r.given
+                source, log_seen = z, log_z
+                for e in range(0, row, w):
+                    store(c_seen, e, load(c, e))
+                if r.before:
+                    source = r.seen
+                    for e in range(0, n * row, w):
+                        store(source, e, load(z, e))
+                    log_seen = normalised(r, source, c_seen, log_z, n)
+                in_common(r, turn, c_seen, c_next)
+                log_seen = attention_of(r, turn, source, log_seen, c_next, r.next)
+                log_seen = finish(r, z, c, log_z, r.next, c_next, log_seen, n)
+                for e in range(0, row, w):
+                    store(c, e, load(c_next, e))
+                log_z = to_norm_one(r, r.next, log_seen, z)
+                size = _exp(r.x, log_z)
+                for k in range(0, row, w):
+                    for e in range(k, n * row, row):
+                        store(r.whole, e, fma(load(z, e), size, load(c, k)))
+                for s in range(strips):
+                    begin, place = s * STRIP, at(r.sums, s * (2 * row + 6 * w))
+                    summed(r, at(r.whole, begin * row), min(STRIP, n - begin), place)
+                place = at(r.observed, (t * 6 * r.samples + sample) * w)
+                merged(r, strips, r.sums, place, step)
+                nan = load(place, 4 * step) - load(place, 4 * step)
+                store(place, 0, size + nan)
+                store(place, 5 * step, log_z / splat(r.x, _LN10) + nan)
+            store(r.log_size, sample * w, log_z)
 
-
-@inner
-def _attend_alike(
-    source, size, query, output, turn, begin, end, heads, n, d, p, p_wide, v, v_wide,
-    columns, panel, block, step, head_keys, head_values, keys, values, shifts, q, s, s_down, u,
-    spare, shares, row, c, moved, next_,
-):  # fmt: skip
-    """`dynsim.deviation.attended_alike`: next_ in units of s^3, and c moved; False where scores
-    between deviations are too large for that, and c is as it was.
-
-    `row` is memory of the common row p and its mean value, `moved` of a token.
-    """
-    compact()
-    w = width(source)
-    first = element(begin, 0) // panel * panel
-    wide = (element(end, 0) - first + panel - 1) // panel * panel
-    mean = at(row, wide)
-    squared, most = splat(source, size * size), splat(source, 0.0)
-    for k in range(0, columns, w):
-        store(moved, k, splat(source, 0.0))
-    for h in range(heads):
-        here = turn * heads + h
-        side, other = at(keys, h * head_keys), at(values, h * head_values)
-        for e in range(0, block * p_wide, w):
-            store(q, e, splat(source, 0.0))
-        for k in range(0, p_wide, w):
-            store(q, k, load(shifts, h * p_wide + k) * splat(source, size))
-        attend_range(q, p_wide, p, side, other, v_wide, step, begin, end, 1, s, s_down, u, shares,
-                     block, False, shares)  # fmt: skip
-        share = spread(shares, 0)
-        for j in range(0, wide, w):
-            store(row, j, load(s, j) * share)
-        for k in range(0, v_wide, w):
-            store(u, k, load(u, k) * share)
-            store(mean, k, load(u, k))
-        _add_head(h, 0, 1, at(output, here * v * columns), spare, u, v, v_wide, columns, panel,
-                  block, moved)  # fmt: skip
-        for i in range(0, n, block):
-            tall = block if i + block < n else n - i
-            project(q, p_wide, panel, at(source, i * columns), columns,
-                    at(query, here * d * p_wide), d * panel, block, p_wide, d)  # fmt: skip
-            project(s, s_down, panel, q, p_wide, at(side, first * p_wide), panel * p_wide, block,
-                    wide, p)  # fmt: skip
-            for r in range(tall):
-                scores, sum_ = at(s, r * s_down), splat(source, 0.0)
-                for j in range(0, wide, w):
-                    score = load(scores, j)
-                    b = score * squared
-                    most = maximum(most, absolute(b))
-                    weight = load(row, j) * score * relative_exp(source, b)
-                    store(scores, j, weight)
-                    sum_ += weight
-                put(shares, r, total(sum_))
-            if largest(most) > DIRECT:
-                return False
-            project(u, v_wide, panel, s, s_down, at(other, first * panel), step, block, v_wide,
-                    wide)  # fmt: skip
-            for r in range(tall):
-                own = spread(shares, r)
-                kept = splat(source, 1.0) / fma(own, squared, splat(source, 1.0))
-                for k in range(0, v_wide, w):
-                    e = r * v_wide + k
-                    store(u, e, (load(u, e) - own * load(mean, k)) * kept)
-            _add_head(h, i, tall, at(output, here * v * columns), spare, u, v, v_wide, columns,
-                      panel, block, next_)  # fmt: skip
-    for k in range(0, columns, w):
-        store(c, k, fma(load(moved, k), splat(source, size), load(c, k)))
-    return True
-
-
-def advance(
-    z, center, log_size, query, query_bias, key, value, output, output_bias, begin, end, indices,
-    order, alike, samples, given, layers, rows, columns, heads, n, d, p, p_wide, v, v_wide,
-    biased, has_keys, has_values, skip, before, branch, after, centre, scale, shift, gain, bias,
-    seen, next_, x, keys, values, sums, scalars, q, s, u, o, spare, mean, shares, tokens, shifts,
-    row, s_down, observed,
-):  # fmt: skip
-    """Layers of attention on 1 center + e^log_size z, in place.
-
-    z (samples, rows, columns), center (samples, columns), log_size (samples). Other arguments are
-    as for `rows.advance`; begin, end and indices are places in `order`, if given, of the tokens.
-    `alike` says that all tokens attend to the same ones. seen .. row is memory
-    (`shapes.deviation_memory`), observed (samples, layers, 6) takes the cheap measures and log10
-    mu.
-    """
-    compact()
-    w = width(z)
-    panel, gap = TILE_COLUMNS * w, 3 * w
-    block = TILE_ROWS if w < TILE_ROWS else w
-    step, down = rows * panel + gap, panel  # of values
-    head_keys, head_values = rows * p_wide * has_keys, v_wide // panel * step * has_values
-    if indices is not None:
-        step, down, head_values = panel, v_wide, rows * v_wide * has_values
-    strips = (n + STRIP - 1) // STRIP
-    c_seen, c_next, c_spare = tokens, at(tokens, columns), at(tokens, 2 * columns)
-    for sample in range(samples):
-        c, log = center, element(log_size, sample)
-        for t in range(layers):
-            turn = t % given
-            for k in range(0, columns, w):
-                store(c_seen, k, load(c, k))
-            source, log_seen = z, log
-            if before:
-                source = seen
-                log_seen = _normalised(z, c, log, seen, c_seen, c_spare, n, d, columns, centre,
-                                       scale, shift, gain, bias)  # fmt: skip
-            size = _exp(log_seen)
-            # what all tokens have in common: c W_V, and s (c W_Q + b)
-            for k in range(0, columns, w):
-                store(c_next, k, load(output_bias, turn * columns + k))
-            for e in range(0, block * columns, w):
-                store(o, e, splat(z, 0.0))
-            for k in range(0, columns, w):
-                store(o, k, load(c_seen, k))
-            for h in range(heads):
-                here = turn * heads + h
-                project(q, p_wide, panel, o, columns, at(query, here * d * p_wide), d * panel,
-                        block, p_wide, d)  # fmt: skip
-                for k in range(0, p_wide, w):
-                    e = h * p_wide + k
-                    store(shifts, e, load(q, k) + load(query_bias, here * p_wide + k))
-                common, apart = o, columns
-                if has_values:
-                    common, apart = u, v_wide
-                    project(u, v_wide, panel, o, columns, at(value, here * d * v_wide), d * panel,
-                            block, v_wide, d)  # fmt: skip
-                project(spare, columns, panel, common, apart, at(output, here * v * columns),
-                        v * panel, block, columns, v)  # fmt: skip
-                for k in range(0, columns, w):
-                    store(c_next, k, load(c_next, k) + load(spare, k))
-            # keys and values of the deviations
-            told = source
-            if order is not None:
-                told = x
-                for i in range(n):
-                    other = at(source, element(order, i) * columns)
-                    for k in range(0, columns, w):
-                        store(told, i * columns + k, load(other, k))
-            for i in range(0, n, block):
-                mine = at(told, i * columns)
-                for h in range(heads if has_keys else 1):
-                    rows_, across = mine, columns
-                    if has_keys:
-                        rows_, across = u, p_wide
-                        project(u, p_wide, panel, mine, columns,
-                                at(key, (turn * heads + h) * d * p_wide), d * panel, block,
-                                p_wide, d)  # fmt: skip
-                    publish_keys(rows_, i, block, across, p_wide, at(keys, h * head_keys), indices)
-                for h in range(heads if has_values else 1):
-                    side = at(values, h * head_values + i * down)
-                    if has_values:
-                        project(side, down, step, mine, columns,
-                                at(value, (turn * heads + h) * d * v_wide), d * panel, block,
-                                v_wide, d)  # fmt: skip
-                    else:
-                        for r in range(block):
-                            for k in range(0, v_wide, w):
-                                to = at(side, k // panel * step + k % panel)
-                                store(to, r * down, load(mine, r * columns + k))
-            held = False
-            if indices is None and alike:
-                held = _attend_alike(
-                    source, size, query, output, turn, begin, end, heads, n, d, p, p_wide, v,
-                    v_wide, columns, panel, block, step, head_keys, head_values, keys, values,
-                    shifts, q, s, s_down, u, spare, shares, row, c_next, at(tokens, 3 * columns),
-                    next_,
-                )  # fmt: skip
-                if held:
-                    log_seen *= 3.0
-            if not held:
-                _attend(
-                    source, size, query, output, turn, begin, end, indices, heads, n, d, p, p_wide,
-                    v, v_wide, columns, panel, block, step, head_keys, head_values, keys, values,
-                    shifts, q, s, s_down, u, spare, shares, next_,
-                )  # fmt: skip
-            _about_the_first(next_, c_next, log_seen, n, columns)
-            # the rest of the layer
-            if branch:
-                log_seen = _normalised(next_, c_next, log_seen, next_, c_next, c_spare, n, d,
-                                       columns, centre, scale, shift, gain, bias)  # fmt: skip
-            if skip != 0.0:
-                top = log if log > log_seen else log_seen
-                if top == -math.inf:
-                    top = 0.0
-                kept, added = splat(z, skip * _exp(log - top)), splat(z, _exp(log_seen - top))
-                for e in range(0, n * columns, w):
-                    store(next_, e, fma(load(z, e), kept, load(next_, e) * added))
-                for k in range(0, columns, w):
-                    store(c_next, k, fma(load(c, k), splat(z, skip), load(c_next, k)))
-                log_seen = top
-            if after:
-                log_seen = _normalised(next_, c_next, log_seen, next_, c_next, c_spare, n, d,
-                                       columns, centre, scale, shift, gain, bias)  # fmt: skip
-            for k in range(0, columns, w):
-                store(c, k, load(c_next, k))
-            log = _to_norm_one(next_, log_seen, z, c_spare, n, columns)
-            # measures
-            scaled = splat(z, _exp(log))
-            for i in range(n):
-                for k in range(0, columns, w):
-                    e = i * columns + k
-                    store(x, e, fma(load(z, e), scaled, load(c, k)))
-            for strip in range(strips):
-                top_row = strip * STRIP
-                count = STRIP if top_row + STRIP < n else n - top_row
-                measure(at(x, top_row * columns), count, columns, spare,
-                        at(sums, strip * 2 * columns), at(scalars, strip * 8))  # fmt: skip
-            merge(strips, sums, scalars, columns, mean, observed)
-            finite = element(observed, 4) - element(observed, 4)
-            put(observed, 0, math.exp(log) + finite)
-            put(observed, 5, log / math.log(10.0) + finite)
-            observed = at(observed, 6)
-        put(log_size, sample, log)
-        z, center = at(z, rows * columns), at(center, columns)
+    return follow

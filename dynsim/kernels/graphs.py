@@ -1,22 +1,21 @@
 """Breadth-first search on compressed rows."""
 
+from dynsim.kernels.simd import element, put
+
 __all__ = ["distances_from"]
 
 
-def distances_from(indptr, indices, source, distance, queue):
-    """Arrows from `source` to every node, following row -> indices.
-
-    distance, one for every node and -1 at first, stays so where there is no way; queue is memory.
-    """
-    distance[source] = 0
-    queue[0] = source
+def distances_from(r):
+    """Arrows from r.source to every node, following row -> indices (`fields.SEARCH`)."""
+    put(r.distance, r.source, 0)
+    put(r.queue, 0, r.source)
     head, tail = 0, 1
     while head < tail:
-        node = queue[head]
+        node = element(r.queue, head)
         head += 1
-        for e in range(indptr[node], indptr[node + 1]):
-            neighbour = indices[e]
-            if distance[neighbour] < 0:
-                distance[neighbour] = distance[node] + 1
-                queue[tail] = neighbour
+        for e in range(element(r.indptr, node), element(r.indptr, node + 1)):
+            neighbour = element(r.indices, e)
+            if element(r.distance, neighbour) < 0:
+                put(r.distance, neighbour, element(r.distance, node) + 1)
+                put(r.queue, tail, neighbour)
                 tail += 1

@@ -11,6 +11,7 @@ from dynsim.kernels.compiler import inner
 from dynsim.kernels.simd import (
     at,
     element,
+    extract,
     fma,
     largest,
     load,
@@ -36,7 +37,7 @@ def _dot(a, b, size):
     z = splat(a, 0.0)
     for e in range(0, size, width(a)):
         z = fma(load(a, e), load(b, e), z)
-    return total(z)
+    return extract(total(z), 0)
 
 
 @inner
@@ -79,7 +80,7 @@ def _lowest(scores, across):
     low = load(scores, 0)
     for j in range(width(scores), across, width(scores)):
         low = minimum(low, load(scores, j))
-    smallest = -largest(splat(scores, 0.0) - low)
+    smallest = -extract(largest(splat(scores, 0.0) - low), 0)
     place = 0
     while element(scores, place) != smallest:
         place += 1
@@ -199,24 +200,22 @@ def _shrink(basis, triangle, members, share, wanted, right, count, d, down):
         count -= 1
 
 
-def nearest(
-    rows, columns, step, sets, n, free, keys, across, d, down, enough, early,
-    query, support, weights,
-    own, x, a, scores, basis, triangle, members, share, wanted, right,
-):  # fmt: skip
-    """For every point of each of `sets` sets: the point nearest to it in the hull of the others.
+def nearest(r):
+    """For every point of each of r.sets sets: the point nearest to it in the hull of the others.
 
-    rows (sets, across, down) are the n points, zeros up to row `keys`, and `free` directions; from
-    coordinate d < down on they are zero. columns (sets, d, across) are the same transposed. The
-    search is in the hull of a_j = row_j - row_i + step, j != i, and of the directions. It ends
-    when some x has x . a_j > enough ||x|| for all j, if that will do (`early`), at a point x of the
-    hull shorter than `enough`, or at the nearest. query (sets, n, d) takes the -x of largest margin
-    min_j x . a_j / ||x||; support and weights (sets, n, d + 1) the shortest x as a convex
-    combination of rows. own .. right are memory: `across` numbers for scores, down^2 for basis and
-    triangle, `down` for the others.
+    The fields are those of `fields.HULL`. The search is in the hull of a_j = row_j - row_i + step,
+    j != i, and of the directions. It ends when some x has x . a_j > enough ||x|| for all j, if that
+    will do (`early`), at a point x of the hull shorter than `enough`, or at the nearest. query
+    takes the -x of largest margin min_j x . a_j / ||x||; support and weights the shortest x as a
+    convex combination of rows.
     """
+    rows, columns, query, support, weights = r.rows, r.columns, r.query, r.support, r.weights
+    own, x, a, scores, basis, triangle = r.own, r.x, r.a, r.scores, r.basis, r.triangle
+    members, share, wanted, right, step = r.members, r.share, r.wanted, r.right, r.step
+    n, d, free, keys, across, down = r.n, r.d, r.free, r.keys, r.across, r.down
+    enough, early = r.enough, r.early
     w = width(rows)
-    for _ in range(sets):
+    for _ in range(r.sets):
         for i in range(n):
             for e in range(0, down, w):
                 store(own, e, load(rows, i * down + e) - load(step, e))

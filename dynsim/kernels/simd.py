@@ -1,8 +1,8 @@
 """Vectors as a Numba type: explicit SIMD without a C compiler.
 
-A `Vector` holds as many numbers as fit a register of this processor: 64 bytes with AVX-512, 32 with
-AVX, 16 otherwise. It knows + - * / between vectors, and the functions below, which are written
-into the code where they are called. Memory is a pointer and the index of an element; nothing checks
+A `Vector` is some numbers side by side in a register. It knows + - * / between vectors, and the
+functions below, which are written into the code where they are called. Memory is a pointer of type
+`Numbers`, which says how many numbers a vector takes, and the index of an element; nothing checks
 that index.
 """
 
@@ -16,9 +16,9 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from dynsim.kernels import emit
-from dynsim.kernels.processor import vector_width
 
 __all__ = [
+    "Numbers",
     "absolute",
     "all_within",
     "at",
@@ -31,6 +31,7 @@ __all__ = [
     "largest",
     "llvm_type",
     "load",
+    "log",
     "maximum",
     "minimum",
     "prefetch",
@@ -57,13 +58,17 @@ class Vector(types.Type):
         super().__init__(name=f"Vector({dtype}, {count})")
 
 
-def _width(dtype) -> int:
-    return vector_width(dtype.bitwidth)
+class Numbers(types.Type):
+    """A pointer to numbers of type `dtype`, that vectors of `count` are made of."""
+
+    def __init__(self, dtype, count):
+        self.dtype, self.count = dtype, count
+        super().__init__(name=f"Numbers({dtype}, {count})")
 
 
-def vector_of(dtype) -> Vector:
-    """As many numbers of this type as fit a register."""
-    return Vector(dtype, _width(dtype))
+def vector_of(pointer: Numbers) -> Vector:
+    """What is loaded from there."""
+    return Vector(pointer.dtype, pointer.count)
 
 
 def llvm_type(vector: Vector) -> ir.VectorType:
@@ -76,6 +81,13 @@ def llvm_type(vector: Vector) -> ir.VectorType:
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, dmm, fe_type):
         super().__init__(dmm, fe_type, llvm_type(fe_type))
+
+
+@register_model(Numbers)
+class _NumbersModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        element = dmm.lookup(fe_type.dtype).get_data_type()
+        super().__init__(dmm, fe_type, element.as_pointer())
 
 
 # --- arithmetic -----------------------------------------------------------------------------------
@@ -120,6 +132,7 @@ def _smaller(builder, x, y):
 
 
 fma = _of_vectors(3, lambda builder, x, y, z: emit.call(builder, "fmuladd", x, y, z))  # x y + z
+log = _of_vectors(1, lambda builder, x: emit.call(builder, "log", x))  # lane by lane
 sqrt = _of_vectors(1, lambda builder, x: emit.call(builder, "sqrt", x))
 absolute = _of_vectors(1, lambda builder, x: emit.call(builder, "fabs", x))
 maximum = _of_vectors(2, _larger)
@@ -241,7 +254,7 @@ def prefetch(typing, pointer, offset):
 @intrinsic
 def width(typing, pointer):
     """How many numbers of the pointer's type a vector holds."""
-    count = _width(pointer.dtype)
+    count = pointer.count
     return types.intp(pointer), lambda context, builder, sig, args: ir.IntType(64)(count)
 
 
@@ -260,7 +273,7 @@ def safe(typing, pointer):
 @intrinsic
 def splat(typing, pointer, number):
     """A number in every lane of a vector of the pointer's type."""
-    kind = vector_of(pointer.dtype)
+    kind = vector_of(pointer)
 
     def code(context, builder, sig, args):
         scalar = context.cast(builder, args[1], number, pointer.dtype)
@@ -294,7 +307,7 @@ def put(typing, pointer, offset, number):
 @intrinsic
 def spread(typing, pointer, offset):
     """One element in every lane."""
-    kind = vector_of(pointer.dtype)
+    kind = vector_of(pointer)
 
     def code(context, builder, sig, args):
         return emit.spread(builder, builder.load(builder.gep(*emit.gep(args))), kind.count)
@@ -305,7 +318,7 @@ def spread(typing, pointer, offset):
 @intrinsic
 def load(typing, pointer, offset):
     """Consecutive elements."""
-    kind = vector_of(pointer.dtype)
+    kind = vector_of(pointer)
 
     def code(context, builder, sig, args):
         return emit.load(builder, *args, llvm_type(kind))
@@ -339,23 +352,22 @@ def extract(typing, vector, lane):
     return vector.dtype(vector, types.intp), code
 
 
-def _halved(combine):
-    """A horizontal reduction, halves upon halves: always in the same order."""
+def _everywhere(combine):
+    """A reduction over the lanes, halves upon halves in the same order; it is in every lane."""
 
     def code(context, builder, sig, args):
-        value = args[0]
-        while value.type.count > 1:
-            half = value.type.count // 2
-            low = builder.shuffle_vector(value, value, emit.indices(range(half)))
-            high = builder.shuffle_vector(value, value, emit.indices(range(half, 2 * half)))
-            value = combine(builder, low, high)
-        return builder.extract_element(value, ir.IntType(32)(0))
+        value, half = args[0], args[0].type.count // 2
+        while half:
+            lanes = [lane ^ half for lane in range(value.type.count)]
+            other = builder.shuffle_vector(value, value, emit.indices(lanes))
+            value, half = combine(builder, value, other), half // 2
+        return value
 
-    return intrinsic(lambda typing, vector: (vector.dtype(vector), code))
+    return intrinsic(lambda typing, vector: (vector(vector), code))
 
 
-total = _halved(lambda builder, x, y: builder.fadd(x, y))
-largest = _halved(_larger)
+total = _everywhere(lambda builder, x, y: builder.fadd(x, y))
+largest = _everywhere(_larger)
 
 
 def _inside(builder, value, low, high):
@@ -411,7 +423,7 @@ def within(typing, vector, first, low, high, other):
 @intrinsic
 def transpose(typing, source, down, target, across):
     """target[c across + r] = source[r down + c] for as many r and c as a vector has lanes."""
-    vector = llvm_type(vector_of(source.dtype))
+    vector = llvm_type(vector_of(source))
 
     def code(context, builder, sig, args):
         source_, down_, target_, across_ = args

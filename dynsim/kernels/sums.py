@@ -28,7 +28,7 @@ def tile(rows: int, columns: int, a_lanes: bool, b_lanes: bool):
 
     @intrinsic
     def sums(typing, out, down, across, a, a_down, a_across, b, b_down, b_across, depth):
-        vector = llvm_type(vector_of(out.dtype))
+        vector = llvm_type(vector_of(out))
 
         def code(context, builder, sig, args):
             out, down, across, a, a_down, a_across, b, b_down, b_across, depth = args
@@ -77,7 +77,7 @@ def tile(rows: int, columns: int, a_lanes: bool, b_lanes: bool):
 def dots(typing, x, rows, down, indices, count, depth):
     """x . rows[indices[n]] for the first `count` >= 1 indices, one in each lane, over `depth`
     vectors; lanes from `count` on repeat the last."""
-    kind = vector_of(x.dtype)
+    kind = vector_of(x)
 
     def code(context, builder, sig, args):
         x_, rows_, down_, indices_, count_, depth_ = args
@@ -114,7 +114,7 @@ def gather(vectors: int):
 
     @intrinsic
     def sums(typing, out, weights, rows, down, indices, count):
-        vector = llvm_type(vector_of(out.dtype))
+        vector = llvm_type(vector_of(out))
 
         def code(context, builder, sig, args):
             out_, weights_, rows_, down_, indices_, count_ = args

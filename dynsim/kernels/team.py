@@ -1,6 +1,6 @@
 """Threads that carry out one trajectory together: who takes which rows, and when all are done.
 
-A team shares an int64 pointer to `shapes.TEAM` numbers, zero at first. Members wait for one another
+A team shares an int64 pointer to `fields.TEAM` numbers, zero at first. Members wait for one another
 by looking again and again, and give the processor away when that takes long.
 """
 

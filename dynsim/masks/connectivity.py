@@ -117,16 +117,26 @@ def _interval_eccentricities(layout: Ranges) -> np.ndarray:
 def _distances(rows: CSR, source: int) -> np.ndarray:
     """Arrows from `source` to every token, following row -> indices; -1 where there is no way."""
     distance = np.full(rows.n_tokens, -1, np.int64)
-    _search()(rows.indptr, rows.indices, int(source), distance, np.empty_like(distance))
+    from dynsim.kernels.fields import SEARCH
+    from dynsim.kernels.record import Arguments
+
+    _search()(
+        Arguments(
+            SEARCH, np.float64, 1, n=rows.n_tokens, source=source, edges=rows.n_edges,
+            indptr=rows.indptr, indices=rows.indices, distance=distance,
+            queue=np.empty_like(distance),
+        )
+    )  # fmt: skip
     return distance
 
 
 @lru_cache
 def _search() -> Kernel:
     """The compiled search, loaded when a mask first needs it."""
+    from dynsim.kernels.fields import SEARCH
     from dynsim.kernels.library import Kernel
 
-    return Kernel("graphs", "distances_from")
+    return Kernel("graphs", "distances_from", SEARCH)
 
 
 def _eccentricity_bounds(

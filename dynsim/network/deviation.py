@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dynsim._values import check_instance, real_array
-from dynsim.kernels.limits import LARGE, NOTHING, SHORT
+from dynsim.kernels.fields import LARGE, NOTHING, SHORT
 from dynsim.measures import deviations, mu
 from dynsim.network.norms import Norm
 from dynsim.network.weights import LayerWeights

@@ -1,0 +1,194 @@
+"""The records of the kernels, and how they lay out states and memory; known without Numba.
+
+A state of n tokens of d numbers is padded with zeros, to `rows` tokens and `columns` numbers. In
+the arrangement "lanes" every number is a vector, one sample in each of its `lanes`; in "rows" a
+vector holds neighbouring numbers of one token, and `lanes` is 1. A token takes `row` = columns x
+lanes numbers, of which the first `long` are not padding that can be left out.
+"""
+
+from dynsim.kernels.processor import TILE_COLUMNS, TILE_ROWS
+from dynsim.kernels.record import Array, Record
+
+__all__ = [
+    "DIRECT",
+    "HULL",
+    "LANES",
+    "LANE_ROWS",
+    "LARGE",
+    "NOTHING",
+    "PAD",
+    "ROWS",
+    "SEARCH",
+    "SERIES",
+    "SHORT",
+    "STRIP",
+    "TEAM",
+    "block_rows",
+    "panel_columns",
+]
+
+#: Lanes: rows of a tile, and what tokens and dimensions are padded to, the columns of a tile.
+LANE_ROWS, PAD = TILE_ROWS // 2, 4
+#: Tokens that are measured together, and in the arrangement "rows" given to a thread together.
+STRIP = 32
+#: Keys and values, in numbers, with which blocks of many rows are faster.
+_MANY = 80_000
+#: int64 numbers by which the members of a team meet.
+TEAM = 24
+
+# Where tokens near consensus pass from one formula to another.
+#: Deviations above so many times the first token, and tokens whose square is below this share of
+#: its square, are normalised as tokens.
+LARGE, SHORT = 1e6, 0.05
+#: Tokens with a smaller log mu count as equal.
+NOTHING = -1e100
+#: Scores between deviations above which attention, not its difference to a common row, is computed.
+DIRECT = 0.3
+#: (e^b - 1) / b = 1 + b / 2 (1 + b / 3 (1 + ...)), to the last bit for |b| <= DIRECT: the inverses.
+SERIES = tuple(1.0 / n for n in range(13, 1, -1))
+
+
+def panel_columns(w: int) -> int:
+    """Columns of a panel, for vectors of w numbers."""
+    return TILE_COLUMNS * w
+
+
+def block_rows(w: int, met: int) -> int:
+    """Rows of a block that meets so many numbers of keys and values: whole tiles, and whole squares
+    to transpose; many where these numbers hardly fit a core's own cache, to read them less often.
+    """
+    return STRIP if met > _MANY else max(TILE_ROWS, w)
+
+
+def _state(r) -> int:
+    return r.rows * r.row
+
+
+def _key_room(r) -> int:
+    return r.rows * r.p_row * (r.heads if r.has_keys else 1)
+
+
+def _value_room(r) -> int:
+    return r.value_room * (r.heads if r.has_values else 1)
+
+
+def _strips(r) -> int:
+    """What is summed of every strip: mean, sum of directions, and six numbers in each lane."""
+    return -(-r.n // STRIP) * (2 * r.row + 6 * r.w)
+
+
+_SIZES = """
+    n d p v heads given start layers samples rows columns row long p_wide p_row v_wide v_row
+    s_row block value_room biased has_keys has_values before branch after centre
+    wanted followed alike ordered
+"""  # value_room: numbers that the values of one head take
+
+_GIVEN = {
+    # weights, `given` layers of them, used in turn from number `start` on
+    "query": Array(lambda r: r.given * r.heads * r.d * r.p_wide),
+    "query_bias": Array(lambda r: r.given * r.heads * r.p_row),
+    "key": Array(lambda r: r.has_keys * r.given * r.heads * r.d * r.p_wide),
+    "value": Array(lambda r: r.has_values * r.given * r.heads * r.d * r.v_wide),
+    "output": Array(lambda r: r.given * r.heads * r.v * r.columns),
+    "output_bias": Array(lambda r: r.given * r.row),
+    "gain": Array(lambda r: r.row),
+    "bias": Array(lambda r: r.row),
+    # the mask: token i attends to begin[i] .. end[i] - 1
+    "begin": Array(lambda r: r.n, "int64"),
+    "end": Array(lambda r: r.n, "int64"),
+    # the state, changed in place: tokens, or their deviations from the first with its log size
+    "x": Array(lambda r: r.samples * _state(r)),
+    "center": Array(lambda r: r.followed * r.samples * r.row),
+    "log_size": Array(lambda r: r.followed * r.samples * r.w),
+    # what is observed: (layers, 5, samples, w), followed by (layers, 6, ...) where followed
+    "observed": Array(lambda r: r.layers * (5 + r.followed) * r.samples * r.w, "float64"),
+    # gains the entropies of all rows of attention, (samples, n, w), in nats, if wanted
+    "entropy": Array(lambda r: r.wanted * r.samples * r.n * r.w),
+}
+
+_OWN = {
+    "q": Array(lambda r: r.block * r.p_row, scratch="job"),
+    "scores": Array(lambda r: r.block * r.s_row, scratch="job"),
+    "mixed": Array(lambda r: r.block * max(r.v_row, r.p_row), scratch="job"),
+    "out": Array(lambda r: r.block * r.row, scratch="job"),
+    "head": Array(lambda r: r.block * r.row, scratch="job"),
+    "shares": Array(lambda r: r.block * r.w, scratch="job"),
+    "mean": Array(lambda r: 2 * r.row, scratch="job"),
+    "spare": Array(lambda r: STRIP * r.row, scratch="job"),
+    "next": Array(lambda r: r.has_next * _state(r), scratch="job"),
+    # of deviations: tokens as they are, c in several stages, what queries have in common, the row
+    # of attention that all tokens have in common and its mean value
+    "whole": Array(lambda r: r.followed * _state(r), scratch="job"),
+    "alone": Array(lambda r: r.followed * r.block * r.row, scratch="job"),
+    "tokens": Array(lambda r: r.followed * 7 * r.row, scratch="job"),
+    "shifts": Array(lambda r: r.followed * r.heads * r.p_row, scratch="job"),
+    "common": Array(lambda r: r.followed * (r.s_row + r.v_row), scratch="job"),
+}
+
+
+def _shared(owner: str) -> dict[str, Array]:
+    """What the members of a team share, if there is one."""
+    return {
+        "seen": Array(lambda r: (r.before or r.followed) * _state(r), scratch=owner),
+        "keys": Array(_key_room, scratch=owner),
+        "values": Array(_value_room, scratch=owner),
+        "sums": Array(_strips, scratch=owner),
+    }
+
+
+#: Lanes: `offsets` (n, n), if there, are added to the scores.
+LANES = Record(
+    f"{_SIZES} has_next has_offsets",
+    "skip scale shift",
+    **_GIVEN,
+    offsets=Array(lambda r: r.has_offsets * r.n * r.n),
+    **_OWN,
+    **_shared("job"),
+)
+
+#: Rows: token i attends to indices[begin[i]:end[i]] if `lists`; deviations are `ordered` so that
+#: those attended to come first. Teams of `members` fill one set of keys and values while they read
+#: the other.
+ROWS = Record(
+    f"{_SIZES} has_next lists value_step edges member members",
+    "skip scale shift",
+    **_GIVEN,
+    indices=Array(lambda r: r.lists * r.edges, "int32"),
+    order=Array(lambda r: r.ordered * r.n, "int64"),
+    meeting=Array(lambda r: TEAM, "int64"),
+    **_OWN,
+    **_shared("team"),
+    other_keys=Array(_key_room, scratch="team"),
+    other_values=Array(_value_room, scratch="team"),
+    other_sums=Array(_strips, scratch="team"),
+)
+
+#: Points of convex hulls nearest to others. `sets` sets of n points, of d < down numbers and zeros
+#: from there on, zeros up to point `keys`, and `free` directions; columns are the same transposed.
+HULL = Record(
+    "sets n d free keys across down early",
+    "enough",
+    rows=Array(lambda r: r.sets * r.across * r.down),
+    columns=Array(lambda r: r.sets * r.d * r.across),
+    step=Array(lambda r: r.down),
+    query=Array(lambda r: r.sets * r.n * r.d),
+    support=Array(lambda r: r.sets * r.n * (r.d + 1), "int64"),
+    weights=Array(lambda r: r.sets * r.n * (r.d + 1)),
+    members=Array(lambda r: r.down, "int64"),
+    **{
+        name: Array(lambda r: r.down, scratch="job")
+        for name in "own x a share wanted right".split()
+    },
+    scores=Array(lambda r: r.across, scratch="job"),
+    basis=Array(lambda r: r.down**2, scratch="job"),
+    triangle=Array(lambda r: r.down**2, scratch="job"),
+)
+
+#: Breadth-first search from `source`: distance is -1 at first, and stays so where there is no way.
+SEARCH = Record(
+    "n source edges",
+    indptr=Array(lambda r: r.n + 1, "int64"),
+    indices=Array(lambda r: r.edges, "int32"),
+    distance=Array(lambda r: r.n, "int64"),
+    queue=Array(lambda r: r.n, "int64"),
+)

@@ -1,0 +1,151 @@
+"""A layer: the attention of a block of tokens, and what comes after it; for any arrangement."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from dynsim.kernels.arrangement import Arrangement
+from dynsim.kernels.compiler import inner
+from dynsim.kernels.simd import (
+    at,
+    compact,
+    exp,
+    exp4,
+    fma,
+    load,
+    log,
+    maximum,
+    splat,
+    store,
+    width,
+)
+
+__all__ = ["Attention", "attention", "composed", "exponential_function"]
+
+
+def exponential_function(joined: Callable, peak: Callable) -> Callable:
+    """exponentials(r, s, begin, end, note): s = e^(s - max s) from `begin` to `end`; their sum.
+
+    Where entropies are wanted, note gains that of these weights.
+    """
+
+    @inner
+    def exponentials(r, s, begin, end, note):
+        compact()
+        w = width(s)
+        top = load(s, begin)
+        for e in range(begin + w, end, w):
+            top = maximum(top, load(s, e))
+        top = peak(top)
+        total, moment, least = splat(s, 0.0), splat(s, 0.0), splat(s, -800.0)
+        e = begin
+        while e + 4 * w <= end:
+            y0, y1 = load(s, e) - top, load(s, e + w) - top
+            y2, y3 = load(s, e + 2 * w) - top, load(s, e + 3 * w) - top
+            z0, z1, z2, z3 = exp4(y0, y1, y2, y3)
+            store(s, e, z0)
+            store(s, e + w, z1)
+            store(s, e + 2 * w, z2)
+            store(s, e + 3 * w, z3)
+            total += (z0 + z1) + (z2 + z3)
+            if r.wanted:
+                moment = fma(z0, maximum(y0, least), fma(z1, maximum(y1, least), moment))
+                moment = fma(z2, maximum(y2, least), fma(z3, maximum(y3, least), moment))
+            e += 4 * w
+        for rest in range(e, end, w):
+            y0 = load(s, rest) - top
+            z0 = exp(y0)
+            store(s, rest, z0)
+            total += z0
+            moment = fma(z0, maximum(y0, least), moment)
+        total = joined(total)
+        if r.wanted:
+            store(note, 0, load(note, 0) + (log(total) - joined(moment) / total))
+        return total
+
+    return exponentials
+
+
+class Attention(NamedTuple):
+    """Functions of blocks of tokens.
+
+    attended(r, i, tall, keys, values, note): r.mixed = softmax(r.q keys) values, for one head
+    attend(r, turn, i, tall, z, keys, values, to, shifts, size, note): `to` takes what attention
+        makes of the tokens i .. i + tall - 1, which are z, before the bias of the output. `shifts`
+        are added to the queries of each head. Of deviations, z of `size`, the queries are
+        (size q + shift) size.
+    """
+
+    attended: Callable
+    attend: Callable
+
+
+def attention(arrangement: Arrangement) -> Attention:
+    """The functions for this arrangement."""
+    span, score, softmax = arrangement.span, arrangement.score, arrangement.softmax
+    mix, listed, project = arrangement.mix, arrangement.listed, arrangement.project
+
+    @inner
+    def attended(r, i, tall, keys, values, note):
+        compact()
+        w = width(r.x)
+        if not listed(r, i, tall, keys, values, note):
+            first, last = span(r, i, tall)
+            score(r, keys, first, last)
+            for k in range(tall):
+                total = softmax(r, i + k, at(r.scores, k * r.s_row), first, last, at(note, k * w))
+                store(r.shares, k * w, splat(r.x, 1.0) / total)
+            mix(r, values, first, last)
+        for k in range(tall):
+            share = load(r.shares, k * w)
+            for e in range(k * r.v_row, (k + 1) * r.v_row, w):
+                store(r.mixed, e, load(r.mixed, e) * share)
+
+    @inner
+    def attend(r, turn, i, tall, z, keys, values, to, shifts, size, note):
+        compact()
+        w, p_row, row = width(r.x), r.p_row, r.row
+        for h in range(r.heads):
+            here = turn * r.heads + h
+            query = at(r.query, here * r.d * r.p_wide)
+            project(r.q, p_row, z, row, query, r.p_wide, r.block, r.d)
+            for k in range(0, p_row, w):
+                shift = load(shifts, h * p_row + k)
+                if r.followed:
+                    for e in range(k, tall * p_row, p_row):
+                        store(r.q, e, fma(load(r.q, e), size, shift) * size)
+                elif r.biased:
+                    for e in range(k, tall * p_row, p_row):
+                        store(r.q, e, load(r.q, e) + shift)
+            key_room, value_room = r.has_keys * r.rows * p_row, r.has_values * r.value_room
+            attended(r, i, tall, at(keys, h * key_room), at(values, h * value_room), note)
+            matrix = at(r.output, here * r.v * r.columns)
+            if h == 0:
+                project(to, row, r.mixed, r.v_row, matrix, r.columns, r.block, r.v)
+            else:
+                project(r.head, row, r.mixed, r.v_row, matrix, r.columns, r.block, r.v)
+                for e in range(0, tall * row, w):
+                    store(to, e, load(to, e) + load(r.head, e))
+
+    return Attention(attended, attend)
+
+
+def composed(normalise: Callable, add: Callable) -> Callable:
+    """finish(r, x, c, log_x, y, c_y, log_y, count): a layer's rest, from its attention on.
+
+    States are (tokens, first token, log of a size): the input x, and y, what attention makes of it,
+    which becomes the output; its log is returned. normalise(r, y, c, log, count) and add(r, x, c,
+    log_x, y, c_y, log_y, count), y + skip x, change y and return its log. States of tokens as they
+    are leave the first token and the log out of account.
+    """
+
+    @inner
+    def finish(r, x, c, log_x, y, c_y, log_y, count):
+        if r.branch:
+            log_y = normalise(r, y, c_y, log_y, count)
+        if r.skip != 0.0:
+            log_y = add(r, x, c, log_x, y, c_y, log_y, count)
+        if r.after:
+            log_y = normalise(r, y, c_y, log_y, count)
+        return log_y
+
+    return finish

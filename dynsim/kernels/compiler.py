@@ -45,7 +45,7 @@ class _Fields(AttributeTemplate):
     key = _Given
 
     def generic_resolve(self, given, name):
-        return given.fields[name][1]
+        return given.fields[name][1] if name in given.fields else None
 
 
 @lower_getattr_generic(_Given)

@@ -159,11 +159,11 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
         share = splat(x, 1.0) / splat(x, n)
         for k in range(0, r.long, w):
             mean = splat(x, 0.0)
-            for e in range(k, n * row, row):
-                mean = fma(load(x, e), inverse, mean)
+            for i in range(n):
+                mean = fma(load(x, i * row + k), inverse, mean)
             mean *= share
-            for e in range(k, n * row, row):
-                z = fma(load(x, e), inverse, splat(x, 0.0)) - mean
+            for i in range(n):
+                z = load(x, i * row + k) * inverse - mean
                 squared = fma(z, z, squared)
         size = sqrt(joined(squared))
         log_x += log(unit * size)
@@ -208,7 +208,7 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
         w, row, p_row, v_row = width(source), r.row, r.p_row, r.v_row
         zero, one = splat(source, 0.0), splat(source, 1.0)
         first, last = span(r, 0, 1)
-        extent = scored(source, first, last)
+        extent, blocks = scored(source, first, last), (r.n + r.block - 1) // r.block
         mean, squared, most = at(r.common, r.s_row), size * size, zero
         for e in range(0, row, w):
             store(moved, e, zero)
@@ -230,7 +230,8 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
             project(r.head, row, r.mixed, v_row, output, r.columns, 1, r.v)
             for e in range(0, row, w):
                 store(moved, e, load(moved, e) + load(r.head, e))
-            for i in range(0, r.n, r.block):
+            for b in range(blocks):
+                i = b * r.block
                 tall = min(r.block, r.n - i)
                 matrix = at(r.query, here * r.d * r.p_wide)
                 project(r.q, p_row, at(source, i * row), row, matrix, r.p_wide, r.block, r.d)
@@ -283,7 +284,9 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
         size = _exp(source, log_x)
         sources = told(r, source)
         keys, values = published(r, sources)
-        for i in range(0, n, r.block):
+        blocks = (n + r.block - 1) // r.block
+        for b in range(blocks):
+            i = b * r.block
             tall = min(r.block, n - i)
             publish(r, turn, at(sources, i * row), i, tall, keys, values)
         most, moved = splat(source, math.inf), at(r.tokens, 2 * row)
@@ -294,7 +297,8 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
             to = y
             if not alone:
                 to = r.whole
-            for i in range(0, n, r.block):
+            for b in range(blocks):
+                i = b * r.block
                 tall = min(r.block, n - i)
                 attend(r, turn, i, tall, at(source, i * row), keys, values, at(to, i * row),
                        r.shifts, size, r.shares)  # fmt: skip
@@ -311,8 +315,8 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
         for k in range(0, r.long, w):  # about the first
             first = load(y, k)
             store(c_next, k, fma(first, size, load(c_next, k)))
-            for e in range(k, n * row, row):
-                store(y, e, load(y, e) - first)
+            for i in range(n):
+                store(y, i * row + k, load(y, i * row + k) - first)
         return log_x
 
     def follow(r):
@@ -348,7 +352,8 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
                 log_z = to_norm_one(r, r.next, log_seen, z)
                 size = _exp(r.x, log_z)
                 for k in range(0, row, w):
-                    for e in range(k, n * row, row):
+                    for i in range(n):
+                        e = i * row + k
                         store(r.whole, e, fma(load(z, e), size, load(c, k)))
                 for s in range(strips):
                     begin, place = s * STRIP, at(r.sums, s * (2 * row + 6 * w))

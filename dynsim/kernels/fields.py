@@ -96,6 +96,8 @@ _GIVEN = {
     # the mask: token i attends to begin[i] .. end[i] - 1
     "begin": Array(lambda r: r.n, "int64"),
     "end": Array(lambda r: r.n, "int64"),
+    # the tokens in the order in which keys and values are taken, those attended to first, if ordered
+    "order": Array(lambda r: r.ordered * r.n, "int64"),
     # the state, changed in place: tokens, or their deviations from the first with its log size
     "x": Array(lambda r: r.samples * _state(r)),
     "center": Array(lambda r: r.followed * r.samples * r.row),
@@ -146,15 +148,13 @@ LANES = Record(
     **_shared("job"),
 )
 
-#: Rows: token i attends to indices[begin[i]:end[i]] if `lists`; deviations are `ordered` so that
-#: those attended to come first. Teams of `members` fill one set of keys and values while they read
-#: the other.
+#: Rows: token i attends to indices[begin[i]:end[i]] if `lists`. Teams of `members` fill one set of
+#: keys and values while they read the other.
 ROWS = Record(
     f"{_SIZES} has_next lists value_step edges member members",
     "skip scale shift",
     **_GIVEN,
     indices=Array(lambda r: r.lists * r.edges, "int32"),
-    order=Array(lambda r: r.ordered * r.n, "int64"),
     meeting=Array(lambda r: TEAM, "int64"),
     **_OWN,
     **_shared("team"),

@@ -111,10 +111,12 @@ def attention(arrangement: Arrangement) -> Attention:
             for k in range(0, p_row, w):
                 shift = load(shifts, h * p_row + k)
                 if r.followed:
-                    for e in range(k, tall * p_row, p_row):
+                    for c in range(tall):
+                        e = c * p_row + k
                         store(r.q, e, fma(load(r.q, e), size, shift) * size)
                 elif r.biased:
-                    for e in range(k, tall * p_row, p_row):
+                    for c in range(tall):
+                        e = c * p_row + k
                         store(r.q, e, load(r.q, e) + shift)
             key_room, value_room = r.has_keys * r.rows * p_row, r.has_values * r.value_room
             attended(r, i, tall, at(keys, h * key_room), at(values, h * value_room), note)

@@ -88,11 +88,17 @@ def _machine():
     )  # fmt: skip
 
 
+#: What a C function of Numba's calls to report an exception, which no kernel raises.
+_NEVER_CALLED = (
+    "NRT_Free", "numba_do_raise", "numba_gil_ensure", "numba_gil_release",
+    "numba_runtime_build_excinfo_struct", "numba_unpickle",
+)  # fmt: skip
+
+
 @lru_cache
 def _engine():
-    # what a C function of Numba's calls to report an exception, which no kernel raises
     abort = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
-    for symbol in ("numba_gil_ensure", "numba_gil_release"):
+    for symbol in _NEVER_CALLED:
         if llvm.address_of_symbol(symbol) is None:
             llvm.add_symbol(symbol, abort)
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())

@@ -222,7 +222,8 @@ def advance(r):
         strip = take(r.meeting)
         while strip < strips:
             top, bottom = strip * STRIP, min(strip * STRIP + STRIP, n)
-            for i in range(top, bottom, block):
+            for b in range((bottom - top + block - 1) // block):
+                i = top + b * block
                 tall, own = min(block, n - i), at(z, i * row)
                 if t >= 0:
                     _attend(
@@ -231,10 +232,10 @@ def advance(r):
                         at(r.entropy, r.wanted * i * w),
                     )  # fmt: skip
                     token = at(r.x, i * row)
-                    for k in range(0, tall * row, row):
+                    for k in range(tall):
                         for e in range(0, row, w):
-                            y = load(r.out, k + e) + load(r.output_bias, turn * row + e)
-                            store(r.out, k + e, y)
+                            y = load(r.out, k * row + e) + load(r.output_bias, turn * row + e)
+                            store(r.out, k * row + e, y)
                     _finish(r, token, token, 0.0, r.out, r.out, 0.0, tall)
                     for e in range(0, tall * row, w):
                         store(token, e, load(r.out, e))

@@ -12,10 +12,14 @@ from numba.np.numpy_support import from_dtype
 from dynsim.kernels.record import Record
 from dynsim.kernels.simd import Numbers
 
-__all__ = ["compiled", "inner"]
+__all__ = ["compiled", "inlined", "inner"]
 
+_OPTIONS = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 #: Decorator of the functions that kernels are made of.
-inner = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+inner = njit(**_OPTIONS)
+#: The same, for functions that are written out where they are called: what does not change in the
+#: loop around the call is then worked out once.
+inlined = njit(**_OPTIONS, forceinline=True)
 
 
 class _Given(types.Type):

@@ -5,7 +5,7 @@ sample; lanes never meet, so results do not depend on what else is in the batch.
 """
 
 from dynsim.kernels.arrangement import Arrangement
-from dynsim.kernels.compiler import inner
+from dynsim.kernels.compiler import inlined, inner
 from dynsim.kernels.deviations import following
 from dynsim.kernels.fields import LANE_ROWS, PAD, STRIP
 from dynsim.kernels.layer import attention, exponential_function
@@ -110,7 +110,7 @@ def _mix(r, values, first, last):
 _exponentials = exponential_function(_own, _own)
 
 
-@inner
+@inlined
 def _softmax(r, i, s, first, last, note):
     w, zero = width(s), splat(s, 0.0)
     begin, end = (element(r.begin, i) - first) * w, (element(r.end, i) - first) * w

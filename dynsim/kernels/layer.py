@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from dynsim.kernels.arrangement import Arrangement
-from dynsim.kernels.compiler import inner
+from dynsim.kernels.compiler import inlined, inner
 from dynsim.kernels.simd import (
     at,
     compact,
@@ -28,9 +28,8 @@ def exponential_function(joined: Callable, peak: Callable) -> Callable:
     Where entropies are wanted, note gains that of these weights.
     """
 
-    @inner
+    @inlined
     def exponentials(r, s, begin, end, note):
-        compact()
         w = width(s)
         top = load(s, begin)
         for e in range(begin + w, end, w):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from dynsim.engines.packing import padded, parts, settings
@@ -102,7 +104,9 @@ class Lanes:
             while done < layers:
                 wanted = entropy and done == 0
                 some = 1 if wanted else min(most, layers - done)
-                seen = np.empty((some, 5, mine.sizes.samples, w))
+                shape = (some, 5, mine.sizes.samples, w)
+                (seen,) = self.scratch(("seen", part.start), [math.prod(shape)], np.float64)
+                seen = seen.reshape(shape)
                 mine.set(start=done, layers=some, observed=seen)
                 mine.set(wanted=wanted, entropy=entropies[part])
                 _advance(mine)
@@ -112,8 +116,8 @@ class Lanes:
         every(work, parts(blocks, workers))
         if entropy:
             mean = _from_lanes(entropies, samples).sum(axis=1) / (self.n * given.sizes.heads)
-        observed = observed.reshape(layers, 5, blocks * w)[:, :, :samples].transpose(1, 2, 0)
-        return _from_lanes(state[:, : self.n, : self.d], samples), observed, mean
+        out = _from_lanes(state[:, : self.n, : self.d], samples)
+        return out, _by_sample(observed, samples), mean
 
     def follow(self, state: Deviation, layers: int, workers: int, every):
         """(state after the layers, cheap measures and log10 mu (6, samples, layers))."""
@@ -142,8 +146,7 @@ class Lanes:
             _from_lanes(log_size, samples),
             state.observed,
         )
-        observed = observed.reshape(layers, 6, blocks * w)[:, :, :samples]
-        return after, observed.transpose(1, 2, 0)
+        return after, _by_sample(observed, samples)
 
     def _in_lanes(self, x: np.ndarray, w: int, rows: int | None = None) -> np.ndarray:
         """(samples, N, d) as (blocks, rows, columns, w), padded."""
@@ -164,3 +167,9 @@ def _from_lanes(array: np.ndarray, samples: int) -> np.ndarray:
     """(blocks, ..., w) as (samples, ...)."""
     whole = np.moveaxis(array, -1, 1)
     return np.ascontiguousarray(whole.reshape(-1, *whole.shape[2:])[:samples])
+
+
+def _by_sample(observed: np.ndarray, samples: int) -> np.ndarray:
+    """(layers, K, blocks, w) as (K, samples, layers)."""
+    layers, number, _, _ = observed.shape
+    return observed.reshape(layers, number, -1)[:, :, :samples].transpose(1, 2, 0)

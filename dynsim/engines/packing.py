@@ -32,9 +32,16 @@ def settings(
         "has_keys": weights.key.size > 0, "has_values": weights.value.size > 0,
         "before": "before" in places, "branch": "branch" in places, "after": "after" in places,
         "centre": bool(numbers.centre), "scale": float(numbers.scale),
-        "shift": float(numbers.shift), "skip": float(dynamics.skip), "gain": gain, "bias": bias,
+        "shift": float(numbers.shift), "inverse_size": _inverse_size(numbers, places), "skip": float(dynamics.skip), "gain": gain, "bias": bias,
         "start": 0, "layers": 1, "samples": 1, "wanted": False, "ordered": False,
     }  # fmt: skip
+
+
+def _inverse_size(numbers, places) -> float:
+    """1 / |token| after a layer where a norm makes all tokens equally long, else 0."""
+    gain = np.abs(np.atleast_1d(numbers.gain))
+    alike = not numbers.shift and not np.any(numbers.bias) and gain.min() == gain.max() > 0
+    return 1.0 / (numbers.scale * float(gain[0])) if "after" in places and alike else 0.0
 
 
 def stacked(layers: list[LayerWeights]) -> LayerArrays:

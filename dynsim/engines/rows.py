@@ -119,8 +119,8 @@ class Rows:
             mine = ready[job]
             for sample in range(job // members, samples, teams):
                 mine.set(x=state[sample], entropy=entropies[sample])
-                for start, stop, wanted in ((0, 1, True), (1, layers, False)) if entropy else (
-                    (0, layers, False),
+                for start, stop, wanted in (
+                    ((0, 1, True), (1, layers, False)) if entropy else ((0, layers, False),)
                 ):
                     if start < stop:
                         seen = observed[sample, start:stop]

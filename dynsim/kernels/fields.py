@@ -102,7 +102,7 @@ _GIVEN = {
     "x": Array(lambda r: r.samples * _state(r)),
     "center": Array(lambda r: r.followed * r.samples * r.row),
     "log_size": Array(lambda r: r.followed * r.samples * r.w),
-    # what is observed: (layers, 5, samples, w), followed by (layers, 6, ...) where followed
+    # the cheap measures, (layers, 5, samples, w), and log10 mu, (layers, 6, ...), where followed
     "observed": Array(lambda r: r.layers * (5 + r.followed) * r.samples * r.w, "float64"),
     # gains the entropies of all rows of attention, (samples, n, w), in nats, if wanted
     "entropy": Array(lambda r: r.wanted * r.samples * r.n * r.w),
@@ -138,10 +138,10 @@ def _shared(owner: str) -> dict[str, Array]:
     }
 
 
-#: Lanes: `offsets` (n, n), if there, are added to the scores.
+#: Lanes: `offsets`, if there, are added to the scores.
 LANES = Record(
     f"{_SIZES} has_next has_offsets",
-    "skip scale shift",
+    "skip scale shift inverse_size",
     **_GIVEN,
     offsets=Array(lambda r: r.has_offsets * r.n * r.n),
     **_OWN,
@@ -152,7 +152,7 @@ LANES = Record(
 #: keys and values while they read the other.
 ROWS = Record(
     f"{_SIZES} has_next lists value_step edges member members",
-    "skip scale shift",
+    "skip scale shift inverse_size",
     **_GIVEN,
     indices=Array(lambda r: r.lists * r.edges, "int32"),
     meeting=Array(lambda r: TEAM, "int64"),

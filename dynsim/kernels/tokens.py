@@ -117,7 +117,9 @@ def token_functions(arrangement: Arrangement) -> TokenFunctions:
             size = joined(size)
             squares += size
             smallest, most = minimum(smallest, size), maximum(most, size)
-            inverse = where_within(size, 0.0, 0.0, zero, one / sqrt(size))
+            inverse = splat(x, r.inverse_size)
+            if r.inverse_size == 0.0:
+                inverse = where_within(size, 0.0, 0.0, zero, one / sqrt(size))
             sized += where_within(size, 0.0, 0.0, zero, one)
             for e in range(0, long, w):
                 store(directions, e, fma(load(token, e), inverse, load(directions, e)))
@@ -184,11 +186,12 @@ def token_functions(arrangement: Arrangement) -> TokenFunctions:
             for e in range(0, long, w):
                 z = load(own, e) - load(mean, e)
                 store(mean, e, fma(z, weight, load(mean, e)))
-                z /= unit
-                apart = fma(z, z, apart)
                 store(directions, e, load(directions, e) + load(own, row + e))
-            weight = splat(sums, before * count / (before + count))
+                if before:
+                    z /= unit
+                    apart = fma(z, z, apart)
             if before:
+                weight = splat(sums, before * count / (before + count))
                 deviation = fma(joined(apart), weight, deviation)
             smallest = minimum(smallest, load(found, w) * share)
             most = maximum(most, load(found, 2 * w) * share)

@@ -20,16 +20,15 @@ def guarded(*arguments):
 def test_no_kernel_touches_what_lies_beside_its_arrays():
     done = guarded(300, 1)
     assert done.returncode == 0, done.stderr
-    calls, arrays, with_threads = map(int, re.findall(r"\d+", done.stdout)[:3])
-    assert calls > 500
+    arrays, with_threads = map(int, re.findall(r"\d+", done.stdout)[:2])
     assert arrays > 10_000
     assert with_threads > 150
-    for kind in ("Rows", "DeviationRows", "Lanes", "DeviationLanes", "Single"):
-        assert f"{kind} " in done.stdout
+    for kind in ("Lanes", "Lanes followed", "Rows", "Rows followed"):
+        assert f"{kind}: " in done.stdout
 
 
-@pytest.mark.parametrize("part", ["shared_memory", "private_memory", "lane_memory"])
-def test_memory_that_is_one_number_too_small_is_found(part):
-    done = guarded(20, 0, part)
+@pytest.mark.parametrize("array", ["LANES.mixed", "LANES.next", "ROWS.scores", "ROWS.values"])
+def test_memory_that_is_one_number_too_small_is_found(array):
+    done = guarded(20, 0, array)
     assert done.returncode != 0
-    assert "wrote beside an array" in done.stderr or "Segmentation fault" in done.stderr
+    assert "wrote beside" in done.stderr or "Segmentation fault" in done.stderr

@@ -18,13 +18,12 @@ from hypothesis import strategies as st
 from dynsim import AttentionDynamics, masks, measures, norms
 from dynsim.engines import compiled
 from dynsim.engines.lanes import Lanes
-from dynsim.engines.packing import Scratch, aligned, in_panels, padded, stacked
+from dynsim.engines.packing import in_panels, padded, stacked
 from dynsim.engines.rows import Rows
-from dynsim.engines.single import Single, is_single
-from dynsim.kernels import library, processor, ready, simd
+from dynsim.kernels import processor, simd
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
-from dynsim.kernels.ready import __main__ as make_ready
+from dynsim.kernels.record import Arguments, Array, Record, Scratch, aligned
 from dynsim.masks.connectivity import _distances
 from dynsim.masks.networkx_view import compile_layout
 from dynsim.network.weights import Layers, LayerWeights
@@ -131,45 +130,19 @@ def test_entropy_is_that_of_the_attention_rows(carrier, mask, rng):
         assert np.isclose(entropy[s], np.mean([naive.entropy(row) for row in rows]), atol=1e-12)
 
 
-@pytest.mark.parametrize("mask", [masks.complete, masks.causal], ids=["complete", "causal"])
-@given(
-    n=st.integers(1, vector_width(64)), d=st.integers(1, 9), heads=st.integers(1, 3),
-    factored=st.booleans(), norm=st.sampled_from(list(NORMS)),
-    placement=st.sampled_from(["post", "pre", "peri"]), skip=st.sampled_from([0.0, 0.6]),
-    size=st.sampled_from([1.0, 1.0, 0.0, 1e-200, 1e200]), entropy=st.booleans(),
-    seed=st.integers(0, 2**16),
-)  # fmt: skip
-def test_single_samples_have_the_bits_of_lanes(
-    mask, n, d, heads, factored, norm, placement, skip, size, entropy, seed
-):
-    rng = np.random.default_rng(seed)
-    layers = [random_layer(rng, d, heads, 2, 3, factored) for _ in range(2)]
-    dynamics = AttentionDynamics(mask(n), Layers(tuple(layers)), NORMS[norm][0], placement, skip)
-    x = size * rng.standard_normal((2, n, d))
-    found, expected = (
-        kind(dynamics, stacked(layers), dynamics.norm, n, d, Scratch()).advance(
-            x, 3, 1, one_after_another, entropy
-        )
-        for kind in (Single, Lanes)
-    )
-    for one, other in zip(found, expected, strict=True):
-        assert np.array_equal(one, other, equal_nan=one is not None)
-
-
-def test_the_carrier_depends_on_nothing_that_shows(monkeypatch, rng):
-    """One sample and many of the same: other kernels, the same bits, in any number of calls."""
-    monkeypatch.setattr("dynsim.engines.single._LAYERS", 7)
-    n, d = vector_width(64), 3
-    layer = random_layer(rng, d, 1, 2, 2, True)
-    dynamics = AttentionDynamics(masks.causal(n), Layers((layer,)), norms.Unit())
-    x = rng.standard_normal((9, n, d))
-    together = compiled.CompiledEngine(dynamics, 1).advance(x, 0, 50)
-    alone = compiled.CompiledEngine(dynamics, 1).advance(x[4:5], 0, 50)
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_narrow_vectors_have_the_bits_of_wide_ones(mask, dtype, rng):
+    """One sample and many: other vectors, the same bits, in any number of calls."""
+    n, d = 9, 5
+    layer = random_layer(rng, d, 2, 2, 3, True).astype(dtype)
+    dynamics = AttentionDynamics(MASKS[mask](n), Layers((layer,)), norms.LayerNorm(), "pre", 0.5)
+    x = rng.standard_normal((9, n, d)).astype(dtype)
+    together = compiled.CompiledEngine(dynamics, 1).advance(x, 0, 20, entropy=True)
+    alone = compiled.CompiledEngine(dynamics, 1).advance(x[4:5], 0, 20, entropy=True)
     assert np.array_equal(alone[0][0], together[0][4])
     assert np.array_equal(alone[1][:, 0], together[1][:, 4])
-    assert not is_single(1, 5, compile_layout(masks.local(5, 1)), np.float64)
-    assert not is_single(1, n + 1, compile_layout(masks.complete(n + 1)), np.float64)
-    assert not is_single(1, n, compile_layout(masks.complete(n)), np.float32)
+    assert alone[2][0] == together[2][4]
 
 
 @pytest.mark.parametrize("mask", [masks.causal(150), masks.local(150, 9), masks.star(150)])
@@ -194,7 +167,7 @@ def test_blocks_of_many_rows_give_the_same_bits(monkeypatch, mask, dtype, rng):
     x = rng.standard_normal((2, 150, 20)).astype(dtype)
     found = []
     for many in (10**9, 0):
-        monkeypatch.setattr("dynsim.kernels.shapes._MANY", many)
+        monkeypatch.setattr("dynsim.kernels.fields._MANY", many)
         ready = Rows(dynamics, stacked([layer]), dynamics.norm, 150, 20, Scratch())
         found.append(ready.advance(x, 5, 2, at_once, entropy=True))
     for few_rows, many_rows in zip(*found, strict=True):
@@ -314,127 +287,38 @@ def test_the_carrier_depends_on_the_size_of_a_state_alone(monkeypatch, rng):
     assert np.allclose(*found, rtol=1e-12)
 
 
-class Specialised(Kernel):
-    """The lane kernel, with code of its own for fixed arguments from their first use on."""
-
-    def __init__(self, folder):
-        super().__init__("lanes", "advance")
-        self.folder = folder
-
-    def _place(self, what):
-        _kinds, fixed = what
-        return self.folder / "special.kernel" if fixed else super()._place(what)
-
-
-@pytest.mark.parametrize("mask", MASKS)
-def test_code_for_fixed_arguments_gives_the_same_bits(monkeypatch, tmp_path, mask, rng):
-    monkeypatch.setattr(library, "_WORTH_IT", -1.0)
-    n, d = 7, 3
-    layer = random_layer(rng, d, 2, 2, 5, True)
-    dynamics = AttentionDynamics(MASKS[mask](n), Layers((layer,)), norms.LayerNorm(), "peri", 1.0)
-    x = rng.standard_normal((11, n, d))
-
-    def advanced():
-        lanes = Lanes(dynamics, stacked([layer]), dynamics.norm, n, d, Scratch())
-        return lanes.advance(x, 5, 1, one_after_another, entropy=True)
-
-    expected = advanced()
-    kernel = Specialised(tmp_path)
-    loaded = Specialised(tmp_path)  # finds what the other has made
-    for used, general in ((kernel, 1), (kernel, 1), (loaded, 0)):
-        monkeypatch.setattr("dynsim.engines.lanes._advance", used)
-        for found, wanted in zip(advanced(), expected, strict=True):
-            assert np.array_equal(found, wanted)
-        assert sum(not fixed for _, fixed in used._functions) == general
-        assert sum(bool(fixed) for _, fixed in used._functions) == 1
-
-
-# --- made beforehand ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("width", ready.WIDTHS)
-def test_sources_made_beforehand_are_of_the_python_here(monkeypatch, width):
-    monkeypatch.setattr(ready, "REGISTER_BYTES", width)
-    ready._kept.cache_clear()
-    made_of, sources = ready._kept()
-    ready._kept.cache_clear()
-    assert made_of == ready.made_of(), "run python -m dynsim.kernels.ready"
-    wanted = {
-        ready.title(module, name, make_ready.kinds_of(short))
-        for (module, name), variants in make_ready.KERNELS.items()
-        for short in variants
-    }
-    assert set(sources) == wanted
-
-
-def test_sources_made_of_other_python_are_not_used(monkeypatch):
-    kernel = "graphs", "distances_from", make_ready.kinds_of("l i I 2l")
-    assert ready.source(*kernel) is not None
-    assert ready.source("graphs", "distances_from", ["f"]) is None
-    monkeypatch.setattr(ready, "made_of", lambda: "changed")
-    assert ready.source(*kernel) is None
-
-
-class Kept(Kernel):
-    """The lane kernel, kept nowhere."""
-
-    def __init__(self):
-        super().__init__("lanes", "advance")
-        self._place = lambda what: None
-
-
-def test_sources_made_beforehand_give_the_bits_that_numba_gives(monkeypatch, rng):
-    n, d = 6, 4
-    layer = random_layer(rng, d, 2, 3, 4, True)
-    dynamics = AttentionDynamics(masks.causal(n), Layers((layer,)), norms.LayerNorm())
-    x = rng.standard_normal((9, n, d))
-
-    def advanced():
-        monkeypatch.setattr("dynsim.engines.lanes._advance", Kept())
-        lanes = Lanes(dynamics, stacked([layer]), dynamics.norm, n, d, Scratch())
-        return lanes.advance(x, 6, 1, one_after_another, entropy=True)
-
-    with monkeypatch.context() as without_numba:
-        without_numba.setattr(Kernel, "_compile", None)
-        found = advanced()
-    monkeypatch.setattr(ready, "source", lambda *kernel: None)
-    for made, compiled_here in zip(found, advanced(), strict=True):
-        assert np.array_equal(made, compiled_here)
-
-
-def test_a_source_that_llvm_cannot_read_is_compiled(monkeypatch):
-    distance, order = np.full(3, -1), np.empty(3, np.int64)
-    kernel = Kernel("graphs", "distances_from")
-    kernel._place = lambda what: None
-    monkeypatch.setattr(ready, "source", lambda *kernel: b"symbol\0of a later LLVM")
-    kernel(np.array([0, 1, 2, 3]), np.array([1, 2, 0], np.int32), 0, distance, order)
-    assert distance.tolist() == [0, 1, 2]
-
-
 # --- vectors --------------------------------------------------------------------------------------
 
 
-class Own(Kernel):
-    """A kernel of this file, kept nowhere."""
+VECTORS = Record("size", x=Array(lambda r: r.size), out=Array(lambda r: r.size))
 
-    def __init__(self, function):
-        super().__init__("none", function.__name__)
+
+class Own(Kernel):
+    """A kernel of this file, of x and out, kept nowhere."""
+
+    def __init__(self, function, record=VECTORS):
+        super().__init__("none", function.__name__, record)
         self._source = lambda: function
-        self._place = lambda kinds: None
+        self._place = lambda real, w: None
+
+    def of(self, x, w, **sizes):
+        """What it makes of x."""
+        out = np.empty_like(x)
+        self(Arguments(self.record, x.dtype, w, x=x, out=out, **sizes))
+        return out
 
 
 @Own
-def exponentials(x, size, out):
-    for e in range(0, size, simd.width(x)):
-        simd.store(out, e, simd.exp(simd.load(x, e)))
+def exponentials(r):
+    for e in range(0, r.size, simd.width(r.x)):
+        simd.store(r.out, e, simd.exp(simd.load(r.x, e)))
 
 
 @pytest.mark.parametrize(("dtype", "lowest"), [(np.float64, -708.0), (np.float32, -87.0)])
 def test_exp_is_accurate_to_an_ulp(dtype, lowest, rng):
     x = np.concatenate([rng.uniform(lowest, 0, 2048), -(10.0 ** rng.uniform(-12, 0, 2048))])
     x = x.astype(dtype)
-    found = np.empty_like(x)
-    exponentials(x, x.size, found)
+    found = exponentials.of(x, vector_width(8 * x.itemsize), size=x.size)
     with mpmath.workdps(40):
         worst = max(
             abs(mpmath.mpf(float(f)) / mpmath.exp(mpmath.mpf(float(a))) - 1)
@@ -447,29 +331,83 @@ def test_exp_is_accurate_to_an_ulp(dtype, lowest, rng):
 def test_exp_at_its_ends(dtype):
     x = np.zeros(64, dtype)
     x[:5] = 0.0, -1e4, -np.inf, np.nan, -0.0
-    found = np.empty_like(x)
-    exponentials(x, x.size, found)
+    found = exponentials.of(x, vector_width(8 * x.itemsize), size=x.size)
     assert np.array_equal(found[:5], [1, 0, 0, math.nan, 1], equal_nan=True)
 
 
 @Own
-def transposed(x, out, n):
-    simd.transpose(x, n, out, n)
+def transposed(r):
+    n = simd.width(r.x)
+    simd.transpose(r.x, n, r.out, n)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_transpose(dtype, rng):
     n = vector_width(8 * np.dtype(dtype).itemsize)
     x = rng.standard_normal((n, n)).astype(dtype)
-    out = np.empty_like(x)
-    transposed(x, out, n)
-    assert np.array_equal(out, x.T)
+    assert np.array_equal(transposed.of(x, n, size=n * n), x.T)
 
 
-def test_kernels_refuse_memory_with_gaps(rng):
-    x = rng.standard_normal((64, 2))
-    with pytest.raises(ValueError, match="contiguous"):
-        exponentials(x[:, 0], 64, np.empty(64))
+@Own
+def reductions(r):
+    w = simd.width(r.x)
+    simd.store(r.out, 0, simd.total(simd.load(r.x, 0)))
+    simd.store(r.out, w, simd.largest(simd.load(r.x, 0)))
+    simd.store(r.out, 2 * w, simd.log(simd.load(r.x, w)))
+
+
+@pytest.mark.parametrize("w", [2, 4, 8])
+def test_reductions_are_in_every_lane(w, rng):
+    x = np.abs(rng.standard_normal((3, w)))
+    x[1, 0] = 0.0
+    total, largest, logs = reductions.of(x, w, size=3 * w)
+    assert np.ptp(total) == 0
+    assert np.allclose(total, x[0].sum(), rtol=1e-15)
+    assert np.all(largest == x[0].max())
+    with np.errstate(divide="ignore"):
+        assert np.allclose(logs, np.log(x[1]), rtol=1e-15)
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+def test_arguments_are_checked_before_a_pointer_is_passed(rng):
+    x, w = rng.standard_normal(64), vector_width(64)
+    given = Arguments(VECTORS, np.float64, w, size=64, x=x, out=np.empty(64))
+    exponentials(given)
+    given.set(size=65)
+    with pytest.raises(ValueError, match="the kernel's array x holds fewer than 65 numbers"):
+        exponentials(given)
+    with pytest.raises(ValueError, match="array out holds fewer"):
+        exponentials(Arguments(VECTORS, np.float64, w, size=64, x=x))
+    with pytest.raises(ValueError, match="contiguous arrays, x of float64"):
+        given.set(x=rng.standard_normal((64, 2))[:, 0])
+    with pytest.raises(ValueError, match="contiguous arrays, x of float64; got float32"):
+        given.set(x=x.astype(np.float32))
+    with pytest.raises(ValueError, match="all its sizes and settings; \\['size'\\] lack"):
+        Arguments(VECTORS, np.float64, w)
+
+
+def test_copies_of_arguments_are_apart(rng):
+    x = rng.standard_normal(8)
+    given = Arguments(VECTORS, np.float64, 2, size=8, x=x, out=np.empty(8))
+    other = given.copy()
+    other.set(size=4, out=np.empty(4))
+    exponentials(given)
+    exponentials(other)
+    assert np.array_equal(given.arrays["out"][:4], other.arrays["out"])
+
+
+@Own
+def raising(r):
+    for _ in range(0, 8, r.size):  # a step of 0 is an error
+        simd.store(r.out, 0, simd.load(r.x, 0))
+
+
+def test_a_kernel_that_could_raise_is_refused(rng):
+    """An exception would be reported by functions of Numba that need not be there."""
+    with pytest.raises(SystemError, match="the kernel raising can raise an exception"):
+        raising.of(rng.standard_normal(8), 2, size=8)
 
 
 def test_packing(rng):
@@ -500,8 +438,6 @@ def test_distances_match_relaxation(n, seed):
 
 PROGRAM = """
 import sys, warnings
-from dynsim.kernels import ready
-ready.source = lambda *kernel: None  # nothing is made beforehand
 {before}
 from dynsim import masks, connectivity
 warnings.simplefilter("always")
@@ -524,7 +460,7 @@ def test_kernels_are_compiled_once_and_kept(tmp_path):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     assert needed_numba(environment) == (True, "")
     assert needed_numba(environment) == (False, "")
-    stale = "from dynsim.kernels import library; library._environment = lambda: 'another version'"
+    stale = "from dynsim.kernels import cache; cache._environment = lambda: 'another version'"
     assert needed_numba(environment, stale) == (True, "")
     # another processor on the same disk compiles its own, and both are kept
     other = environment | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}

@@ -32,7 +32,8 @@ def settings(
         "has_keys": weights.key.size > 0, "has_values": weights.value.size > 0,
         "before": "before" in places, "branch": "branch" in places, "after": "after" in places,
         "centre": bool(numbers.centre), "scale": float(numbers.scale),
-        "shift": float(numbers.shift), "inverse_size": _inverse_size(numbers, places), "skip": float(dynamics.skip), "gain": gain, "bias": bias,
+        "shift": float(numbers.shift), "inverse_size": _inverse_size(numbers, places),
+        "skip": float(dynamics.skip), "gain": gain, "bias": bias,
         "start": 0, "layers": 1, "samples": 1, "wanted": False, "ordered": False,
     }  # fmt: skip
 

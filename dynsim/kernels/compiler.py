@@ -63,6 +63,13 @@ def _field(context, builder, given, value, name):
 
 
 def compiled(function: Callable, record: Record, real: np.dtype, w: int) -> tuple[str, str]:
-    """The symbol of a kernel of this record, a C function of its address, and its LLVM source."""
+    """The symbol of a kernel of this record, a C function of its address, and its LLVM source.
+
+    Raises SystemError for a kernel that can raise an exception: nothing would report it. Numba's
+    ranges do where their step is a variable, which may be 0.
+    """
     kernel = cfunc(types.void(_Given(record, real, w)), error_model="numpy")(function)
-    return kernel.native_name, kernel.inspect_llvm()
+    source = kernel.inspect_llvm()
+    if ".const.pickledata" in source:
+        raise SystemError(f"the kernel {function.__name__} can raise an exception")
+    return kernel.native_name, source

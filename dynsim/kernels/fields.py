@@ -96,7 +96,7 @@ _GIVEN = {
     # the mask: token i attends to begin[i] .. end[i] - 1
     "begin": Array(lambda r: r.n, "int64"),
     "end": Array(lambda r: r.n, "int64"),
-    # the tokens in the order in which keys and values are taken, those attended to first, if ordered
+    # the order in which tokens become keys and values, those attended to first, if ordered
     "order": Array(lambda r: r.ordered * r.n, "int64"),
     # the state, changed in place: tokens, or their deviations from the first with its log size
     "x": Array(lambda r: r.samples * _state(r)),
@@ -175,10 +175,9 @@ HULL = Record(
     support=Array(lambda r: r.sets * r.n * (r.d + 1), "int64"),
     weights=Array(lambda r: r.sets * r.n * (r.d + 1)),
     members=Array(lambda r: r.down, "int64"),
-    **{
-        name: Array(lambda r: r.down, scratch="job")
-        for name in "own x a share wanted right".split()
-    },
+    **dict.fromkeys(
+        ["own", "x", "a", "share", "wanted", "right"], Array(lambda r: r.down, scratch="job")
+    ),
     scores=Array(lambda r: r.across, scratch="job"),
     basis=Array(lambda r: r.down**2, scratch="job"),
     triangle=Array(lambda r: r.down**2, scratch="job"),

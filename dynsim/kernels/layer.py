@@ -45,10 +45,10 @@ def exponential_function(joined: Callable, peak: Callable) -> Callable:
             store(s, e + w, z1)
             store(s, e + 2 * w, z2)
             store(s, e + 3 * w, z3)
-            total += (z0 + z1) + (z2 + z3)
+            total = total + z0 + z1 + z2 + z3  # one by one: wherever a block begins
             if r.wanted:
-                moment = fma(z0, maximum(y0, least), fma(z1, maximum(y1, least), moment))
-                moment = fma(z2, maximum(y2, least), fma(z3, maximum(y3, least), moment))
+                moment = fma(z1, maximum(y1, least), fma(z0, maximum(y0, least), moment))
+                moment = fma(z3, maximum(y3, least), fma(z2, maximum(y2, least), moment))
             e += 4 * w
         for rest in range(e, end, w):
             y0 = load(s, rest) - top

@@ -45,7 +45,7 @@ class Kernel:
             function(given.address)
 
     def _function(self, real, w):
-        place = cache.place_of(f"{self.module}-{self.name}", real.name, w)
+        place = self._place(real, w)
         code = cache.read(place)
         if code is None:
             symbol, source = self._compiled(real, w)
@@ -53,12 +53,18 @@ class Kernel:
             cache.write(place, code)
         return _loaded(code)
 
+    def _place(self, real, w):
+        return cache.place_of(f"{self.module}-{self.name}", real.name, w)
+
+    def _source(self):
+        return getattr(import_module(f"dynsim.kernels.{self.module}"), self.name)
+
     def _compiled(self, real, w) -> tuple[str, str]:
         """The symbol of the function and LLVM's source."""
         _say_once()
         from dynsim.kernels.compiler import compiled
 
-        function = getattr(import_module(f"dynsim.kernels.{self.module}"), self.name)
+        function = self._source()
         collecting = gc.isenabled()
         gc.disable()  # a compiler makes a million objects and no garbage: an eighth of its time
         try:
@@ -88,7 +94,7 @@ def _machine():
     )  # fmt: skip
 
 
-#: What a C function of Numba's calls to report an exception, which no kernel raises.
+#: What C functions of Numba call to report an exception, which no kernel raises.
 _NEVER_CALLED = (
     "NRT_Free", "numba_do_raise", "numba_gil_ensure", "numba_gil_release",
     "numba_runtime_build_excinfo_struct", "numba_unpickle",

@@ -22,7 +22,7 @@ from dynsim import (
     simulate,
     tokens,
 )
-from dynsim.engines import follower
+from dynsim.engines import compiled
 from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import PLACEMENTS
 from dynsim.network.weights import (
@@ -51,7 +51,7 @@ CHEAP = Record(measures=())
 def carrier(request):
     """Each kernel of deviations in turn."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(follower, "LANES_UP_TO", request.param)
+        patch.setattr(compiled, "LANES_UP_TO", request.param)
         yield
 
 

@@ -77,10 +77,12 @@ class Lanes:
         w = (REGISTER_BYTES if samples * size > _NARROW_BYTES else _NARROW_BYTES) // size
         if (w, followed) not in self._arguments:
             fields = self._fields
+            values = self.rows * fields["v_wide"] * w
             self._arguments[w, followed] = Arguments(
                 LANES, self.dtype, w, **fields, followed=followed, row=self.columns * w,
                 long=self.d * w, p_row=fields["p_wide"] * w, v_row=fields["v_wide"] * w,
-                s_row=self.rows * w, value_room=self.rows * fields["v_wide"] * w,
+                s_row=self.rows * w, value_room=values, head_values=fields["has_values"] * values,
+                head_keys=fields["has_keys"] * self.rows * fields["p_wide"] * w,
                 **{name: np.repeat(array, w, axis=-1) for name, array in self._spread.items()},
             )  # fmt: skip
         return self._arguments[w, followed]

@@ -83,10 +83,12 @@ class Rows:
         lists = not isinstance(layout, Ranges)
         gap = 3 * w  # between panels: keeps their rows from meeting in one set of the cache
         step = panel if lists else rows * panel + gap
+        values = rows * v_wide if lists else v_wide // panel * step
         return {
             "begin": begin, "end": end, "indices": indices, "lists": lists, "edges": len(indices),
             "rows": rows, "block": block, "s_row": -(-widest // panel) * panel + w,
-            "value_step": step, "value_room": rows * v_wide if lists else v_wide // panel * step,
+            "head_keys": fields["has_keys"] * rows * p_wide, "value_step": step,
+            "value_room": values, "head_values": fields["has_values"] * values,
             "followed": followed, "has_next": followed, "alike": keys is not None,
             "ordered": order is not None, **({} if order is None else {"order": order}),
         }  # fmt: skip

@@ -214,8 +214,8 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
             store(moved, e, zero)
         for h in range(r.heads):
             here = turn * r.heads + h
-            side = at(keys, h * r.has_keys * r.rows * p_row)
-            other = at(values, h * r.has_values * r.value_room)
+            side = at(keys, h * r.head_keys)
+            other = at(values, h * r.head_values)
             output = at(r.output, here * r.v * r.columns)
             for e in range(0, r.block * p_row, w):
                 store(r.q, e, zero)
@@ -327,6 +327,9 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
         c_seen, c_next = r.tokens, at(r.tokens, row)
         for e in range(0, r.block * row, w):
             store(r.alone, e, splat(r.x, 0.0))
+        if r.alike:  # scores with tokens that are not there count with weight 0
+            for e in range(0, r.rows * r.p_row + r.head_keys * (r.heads - 1), w):
+                store(r.keys, e, splat(r.x, 0.0))
         for e in range(0, state, w):
             store(r.next, e, splat(r.x, 0.0))
             store(r.seen, e, splat(r.x, 0.0))

@@ -64,12 +64,12 @@ def _state(r) -> int:
     return r.rows * r.row
 
 
-def _key_room(r) -> int:
-    return r.rows * r.p_row * (r.heads if r.has_keys else 1)
+def _keys(r) -> int:
+    return r.rows * r.p_row + r.head_keys * (r.heads - 1)
 
 
-def _value_room(r) -> int:
-    return r.value_room * (r.heads if r.has_values else 1)
+def _values(r) -> int:
+    return r.value_room + r.head_values * (r.heads - 1)
 
 
 def _strips(r) -> int:
@@ -79,9 +79,9 @@ def _strips(r) -> int:
 
 _SIZES = """
     n d p v heads given start layers samples rows columns row long p_wide p_row v_wide v_row
-    s_row block value_room biased has_keys has_values before branch after centre
-    wanted followed alike ordered
-"""  # value_room: numbers that the values of one head take
+    s_row block head_keys value_room head_values biased has_keys has_values before branch after
+    centre wanted followed alike ordered
+"""  # head_keys, head_values: from one head's to the next's, 0 where tokens serve all heads
 
 _GIVEN = {
     # weights, `given` layers of them, used in turn from number `start` on
@@ -132,8 +132,8 @@ def _shared(owner: str) -> dict[str, Array]:
     """What the members of a team share, if there is one."""
     return {
         "seen": Array(lambda r: (r.before or r.followed) * _state(r), scratch=owner),
-        "keys": Array(_key_room, scratch=owner),
-        "values": Array(_value_room, scratch=owner),
+        "keys": Array(_keys, scratch=owner),
+        "values": Array(_values, scratch=owner),
         "sums": Array(_strips, scratch=owner),
     }
 
@@ -158,8 +158,8 @@ ROWS = Record(
     meeting=Array(lambda r: TEAM, "int64"),
     **_OWN,
     **_shared("team"),
-    other_keys=Array(_key_room, scratch="team"),
-    other_values=Array(_value_room, scratch="team"),
+    other_keys=Array(_keys, scratch="team"),
+    other_values=Array(_values, scratch="team"),
     other_sums=Array(_strips, scratch="team"),
 )
 

@@ -117,8 +117,7 @@ def attention(arrangement: Arrangement) -> Attention:
                     for c in range(tall):
                         e = c * p_row + k
                         store(r.q, e, load(r.q, e) + shift)
-            key_room, value_room = r.has_keys * r.rows * p_row, r.has_values * r.value_room
-            attended(r, i, tall, at(keys, h * key_room), at(values, h * value_room), note)
+            attended(r, i, tall, at(keys, h * r.head_keys), at(values, h * r.head_values), note)
             matrix = at(r.output, here * r.v * r.columns)
             if h == 0:
                 project(to, row, r.mixed, r.v_row, matrix, r.columns, r.block, r.v)

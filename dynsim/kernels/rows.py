@@ -78,14 +78,14 @@ def _publish(r, turn, z, i, tall, keys, values):
     """Keys of ranges lie transposed in panels, those of lists as rows; so do the values."""
     compact()
     w, row, p_row, v_row = width(z), r.row, r.p_row, r.v_row
-    panel, room = TILE_COLUMNS * w, r.has_keys * r.rows * p_row
+    panel = TILE_COLUMNS * w
     for h in range(r.heads if r.has_keys else 1):
         source, down = z, row
         if r.has_keys:
             source, down = r.mixed, p_row
             matrix = at(r.key, (turn * r.heads + h) * r.d * r.p_wide)
             _project(source, down, z, row, matrix, r.p_wide, r.block, r.d)
-        side = at(keys, h * room)
+        side = at(keys, h * r.head_keys)
         if r.lists:
             for k in range(tall):
                 for e in range(0, p_row, w):
@@ -95,11 +95,11 @@ def _publish(r, turn, z, i, tall, keys, values):
                 to = at(side, (i + k) // panel * panel * p_row + (i + k) % panel)
                 for e in range(0, p_row, w):
                     transpose(at(source, k * down + e), down, at(to, e * panel), panel)
-    room, across = r.has_values * r.value_room, panel
+    across = panel
     if r.lists:
         across = v_row
     for h in range(r.heads if r.has_values else 1):
-        side = at(values, h * room + i * across)
+        side = at(values, h * r.head_values + i * across)
         if r.has_values:
             matrix = at(r.value, (turn * r.heads + h) * r.d * r.v_wide)
             _panels(side, across, r.value_step, z, row, matrix, r.d * panel, r.block, r.v_wide, r.d)

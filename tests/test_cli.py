@@ -13,9 +13,10 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from dynsim import load, masks, weights
+from dynsim import AttentionDynamics, load, masks, weights
 from dynsim.cli import main as entry
 from dynsim.cli import parsing
+from dynsim.cli.report import describe_attended
 from dynsim.cli.run import main
 from dynsim.collapse.transient import deviation_walk, transient_growth
 
@@ -586,6 +587,12 @@ def test_a_run_says_what_its_first_and_last_token_attend_to(capsys, tmp_path):
     more = "--self-loops", "--no-figure"
     out = run("--graph", tmp_path / "shift.npy", *small, *more, capsys=capsys)[1]
     assert "attends   token 0 to 0; token 7 to 6, 7" in out
+
+
+def test_what_tokens_attend_to_takes_no_array_of_all_edges():
+    many = AttentionDynamics(masks.complete(10**6), weights.Identity())
+    said = "token 0 to 0 to 999999 (1000000 tokens); token 999999 to 0 to 999999 (1000000 tokens)"
+    assert describe_attended(many) == said
 
 
 FULL_DISK = """

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynsim import AttentionDynamics, load, masks, minilm, tokens, weights
-from dynsim.cli import COMMANDS, parsing
+from dynsim.cli import COMMANDS, output, parsing
 from dynsim.cli.main import command, main
 from experiments.__main__ import main as experiments
 
@@ -242,6 +242,7 @@ HUGE = 10**12
         f"lyapunov --dim {HUGE}",
         f"design --tokens {HUGE}",
         f"geometry --gain gain.npy --samples {HUGE}",
+        "equilibria --tokens 3 --dim 1000",
     ],
 )
 def test_what_memory_does_not_hold_is_refused_at_once(words, capsys):
@@ -250,6 +251,16 @@ def test_what_memory_does_not_hold_is_refused_at_once(words, capsys):
     assert "GiB, and this machine has" in err
     assert "use " in err.split(";")[1]
     assert not Path("results").exists()
+
+
+def test_work_of_hours_says_so_once_where_there_is_no_bar(capsys, monkeypatch):
+    for share, said in ((1e-3, "this takes about 2.77 hours more\n"), (0.5, "")):
+        times = iter((0.0, 5.0, 10.0, 20.0))
+        monkeypatch.setattr(output.time, "monotonic", lambda times=times: next(times))
+        with output.progress_bar("starts") as progress:
+            for _ in range(3):
+                progress(share)
+        assert capsys.readouterr().err == said
 
 
 def test_overflow_in_the_first_layer_is_saved_without_a_warning():
@@ -406,6 +417,19 @@ def test_beta_of_iterated_commands(capsys):
 
 
 # --- given layers, and long tables --------------------------------------------------------------
+
+
+def test_one_given_layer_is_iterated(capsys):
+    words = ["basins", "--tokens", 3, "--starts", 2, "--no-figure"]
+    found = run_json(*words, "--weights", "minilm:0", capsys=capsys)
+    assert found["dynamics"]["weights"]["type"] == "Layers"
+    status, out, err = run(*words, "--weights", "minilm", capsys=capsys)
+    assert (status, out) == (2, "")
+    assert "the same weights in all layers" in err
+    for other in (["--scores", "zero"], ["--shared"]):
+        status, out, err = run(*words, "--weights", "minilm:0", *other, capsys=capsys)
+        assert (status, out) == (2, "")
+        assert "--weights brings all matrices" in err
 
 
 def test_given_layers_are_run_as_many_as_there_are(capsys):

@@ -203,7 +203,7 @@ def add_iterated_options(parser: argparse.ArgumentParser) -> None:
     """Mask, dynamics and sizes for commands about what one layer does when it is iterated."""
     add_mask_options(parser)
     add_dynamics_options(parser, scores="zero", shared=True)
-    parser.set_defaults(ln="on", scores="zero", shared=True)
+    parser.set_defaults(ln="on", shared=None)  # unless --weights says otherwise, shared
     group = parser.add_argument_group("sizes")
     group.add_argument(
         "--tokens", type=int, metavar="N", help="(default: as in the mask or the weights, or 3)"
@@ -233,7 +233,7 @@ def make_iterated(options: argparse.Namespace) -> tuple[AttentionDynamics, int]:
     """The dynamics of `add_iterated_options`, and the dimension of its tokens."""
     graph = read_graph(options)
     check_least(options, tokens=1, dim=1, seed=0)
-    weights = make_weights(options)
+    weights = make_weights(options, scores="zero", shared=True)
     n = options.tokens or (graph.number_of_nodes() if graph else weights.dim or 3)
     d = options.dim or weights.dim or n
     check_sizes(n, d)
@@ -354,7 +354,8 @@ def make_dynamics(
 ) -> AttentionDynamics:
     """Mask, weights, norm, skip, placement, MLP and dropout as one dynamics."""
     norm = options.norm if options.norm else {"on": "unit", "off": "none"}[options.ln]
-    draws = {"shared": options.shared, "seed": options.seed}
+    shared = weights.is_constant if options.shared is None else options.shared
+    draws = {"shared": shared, "seed": options.seed}
     return AttentionDynamics(
         mask=mask,
         weights=weights,
@@ -366,8 +367,11 @@ def make_dynamics(
     )
 
 
-def make_weights(options: argparse.Namespace) -> LayerSource:
-    """The matrices of --weights, or of --value and --scores."""
+def make_weights(
+    options: argparse.Namespace, scores: str = "gaussian", shared: bool = False
+) -> LayerSource:
+    """The matrices of --weights, or of --value and --scores; `scores` and `shared` are what is
+    meant where the options do not say."""
     if options.weights:
         rivals = ("value", "scores", "heads", "d_qk", "mix")
         if options.shared or any(getattr(options, name) is not None for name in rivals):
@@ -382,16 +386,16 @@ def make_weights(options: argparse.Namespace) -> LayerSource:
             known = ["minilm", f"minilm:0 to minilm:{minilm.N_LAYERS - 1}"]
             raise ValueError(unknown("weights", options.weights, known))
         return minilm.attention(int(number)).sharpened(options.beta)
-    scores = make_family("scores", options.scores or "gaussian", "M")
+    of_scores = make_family("scores", options.scores or scores, "M")
     value = make_family("value", options.value or "gaussian", "W_V")
     return Weights(
-        scores=scores,
+        scores=of_scores,
         value=value,
-        n_heads=options.heads if options.heads is not None else _heads_of(scores, value),
+        n_heads=options.heads if options.heads is not None else _heads_of(of_scores, value),
         d_qk=options.d_qk,
         beta=options.beta,
         mix=_mix(options.mix),
-        shared=options.shared,
+        shared=shared if options.shared is None else options.shared,
         seed=options.seed,
     )
 

@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg
 
+from dynsim._memory import require_memory
 from dynsim._seeds import TOKENS, stream
 from dynsim._spectra import bounded_eigenvalues
 from dynsim.equilibria.equation import SAME, TOLERANCE
@@ -60,6 +61,8 @@ class Rotations:
 
     def __init__(self, dynamics: AttentionDynamics, d: int):
         """From F(x e^(tB)) = F(x) e^(tB) to first order in t at random x, linear in B."""
+        what = f"the rotations of {d} dimensions"
+        require_memory(16.0 * d**4, what, "use fewer dimensions")
         i, j = np.triu_indices(d, 1)
         basis = np.zeros((len(i), d, d))
         basis[np.arange(len(i)), i, j], basis[np.arange(len(i)), j, i] = 1.0, -1.0

@@ -70,12 +70,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare(options: argparse.Namespace, words: list[str]) -> Plan:
+    from dynsim.equilibria.rotating import check_rotations
+
     dynamics, d = shared.make_iterated(options)
     if min(dynamics.n_tokens, d) < 2:
         raise ValueError(
             f"equilibria are searched for two or more tokens and dimensions; got "
             f"{dynamics.n_tokens} and {d}; use --tokens 2 --dim 2 or more"
         )
+    check_rotations(d)
     shared.check_starts(options.starts, dynamics.n_tokens, d)
     shared.check_starts(options.basin_samples, dynamics.n_tokens, d, "--basin-samples")
     return dynamics, d, _ranks(options.ranks)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-# Most matrices here are small: threads of BLAS and torch cost more time than they save, five times as
-# much where others share the cores. Set before numpy and torch are loaded, which read it then.
+# Most matrices here are small: threads of BLAS and torch cost more time than they save, five times
+# as much where others share the cores. Set before numpy and torch are loaded, which read it then.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("dynsim", deadline=None, max_examples=25, derandomize=True)

@@ -223,7 +223,7 @@ def embeddings(model: nn.Module, **inputs: Any) -> np.ndarray:
         )
     seen: list[torch.Tensor] = []
 
-    def keep(module, args, kwargs):
+    def keep(module: Any, args: tuple, kwargs: dict) -> None:
         seen.append(args[0] if args else kwargs["hidden_states"])
         raise _Reached
 

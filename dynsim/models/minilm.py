@@ -119,7 +119,7 @@ def attention(k: int | None = None) -> Layers:
     )
     W_O, b_O = _linear(f"{prefix}.attention.output.dense")
 
-    def heads(matrix):  # (d, H w) -> (H, d, w)
+    def heads(matrix: np.ndarray) -> np.ndarray:  # (d, H w) -> (H, d, w)
         return np.ascontiguousarray(matrix.reshape(DIM, N_HEADS, width).transpose(1, 0, 2))
 
     weights = LayerWeights(

@@ -186,7 +186,7 @@ class RMSNorm(Norm):
     gain: float | np.ndarray = 1.0
     eps: float = 1e-5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._freeze_array("gain")
         self._check_numbers()
 
@@ -210,7 +210,7 @@ class LayerNorm(Norm):
     bias: float | np.ndarray = 0.0
     eps: float = 1e-5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._freeze_array("gain")
         self._freeze_array("bias")
         self._check_numbers()
@@ -233,7 +233,7 @@ class PerLayer(Norm):
 
     norms: tuple[Norm, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_instance("norms of layers", self.norms, (tuple, list), "(norm_0, norm_1)")
         object.__setattr__(self, "norms", tuple(self.norms))
         if not self.norms:

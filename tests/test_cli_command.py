@@ -47,6 +47,7 @@ EXAMPLES = {
         "1",
         "--tokens",
         "8",
+        "--no-figure",
     ],
     "lyapunov": ["--value", "diagonal:2,1", "--tokens", "2", "--layers", "50", "--no-figure"],
     "geometry": ["--gain", "gain.npy", "--no-figure"],

@@ -172,9 +172,7 @@ def _pretrained(settings: dict) -> tuple[np.ndarray, np.ndarray]:
                     whole, skip=skip, norm=whole.norm if normed else norms.NoNorm(),
                     mlp=whole.mlp if perceptron else mlp.NoMLP(),
                 )  # fmt: skip
-                run = dynsim.simulate(
-                    parts, x, 1, record=dynsim.Record(measures=()), engine="torch", device="cpu"
-                )
+                run = dynsim.simulate(parts, x, 1, record=dynsim.Record(measures=()))
                 x = run.final
                 found[:, v, m, :, k : k + 2] = run["mu"], run["frobenius_norm"]
     return tuple(found)

@@ -15,9 +15,8 @@ from pydoc_data.topics import topics
 import numpy as np
 
 from dynsim import minilm, norms
-from dynsim._values import Value
 from dynsim.network.mlp import MLP, MLPWeights
-from dynsim.network.weights import LayerSource, LayerWeights
+from dynsim.network.weights import LayerSource, LayerWeights, Value
 
 __all__ = ["BLOCK", "SIGMA", "Attention", "Perceptron", "embedding", "word_pieces"]
 

@@ -16,7 +16,7 @@ from types import ModuleType
 import numpy as np
 
 from dynsim import plots
-from dynsim._files import written_whole
+from dynsim.results import written_whole
 
 __all__ = ["Verdict", "carry_out", "commit_of_code", "write_report"]
 

@@ -45,6 +45,7 @@ __all__ = [
     "LayerWeights",
     "Layers",
     "Orthogonal",
+    "Value",
     "Weights",
     "Zero",
 ]
@@ -371,7 +372,8 @@ class LayerSource:
     """Whatever gives the matrices of layer t: `Weights`, `Layers`, or an object of your own.
 
     It has n_heads; is_constant, true when all layers are alike; n_layers, how many there are, or
-    None; dim, the dimension it demands, or None; and layer(t, d).
+    None; dim, the dimension it demands, or None; and layer(t, d). One of your own is a frozen
+    dataclass of this class and of `Value`, by which dynamics are compared and described.
     """
 
     if TYPE_CHECKING:

@@ -49,7 +49,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("search")
     group.add_argument("--ranks", default="all", metavar="A,B,...", help="ranks to keep")
     group.add_argument(
-        "--starts", type=int, default=64, metavar="S", help="for each branch and component"
+        "--starts",
+        type=int,
+        default=64,
+        metavar="S",
+        help="random starts for each branch and component",
     )
     group.add_argument("--no-flips", action="store_true", help="no sign flips")
     group.add_argument(

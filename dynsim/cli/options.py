@@ -97,7 +97,10 @@ def add_dynamics_options(
     )
     completes(norm, NORMS)
     placement = group.add_argument(
-        "--placement", default="post", metavar="NAME", help=f"of the norm: {', '.join(PLACEMENTS)}"
+        "--placement",
+        default="post",
+        metavar="NAME",
+        help=f"where the norm stands: {', '.join(PLACEMENTS)}",
     )
     completes(placement, PLACEMENTS)
     group.add_argument(
@@ -172,14 +175,14 @@ def add_token_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("tokens", "the input, depth 0")
     group.add_argument(
         "--tokens", type=int, metavar="N",
-        help=f"per sample (default: {DEFAULT_TOKENS}, or as many as --graph has)",
+        help=f"tokens of a sample (default: {DEFAULT_TOKENS}, or as many as --graph has)",
     )  # fmt: skip
     group.add_argument(
         "--dim", type=int, metavar="D",
         help=f"dimension of a token (default: {DEFAULT_DIM}, or that of the weights)",
     )  # fmt: skip
     group.add_argument(
-        "--samples", type=int, metavar="S", help=f"inputs (default: {DEFAULT_SAMPLES})"
+        "--samples", type=int, metavar="S", help=f"number of inputs (default: {DEFAULT_SAMPLES})"
     )
     start = group.add_argument(
         "--start",
@@ -206,13 +209,16 @@ def add_iterated_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(ln="on", shared=None)  # unless --weights says otherwise, shared
     group = parser.add_argument_group("sizes")
     group.add_argument(
-        "--tokens", type=int, metavar="N", help="(default: as in the mask or the weights, or 3)"
+        "--tokens",
+        type=int,
+        metavar="N",
+        help="number of tokens (default: as in the mask or the weights, or 3)",
     )
     group.add_argument(
         "--dim", type=int, metavar="D",
         help="dimension of a token (default: that of the weights, or the number of tokens)",
     )  # fmt: skip
-    group.add_argument("--seed", type=int, default=0, metavar="K", help="of all random draws")
+    group.add_argument("--seed", type=int, default=0, metavar="K", help="seed of all random draws")
 
 
 def packages(options: argparse.Namespace) -> tuple[str, ...]:

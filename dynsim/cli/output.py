@@ -51,10 +51,12 @@ def add_options(parser: argparse.ArgumentParser, writes: bool = True, draws: boo
     if writes:
         group.add_argument("--out", default="results", metavar="DIR", help="folder of the files")
         group.add_argument(
-            "--name", metavar="NAME", help="of the files (default: made from the options)"
+            "--name", metavar="NAME", help="name of the files (default: made from the options)"
         )
     if writes and draws:
-        group.add_argument("--format", default="png", choices=FIGURE_FORMATS, help="of the figure")
+        group.add_argument(
+            "--format", default="png", choices=FIGURE_FORMATS, help="format of the figure"
+        )
         group.add_argument("--no-figure", action="store_true", help="draw nothing")
     group.add_argument(
         "--json", action="store_true", help="print one JSON object on standard output, nothing else"

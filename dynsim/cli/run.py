@@ -69,7 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"number of layers (default: {runs.DEFAULT_DEPTH}, or as many as there are weights "
         f"for)",
     )  # fmt: skip
-    group.add_argument("--seed", type=int, default=0, metavar="K", help="of all random draws")
+    group.add_argument("--seed", type=int, default=0, metavar="K", help="seed of all random draws")
     group.add_argument(
         "--compare",
         metavar="OPTION=A,B,...",
@@ -114,8 +114,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--device",
         metavar="NAME",
-        help="of the torch engine: auto, cpu, cuda, cuda:1, mps, ... (default: auto, a CUDA GPU or "
-        "the cpu)",
+        help="where the torch engine runs: auto, cpu, cuda, cuda:1, mps, ... (default: auto, "
+        "a CUDA GPU or the cpu)",
     )
     exports = group.add_argument(
         "--export", default="", metavar="A,B",

@@ -73,8 +73,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     measured = parser.add_argument_group("what is measured")
     measured.add_argument(
         "--points", default="embeddings,layers_output,final_norm", metavar="A,B,...",
-        help="where to measure; also attentions_input, attentions_output, mlps_output, or patterns of "
-        "module names",
+        help="where to measure; also attentions_input, attentions_output, mlps_output, or patterns "
+        "of module names",
     )  # fmt: skip
     measured.add_argument(
         "--measured", default="norms,heads", metavar="A,B,...",

@@ -17,7 +17,7 @@ import numpy as np
 from dynsim.models import excerpts
 from experiments import bert
 
-__all__ = ["CHECKPOINTS", "Real", "real_models", "residual_stream", "word_pieces"]
+__all__ = ["CHECKPOINTS", "Real", "norms_of", "real_models", "residual_stream", "stacked"]
 
 #: Names of trained weights: of packages, and of the Hub.
 CHECKPOINTS = {
@@ -55,7 +55,7 @@ def real_models(
         try:
             source = open_source(CHECKPOINTS[name])
         except ValueError as error:
-            print(f"{name}: no trained weights ({error})", file=sys.stderr)
+            print(f"no trained {name}: {str(error).split(';')[0]}", file=sys.stderr)
             if name in _CONFIGURATIONS:
                 yield _initialised(name, n_tokens, samples, seed, sizes)
             continue
@@ -74,14 +74,9 @@ def _initialised(name: str, n_tokens: int, samples: int, seed: int, sizes) -> Re
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = transformers.AutoModel.from_config(config, dtype=torch.float32).eval()
-    ids = torch.from_numpy(word_pieces(samples, n_tokens)) % config.vocab_size
+    ids = torch.from_numpy(bert.word_pieces(samples, n_tokens)) % config.vocab_size
     decoder = {"decoder_input_ids": ids[:, :2]} if config.is_encoder_decoder else {}
     return Real(name, False, model, {"input_ids": ids, **decoder})
-
-
-def word_pieces(samples: int, n_tokens: int) -> np.ndarray:
-    """The first excerpts as numbers of BERT's word pieces, (samples, N)."""
-    return bert.word_pieces(samples, n_tokens)
 
 
 def _bert(transformers, dim: int, heads: int, layers: int):
@@ -138,3 +133,44 @@ def residual_stream(model: Any, inputs: dict[str, Any]) -> np.ndarray:
         for hook in hooks:
             hook.remove()
     return np.stack([state.double().numpy() for state in states])
+
+
+def norms_of(model: Any, inputs: dict[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """What enters and what leaves every norm by name, in the order in which they are called:
+    (samples, N, d) each, in float32. It holds them all."""
+    import torch
+
+    from dynsim.models.architecture import is_norm
+
+    seen: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def note(name):
+        def hook(module, args, out):
+            seen[name] = args[0].numpy().copy(), out.numpy().copy()
+
+        return hook
+
+    hooks = [
+        module.register_forward_hook(note(name))
+        for name, module in model.named_modules()
+        if is_norm(module)
+    ]
+    try:
+        with torch.no_grad():
+            model(**inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+def stacked(parts: Iterable) -> np.ndarray:
+    """One array of those of several models, with NaN where one has fewer layers or heads."""
+    arrays = [np.asarray(part) for part in parts]
+    if len({array.shape for array in arrays}) == 1:
+        return np.stack(arrays)
+    shape = np.max([array.shape for array in arrays], axis=0)
+    whole = np.full((len(arrays), *shape), np.nan)
+    for row, array in zip(whole, arrays, strict=True):
+        row[tuple(map(slice, array.shape))] = array
+    return whole

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 import dynsim
 from dynsim import plots
-from experiments.real_models import CHECKPOINTS, real_models, residual_stream
+from experiments.real_models import CHECKPOINTS, real_models, residual_stream, stacked
 from experiments.record import Verdict
 
 PAPER = (
@@ -57,7 +57,7 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
         row["dim"] = states.shape[-1]
         rows.append(row | {"model": real.name, "trained": real.trained})
         progress((names.index(real.name) + (0.5 if real.trained else 1.0)) / len(names))
-    return {name: _stacked([row[name] for row in rows]) for name in rows[0]}
+    return {name: stacked([row[name] for row in rows]) for name in rows[0]}
 
 
 def _cosines(x: np.ndarray) -> np.ndarray:
@@ -65,18 +65,3 @@ def _cosines(x: np.ndarray) -> np.ndarray:
     unit = x / np.linalg.norm(x, axis=-1, keepdims=True)
     i, j = np.triu_indices(x.shape[1], 1)
     return np.sum(unit[:, i] * unit[:, j], axis=-1)
-
-
-def _stacked(parts: list) -> np.ndarray:
-    """One array, with NaN after the last layer of models that have fewer than others."""
-    arrays = [np.asarray(part) for part in parts]
-    if arrays[0].ndim == 0 or arrays[0].dtype.kind != "f":
-        return np.stack(arrays)
-    layers = max(map(len, arrays))
-    padding = [(0, 0)] * (arrays[0].ndim - 1)
-    return np.stack(
-        [
-            np.pad(array, [(0, layers - len(array)), *padding], constant_values=np.nan)
-            for array in arrays
-        ]
-    )

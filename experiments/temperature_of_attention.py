@@ -18,6 +18,7 @@ import dynsim
 from dynsim import masks, minilm, plots, weights
 from dynsim.models import Change, excerpts
 from experiments import bert
+from experiments.panels import label_ends, tidy
 from experiments.record import Verdict
 
 PAPER = (
@@ -156,12 +157,9 @@ def draw(data) -> Figure:
         row[0].set_ylabel(f"{name}\nlog₁₀ mu, less that at layer 0")
         _draw_effect(row[-1], effect(log10_mu))
     for axes, name in zip(panels[0], [*MASKS, "effect of the temperature"], strict=True):
-        axes.set_title(name, fontsize=11)
-    for letter, axes in zip("abcdefghijklmno", panels.flat, strict=False):
-        axes.text(0.0, 1.02, letter, transform=axes.transAxes, fontweight="bold", va="bottom")
-        axes.grid(True, color="0.92", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(name)
+    tidy(panels.flat)
+    for axes in panels[-1]:
         axes.set_xlabel("layer")
     figure.suptitle(
         "A lower temperature softens the first drop of mu, most under the complete mask;\n"
@@ -182,38 +180,31 @@ def _draw_mask(axes, log10_mu: np.ndarray, low: float, high: float) -> None:
             layers, of_temperature.min(axis=0), of_temperature.max(axis=0),
             color=style["color"], alpha=0.2, linewidth=0,
         )  # fmt: skip
-        ends.append((mean, f"d_QK = {name}", style["color"]))
+        ends.append((mean, f"$d_{{QK}}$ = {name}", style["color"]))
     axes.set(ylim=(low, high), xlim=(0, 1.42 * layers[-1]))
     axes.set_xticks(layers[:: max(1, len(layers) // 6)])
-    _label_ends(axes, ends, low, high)
-
-
-def _label_ends(axes, ends, low: float, high: float) -> None:
-    """Names beside the ends of lines, apart from each other; where a line leaves the panel, its
-    name stands there, with the number it goes to."""
-    last, gap = len(ends[0][0]) - 1, 0.085 * (high - low)
-    inside = sorted((mean[-1], name, color) for mean, name, color in ends if mean[-1] >= low)
-    place = -np.inf
-    for value, name, color in inside:
-        place = max(value, place + gap)
-        axes.text(last * 1.04, place, name, color=color, fontsize=8, va="center")
-    row = 0
-    for mean, name, color in ends:
-        if mean[-1] < low:
-            text = f"{name}: {mean[-1]:,.0f} at layer {last}".replace("-", "−")
-            axes.text(0.99, 0.94 - 0.085 * row, text, color=color, fontsize=8, ha="right",
-                      transform=axes.transAxes)  # fmt: skip
-            row += 1
+    last = int(layers[-1])
+    shown = [(last, mean[-1], name, color) for mean, name, color in ends if mean[-1] >= low]
+    label_ends(axes, shown)
+    for k, (mean, name, color) in enumerate(end for end in ends if end[0][-1] < low):
+        text = f"{name}: {mean[-1]:,.0f} at layer {last}".replace("-", "−")
+        axes.text(0.99, 0.05 + 0.085 * k, text, color=color, fontsize=8, ha="right", va="center",
+                  transform=axes.transAxes)  # fmt: skip
 
 
 def _draw_effect(axes, worth: np.ndarray) -> None:
     """Decades by which mu falls less at 1/64 than at 64, in each layer, by mask."""
     layers = np.arange(1, worth.shape[-1] + 1)
     mean = np.abs(worth.mean(axis=1))
-    for of_mask, style in zip(mean, plots.STYLES[3:], strict=False):
-        axes.plot(layers, of_mask, **(style | {"markersize": 4, "linewidth": 1.4}))
     low, high = 0.5 * mean[1:].min(), max(3.0 * mean[1:].max(), 10 * mean[0, 0])
-    axes.set(yscale="log", ylim=(low, high), xlim=(0.7, 1.45 * layers[-1]))
+    axes.set(yscale="log", ylim=(low, high), xlim=(0.7, 1.75 * layers[-1]))
+    ends = []
+    for of_mask, name, style in zip(mean, MASKS, plots.STYLES[3:], strict=False):
+        axes.plot(layers, of_mask, **(style | {"markersize": 4, "linewidth": 1.4}))
+        inside = np.flatnonzero(of_mask <= high)[-1]
+        ends.append((layers[inside], of_mask[inside], name.replace(" window", "\nwindow"),
+                     style["color"]))  # fmt: skip
+    label_ends(axes, ends, 0.14)
     axes.set_xticks(layers[:: max(1, len(layers) // 6)])
     axes.set_ylabel("decades a layer, 1/64 against 64")
 

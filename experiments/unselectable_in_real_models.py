@@ -19,6 +19,7 @@ import dynsim
 from dynsim import plots
 from dynsim.geometry.gaussian_keys import expected_unselectable
 from dynsim.geometry.selectability import unselectable_fraction
+from experiments.panels import label_ends, tidy
 from experiments.real_models import norms_of, real_models, stacked
 from experiments.record import Verdict
 
@@ -108,4 +109,203 @@ def _share(x: np.ndarray) -> float:
     """Unselectable among the distinct vectors of each sample (samples, N, p), mean over samples."""
     return float(
         np.mean([unselectable_fraction(np.unique(one, axis=0).astype(float)) for one in x])
+    )
+
+
+# --- figure -------------------------------------------------------------------------------------
+
+
+def draw(data) -> Figure:
+    """Unselectable share against width, a panel a model; and by layer at the paper's width."""
+    names = list(dict.fromkeys(data["model"].tolist()))
+    figure = Figure(figsize=(4.6 * (len(names) + 1), 4.8), layout="constrained")
+    panels = figure.subplots(1, len(names) + 1)
+    for name, axes, style in zip(names, panels, plots.STYLES, strict=False):
+        _draw_widths(axes, data, name, style["color"])
+    _draw_layers(panels[-1], data, names)
+    for axes in panels:
+        axes.set(ylabel="unselectable keys (%)", ylim=(-3, 100))
+    tidy(panels)
+    if all(_heads(data, k).max() == 0 for k in range(len(data["model"]))):
+        title = (
+            "Real heads are too wide for unselectable keys, with a norm or without:\n"
+            "they appear in fewer than 16 dimensions, as many as among Gaussian points"
+        )
+    else:
+        title = "Unselectable keys of real models against the width of keys"
+    figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def _of(data, name: str, trained: bool) -> int | None:
+    found = np.flatnonzero((data["model"] == name) & (data["trained"] == trained))
+    return int(found[0]) if len(found) else None
+
+
+def _heads(data, k: int) -> np.ndarray:
+    heads = data["heads"][k]
+    return heads[~np.isnan(heads)]
+
+
+def _hidden(data, k: int) -> np.ndarray:
+    """(layer, place)."""
+    rows = data["hidden"][k]
+    return rows[~np.isnan(rows[:, 0])]
+
+
+def _mapped(data, k: int) -> np.ndarray:
+    """(layer, place, width)."""
+    rows = data["mapped"][k]
+    return rows[~np.isnan(rows[:, 0, 0])]
+
+
+def _draw_widths(axes, data, name: str, color: str) -> None:
+    widths, k = data["widths"], _of(data, name, True)
+    fresh = _of(data, name, False)
+    for rows in 100 * _mapped(data, fresh).mean(axis=1):
+        axes.plot(widths, rows, color="0.75", linewidth=0.9)
+    before, after = 100 * _mapped(data, k).transpose(1, 0, 2)
+    for rows in before:
+        axes.plot(widths, rows, color=color, linewidth=1.0)
+    for rows in after:
+        axes.plot(widths, rows, color=color, linewidth=1.0, linestyle="--")
+    axes.plot(widths, 100 * data["expected"][k], color="black", linestyle=":", linewidth=2)
+    head, d = int(data["head_width"][k]), int(data["dim"][k])
+    axes.plot([head], [100 * _heads(data, k).max()], "o", color=color, markersize=7)
+    axes.annotate(
+        f"keys of {len(_heads(data, k))} heads,\n{head} dimensions: "
+        f"{100 * _heads(data, k).max():.2g}% at most",
+        (head, 0), (head, 14), fontsize=8, ha="center", color=color,
+        arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.7},
+    )  # fmt: skip
+    axes.plot([d], [100 * _hidden(data, k).max()], "D", color=color, markersize=6)
+    axes.annotate(
+        f"hidden states, {d}:\n{100 * _hidden(data, k).max():.2g}% at most", (d, 0), (d, 28),
+        fontsize=8, ha="right", color=color,
+        arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.7},
+    )  # fmt: skip
+    text = (
+        "a line a layer, mapped at random to few dimensions\n"
+        "solid: before the norm; dashed: after it\n"
+        "grey: the model as it is initialised\ndotted black: Gaussian points, exact"
+    )
+    axes.text(0.99, 0.97, text, transform=axes.transAxes, fontsize=8, ha="right", va="top",
+              color="0.25")  # fmt: skip
+    ticks = [2, 4, 8, 16, 32, 64, 128, 256, 512]
+    axes.set(xscale="log", xticks=ticks, xlabel="dimensions of keys", xlim=(1.8, 750),
+             title=f"{name}, {int(data['tokens'][k])} tokens")  # fmt: skip
+    axes.set_xticklabels([str(t) for t in ticks])
+    axes.minorticks_off()
+
+
+def _at_the_papers_width(data, k: int) -> np.ndarray:
+    """(layer, place), at the width nearest to the paper's."""
+    return _mapped(data, k)[..., int(np.abs(data["widths"] - PAPER_DIM).argmin())]
+
+
+def _draw_layers(axes, data, names: list[str]) -> None:
+    ends = []
+    for name, style in zip(names, plots.STYLES, strict=False):
+        k = _of(data, name, True)
+        rows = 100 * _at_the_papers_width(data, k)
+        depth = np.linspace(0, 1, len(rows))
+        for place, dash in enumerate(("-", "--")):
+            axes.plot(depth, rows[:, place], color=style["color"], linestyle=dash, marker="o",
+                      markersize=4)  # fmt: skip
+        ends.append((1.0, float(rows[-1].mean()), name, style["color"]))
+        chance = 100 * data["expected"][k, int(np.abs(data["widths"] - PAPER_DIM).argmin())]
+        axes.axhline(chance, color=style["color"], linestyle=":", linewidth=1)
+    paper = np.linspace(0, 1, len(PAPERS_TABLE))
+    axes.plot(paper, PAPERS_TABLE, "k^", markersize=6, fillstyle="none")
+    ends.append((1.0, PAPERS_TABLE[-1], "paper, d = 8,\nno scaling", "black"))
+    axes.set(xlim=(-0.05, 1.45), xticks=(0, 1), xticklabels=("first layer", "last layer"),
+             title=f"mapped to {PAPER_DIM} dimensions")  # fmt: skip
+    label_ends(axes, ends, 0.1)
+
+
+#: Table 1 of the paper: unselectable keys before attention without scaling, layers 1 to 4, percent.
+PAPERS_TABLE = (51.0, 32.2, 34.7, 36.8)
+
+# --- claims -------------------------------------------------------------------------------------
+
+
+def claims(data) -> list[Verdict]:
+    """The paper's two sentences about real models, and ours about heads."""
+    return [_none_after(data), _some_before(data), _none_in_heads(data)]
+
+
+def _trained(data) -> dict[str, int]:
+    names = zip(data["model"], data["trained"], strict=True)
+    return {str(name): k for k, (name, trained) in enumerate(names) if trained}
+
+
+def _none_after(data) -> Verdict:
+    after = {name: _hidden(data, k)[:, 1] for name, k in _trained(data).items()}
+    return Verdict(
+        statement="after the norm in front of attention no hidden state of a trained model is an "
+        "unselectable key, with LayerNorm or with RMSNorm",
+        paper="Tables 1 and 2: 0% in every layer with scaling",
+        measured={
+            f"{name}: unselectable after the norm (%), by layer measured": (
+                (100 * rows).round(2).tolist()
+            )
+            for name, rows in after.items()
+        },
+        tolerance="0 in every layer measured, equal tokens counted once; RMSNorm scales and "
+        "projects nothing",
+        reproduced=all(bool((rows == 0).all()) for rows in after.values()),
+    )
+
+
+def _some_before(data) -> Verdict:
+    trained = _trained(data)
+    before = {name: _hidden(data, k)[:, 0] for name, k in trained.items()}
+    narrow = {name: _at_the_papers_width(data, k)[:, 0] for name, k in trained.items()}
+    holds = all(bool((rows > 0).all()) for rows in before.values())
+    only = all(bool((rows > 0).all()) for rows in narrow.values())
+    return Verdict(
+        statement="before the norm some hidden states of every layer of a trained model are "
+        "unselectable keys",
+        paper="Tables 1 and 2, d = 8: 51.0, 32.2, 34.7, 36.8% before attention without scaling; "
+        "44.8, 28.5, 22.3, 26.1% before the norm of the model with scaling",
+        measured={
+            f"{name}: unselectable before the norm (%), {words}": (100 * rows).round(2).tolist()
+            for words, table in (
+                ("all dimensions", before), (f"mapped to {PAPER_DIM} dimensions", narrow)
+            )
+            for name, rows in table.items()
+        }
+        | {
+            f"{name}: the same after the norm (%), mapped to {PAPER_DIM} dimensions": (
+                100 * _at_the_papers_width(data, k)[:, 1]
+            )
+            .round(2)
+            .tolist()
+            for name, k in trained.items()
+        },
+        tolerance="more than 0 in every layer measured",
+        reproduced=holds,
+        only_with=""
+        if holds or not only
+        else f"keys of as few dimensions as the paper's models have, {PAPER_DIM}",
+    )  # fmt: skip
+
+
+def _none_in_heads(data) -> Verdict:
+    shares = {
+        f"{name}, {'trained' if trained else 'initialised'}": (_heads(data, k), k)
+        for k, (name, trained) in enumerate(zip(data["model"], data["trained"], strict=True))
+    }
+    return Verdict(
+        statement="no key of any head is unselectable, trained or not, as is expected of Gaussian "
+        "keys of as many dimensions",
+        paper="not in the paper, which counts hidden states of 8 dimensions, not keys of heads",
+        measured={
+            f"{label}: heads with unselectable keys; expected share for Gaussian keys": (
+                f"{int((heads > 0).sum())} of {len(heads)}; {data['expected_heads'][k]:.1g}"
+            )
+            for label, (heads, k) in shares.items()
+        },
+        tolerance="0 keys",
+        reproduced=all(bool((heads == 0).all()) for heads, _ in shares.values()),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def label_ends(axes, ends: Iterable[tuple[float, float, str, str]], apart: float
         across, height = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
         placed.append([min(max(height, 0.03), 0.97), across, name, color])
     placed.sort(key=lambda one: one[0])
-    for below, one in zip(placed, placed[1:], strict=False):
+    for below, one in pairwise(placed):
         one[0] = max(one[0], below[0] + apart)
     excess = max(0.0, placed[-1][0] - 0.97) if placed else 0.0
     for k, (height, across, name, color) in enumerate(placed):

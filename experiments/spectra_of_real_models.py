@@ -1,8 +1,8 @@
 """Rank, singular values and cosines of hidden states in real models: WU's Fig. 4, 8 and 9.
 
 MiniLM and SmolLM2 as they were trained and as they are initialised; the paper's four, BERT, GPT-2,
-T5's encoder and ALBERT, as they are initialised, and trained where they lie in the cache of Hugging
-Face. Of T5 it is not said which stack is meant. All in evaluation mode, at the embeddings and at the
+T5's encoder (which stack is meant is not said) and ALBERT, as they are initialised, and trained
+where they lie in the cache of Hugging Face. All in evaluation mode, at the embeddings and at the
 residual stream after every block.
 
 Rank is counted with the tolerance of float32. Where embeddings have no positions (SmolLM2, T5),

@@ -148,8 +148,8 @@ def _draw_rank(axes, data, looks) -> None:
         rank = 100 * _curve(data, "rank_of_ones", k)
         axes.plot(np.arange(1, len(rank) + 1), rank, **(look | {"marker": ".", "markersize": 5}))
     axes.axhline(50, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
-    axes.set(ylim=(-3, 103), ylabel="share (%)")
-    axes.text(len(rank), 51.5, "chance (median)", fontsize=8, color="0.35", ha="right", va="bottom")
+    axes.set(ylim=(-3, 103), ylabel="share (%)", xlim=(0.5, 1.25 * len(rank)))
+    label_ends(axes, [(len(rank) * 1.04, 50.0, "chance", "0.35")])
 
 
 def _draw_lengths(axes, data, trained: int, looks) -> None:
@@ -252,6 +252,7 @@ def _beyond_chance(data) -> Verdict:
             )
             for name, rank in ranks.items()
         },
-        tolerance=f"at more than {MOST:g} of the norms of each model (chance: 0.5)",
+        tolerance=f"at more than {MOST:g} of the norms of each model (chance: 0.5; norms along one "
+        "residual stream are not independent)",
         reproduced=all(share > MOST for share in nearer.values()),
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 
-import numpy as np
-
 __all__ = ["label_ends", "tidy"]
 
 
@@ -32,10 +30,10 @@ def label_ends(axes, ends: Iterable[tuple[float, float, str, str]], apart: float
         across, height = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
         placed.append([min(max(height, 0.03), 0.97), across, name, color])
     placed.sort(key=lambda one: one[0])
-    for below, one in pairwise(placed):
-        one[0] = max(one[0], below[0] + apart)
-    excess = max(0.0, placed[-1][0] - 0.97) if placed else 0.0
-    for k, (height, across, name, color) in enumerate(placed):
-        lowest = 0.03 + k * apart
-        axes.text(across + 0.02, np.maximum(height - excess, lowest), name, color=color, fontsize=8,
-                  va="center", transform=axes.transAxes)  # fmt: skip
+    for _ in range(100):  # neighbours push each other away, within the panel
+        for below, above in pairwise(placed):
+            push = max(0.0, apart - (above[0] - below[0])) / 2
+            below[0], above[0] = max(0.03, below[0] - push), min(0.97, above[0] + push)
+    for height, across, name, color in placed:
+        axes.text(across + 0.02, height, name, color=color, fontsize=8, va="center",
+                  transform=axes.transAxes)  # fmt: skip

@@ -163,7 +163,7 @@ def draw(data) -> Figure:
         axes.set_xlabel("layer")
     figure.suptitle(
         "A lower temperature softens the first drop of mu, most under the complete mask;\n"
-        "later layers forget it under every other mask, and cube it under that one", fontsize=13
+        "later layers heed it less, but where the complete mask cubes what is left", fontsize=13
     )  # fmt: skip
     return figure
 
@@ -186,10 +186,11 @@ def _draw_mask(axes, log10_mu: np.ndarray, low: float, high: float) -> None:
     last = int(layers[-1])
     shown = [(last, mean[-1], name, color) for mean, name, color in ends if mean[-1] >= low]
     label_ends(axes, shown)
+    height = 0.05 if shown else 0.8
     for k, (mean, name, color) in enumerate(end for end in ends if end[0][-1] < low):
-        text = f"{name}: {mean[-1]:,.0f} at layer {last}".replace("-", "−")
-        axes.text(0.99, 0.05 + 0.085 * k, text, color=color, fontsize=8, ha="right", va="center",
-                  transform=axes.transAxes)  # fmt: skip
+        text = f"{name}: to {mean[-1]:,.0f}".replace("-", "−")
+        axes.text(0.99, height + 0.085 * k, text, color=color, fontsize=8, ha="right",
+                  va="center", transform=axes.transAxes)  # fmt: skip
 
 
 def _draw_effect(axes, worth: np.ndarray) -> None:

@@ -92,8 +92,7 @@ def draw(data) -> Figure:
         (middle[:2], middle[2:]), (trained, ~trained), ("trained", "initialised"), strict=True
     ):
         _draw_by_layer(axes, data, which, "smallest")
-        axes.set(yscale="log", ylabel="σ_min / median length", title=f"smallest singular value,\n"
-                 f"{words}")  # fmt: skip
+        axes.set(yscale="log", ylabel="$σ_{min}$ / median length", title=f"smallest, {words}")
         _draw_by_layer(other, data, which, "cosine")
         other.set(ylim=(0, 1), ylabel="mean |cosine| of pairs", title=f"anisotropy, {words}")
     _label_middle(middle, data)
@@ -142,8 +141,10 @@ def _draw_rank(axes, data) -> None:
         whole = min(int(data["tokens"]), int(data["dim"][k]))
         ranks = data["rank"][k, : len(share)]
         if share[0] < 1:
-            axes.text(1.02, k, f"embeddings: rank {ranks[0].min():.0f}–{ranks[0].max():.0f} of "
-                      f"{whole}", fontsize=8, va="center", color="0.3")  # fmt: skip
+            least, most = int(ranks[0].min()), int(ranks[0].max())
+            words = f"{least}" if least == most else f"{least}–{most}"
+            axes.text(1.02, k, f"embeddings: rank {words} of {whole}", fontsize=8, va="center",
+                      color="0.3")  # fmt: skip
     axes.set(yticks=range(len(labels)), yticklabels=labels, xlim=(0, 1.5), xticks=(0, 0.5, 1),
              xticklabels=("embeddings", "depth", "last block"),
              title="share of excerpts of full rank: dark blue all, white none")  # fmt: skip
@@ -179,11 +180,10 @@ def _draw_by_layer(axes, data, which: np.ndarray, what: str) -> None:
         depth = np.linspace(0, 1, len(rows))
         look = STYLE[str(data["model"][k])] | {"markersize": 3.5, "linewidth": 1.3}
         look |= {"markevery": max(1, len(rows) // 12)}
-        positive = np.where(rows > 0, rows, np.nan)
-        axes.plot(depth, np.nanmedian(positive, axis=1) if what == "smallest" else
-                  np.median(rows, axis=1), **look)  # fmt: skip
-        axes.fill_between(depth, np.nanmin(positive, axis=1), np.nanmax(positive, axis=1),
-                          color=look["color"], alpha=0.15, linewidth=0)  # fmt: skip
+        shown = np.ma.masked_less_equal(rows, 0)  # the scale is logarithmic
+        axes.plot(depth, np.ma.median(shown, axis=1), **look)
+        axes.fill_between(depth, shown.min(axis=1), shown.max(axis=1), color=look["color"],
+                          alpha=0.15, linewidth=0)  # fmt: skip
     axes.set(xlim=(-0.03, 1.5), xticks=(0, 0.5, 1), xticklabels=("embed.", "depth", "last"))
 
 
@@ -222,7 +222,7 @@ def _draw_spectrum(axes, data, k: int) -> None:
     axes.set_xticks(at[:: max(1, round(layers / 6))])
     label_ends(axes, [
         (at[-1], sigma[-1, 0], "σ₁", color), (at[-1], sigma[-1, 1], "σ₂", "black"),
-        (at[-1], sigma[-1, -1], f"σ_{n}", "0.4"),
+        (at[-1], sigma[-1, -1], f"$σ_{{{n}}}$", "0.4"),
     ])  # fmt: skip
     axes.set_ylabel("one excerpt")
 

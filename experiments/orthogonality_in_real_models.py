@@ -147,7 +147,7 @@ def _draw_rank(axes, data, looks) -> None:
     for k, look in looks.items():
         rank = 100 * _curve(data, "rank_of_ones", k)
         axes.plot(np.arange(1, len(rank) + 1), rank, **(look | {"marker": ".", "markersize": 5}))
-    axes.axhline(50, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
+    axes.plot([0.5, len(rank)], [50, 50], color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
     axes.set(ylim=(-3, 103), ylabel="share (%)", xlim=(0.5, 1.25 * len(rank)))
     label_ends(axes, [(len(rank) * 1.04, 50.0, "chance", "0.35")])
 

@@ -44,7 +44,7 @@ def real_models(
 ) -> Iterator[Real]:
     """Of every name the trained model, if it can be had, and the same architecture initialised.
 
-    One after another, so that one is held at a time. What is left out is said on standard error.
+    Models are made one after another. What is left out is said on standard error.
 
     n_tokens, samples : of the excerpts, the first ones of `experiments.bert.text`
     sizes : dim, heads and layers of the papers' four as they are initialised
@@ -62,7 +62,7 @@ def real_models(
         inputs = excerpts(source, bert.text()[: 20 * samples * n_tokens], n_tokens, samples)
         yield Real(name, True, source.model, inputs)
         fresh = source.untrained(seed)
-        vars(source).clear()  # the trained weights: one model at a time
+        del source  # and the trained weights with it
         yield Real(name, False, fresh.model, inputs)
 
 

@@ -1,5 +1,6 @@
 """Every sentence of the papers about real models has a verdict that data can turn."""
 
+import checkpoints
 import numpy as np
 import pytest
 
@@ -182,6 +183,23 @@ def test_the_residual_stream_is_what_the_probe_measures(name):
     sigma = np.linalg.svd(states, compute_uv=False)
     measured = profile.residual("sigma_max", profile.stacks[0])
     assert np.allclose(sigma[..., 0], measured, rtol=1e-6)
+
+
+def test_trained_weights_are_used_where_they_lie(tmp_path, monkeypatch):
+    saved = checkpoints.save(tmp_path).state_dict()
+    monkeypatch.setitem(real_models.CHECKPOINTS, "BERT", str(tmp_path))
+    models = list(real_models.real_models(["BERT"], 8, 2, 0, SIZES))
+    assert [real.trained for real in models] == [True, False]
+    for real in models:
+        assert real.inputs["input_ids"].shape == (2, 8)
+        found = real.model.state_dict()
+        assert all(torch.equal(found[key], saved[key]) for key in saved) == real.trained
+
+
+def test_what_is_left_out_is_said(monkeypatch, capsys):
+    monkeypatch.setitem(real_models.CHECKPOINTS, "SmolLM2", "no-such-model")
+    assert not list(real_models.real_models(["SmolLM2"], 8, 2, 0, SIZES))
+    assert "no trained SmolLM2" in capsys.readouterr().err
 
 
 def test_the_papers_models_have_the_papers_sizes():

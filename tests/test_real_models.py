@@ -188,7 +188,7 @@ def test_the_residual_stream_is_what_the_probe_measures(name):
 def test_trained_weights_are_used_where_they_lie(tmp_path, monkeypatch):
     saved = checkpoints.save(tmp_path).state_dict()
     monkeypatch.setitem(real_models.CHECKPOINTS, "BERT", str(tmp_path))
-    models = list(real_models.real_models(["BERT"], 8, 2, 0, SIZES))
+    models = list(real_models.real_models(["BERT"], 8, 2, 1, SIZES))
     assert [real.trained for real in models] == [True, False]
     for real in models:
         assert real.inputs["input_ids"].shape == (2, 8)

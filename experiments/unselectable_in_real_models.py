@@ -29,10 +29,12 @@ PAPER = (
 )
 
 #: There are no settings as published: the paper trains models of 8 dimensions.
+#: Of every so many layers hidden states are counted, of all of them the keys of heads.
 SETTINGS = {
-    "smoke": {"models": {"MiniLM": 96}, "excerpts": 1, "every": 3, "widths": [2, 8, 16],
-              "draws": 1},
-    "default": {"models": {"MiniLM": 512, "SmolLM2": 768}, "excerpts": 1, "every": 6,
+    "smoke": {"models": {"MiniLM": {"tokens": 96, "every": 3}}, "excerpts": 1,
+              "widths": [2, 8, 16], "draws": 1},
+    "default": {"models": {"MiniLM": {"tokens": 512, "every": 1},
+                           "SmolLM2": {"tokens": 768, "every": 6}}, "excerpts": 1,
                 "widths": [2, 3, 4, 6, 8, 12, 16, 24, 32], "draws": 2},
 }  # fmt: skip
 
@@ -51,9 +53,9 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
     expectation for Gaussian points, of heads (heads,) and of maps (width,)."""
     rows: list[dict] = []
     names = list(settings["models"])
-    for name, n in settings["models"].items():
-        for real in real_models([name], n, settings["excerpts"], seed, {}):
-            rows.append(_of_model(real, n, settings, seed))
+    for name, own in settings["models"].items():
+        for real in real_models([name], own["tokens"], settings["excerpts"], seed, {}):
+            rows.append(_of_model(real, settings | own, seed))
             share = 0.5 if real.trained else 1.0
             progress((names.index(name) + share) / len(names))
     return {"widths": np.array(settings["widths"])} | {
@@ -61,7 +63,8 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
     }
 
 
-def _of_model(real, n: int, settings: dict, seed: int) -> dict:
+def _of_model(real, settings: dict, seed: int) -> dict:
+    n = settings["tokens"]
     profile = dynsim.probe(
         real.model, points=("embeddings",), measured=("keys",), batch_size=1, **real.inputs
     )
@@ -120,16 +123,16 @@ def draw(data) -> Figure:
     names = list(dict.fromkeys(data["model"].tolist()))
     figure = Figure(figsize=(4.6 * (len(names) + 1), 4.8), layout="constrained")
     panels = figure.subplots(1, len(names) + 1)
+    for axes in panels:
+        axes.set(ylabel="unselectable keys (%)", ylim=(-3, 100))
     for name, axes, style in zip(names, panels, plots.STYLES, strict=False):
         _draw_widths(axes, data, name, style["color"])
     _draw_layers(panels[-1], data, names)
-    for axes in panels:
-        axes.set(ylabel="unselectable keys (%)", ylim=(-3, 100))
     tidy(panels)
     if all(_heads(data, k).max() == 0 for k in range(len(data["model"]))):
         title = (
             "Real heads are too wide for unselectable keys, with a norm or without:\n"
-            "they appear in fewer than 16 dimensions, as many as among Gaussian points"
+            "they appear in some 16 dimensions and fewer, about as many as among Gaussian points"
         )
     else:
         title = "Unselectable keys of real models against the width of keys"
@@ -175,7 +178,7 @@ def _draw_widths(axes, data, name: str, color: str) -> None:
     axes.annotate(
         f"keys of {len(_heads(data, k))} heads,\n{head} dimensions: "
         f"{100 * _heads(data, k).max():.2g}% at most",
-        (head, 0), (head, 14), fontsize=8, ha="center", color=color,
+        (head, 0), (head, 14), fontsize=8, ha="left", color=color,
         arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.7},
     )  # fmt: skip
     axes.plot([d], [100 * _hidden(data, k).max()], "D", color=color, markersize=6)
@@ -214,12 +217,12 @@ def _draw_layers(axes, data, names: list[str]) -> None:
                       markersize=4)  # fmt: skip
         ends.append((1.0, float(rows[-1].mean()), name, style["color"]))
         chance = 100 * data["expected"][k, int(np.abs(data["widths"] - PAPER_DIM).argmin())]
-        axes.axhline(chance, color=style["color"], linestyle=":", linewidth=1)
+        axes.plot([0, 1], [chance, chance], color=style["color"], linestyle=":", linewidth=1)
     paper = np.linspace(0, 1, len(PAPERS_TABLE))
     axes.plot(paper, PAPERS_TABLE, "k^", markersize=6, fillstyle="none")
     ends.append((1.0, PAPERS_TABLE[-1], "paper, d = 8,\nno scaling", "black"))
     axes.set(xlim=(-0.05, 1.45), xticks=(0, 1), xticklabels=("first layer", "last layer"),
-             title=f"mapped to {PAPER_DIM} dimensions")  # fmt: skip
+             title=f"mapped to {PAPER_DIM} dimensions; dotted: Gaussian")  # fmt: skip
     label_ends(axes, ends, 0.1)
 
 

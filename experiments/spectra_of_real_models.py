@@ -92,7 +92,11 @@ def draw(data) -> Figure:
         (middle[:2], middle[2:]), (trained, ~trained), ("trained", "initialised"), strict=True
     ):
         _draw_by_layer(axes, data, which, "smallest")
-        axes.set(yscale="log", ylabel="$σ_{min}$ / median length", title=f"smallest, {words}")
+        axes.set(
+            yscale="log",
+            ylabel="$σ_{min}$ / median length",
+            title=f"smallest singular value, {words}",
+        )
         _draw_by_layer(other, data, which, "cosine")
         other.set(ylim=(0, 1), ylabel="mean |cosine| of pairs", title=f"anisotropy, {words}")
     _label_middle(middle, data)
@@ -103,7 +107,7 @@ def draw(data) -> Figure:
     tidy([rank, cosines, *middle, *lower[: len(_chosen(data))]])
     rank.grid(False)
     figure.suptitle(
-        "Blocks keep full rank, while tokens of trained models turn towards one direction",
+        "Every block keeps full rank, while its tokens turn towards each other",
         fontsize=13,
     )
     return figure

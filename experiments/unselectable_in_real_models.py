@@ -174,19 +174,13 @@ def _draw_widths(axes, data, name: str, color: str) -> None:
         axes.plot(widths, rows, color=color, linewidth=1.0, linestyle="--")
     axes.plot(widths, 100 * data["expected"][k], color="black", linestyle=":", linewidth=2)
     head, d = int(data["head_width"][k]), int(data["dim"][k])
-    axes.plot([head], [100 * _heads(data, k).max()], "o", color=color, markersize=7)
-    axes.annotate(
-        f"keys of {len(_heads(data, k))} heads,\n{head} dimensions: "
-        f"{100 * _heads(data, k).max():.2g}% at most",
-        (head, 0), (head, 14), fontsize=8, ha="left", color=color,
-        arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.7},
-    )  # fmt: skip
-    axes.plot([d], [100 * _hidden(data, k).max()], "D", color=color, markersize=6)
-    axes.annotate(
-        f"hidden states, {d}:\n{100 * _hidden(data, k).max():.2g}% at most", (d, 0), (d, 28),
-        fontsize=8, ha="right", color=color,
-        arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.7},
-    )  # fmt: skip
+    heads, hidden = 100 * _heads(data, k), 100 * _hidden(data, k)
+    axes.plot([head], [heads.max()], "o", color=color, markersize=7)
+    axes.plot([d], [hidden.max()], "D", color=color, markersize=6)
+    axes.text(head, heads.max() + 4, f"keys of {heads.size} heads,\n{head} dimensions:\n"
+              f"{heads.max():.2g}% at most", fontsize=8, color=color)  # fmt: skip
+    axes.text(1.2 * d, hidden.max() + 4, f"hidden states,\n{d} dimensions:\n"
+              f"{hidden.max():.2g}% at most", fontsize=8, color=color, ha="right")  # fmt: skip
     text = (
         "a line a layer, mapped at random to few dimensions\n"
         "solid: before the norm; dashed: after it\n"

@@ -179,7 +179,8 @@ def _draw_widths(axes, data, name: str, color: str) -> None:
     axes.plot([d], [hidden.max()], "D", color=color, markersize=6)
     axes.text(head, heads.max() + 4, f"keys of {heads.size} heads,\n{head} dimensions:\n"
               f"{heads.max():.2g}% at most", fontsize=8, color=color)  # fmt: skip
-    axes.text(1.2 * d, hidden.max() + 4, f"hidden states,\n{d} dimensions:\n"
+    axes.plot([d, d], [hidden.max() + 2, hidden.max() + 22], color=color, linewidth=0.7)
+    axes.text(1.2 * d, hidden.max() + 23, f"hidden states,\n{d} dimensions:\n"
               f"{hidden.max():.2g}% at most", fontsize=8, color=color, ha="right")  # fmt: skip
     text = (
         "a line a layer, mapped at random to few dimensions\n"

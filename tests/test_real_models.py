@@ -95,7 +95,7 @@ def test_attention_alone_is_the_changed_model():
     )
     for m, mask in enumerate(temperature_of_attention.MASKS.values()):
         assert mask in masks.MASKS
-        for t, d_QK in enumerate(temperature_of_attention.D_QK.values()):
+        for t, d_QK in ((0, 1 / 64), (2, 64.0)):
             change = dynsim.models.Change(
                 mask=mask, norm="off", skip="off", mlp="off", beta=(32 / d_QK) ** 0.5
             )
@@ -104,6 +104,21 @@ def test_attention_alone_is_the_changed_model():
             mu = np.log10(traced.profile.residual("mu"))[:, 0]
             kept = expected[m, t, 0] > -10
             assert np.allclose(mu[kept], expected[m, t, 0][kept], atol=1e-5)
+
+
+def test_smollm2_is_run_with_attention_alone(tmp_path, monkeypatch):
+    """On a tiny Llama in its place: the first two of its blocks, at four masks and three d_QK."""
+    from dynsim.models import sources
+
+    checkpoints.save(tmp_path, "llama")
+    opened = sources.open_source
+    monkeypatch.setattr(sources, "open_source", lambda name: opened(str(tmp_path)))
+    settings = {"tokens": 8, "smollm2_excerpts": 2, "smollm2_depth": 2}
+    found = temperature_of_attention._smollm2(settings)
+    assert found.shape == (4, 3, 2, 3)
+    assert np.isfinite(found).all()
+    assert np.ptp(found[..., 0], axis=(0, 1)).max() == 0  # all start from the same embeddings
+    assert (np.ptp(found[..., 1], axis=1) > 0).all()
 
 
 # --- spectra: WU, Fig. 4, 8 and 9 -----------------------------------------------------------------

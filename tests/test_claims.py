@@ -85,6 +85,12 @@ ELSEWHERE = {
         "unselectable_in_language_models",
     },
     "tests/test_masks_and_layernorm.py": {"masks_and_layernorm"},
+    "tests/test_real_models.py": {
+        "orthogonality_in_real_models",
+        "spectra_of_real_models",
+        "temperature_of_attention",
+        "unselectable_in_real_models",
+    },
     "tests/test_equilibria_claims.py": {
         "jordan_family",
         "jordan_starts",

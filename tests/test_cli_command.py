@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynsim import AttentionDynamics, load, masks, minilm, tokens, weights
+from dynsim import AttentionDynamics, load, lyapunov, masks, minilm, tokens, weights
 from dynsim.cli import COMMANDS, parsing
 from dynsim.cli.main import command, main
 from experiments.__main__ import main as experiments
@@ -414,6 +414,33 @@ def test_given_layers_are_run_as_many_as_there_are(capsys):
     assert (status, err) == (0, "")
     assert "weights minilm, given for each of 6 layers" in out
     assert "depth 6" in out
+
+
+def test_one_given_layer_is_iterated(capsys):
+    words = ["lyapunov", "--tokens", 2, "--count", 1, "--layers", 20, "--discard", 5, "--no-figure"]
+    found = run_json(*words, "--weights", "minilm:all:3", capsys=capsys)
+    dynamics = minilm.layer(3, masks.complete(2))
+    x0 = tokens.sphere(1, 2, minilm.DIM, 0)[0]
+    exact = lyapunov.spectrum(dynamics, x0, count=1, layers=20, discard=5)
+    assert found["exponents"] == exact.exponents.tolist()
+    plain = run_json(*words, "--weights", "minilm:3", capsys=capsys)
+    assert plain["dynamics"]["norm"]["type"] == "Unit"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--weights minilm", "take one of them, minilm:0 to minilm:5"),
+        ("--weights minilm:all", "take one of them, minilm:all:0 to minilm:all:5"),
+        ("--weights minilm:all:0 --ln on", "leave --ln out"),
+        ("--weights minilm:all:0 --scores zero", "leave --scores out"),
+    ],
+)
+@pytest.mark.parametrize("name", ["lyapunov", "basins", "equilibria"])
+def test_layers_that_cannot_be_iterated_so_are_refused(name, words, expected, capsys):
+    status, _, err = run(name, *words.split(), "--tokens", 2, capsys=capsys)
+    assert status == 2
+    assert expected in err
 
 
 def test_a_long_table_is_cut(capsys):

@@ -318,8 +318,7 @@ def _is_state(x: Any) -> bool:
 
 def _first(args: tuple, kwargs: dict) -> Any:
     """The hidden states that a module is given."""
-    states = kwargs.get("hidden_states")
-    return args[0] if args else states
+    return args[0] if args else kwargs.get("hidden_states", kwargs.get("query"))
 
 
 def _tensor(out: Any) -> Any:

@@ -50,9 +50,7 @@ def make(name, attention="sdpa", dtype=torch.float32, seed=0):
                 CONFIGS[name](), attn_implementation=attention
             )
         except ValueError:  # before 5 transformers knows no sdpa for T5
-            model = transformers.AutoModel.from_config(
-                CONFIGS[name](), attn_implementation="eager"
-            )
+            model = transformers.AutoModel.from_config(CONFIGS[name](), attn_implementation="eager")
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.ndim == 1:

@@ -81,8 +81,10 @@ class Case:
 
     @contextlib.contextmanager
     def scaled(self, pattern, factor):
-        """Weights whose names fit, times a factor, for a while; there must be some."""
-        weights = [p for name, p in self.model.named_parameters() if pattern.search(name)]
+        """Weights of the stack whose names fit, times a factor, for a while."""
+        blocks = self.model.get_submodule(self.stack.name)
+        named = ((f"0.{name}", p) for name, p in blocks.named_parameters())
+        weights = [p for name, p in named if pattern.search(name)]
         assert weights, f"{self.name}: no weight is called {pattern.pattern}"
         before = [weight.detach().clone() for weight in weights]
         try:

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("transformers")
 
-import verified_models as verified  # noqa: E402
+import verified_models as verified
 
 
 @pytest.mark.parametrize("name", verified.CASES)

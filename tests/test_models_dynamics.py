@@ -1,6 +1,7 @@
 """Models of transformers as dynamics: every block's output, and what is refused."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -313,3 +314,13 @@ def test_real_weights_have_rates_and_exponents(real):
     assert np.isfinite(found.exponents).all()
     run = simulate(one, x, 60)
     assert dynsim.verdict(run).kind
+
+
+def test_quantised_modules_are_refused():
+    model = make("bert").float()
+    layer = model.encoder.layer[1].intermediate
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls its own quantisation deprecated
+        layer.dense = torch.ao.nn.quantized.dynamic.Linear(16, 24)
+    with pytest.raises(ValueError, match="is quantised; load it in float32"):
+        models.dynamics(model, N)

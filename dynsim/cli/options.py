@@ -131,7 +131,7 @@ def add_dynamics_options(
         metavar="minilm[:all][:LAYER]",
         help="attention's matrices of all-MiniLM-L6-v2, with :all its whole layers, with their "
         "skips, MLPs and LayerNorms: all six in turn, or one of them (0..5) in every layer; needs "
-        "dynsim[models] (default: --value and --scores)",
+        "dynsim[minilm] (default: --value and --scores)",
     )
     numbers = ["", *(f":{k}" for k in range(minilm.N_LAYERS))]
     completes(weights, [f"{name}{k}" for name in ("minilm", "minilm:all") for k in numbers])

@@ -319,6 +319,8 @@ def _array(parameter: torch.Tensor | None, size: int = 0) -> np.ndarray:
     """A parameter in float64; zeros where a model leaves it out."""
     if parameter is None:
         return np.zeros(size)
+    if not isinstance(parameter, torch.Tensor):  # of torch's quantised modules a method
+        raise ValueError("a parameter of the model is quantised; load it in float32 or float64")
     if parameter.is_meta or not parameter.is_floating_point():
         what = "not loaded (meta device)" if parameter.is_meta else f"quantised ({parameter.dtype})"
         raise ValueError(f"a parameter of the model is {what}; load it in float32 or float64")

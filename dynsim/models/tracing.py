@@ -79,7 +79,7 @@ class _Tracer:
         for name in names:
             argument = "decoder_attention_mask" if "decoder" in name else "attention_mask"
             mask = kwargs.get(argument)
-            if isinstance(mask, torch.Tensor) and mask.ndim == 2:
+            if isinstance(mask, torch.Tensor) and mask.ndim == 2 and not bool(mask.bool().all()):
                 self._valid[name] = mask.detach().cpu().numpy().astype(bool)
 
     def end(self, module: nn.Module, args: tuple, out: Any) -> None:

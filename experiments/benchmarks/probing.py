@@ -2,8 +2,8 @@
 
     python -m experiments.benchmarks.probing [--rounds R] [--models A,B] [--memory]
 
-Times are medians of rounds in which the ways take turns, in one process; peaks of memory are those of
-a fresh process each.
+Times are medians of rounds in which the ways take turns, in one process; peaks of memory are those
+of a fresh process each.
 """
 
 from __future__ import annotations

@@ -15,9 +15,8 @@ from pydoc_data.topics import topics
 import numpy as np
 
 from dynsim import minilm, norms
-from dynsim._values import Value
 from dynsim.network.mlp import MLP, MLPWeights
-from dynsim.network.weights import LayerSource, LayerWeights
+from dynsim.network.weights import LayerSource, LayerWeights, Value
 
 __all__ = ["BLOCK", "SIGMA", "Attention", "Perceptron", "embedding", "word_pieces"]
 
@@ -80,11 +79,12 @@ def _perceptron(seed: int, t: int, d: int) -> MLPWeights:
     return MLPWeights(normal(d, wide), zeros, normal(wide, d), zeros[:d])
 
 
-def text() -> str:
-    """English that every Python brings along, its reference manual; then its sources."""
+def text(pieces: int) -> str:
+    """At least so many word pieces of English that every Python brings along, its reference manual;
+    then its sources."""
     library = Path(sysconfig.get_paths()["stdlib"])
     sources = (path.read_text(errors="ignore") for path in sorted(library.glob("*.py")))
-    return "\n".join([*topics.values(), *sources])
+    return "\n".join([*topics.values(), *sources])[: 20 * pieces]
 
 
 @lru_cache(maxsize=1)
@@ -95,7 +95,7 @@ def word_pieces(samples: int, n_tokens: int) -> np.ndarray:
     tokenizer = Tokenizer.from_file(str(minilm.folder() / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    passage = text()[: 20 * samples * n_tokens]
+    passage = text(samples * n_tokens)
     ids = tokenizer.encode(passage, add_special_tokens=False).ids[: samples * n_tokens]
     return np.array(ids).reshape(samples, n_tokens)
 

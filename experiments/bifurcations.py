@@ -17,7 +17,7 @@ from experiments.record import Verdict
 PAPER = "WU, arXiv 2405.18781, Theorem 3, section 4.3.1 and App. F.4, continued in a parameter"
 
 SETTINGS = {
-    "smoke": {"slopes": [0.4], "tokens": [3, 2], "points": 120, "tries": 4,
+    "smoke": {"slopes": [0.4], "tokens": [3, 2], "points": 80, "tries": 4,
               "jordan": 2, "strengths": [0.5, 1.5, 3.0]},
     "default": {"slopes": [0.2, 0.4, 0.6, 0.8], "tokens": [3, 3], "points": 600, "tries": 12,
                 "jordan": 3, "strengths": np.geomspace(0.5, 6.0, 60).round(4).tolist()},

@@ -22,7 +22,7 @@ PAPER = (
 )
 
 SETTINGS = {
-    "smoke": {"tokens": 5, "dim": 3, "depth": 60, "masks": ("complete", "causal-local")},
+    "smoke": {"tokens": 4, "dim": 3, "depth": 30, "masks": ("complete", "causal-local")},
     "default": {"tokens": 8, "dim": 4, "depth": 200, "masks": tuple(masks.MASKS)},
 }
 

@@ -33,8 +33,8 @@ PAPER = (
 )
 
 SETTINGS = {
-    "smoke": {"tokens": 24, "dim": 96, "heads": 4, "networks": 2, "excerpts": 1, "depth": 24,
-              "pretrained": 2},
+    "smoke": {"tokens": 12, "dim": 48, "heads": 4, "networks": 2, "excerpts": 1, "depth": 16,
+              "pretrained": 1},
     "default": {"tokens": 128, "dim": 768, "heads": 12, "networks": 5, "excerpts": 1, "depth": 128,
                 "pretrained": 16},
     "paper": {"tokens": 128, "dim": 768, "heads": 12, "networks": 5, "excerpts": 600, "depth": 128,
@@ -161,7 +161,7 @@ def _one(settings: dict, seed: int, network: int, mask: int):
 def _pretrained(settings: dict) -> tuple[np.ndarray, np.ndarray]:
     """mu and ||X||_F of MiniLM's six layers, (variant, mask, excerpt, layer)."""
     n, count = settings["tokens"], settings["pretrained"]
-    x0 = minilm.embed(bert.text(), n, count).astype(np.float32)
+    x0 = minilm.embed(bert.text(n * count), n, count).astype(np.float32)
     found = np.empty((2, len(VARIANTS), len(MASKS), count, minilm.N_LAYERS + 1))
     for m, mask in enumerate(MASKS.values()):
         for v, (skip, normed, perceptron) in enumerate(VARIANTS.values()):
@@ -172,9 +172,7 @@ def _pretrained(settings: dict) -> tuple[np.ndarray, np.ndarray]:
                     whole, skip=skip, norm=whole.norm if normed else norms.NoNorm(),
                     mlp=whole.mlp if perceptron else mlp.NoMLP(),
                 )  # fmt: skip
-                run = dynsim.simulate(
-                    parts, x, 1, record=dynsim.Record(measures=()), engine="torch", device="cpu"
-                )
+                run = dynsim.simulate(parts, x, 1, record=dynsim.Record(measures=()))
                 x = run.final
                 found[:, v, m, :, k : k + 2] = run["mu"], run["frobenius_norm"]
     return tuple(found)

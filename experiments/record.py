@@ -16,7 +16,7 @@ from types import ModuleType
 import numpy as np
 
 from dynsim import plots
-from dynsim._files import written_whole
+from dynsim.results import written_whole
 
 __all__ = ["Verdict", "carry_out", "commit_of_code", "write_report"]
 
@@ -29,6 +29,7 @@ class Verdict:
     """A claim, what the paper has for it, what was measured, and whether it was reproduced.
 
     `only_with` names what the paper does not say and the claim needs, where it fails without.
+    `lacking` names what cannot be had here, without which the claim cannot be judged.
     """
 
     statement: str
@@ -37,10 +38,18 @@ class Verdict:
     tolerance: str
     reproduced: bool
     only_with: str = ""
+    lacking: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """The data speak against the claim, and nothing that the paper leaves open saves it."""
+        return not (self.reproduced or self.only_with or self.lacking)
 
     @property
     def outcome(self) -> str:
-        """In words: reproduced, NOT reproduced, or reproduced only with something."""
+        """In words: reproduced, NOT reproduced, reproduced only with something, not testable."""
+        if self.lacking:
+            return f"not testable here without {self.lacking}"
         if self.only_with:
             return f"reproduced only with {self.only_with}"
         return "reproduced" if self.reproduced else "NOT reproduced"

@@ -1,12 +1,23 @@
+from __future__ import annotations
+
 import contextlib
 import io
+import os
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+# Most matrices here are small: threads of BLAS and torch cost more time than they save, five times
+# as much where others share the cores. Set before numpy and torch are loaded, which read it then.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("dynsim", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("dynsim")
@@ -14,6 +25,8 @@ settings.load_profile("dynsim")
 
 @pytest.fixture
 def rng():
+    import numpy as np
+
     return np.random.default_rng(0)
 
 
@@ -36,6 +49,8 @@ class Smoke:
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     """Callable(name of an experiment) -> `Smoke`; each experiment runs once a session."""
+    import numpy as np
+
     from experiments.__main__ import main
 
     @cache

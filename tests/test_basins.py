@@ -29,6 +29,14 @@ def test_the_basin_of_B_with_token_1_held(w):
     assert np.abs(found.limits.final[found.limits.rank == 2] - B).max() < 0.01
 
 
+def test_starts_that_are_drawn_are_those_of_the_sphere(monkeypatch):
+    monkeypatch.setattr(basins, "_BLOCK", 16)
+    x0 = tokens.sphere(40, 2, 2, seed=3)
+    drawn, given = (basins.basins(jordan_dynamics(2, 2.0), x, seed=3) for x in (40, x0))
+    assert np.array_equal(drawn.limits.final, given.limits.final)
+    assert drawn.rows == given.rows
+
+
 def test_with_both_tokens_free_rank_two_survives_in_7_8_percent():
     found = basins.basins(jordan_dynamics(2, 2.0), 20_000, seed=0)
     assert abs(found.share(2) - 0.078) < 4 * np.sqrt(0.078 * 0.922 / 20_000)

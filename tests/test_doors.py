@@ -60,6 +60,7 @@ PLAIN = AttentionDynamics(masks.complete(3), weights.Fixed(0.5 * I2, 0.9 * I2))
 RANDOM = AttentionDynamics(CAUSAL, weights.Weights())
 DROPPING = AttentionDynamics(CAUSAL, weights.Weights(), dropout=Dropout(0.1))
 RUN = simulate(LAYER, X, 20)
+NEXT = simulate(LAYER, RUN.state, 2, start=20)
 STATE = Deviation.split(X[None])
 PERCEPTRON = mlp.MLPWeights(I2, np.zeros(2), I2, np.zeros(2))
 MATRICES = weights.LayerWeights.from_matrices(I2[None], I2[None])
@@ -245,6 +246,7 @@ NETWORK = {
     "dimensions": count(lambda k: tokens.gaussian(2, 2, k), 2),
     "dimensions on the sphere": count(lambda k: tokens.sphere(1, 3, k), 2),
     "seed of tokens": seed(lambda s: tokens.sphere(1, 3, 2, s)),
+    "first sample of tokens": count(lambda k: tokens.gaussian(1, 3, 2, 0, k), 2, least=0),
     "tokens.from_file": path(tokens.from_file, ".npy"),
     # weights
     "Fixed": array(lambda a: weights.Fixed(a, a), I2, *NOT_TOKENS),
@@ -399,7 +401,7 @@ SIMULATE = {
     "save": door(RUN.save, (), ("", (None, 5, b"name", "run.pkl"))),
     "to_csv": door(RUN.to_csv, (), ("", (None, 5, b"name"))),
     "to_json": door(RUN.to_json, (), ("", (None, 5, b"name"))),
-    "joined": thing(lambda other: joined(RUN, other), RUN),
+    "joined": thing(lambda other: joined(RUN, other), NEXT, RUN),
 }  # fmt: skip
 
 #: What a measure takes, or refuses in words of numpy's.
@@ -510,6 +512,9 @@ READING = {
     "margins": array(selectability.margins, X),
     "unselectable_fraction": array(selectability.unselectable_fraction, X),
     "keys": count(lambda n: gaussian_keys.expected_unselectable(n, 2), 4),
+    "vertices": count(gaussian_keys.internal_angle, 4),
+    "vertices of a simplex": count(lambda n: gaussian_keys.external_angle(1, n), 4),
+    "vertices of a face": count(lambda m: gaussian_keys.external_angle(m, 4), 4, 5),
 }  # fmt: skip
 
 DOORS = MASKS | NETWORK | SIMULATE | READING

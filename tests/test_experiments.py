@@ -17,8 +17,15 @@ TRAINED = {
 }
 
 
-#: Several claims, some of which the data contradict: `tests/test_masks_and_layernorm.py`.
-SEVERAL = {"masks_and_layernorm"}
+#: Several claims, some of which the data contradict: `tests/test_masks_and_layernorm.py` and
+#: `tests/test_real_models.py`.
+SEVERAL = {
+    "masks_and_layernorm",
+    "orthogonality_in_real_models",
+    "spectra_of_real_models",
+    "temperature_of_attention",
+    "unselectable_in_real_models",
+}
 
 #: Whose arrays a second run gives again in two parts.
 INTERRUPTED = "majority_keys_and_queries"
@@ -30,7 +37,8 @@ def test_every_experiment_reproduces_at_smoke_settings(name, smoke):
     assert "reproduced" in run.output
     sidecar = json.loads((run.folder / f"{name}.json").read_text())
     verdicts = sidecar["verdicts"] if "verdicts" in sidecar else [sidecar["verdict"]]
-    assert run.status == (0 if all(v["reproduced"] or v["only_with"] for v in verdicts) else 1)
+    spared = ("reproduced", "only_with", "lacking")
+    assert run.status == (0 if all(any(v[name] for name in spared) for v in verdicts) else 1)
     assert run.status == 0 or name in TRAINED | SEVERAL
     assert {"settings", "seed", "versions", "commit", "runtime_s", "paper"} <= set(sidecar)
     assert (run.folder / f"{name}.png").stat().st_size > 10_000

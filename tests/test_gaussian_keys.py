@@ -75,5 +75,5 @@ def test_draws_agree(n, d, rng):
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="dimension"):
         expected_unselectable(3, 0)
-    with pytest.raises(ValueError, match="1 to 3"):
+    with pytest.raises(ValueError, match="at least 1 and at most 3"):
         external_angle(4, 3)

@@ -1,6 +1,7 @@
 """Infinite width: against naive sums, torch's own layers with dropout, and closed forms."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import dynsim
 from dynsim import AttentionDynamics, Dropout, masks, mlp, norms, simulate, tokens
 from dynsim.collapse.gram import infinite_width
-from dynsim.network.weights import Diagonal, Gaussian, Orthogonal, Weights, Zero
+from dynsim.network.weights import Diagonal, Gaussian, Layers, Orthogonal, Weights, Zero
 
 PLAIN = Weights(Zero(), Gaussian())
 
@@ -18,7 +19,7 @@ def noisy(mask, p, norm=norms.LayerNorm(eps=0.0), weights=PLAIN, a=0.0, **option
 
 
 def recursion_naively(dynamics, x, depth):
-    """mu by depth from the recursion in theory.md, section 8, by loops; uniform attention."""
+    """mu by depth from the recursion of `dynsim.gram`, by loops; uniform attention."""
     n, d = x.shape
     allowed = dynamics.allowed()
     p, a, skip = dynamics.dropout.hidden, dynamics.dropout.attention, dynamics.skip
@@ -103,6 +104,12 @@ def test_torchs_own_layers_with_dropout_stay_at_the_level(name):
     assert np.mean(levels[8:]) == pytest.approx(predicted.mu[0, 9:].mean(), rel=0.02)
 
 
+@lru_cache(maxsize=24)  # networks of the test below, each under every norm and placement
+def drawn(value, heads, seed, layers, d):
+    weights = Weights(Gaussian(0.4), value, heads, seed=seed)
+    return Layers(tuple(weights.layer(t, d) for t in range(layers)))
+
+
 @pytest.mark.parametrize("norm", [norms.Unit(), norms.RMSNorm(gain=2.0), norms.LayerNorm()])
 @pytest.mark.parametrize("placement", ["post", "pre", "peri"])
 @pytest.mark.parametrize("value", [Gaussian(0.9), Orthogonal()])
@@ -112,17 +119,18 @@ def test_wide_networks_follow_it(norm, placement, value, heads):
     n, d = 6, 96
     x = tokens.gaussian(1, n, d) + 0.5  # a mean that LayerNorm takes away
 
-    def make(seed):
-        weights = Weights(Gaussian(0.4), value, heads, seed=seed)
+    def make(seed, weights):
         # no row loses all its weights, which a norm of the branch could not scale
         mask = masks.complete(n) if placement == "peri" else masks.causal(n)
         return noisy(mask, 0.2, norm, weights, a=0.1, skip=0.5, placement=placement)
 
     runs = [
-        simulate(make(seed), x, 4, engine="reference", first_sample=seed)["mu"][0]
+        simulate(
+            make(seed, drawn(value, heads, seed, 4, d)), x, 4, engine="reference", first_sample=seed
+        )["mu"][0]
         for seed in range(24)
     ]
-    found = infinite_width(make(0), x, 4).mu[0]
+    found = infinite_width(make(0, Weights(Gaussian(0.4), value, heads)), x, 4).mu[0]
     squares = np.square(runs)
     error = squares.std(axis=0, ddof=1) / len(runs) ** 0.5
     assert np.all(np.abs(squares.mean(axis=0) - found**2) <= 4 * error + 0.03 * found**2)

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import dynsim
 from dynsim import _threads as threads
@@ -16,8 +16,13 @@ from dynsim.engines.workers import Workers
 
 @pytest.fixture(autouse=True)
 def _all_cores_again():
-    yield
+    with threadpool_limits(2, user_api="blas"):
+        yield
     dynsim.set_threads(None)
+
+
+def blas_threads():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
 
 def test_no_more_threads_than_cores():
@@ -65,8 +70,7 @@ class Spy(TokenEngine):
     """An engine that looks at BLAS while it works."""
 
     def advance(self, x, start, stop, entropy=False):
-        pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-        assert set(pools) <= {1}
+        assert blas_threads() == {1}
         return x, np.ones((5, len(x), stop - start)), None
 
 
@@ -78,8 +82,9 @@ def test_bad_numbers_of_threads(number):
 
 def test_blas_gets_its_threads_back():
     before = threadpool_info()
+    assert 2 in blas_threads()
     with blas_alone():
-        pass
+        assert blas_threads() == {1}
     assert threadpool_info() == before
 
 

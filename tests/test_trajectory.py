@@ -171,6 +171,22 @@ def test_a_file_holds_all_that_is_needed_to_go_on(name, suffix, rng, tmp_path):
     assert joined(kept, rest) == whole
 
 
+def test_what_does_not_go_on_is_not_joined(run):
+    dynamics = run.rebuild_dynamics()
+    after = simulate(dynamics, run.state, 3, start=8)
+    both = joined(run, after)
+    last = simulate(dynamics, after.state, 2, start=11)
+    assert joined(both, last).depth == 13
+    assert joined(both, last) == joined(run, joined(after, last))
+    assert joined(both, last).provenance["start"] == 0
+    with pytest.raises(ValueError, match="begins at layer 8 and the first ends at layer 11"):
+        joined(both, after)
+    for elsewhere in (run.state[::-1], run.state[:2], run.state * (1 + 1e-6)):
+        with pytest.raises(ValueError, match="does not begin with the tokens"):
+            joined(run, simulate(dynamics, elsewhere, 3, start=8))
+    joined(run, simulate(dynamics, run.state, 3, start=8, engine="reference"))
+
+
 def test_equal_arrays_are_kept_once_and_random_ones_not_at_all(rng):
     dynamics = varied(rng)
     assert Definition.of(dynamics["random"]).arrays == ()

@@ -169,7 +169,7 @@ def test_one_layer_of_minilm_collapses_text_and_its_six_do_not():
     assert verdict(simulate(one, x0, 24)).kind == "collapsed"
     runs = [simulate(minilm.layer(0, mask), x0, 1)]
     for k in range(1, minilm.N_LAYERS):  # whole layers: MLPs and LayerNorms of their own
-        following = simulate(minilm.layer(k, mask), runs[-1].final, 1)
+        following = simulate(minilm.layer(k, mask), runs[-1].final, 1, start=k)
         runs.append(joined(runs[-1], replace(following, dynamics=runs[0].dynamics)))
     found = verdict(runs[-1])
     assert runs[-1].depth == 6

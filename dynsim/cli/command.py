@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynsim._version import __version__
 from dynsim.cli import output
-from dynsim.cli.errors import guarded
+from dynsim.cli.errors import exit_status
 from dynsim.cli.parsing import Parser, require_packages
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Command:
     def main(self, argv: list[str] | None = None) -> int:
         """Exit status: 0 done, 1 a check failed or tokens stopped being finite, 2 bad input, 130
         interrupted."""
-        return guarded(f"dynsim {self.name}", lambda: self._carry_out(argv))
+        return exit_status(f"dynsim {self.name}", lambda: self._carry_out(argv))
 
     def parser(self) -> Parser:
         notes = f"{self.notes}\n" if self.notes else ""

@@ -67,8 +67,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--x0", metavar="FILE",
         help="an equilibrium (N, d) at A (default: all that a search finds there)",
     )  # fmt: skip
-    group.add_argument("--starts", type=int, default=64, metavar="S", help="of the search")
-    group.add_argument("--points", type=int, default=500, metavar="P", help="of a branch, at most")
+    group.add_argument(
+        "--starts", type=int, default=64, metavar="S", help="random starts of the search"
+    )
+    group.add_argument(
+        "--points", type=int, default=500, metavar="P", help="points of a branch, at most"
+    )
 
 
 def prepare(options: argparse.Namespace, words: list[str]) -> Plan:

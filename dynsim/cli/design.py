@@ -54,12 +54,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     completes(scores, WEIGHTS)
     group = parser.add_argument_group("a stable equilibrium")
     group.add_argument("--tokens", type=int, metavar="N", help="number of tokens (default: 3)")
-    group.add_argument("--dim", type=int, metavar="D", help="of a token (default: N)")
-    group.add_argument("--rank", type=int, metavar="R", help="(default: the largest)")
+    group.add_argument("--dim", type=int, metavar="D", help="dimension of a token (default: N)")
+    group.add_argument(
+        "--rank", type=int, metavar="R", help="rank of the tokens (default: the largest)"
+    )
     group.add_argument("--uniform", action="store_true", help="uniform attention, M = 0")
     group.add_argument("--tries", type=int, default=12, metavar="T", help="random starts")
-    group.add_argument("--steps", type=int, default=400, metavar="S", help="of each descent")
-    group.add_argument("--seed", type=int, default=0, metavar="K", help="of all random draws")
+    group.add_argument("--steps", type=int, default=400, metavar="S", help="steps of each descent")
+    group.add_argument("--seed", type=int, default=0, metavar="K", help="seed of all random draws")
 
 
 def prepare(options: argparse.Namespace, words: list[str]) -> Plan:

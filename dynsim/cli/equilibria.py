@@ -49,7 +49,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("search")
     group.add_argument("--ranks", default="all", metavar="A,B,...", help="ranks to keep")
     group.add_argument(
-        "--starts", type=int, default=64, metavar="S", help="for each branch and component"
+        "--starts",
+        type=int,
+        default=64,
+        metavar="S",
+        help="random starts for each branch and component",
     )
     group.add_argument("--no-flips", action="store_true", help="no sign flips")
     group.add_argument(
@@ -70,12 +74,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare(options: argparse.Namespace, words: list[str]) -> Plan:
+    from dynsim.equilibria.rotating import check_rotations
+
     dynamics, d = shared.make_iterated(options)
     if min(dynamics.n_tokens, d) < 2:
         raise ValueError(
             f"equilibria are searched for two or more tokens and dimensions; got "
             f"{dynamics.n_tokens} and {d}; use --tokens 2 --dim 2 or more"
         )
+    check_rotations(d)
     shared.check_starts(options.starts, dynamics.n_tokens, d)
     shared.check_starts(options.basin_samples, dynamics.n_tokens, d, "--basin-samples")
     return dynamics, d, _ranks(options.ranks)

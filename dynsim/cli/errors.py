@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-__all__ = ["guarded", "one_line"]
+__all__ = ["exit_status", "one_line"]
 
 
-def guarded(prog: str, work: Callable[[], int]) -> int:
+def exit_status(prog: str, work: Callable[[], int]) -> int:
     """The exit status of work(): 1 for overflow, 2 for bad input, 130 when interrupted, each with
     one line on standard error; 1 in silence when the reader of the output went away."""
 

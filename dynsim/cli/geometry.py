@@ -27,7 +27,7 @@ EXAMPLES = """\
   python -m dynsim.geometry --gain g.npy --bias b.npy
       the ellipsoid of one LayerNorm, with random tokens on it
   python -m dynsim.geometry --model minilm
-      all 13 LayerNorms of all-MiniLM-L6-v2 on real text (needs dynsim[models])
+      all 13 LayerNorms of all-MiniLM-L6-v2 on real text (needs dynsim[minilm])
 """
 
 
@@ -53,7 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--tokens", type=int, default=64, metavar="N", help="per sample")
     group.add_argument("--samples", type=int, default=8, metavar="S", help="inputs")
-    group.add_argument("--seed", type=int, default=0, metavar="K", help="of random tokens")
+    group.add_argument("--seed", type=int, default=0, metavar="K", help="seed of random tokens")
 
 
 def prepare(options: argparse.Namespace, words: list[str]) -> Plan:

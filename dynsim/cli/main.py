@@ -10,7 +10,7 @@ from typing import NoReturn
 from dynsim._values import unknown
 from dynsim._version import __version__
 from dynsim.cli import COMMANDS
-from dynsim.cli.errors import guarded
+from dynsim.cli.errors import exit_status
 
 __all__ = ["command", "main"]
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in COMMANDS:
         return import_module(f"dynsim.cli.{name}").main(rest)
-    return guarded("dynsim", lambda: _about(name))
+    return exit_status("dynsim", lambda: _about(name))
 
 
 def _about(name: str) -> int:

@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 FIGURE_FORMATS = ("png", "svg", "pdf")
+#: Seconds after which work is taken to tell how long it will last, and from which on that is said.
+_TELLS, _LONG = 10.0, 3600.0
 #: The options that are added here, which do not change what is computed.
 OPTIONS = ("out", "name", "format", "no_figure", "json")
 
@@ -49,10 +51,12 @@ def add_options(parser: argparse.ArgumentParser, writes: bool = True, draws: boo
     if writes:
         group.add_argument("--out", default="results", metavar="DIR", help="folder of the files")
         group.add_argument(
-            "--name", metavar="NAME", help="of the files (default: made from the options)"
+            "--name", metavar="NAME", help="name of the files (default: made from the options)"
         )
     if writes and draws:
-        group.add_argument("--format", default="png", choices=FIGURE_FORMATS, help="of the figure")
+        group.add_argument(
+            "--format", default="png", choices=FIGURE_FORMATS, help="format of the figure"
+        )
         group.add_argument("--no-figure", action="store_true", help="draw nothing")
     group.add_argument(
         "--json", action="store_true", help="print one JSON object on standard output, nothing else"
@@ -121,14 +125,15 @@ def report(outcome: Outcome, files: list[str]) -> str:
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[..., None]]:
-    """A bar with the time left, on a terminal and for work of more than a second.
+    """A bar with the time left, on a terminal and for work of more than a second; elsewhere one
+    line, where the work will last for hours.
 
     Yields callable(share done, 0 to 1; another label).
     """
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda share, label=None: None
-        return
     begun = time.monotonic()
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield _Warner(begun)
+        return
     with ExitStack() as shown:
         bar = task = None
 
@@ -142,6 +147,21 @@ def progress_bar(label: str) -> Iterator[Callable[..., None]]:
             bar.update(task, completed=share, description=now or label)
 
         yield reached
+
+
+class _Warner:
+    """Says once, in one line on standard error, that the work will last for hours."""
+
+    def __init__(self, begun: float) -> None:
+        self.begun, self.told = begun, False
+
+    def __call__(self, share: float, label: str | None = None) -> None:
+        spent = time.monotonic() - self.begun
+        if self.told or sys.stderr is None or spent < _TELLS or share <= 0.0:
+            return
+        self.told = True
+        if (left := spent / share - spent) > _LONG:
+            print(f"this takes about {left / 3600:.3g} hours more", file=sys.stderr, flush=True)
 
 
 def _bar() -> Progress:

@@ -52,28 +52,34 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "Hugging Face cache",
     )  # fmt: skip
     completes(model, ["minilm", "smollm2"])
-    group.add_argument("--text", required=True, metavar="FILE", help="cut into excerpts")
+    group.add_argument("--text", required=True, metavar="FILE", help="text, cut into excerpts")
     group.add_argument("--lines", action="store_true", help="a text is a line of the file instead")
-    group.add_argument("--tokens", type=int, default=128, metavar="N", help="of an excerpt")
+    group.add_argument("--tokens", type=int, default=128, metavar="N", help="tokens of an excerpt")
     group.add_argument("--samples", type=int, default=8, metavar="S", help="texts at most")
     group.add_argument("--batch", type=int, default=8, metavar="B", help="texts run at once")
     group.add_argument("--download", action="store_true", help="fetch a model from the Hub")
     group.add_argument(
-        "--untrained", action="store_true", help="beside it the same architecture, untrained"
+        "--untrained",
+        action="store_true",
+        help="measure the same architecture, untrained, beside it",
     )
     group.add_argument("--train-mode", action="store_true", help="measure with dropout on")
-    group.add_argument("--seed", type=int, default=0, help="of --untrained and of dropout")
+    group.add_argument(
+        "--seed", type=int, default=0, metavar="K", help="seed of --untrained and of dropout"
+    )
     group.add_argument(
         "--resume", metavar="FILE", help="go on from a profile of the same command (default: begin)"
     )
     measured = parser.add_argument_group("what is measured")
     measured.add_argument(
         "--points", default="embeddings,layers_output,final_norm", metavar="A,B,...",
-        help="also attentions_input, attentions_output, mlps_output, or patterns of module names",
+        help="where to measure; also attentions_input, attentions_output, mlps_output, or patterns "
+        "of module names",
     )  # fmt: skip
     measured.add_argument(
         "--measured", default="norms,heads", metavar="A,B,...",
-        help="also graph (lambda_2 of each head) and keys (unselectable keys of each head)",
+        help="what to measure; also graph (lambda_2 of each head) and keys (unselectable keys "
+        "of each head)",
     )  # fmt: skip
     what_if = parser.add_argument_group("what if", "changes of the model; its weights stay")
     mask = what_if.add_argument(
@@ -81,7 +87,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     completes(mask, MASKS)
     what_if.add_argument(
-        "--window", type=int, metavar="K", help="of the mask (default: the mask's)"
+        "--window",
+        type=int,
+        metavar="K",
+        help="reach of a mask with a window (default: the mask's)",
     )
     for name, what in (("ln", "norms in the blocks"), ("skip", "skips"), ("mlp", "MLPs")):
         what_if.add_argument(f"--{name}", choices=("on", "off"), default="on", help=what)

@@ -163,10 +163,10 @@ def describe_mask(facts: MaskFacts) -> list[tuple[str, str]]:
 
 def describe_attended(dynamics: AttentionDynamics) -> str:
     """What the first and the last token attend to: whether a mask looks back or ahead."""
-    rows, last = dynamics.layout.to_rows(), dynamics.n_tokens - 1
+    layout, last = dynamics.layout, dynamics.n_tokens - 1
 
     def words(token: int) -> str:
-        keys = rows.indices[rows.indptr[token] : rows.indptr[token + 1]]
+        keys = layout.row(token)
         if len(keys) > 4:
             between = "to" if keys[-1] - keys[0] + 1 == len(keys) else "..."
             return f"token {token} to {keys[0]} {between} {keys[-1]} ({len(keys)} tokens)"

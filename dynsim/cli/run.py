@@ -44,8 +44,10 @@ EXAMPLES = """\
       the noise of training keeps LayerNorm from collapse, at sqrt((N - 1) d p)
   python -m dynsim.run --norm layernorm --skip 1 --heads 4 --dropout .1 --attention-dropout .1
       both kinds of dropout at the rates that BERT is trained with
+  python -m dynsim.run --text README.md --weights minilm:all
+      real text through all six layers of MiniLM, whole (needs dynsim[minilm])
   python -m dynsim.run --text README.md --weights minilm:0 --ln on --skip 1
-      real text through one real layer's matrices (needs dynsim[models])
+      through the matrices of one layer alone, again and again
   python -m dynsim.run --resume results/NAME.nc --depth 1000
       go on where a saved run ended, or was interrupted
 """
@@ -69,7 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"number of layers (default: {runs.DEFAULT_DEPTH}, or as many as there are weights "
         f"for)",
     )  # fmt: skip
-    group.add_argument("--seed", type=int, default=0, metavar="K", help="of all random draws")
+    group.add_argument("--seed", type=int, default=0, metavar="K", help="seed of all random draws")
     group.add_argument(
         "--compare",
         metavar="OPTION=A,B,...",
@@ -114,8 +116,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--device",
         metavar="NAME",
-        help="of the torch engine: auto, cpu, cuda, cuda:1, mps, ... (default: auto, a CUDA GPU or "
-        "the cpu)",
+        help="where the torch engine runs: auto, cpu, cuda, cuda:1, mps, ... (default: auto, "
+        "a CUDA GPU or the cpu)",
     )
     exports = group.add_argument(
         "--export", default="", metavar="A,B",

@@ -393,7 +393,7 @@ def _affordable(dynamics: AttentionDynamics, x0: np.ndarray, depth: int) -> tupl
     n, d = x0.shape[1:]
     if dynamics.dropout.active:
         return _nothing(len(x0), depth), "no bounds: layers are random with dropout"
-    edges = len(dynamics.layout.to_rows().indices)
+    edges = dynamics.layout.n_edges
     layers = int(_SECONDS / seconds(n, d, edges, 1))
     depth = max(1, min(depth, layers))
     samples = max(1, min(len(x0), layers // depth))

@@ -135,7 +135,7 @@ def _contraction(
 ) -> Contraction:
     flint, bits = ball_arithmetic(), _BITS
     n, d = x0.shape
-    edges = len(layers.dynamics.layout.to_rows().indices)
+    edges = layers.dynamics.layout.n_edges
     while True:
         last = seconds(n, d, edges, layers.depth, 2 * bits) > patience
         with flint.ctx.workprec(bits):

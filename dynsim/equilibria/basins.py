@@ -124,24 +124,43 @@ def limit_sets(
     (array([1, 1, 1]), ['sign flip', 'sign flip', 'sign flip'])
     """
     check_equilibria_possible(dynamics)
-    depth = whole("depth", depth, least=_FIRST_LOOK)
     x = real_array("tokens", x0)
     if x.ndim != 3 or not x.size:
         raise ValueError(f"starts are an array (samples, N, d), none of them 0; got {x.shape}")
     dynamics.check_tokens(x)
-    exponents = len(x) if exponents is None else whole("number of exponents", exponents, least=0)
-    order = stream(seed, TOKENS, len(x)).permutation(len(x))
-    work = _Work(dynamics, x, depth, exponents, progress)
+    return _limit_sets(
+        dynamics, len(x), lambda first, number: x[first : first + number],
+        depth=depth, rtol=rtol, exponents=exponents, seed=seed, progress=progress,
+    )  # fmt: skip
+
+
+def _limit_sets(
+    dynamics: AttentionDynamics,
+    starts: int,
+    some: Callable[[int, int], np.ndarray],
+    *,
+    depth: int = 4096,
+    rtol: float = SETTLED_RTOL,
+    exponents: int | None = 64,
+    seed: int = 0,
+    progress: Callable[[float], None] | None = None,
+) -> LimitSets:
+    """`limit_sets` of so many starts, of which some(first, number) are asked for as they come."""
+    depth = whole("depth", depth, least=_FIRST_LOOK)
+    exponents = starts if exponents is None else whole("number of exponents", exponents, least=0)
+    order = stream(seed, TOKENS, starts).permutation(starts)
+    work = _Work(dynamics, starts, some(0, min(starts, _AT_ONCE)), depth, exponents, progress)
     ends, blocks = None, []
     try:
-        for first in range(0, len(x), _BLOCK):
-            blocks.append(_followed(dynamics, x[first : first + _BLOCK], depth, rtol, work))
+        for first in range(0, starts, _BLOCK):
+            x = some(first, min(_BLOCK, starts - first))
+            blocks.append(_followed(dynamics, x, depth, rtol, work))
         ends = _joined(blocks)
         _tell_chaos(dynamics, ends, order, exponents, work)
     except KeyboardInterrupt:
         ends = ends or (_joined(blocks) if blocks else None)
         done = 0 if ends is None else len(ends.rank)
-        stopped = Stopped(f"stopped after {done} of {len(x)} starts")
+        stopped = Stopped(f"stopped after {done} of {starts} starts")
         stopped.limits = ends
         raise stopped from None
     return ends
@@ -215,16 +234,17 @@ class _Work:
     def __init__(
         self,
         dynamics: AttentionDynamics,
-        x: np.ndarray,
+        starts: int,
+        some: np.ndarray,
         depth: int,
         exponents: int,
         progress: Callable[[float], None] | None,
     ) -> None:
-        self.starts, self.depth, self.exponents = len(x), depth, exponents
+        self.starts, self.depth, self.exponents = starts, depth, exponents
         self.progress = progress or (lambda share: None)
         self.done, self.followed, self.block, self.moving, self.layer = 0.0, 0, 0, 0, 0
         self.unsettled, self.shown = 0, 0.0
-        self.seconds = _seconds_of_exponent(dynamics, x) if progress else 0.0
+        self.seconds = _seconds_of_exponent(dynamics, some) if progress else 0.0
         self.begun = time.perf_counter()
 
     def begin_block(self, starts: int) -> None:
@@ -265,9 +285,8 @@ class _Work:
         self.progress(self.shown)
 
 
-def _seconds_of_exponent(dynamics: AttentionDynamics, x: np.ndarray) -> float:
-    """How long one start's exponent takes among many."""
-    some = x[:_AT_ONCE]
+def _seconds_of_exponent(dynamics: AttentionDynamics, some: np.ndarray) -> float:
+    """How long one start's exponent takes among so many."""
     jvp(dynamics, some, some)  # the first call reads weights and mask
     begun = time.perf_counter()
     jvp(dynamics, some, some)
@@ -331,10 +350,18 @@ def basins(
     >>> [(row["rank"], row["type"], row["count"]) for row in shares.rows]
     [(1, 'fixed', 183), (2, 'fixed', 17)]
     """
-    if isinstance(x0, (int, np.integer)):
-        x0 = _drawn(dynamics, x0, dim, seed)
     try:
-        limits = limit_sets(dynamics, x0, seed=seed, **options)
+        if isinstance(x0, (int, np.integer)):
+            check_equilibria_possible(dynamics)
+            n, d = dynamics.n_tokens, _dimension(dynamics, x0, dim)
+            dynamics.check_tokens(tokens.sphere(1, n, d, seed))
+
+            def drawn(first: int, number: int) -> np.ndarray:
+                return tokens.sphere(number, n, d, seed, first)
+
+            limits = _limit_sets(dynamics, int(x0), drawn, seed=seed, **options)
+        else:
+            limits = limit_sets(dynamics, x0, seed=seed, **options)
     except Stopped as stopped:
         if stopped.limits is not None:
             stopped.basins = Basins(_rows(stopped.limits), stopped.limits)
@@ -342,7 +369,8 @@ def basins(
     return Basins(_rows(limits), limits)
 
 
-def _drawn(dynamics: AttentionDynamics, starts: int, dim: int | None, seed: int) -> np.ndarray:
+def _dimension(dynamics: AttentionDynamics, starts: int, dim: int | None) -> int:
+    """Of the tokens of so many starts, which this machine can hold."""
     starts, n, d = whole("number of starts", starts, least=1), dynamics.n_tokens, dim
     if dynamics.weights.dim is not None:
         d = dynamics.weights.dim
@@ -353,7 +381,7 @@ def _drawn(dynamics: AttentionDynamics, starts: int, dim: int | None, seed: int)
     d = whole("dimension", d, least=1)
     what = f"{starts} starts of {n} tokens of dimension {d}, and where they end"
     require_memory(8.0 * starts * (4 * n * d + 8), what, "use fewer starts")
-    return tokens.sphere(starts, n, d, seed)
+    return d
 
 
 def _rows(limits: LimitSets) -> list[dict]:

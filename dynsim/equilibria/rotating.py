@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 from scipy import linalg
 
+from dynsim._memory import require_memory
 from dynsim._seeds import TOKENS, stream
 from dynsim._spectra import bounded_eigenvalues
 from dynsim.equilibria.equation import SAME, TOLERANCE
@@ -24,7 +25,13 @@ from dynsim.equilibria.stability import Stability
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.jacobian import image, is_spherical, linearise, tangent_basis
 
-__all__ = ["RotatingEquilibrium", "Rotations", "find_rotating", "quotient_jacobian"]
+__all__ = [
+    "RotatingEquilibrium",
+    "Rotations",
+    "check_rotations",
+    "find_rotating",
+    "quotient_jacobian",
+]
 
 #: Null vectors of the conditions of symmetry have singular values below this.
 _NULL = 1e-10
@@ -51,6 +58,11 @@ class RotatingEquilibrium(Equilibrium):
         return {**super().to_dict(), "angles": self.angles}
 
 
+def check_rotations(d: int) -> None:
+    """Raise MemoryError unless a basis of the rotations of d dimensions fits into memory, twice."""
+    require_memory(8.0 * d**4, f"the rotations of {d} dimensions", "use fewer dimensions")
+
+
 class Rotations:
     """The rotations of space that commute with a layer, a connected group.
 
@@ -60,6 +72,7 @@ class Rotations:
 
     def __init__(self, dynamics: AttentionDynamics, d: int):
         """From F(x e^(tB)) = F(x) e^(tB) to first order in t at random x, linear in B."""
+        check_rotations(d)
         i, j = np.triu_indices(d, 1)
         basis = np.zeros((len(i), d, d))
         basis[np.arange(len(i)), i, j], basis[np.arange(len(i)), j, i] = 1.0, -1.0

@@ -60,13 +60,13 @@ def external_angle(m: int, n: int) -> float:
     """At a face of m vertices of the regular simplex of n vertices, as a share of the sphere.
 
     gamma_(m, n) = sqrt(m / pi) int e^(-m x^2) ((1 + erf x) / 2)^(n - m) dx. Raises ValueError
-    unless 1 <= m <= n.
+    unless m and n are whole numbers with 1 <= m <= n.
 
     >>> round(5 * external_angle(1, 5), 12)  # the five at the vertices make up the sphere
     1.0
     """
-    if not 1 <= m <= n:
-        raise ValueError(f"a face has 1 to {n} of the {n} vertices; got {m}")
+    n = whole("number of vertices of the simplex", n, least=1)
+    m = whole("number of vertices of the face", m, least=1, most=n)
     return float(np.exp(_log_external(m, n)))
 
 

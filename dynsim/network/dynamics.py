@@ -32,6 +32,9 @@ from dynsim.network.mlp import ACTIVATIONS, MLP, FixedMLP, NoMLP
 from dynsim.network.norms import NoNorm, Norm
 from dynsim.network.weights import Family, Layers, LayerSource, LayerWeights, Weights, Zero
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 __all__ = ["PLACEMENTS", "AttentionDynamics", "check_dynamics", "masked_softmax"]
 
 #: Where the norm stands in one sub-layer, x' = after(skip x + branch(f(before(x)))).
@@ -121,7 +124,7 @@ class AttentionDynamics(Value):
             dropout: Dropout = ...,
         ) -> None: ...
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.mask, nx.Graph):
             object.__setattr__(self, "mask", from_array(self.mask))
         self.layout  # noqa: B018  compiled now, so that a bad mask is refused here
@@ -260,7 +263,7 @@ class AttentionDynamics(Value):
         """
         return self._attention(*self.attention_input(self._one_state(x), t))
 
-    def _one_state(self, x) -> np.ndarray:
+    def _one_state(self, x: ArrayLike) -> np.ndarray:
         x = real_array("tokens", x, own=(np.float32,))
         if x.ndim != 2 or len(x) != self.n_tokens or not x.size:
             raise ValueError(f"one state is ({self.n_tokens}, d), d >= 1; got shape {x.shape}")
@@ -294,7 +297,7 @@ class AttentionDynamics(Value):
         whole("number of a sample", sample, least=0)
         x = self._one_state(x)
 
-        def attend(z, layer):
+        def attend(z: np.ndarray, layer: LayerWeights) -> np.ndarray:
             value = z @ layer.value if layer.value.size else z
             A = self._dropped(self._attention(z, layer), t, sample)
             return (A @ value @ layer.output).sum(axis=0) + layer.output_bias
@@ -340,7 +343,7 @@ class AttentionDynamics(Value):
         return np.unique(np.concatenate([watch.met for watch in watched]))
 
 
-def check_dynamics(value) -> None:
+def check_dynamics(value: object) -> None:
     """Raise ValueError unless `value` is a dynamics."""
     check_instance("a dynamics", value, AttentionDynamics, "dynsim.AttentionDynamics(...)")
 
@@ -351,6 +354,6 @@ class _Watch(Norm):
     def __init__(self, norm: Norm):
         self.norm, self.met = norm, np.array([], np.int64)
 
-    def apply(self, x):
+    def apply(self, x: np.ndarray) -> np.ndarray:
         self.met = np.union1d(self.met, np.flatnonzero(self.norm.undefined(x)))
         return self.norm.apply(x)

@@ -11,11 +11,13 @@ tests compare all of it with automatic differentiation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from dynsim._values import real_array
 from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, check_dynamics, masked_softmax
-from dynsim.network.mlp import ACTIVATIONS, DERIVATIVES
+from dynsim.network.mlp import ACTIVATIONS, DERIVATIVES, MLPWeights
 from dynsim.network.norms import Norm, Unit
 from dynsim.network.weights import LayerWeights
 
@@ -29,6 +31,9 @@ __all__ = [
     "tangent_jacobian",
 ]
 
+#: A value and its derivative, or the derivative in one direction.
+Pair = tuple[np.ndarray, np.ndarray]
+
 
 def image(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarray:
     """One layer on many states at once: (..., N, d) -> (..., N, d). Equals `dynamics.step`.
@@ -38,7 +43,7 @@ def image(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarray:
     check_dynamics(dynamics)
     dynamics.require_deterministic("one layer as a map")
 
-    def attend(z, layer):
+    def attend(z: np.ndarray, layer: LayerWeights) -> np.ndarray:
         return _attended(dynamics, z, layer)[0].sum(axis=-3) + layer.output_bias
 
     return dynamics.compose(real_array("tokens", x), t, attend)
@@ -59,7 +64,7 @@ def jacobian(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarr
     return linearise(dynamics, x, t)[1]
 
 
-def linearise(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0):
+def linearise(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> Pair:
     """(x', dx'/dx) of layer t: shapes (..., N, d) and (..., N, d, N, d).
 
     Raises ValueError for a dynamics with dropout.
@@ -78,8 +83,10 @@ def linearise(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0):
     return x, _product(last, total)
 
 
-def jvp(dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, t: int = 0):
+def jvp(dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, t: int = 0) -> Pair:
     """(x', J v): layer t and its derivative J in the direction v, all of shape (..., N, d).
+
+    Of one state x, (N, d), v may hold several directions, (k, N, d).
 
     O(N^2 d + N d^2) work a state, where the whole of J has (N d)^2 entries.
 
@@ -100,7 +107,9 @@ def jvp(dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, t: int = 0):
 # --- the parts of a layer -----------------------------------------------------------------------
 
 
-def _sublayer(dynamics: AttentionDynamics, norm: Norm, x: np.ndarray, linearised):
+def _sublayer(
+    dynamics: AttentionDynamics, norm: Norm, x: np.ndarray, linearised: Callable[[np.ndarray], Pair]
+) -> Pair:
     """after(skip x + branch(f(before(x)))) and its derivative; linearised(z) = (f(z), df/dz)."""
     places = PLACEMENTS[dynamics.placement]
     seen = norm.apply(x) if "before" in places else x
@@ -120,7 +129,13 @@ def _sublayer(dynamics: AttentionDynamics, norm: Norm, x: np.ndarray, linearised
     return out, slope
 
 
-def _sublayer_jvp(dynamics: AttentionDynamics, norm: Norm, x: np.ndarray, v: np.ndarray, branch):
+def _sublayer_jvp(
+    dynamics: AttentionDynamics,
+    norm: Norm,
+    x: np.ndarray,
+    v: np.ndarray,
+    branch: Callable[[np.ndarray, np.ndarray], Pair],
+) -> Pair:
     """after(skip x + branch(f(before(x)))) and its derivative in the direction v; branch(z, w) =
     (f(z), df(z) w)."""
     places = PLACEMENTS[dynamics.placement]
@@ -132,21 +147,33 @@ def _sublayer_jvp(dynamics: AttentionDynamics, norm: Norm, x: np.ndarray, v: np.
     return _norm_jvp(norm, out, w) if "after" in places else (out, w)
 
 
-def _norm_jvp(norm: Norm, x: np.ndarray, v: np.ndarray):
-    return norm.apply(x), (norm.derivative(x) @ v[..., None])[..., 0]
+def _norm_jvp(norm: Norm, x: np.ndarray, v: np.ndarray) -> Pair:
+    return norm.apply(x), norm.derivative_along(x, v)
 
 
-def _attended(dynamics: AttentionDynamics, x: np.ndarray, layer: LayerWeights):
+def _attended(
+    dynamics: AttentionDynamics, x: np.ndarray, layer: LayerWeights
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(Y, A, V, X M + u) of every head: (..., H, N, d) or (..., H, N, N)."""
     x = x[..., None, :, :]
-    query = x @ layer.query + layer.query_bias[:, None, :]
-    keyed = query @ layer.key.swapaxes(-1, -2) if layer.key.size else query  # x M + u
+    keyed = _keyed(x, layer, layer.query_bias[:, None, :])
     A = masked_softmax(keyed @ x.swapaxes(-1, -2), dynamics.allowed())
-    V = x @ layer.W_V
+    V = _valued(x, layer)
     return A @ V, A, V, keyed
 
 
-def _attention(dynamics: AttentionDynamics, x: np.ndarray, layer: LayerWeights):
+def _keyed(x: np.ndarray, layer: LayerWeights, bias: np.ndarray | float = 0.0) -> np.ndarray:
+    """x M + u of every head by the factors of M, which is d x d: (..., H, N, d)."""
+    query = x @ layer.query + bias
+    return query @ layer.key.swapaxes(-1, -2) if layer.key.size else query
+
+
+def _valued(x: np.ndarray, layer: LayerWeights) -> np.ndarray:
+    """x W_V of every head by the factors of W_V: (..., H, N, d)."""
+    return x @ layer.value @ layer.output if layer.value.size else x @ layer.output
+
+
+def _attention(dynamics: AttentionDynamics, x: np.ndarray, layer: LayerWeights) -> Pair:
     Y, A, V, keyed = _attended(dynamics, x, layer)
     away = V[..., None, :, :] - Y[..., :, None, :]  # v_j - y_i: (..., H, N, N, d)
     slope = np.einsum("...hij,hab->...ibja", A, layer.W_V)
@@ -158,17 +185,19 @@ def _attention(dynamics: AttentionDynamics, x: np.ndarray, layer: LayerWeights):
     return Y.sum(axis=-3) + layer.output_bias, slope
 
 
-def _attention_jvp(dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, layer: LayerWeights):
+def _attention_jvp(
+    dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, layer: LayerWeights
+) -> Pair:
     """dY = dA V + A dV, dA_ij = A_ij (dS_ij - sum_k A_ik dS_ik), dS = dX M X^T + (X M + u) dX^T."""
     Y, A, V, keyed = _attended(dynamics, x, layer)
     x, v = x[..., None, :, :], v[..., None, :, :]
-    slope = v @ layer.M @ x.swapaxes(-1, -2) + keyed @ v.swapaxes(-1, -2)
+    slope = _keyed(v, layer) @ x.swapaxes(-1, -2) + keyed @ v.swapaxes(-1, -2)
     slope = A * (slope - np.sum(A * slope, axis=-1, keepdims=True))
-    moved = slope @ V + A @ (v @ layer.W_V)
+    moved = slope @ V + A @ _valued(v, layer)
     return Y.sum(axis=-3) + layer.output_bias, moved.sum(axis=-3)
 
 
-def _perceptron_jvp(activation: str, mlp, x: np.ndarray, v: np.ndarray):
+def _perceptron_jvp(activation: str, mlp: MLPWeights, x: np.ndarray, v: np.ndarray) -> Pair:
     W_1, b_1, W_2, b_2 = mlp
     hidden = x @ W_1 + b_1
     return ACTIVATIONS[activation](hidden) @ W_2 + b_2, DERIVATIVES[activation](hidden) * (
@@ -176,7 +205,7 @@ def _perceptron_jvp(activation: str, mlp, x: np.ndarray, v: np.ndarray):
     ) @ W_2
 
 
-def _perceptron(activation: str, mlp, x: np.ndarray):
+def _perceptron(activation: str, mlp: MLPWeights, x: np.ndarray) -> Pair:
     W_1, b_1, W_2, b_2 = mlp
     hidden = x @ W_1 + b_1
     own = np.einsum("bm,...im,ma->...iab", W_1, DERIVATIVES[activation](hidden), W_2)

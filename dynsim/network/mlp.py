@@ -130,7 +130,7 @@ class GaussianMLP(MLP):
     seed: int = 0
     active = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_name("activation", self.activation, ACTIVATIONS)
         check_switch("shared of an MLP", self.shared)
         whole("seed of an MLP", self.seed, least=0, most=np.inf)
@@ -166,7 +166,7 @@ class FixedMLP(MLP):
     activation: str = "gelu"
     active = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_name("activation", self.activation, ACTIVATIONS)
         is_one = isinstance(self.weights, MLPWeights) or not isinstance(self.weights, (tuple, list))
         layers: tuple = (self.weights,) if is_one else tuple(self.weights)

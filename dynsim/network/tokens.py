@@ -18,9 +18,10 @@ from dynsim._values import whole
 __all__ = ["TOKENS", "from_file", "gaussian", "sphere"]
 
 
-def gaussian(samples: int, n: int, d: int, seed: int = 0) -> np.ndarray:
+def gaussian(samples: int, n: int, d: int, seed: int = 0, first_sample: int = 0) -> np.ndarray:
     """Independent standard normal entries: (samples, n, d).
 
+    The samples are those from number `first_sample` on: a part of a larger batch is drawn alone.
     Raises ValueError for sizes below 1, MemoryError for those that this machine cannot hold.
 
     >>> round(float(gaussian(4, 100, 100).std()), 2)
@@ -28,19 +29,23 @@ def gaussian(samples: int, n: int, d: int, seed: int = 0) -> np.ndarray:
     """
     for name, value in (("samples", samples), ("tokens", n), ("dimensions", d)):
         whole(f"number of {name}", value, least=1)
+    first = whole("number of the first sample", first_sample, least=0)
     size = f"{samples} samples of {n} tokens of dimension {d}"
     require_memory(16.0 * samples * n * d, size, "use fewer samples, tokens or dimensions")
-    draws = (stream(seed, TOKEN_STREAM, s).standard_normal((n, d)) for s in range(samples))
-    return np.stack(list(draws))
+    x = np.empty((samples, n, d))
+    for s in range(samples):
+        x[s] = stream(seed, TOKEN_STREAM, first + s).standard_normal((n, d))
+    return x
 
 
-def sphere(samples: int, n: int, d: int, seed: int = 0) -> np.ndarray:
-    """Uniform on the unit sphere: (samples, n, d), rows of norm 1. Raises as `gaussian`.
+def sphere(samples: int, n: int, d: int, seed: int = 0, first_sample: int = 0) -> np.ndarray:
+    """Uniform on the unit sphere: (samples, n, d), rows of norm 1. Samples and errors as those of
+    `gaussian`.
 
     >>> bool(np.allclose(np.linalg.norm(sphere(2, 5, 3), axis=-1), 1))
     True
     """
-    x = gaussian(samples, n, d, seed)
+    x = gaussian(samples, n, d, seed, first_sample)
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 

@@ -28,6 +28,9 @@ from dynsim._values import (
     whole,
 )
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
 __all__ = [
     "WEIGHTS",
     "Diagonal",
@@ -42,6 +45,7 @@ __all__ = [
     "LayerWeights",
     "Layers",
     "Orthogonal",
+    "Value",
     "Weights",
     "Zero",
 ]
@@ -71,7 +75,15 @@ class LayerWeights(LayerArrays):
 
     __slots__ = ()
 
-    def __new__(cls, query, query_bias, key, value, output, output_bias):
+    def __new__(
+        cls,
+        query: ArrayLike,
+        query_bias: ArrayLike,
+        key: ArrayLike,
+        value: ArrayLike,
+        output: ArrayLike,
+        output_bias: ArrayLike,
+    ) -> LayerWeights:
         given = (query, query_bias, key, value, output, output_bias)
         arrays = [
             real_array(f"{field} of a layer", array, own=(np.float32,))
@@ -86,7 +98,7 @@ class LayerWeights(LayerArrays):
         return cls(*iterable)
 
     @classmethod
-    def from_matrices(cls, M, W_V) -> LayerWeights:
+    def from_matrices(cls, M: ArrayLike, W_V: ArrayLike) -> LayerWeights:
         """From full matrices: M and W_V are (H, d, d)."""
         M, W_V = (
             np.ascontiguousarray(real_array(name, array, own=(np.float32,)))
@@ -114,11 +126,11 @@ class LayerWeights(LayerArrays):
         _check_beta(beta)
         return self._replace(query=beta * self.query, query_bias=beta * self.query_bias)
 
-    def astype(self, dtype) -> LayerWeights:
+    def astype(self, dtype: DTypeLike) -> LayerWeights:
         return LayerWeights(*(array.astype(dtype, copy=False) for array in self))
 
 
-def _check_beta(beta) -> None:
+def _check_beta(beta: float) -> None:
     if not 0 <= real_number("the inverse temperature beta", beta) < np.inf:
         raise ValueError(f"the inverse temperature beta is finite and not negative; got {beta}")
 
@@ -182,7 +194,7 @@ class Identity(Family):
            [0., 1.]])
     """
 
-    def matrix(self, d, rng):
+    def matrix(self, d: int, rng: np.random.Generator) -> np.ndarray:
         return np.eye(d)
 
 
@@ -190,7 +202,7 @@ class Identity(Family):
 class Zero(Family):
     """0. As scores: uniform attention over the neighbours."""
 
-    def matrix(self, d, rng):
+    def matrix(self, d: int, rng: np.random.Generator) -> np.ndarray:
         return np.zeros((d, d))
 
 
@@ -207,7 +219,7 @@ class Orthogonal(Family):
 
     varies = True
 
-    def matrix(self, d, rng):
+    def matrix(self, d: int, rng: np.random.Generator) -> np.ndarray:
         q, r = np.linalg.qr(rng.standard_normal((d, d)))
         return q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
 
@@ -224,23 +236,25 @@ class Gaussian(Family):
     sigma: float = 1.0
     varies = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         sigma = real_number("sigma of gaussian weights", self.sigma)
         if not (np.isfinite(sigma) and sigma > 0):
             raise ValueError(
                 f"sigma of gaussian weights is positive; got {self.sigma}; use zero for no weights"
             )
 
-    def factor(self, n_heads, rows, columns, d, rng):
+    def factor(
+        self, n_heads: int, rows: int, columns: int, d: int, rng: np.random.Generator
+    ) -> np.ndarray:
         return rng.standard_normal((n_heads, rows, columns)) * (self.sigma / d**0.5)
 
-    def matrix(self, d, rng):
+    def matrix(self, d: int, rng: np.random.Generator) -> np.ndarray:
         return self.factor(1, d, d, d, rng)[0]
 
-    def default_d_qk(self, n_heads, d):
+    def default_d_qk(self, n_heads: int, d: int) -> float:
         return float(_head_width(n_heads, d))
 
-    def default_mix(self, n_heads):
+    def default_mix(self, n_heads: int) -> float:
         return 1.0
 
 
@@ -255,11 +269,11 @@ class Jordan(Family):
 
     w: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not np.isfinite(real_number("w of jordan weights", self.w)):
             raise ValueError(f"w of jordan weights is a finite number; got {self.w}")
 
-    def matrix(self, d, rng):
+    def matrix(self, d: int, rng: np.random.Generator) -> np.ndarray:
         return np.eye(d) + self.w * np.eye(d, k=1)
 
 
@@ -274,12 +288,12 @@ class Diagonal(Family):
 
     entries: float | np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         entries = self._freeze_array("entries")
         if entries.ndim > 1 or not entries.size or not np.all(np.isfinite(entries)):
             raise ValueError(f"diagonal weights are a list of finite numbers; got {shown(entries)}")
 
-    def matrix(self, d, rng):
+    def matrix(self, d: int, rng: np.random.Generator) -> np.ndarray:
         entries = np.asarray(self.entries)
         if entries.size not in (1, d):
             raise ValueError(
@@ -300,7 +314,7 @@ class FromArray(Family):
 
     array: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         array = self._freeze_array("array")
         if array.ndim not in (2, 3, 4) or array.shape[-1] != array.shape[-2] or not array.size:
             raise ValueError(
@@ -314,7 +328,7 @@ class FromArray(Family):
     def varies(self) -> bool:  # type: ignore[override]
         return self.array.ndim == 4
 
-    def draw(self, n_heads, d, rng, layer=0):
+    def draw(self, n_heads: int, d: int, rng: np.random.Generator, layer: int = 0) -> np.ndarray:
         array = self.array
         if array.shape[-1] != d:
             raise ValueError(
@@ -327,7 +341,7 @@ class FromArray(Family):
             return np.repeat(array[None], n_heads, axis=0)
         return array
 
-    def default_mix(self, n_heads):
+    def default_mix(self, n_heads: int) -> float:
         return 1.0 if self.array.ndim > 2 else 1.0 / n_heads
 
 
@@ -358,7 +372,8 @@ class LayerSource:
     """Whatever gives the matrices of layer t: `Weights`, `Layers`, or an object of your own.
 
     It has n_heads; is_constant, true when all layers are alike; n_layers, how many there are, or
-    None; dim, the dimension it demands, or None; and layer(t, d).
+    None; dim, the dimension it demands, or None; and layer(t, d). One of your own is a frozen
+    dataclass of this class and of `Value`, by which dynamics are compared and described.
     """
 
     if TYPE_CHECKING:
@@ -422,7 +437,7 @@ class Weights(LayerSource, Value):
     seed: int = 0
     beta: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_beta(self.beta)
         whole("number of heads", self.n_heads, least=1)
         whole("seed of weights", self.seed, least=0, most=np.inf)
@@ -503,7 +518,9 @@ class Weights(LayerSource, Value):
         return LayerWeights(query, query_bias, key, value, output, np.zeros(d))
 
 
-def _draw_family(family: Family, n_heads: int, d: int, rng, t: int) -> np.ndarray:
+def _draw_family(
+    family: Family, n_heads: int, d: int, rng: np.random.Generator, t: int
+) -> np.ndarray:
     if isinstance(family, FromArray):
         return family.draw(n_heads, d, rng, layer=t)
     return family.draw(n_heads, d, rng)
@@ -524,7 +541,7 @@ class Layers(LayerSource, Value):
     entries: tuple[LayerWeights, ...]
     name: str = "given"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_instance("the entries", self.entries, (tuple, list), "(layer_0, layer_1)")
         check_instance("the name of given layers", self.name, str, '"given"')
         object.__setattr__(self, "entries", tuple(self.entries))
@@ -581,7 +598,7 @@ class Layers(LayerSource, Value):
         return entry_of_layer("weights", self.entries, t)
 
 
-def Fixed(M, W_V) -> Layers:
+def Fixed(M: ArrayLike, W_V: ArrayLike) -> Layers:
     """The given matrices in every layer: M = W_Q W_K^T / sqrt(d_QK) and W_V.
 
     Each is (d, d), or (H, d, d) for H heads, whose outputs A_h X W_V^h are added.

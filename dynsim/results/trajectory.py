@@ -393,17 +393,19 @@ def joined(first: Trajectory, second: Trajectory) -> Trajectory:
     Parameters
     ----------
     first, second : Trajectory
-        Of depths T and U. That `second` begins where `first` ends is not checked.
+        Of depths T and U.
 
     Returns
     -------
     Trajectory
-        Of depth T + U, with the measures that both recorded, tokens and provenance of `second`.
+        Of depth T + U, with the measures that both recorded, tokens and provenance of `second`,
+        and in it the "start" of `first`.
 
     Raises
     ------
     ValueError
-        Where the dynamics or the numbers of the samples differ.
+        Where the dynamics or the numbers of the samples differ, or `second` does not begin where
+        `first` ends: at the same layer, and with mu and ||X||_F of the same size.
 
     Examples
     --------
@@ -425,9 +427,21 @@ def joined(first: Trajectory, second: Trajectory) -> Trajectory:
             f"the trajectories are of other samples, from number {numbers[0]} and {numbers[1]}; go "
             f"on with first_sample={numbers[0]}"
         )
+    begins, ends = _first_layer(second), _first_layer(first) + first.depth
+    if begins != ends:
+        raise ValueError(
+            f"the second trajectory begins at layer {begins} and the first ends at layer {ends}; "
+            f"go on with start={ends}"
+        )
+    if not _meet(first, second):
+        raise ValueError(
+            "the second trajectory does not begin with the tokens with which the first ends; go on "
+            "from its `state`"
+        )
     new_states = second.state_depths > 0
     return replace(
         second,
+        provenance={**second.provenance, "start": _first_layer(first)},
         measures={
             name: np.concatenate([first[name], second[name][:, 1:]], axis=1)
             for name in first.measures
@@ -438,6 +452,21 @@ def joined(first: Trajectory, second: Trajectory) -> Trajectory:
             [first.state_depths, first.depth + second.state_depths[new_states]]
         ),
     )
+
+
+def _first_layer(run: Trajectory) -> int:
+    return int(run.provenance.get("start", 0))
+
+
+def _meet(first: Trajectory, second: Trajectory) -> bool:
+    """Whether ||X||_F and mu at the end of one are those at the start of the other, but for what
+    rounding does to their sums."""
+    if len(first.final) != len(second.final):
+        return False
+    before, after = (np.stack([run["frobenius_norm"], run["mu"]]) for run in (first, second))
+    before, after = before[..., -1], after[..., 0]
+    allowed = np.finfo(first.final.dtype).eps ** 0.5 * np.abs(before[0])
+    return bool(np.all((np.abs(after - before) <= allowed) | (after == before)))
 
 
 def load(path: str | Path) -> Trajectory:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dynsim import plots
-from dynsim._files import written_whole
+from dynsim.results import written_whole
 from experiments.benchmarks.rivals import RIVALS
 from experiments.benchmarks.scaling import MEMORY
 

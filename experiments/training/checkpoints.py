@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dynsim._files import written_whole
+from dynsim.results import written_whole
 
 __all__ = ["Checkpoint"]
 

@@ -1,0 +1,469 @@
+"""Singular values of many matrices, one in every lane of a vector: A = U B V^T, then those of B.
+
+Tall matrices become square first, by Householder QR in chunks of rows. Householder reflections
+bring A to an upper bidiagonal B (Golub and Kahan 1965), each pair of them in one pass over memory
+(Howell, Demmel, Fulton, Hammarling and Marmol 2008). The values of B come from the differential
+quotient-difference transform with shifts (Fernando and Parlett 1994) on q = a^2 and e = b^2 of its
+diagonal a and superdiagonal b. The shifts are lower bounds of the smallest eigenvalue (Laguerre's
+step from 0, from the traces of the first two powers of the inverse, as in von Matt 1997), so no
+transform ever fails. All is in units of a power of two near the largest entry; an off-diagonal
+entry b below 2^-54 of the largest entry of B counts as 0, which moves no value by more than that.
+
+Lanes never meet: the values of a matrix do not depend on what is in the others.
+"""
+
+import math
+
+from dynsim.kernels.compiler import inner
+from dynsim.kernels.panels import (
+    any_less,
+    combine,
+    dots,
+    lanes,
+    number,
+    power_of_two,
+    read,
+    where_between,
+    where_less,
+    zeros,
+)
+from dynsim.kernels.simd import (
+    absolute,
+    at,
+    compact,
+    element,
+    fma,
+    largest,
+    maximum,
+    minimum,
+    put,
+    sqrt,
+    store,
+    transpose,
+    width,
+)
+
+__all__ = ["advance"]
+
+#: Rows of a chunk.
+_CHUNK = 32
+#: Sums of squares, in units of the largest entry, below which a column counts as 0.
+_NOTHING = 1e-280
+#: Sweeps for each value after which a matrix is given up, and becomes NaN: 5 are usual.
+_SWEEPS = 40
+#: Vectors of what is known of each matrix: the segment of B under way, from its first to before
+#: its last row, the next shift, the sum of all shifts, and what counts as 0.
+_FIRST, _END, _SHIFT, _SUM, _FLOOR = range(5)
+
+_one, _two, _four = zeros(1), zeros(2), zeros(4)
+_dot, _dots = dots(1, 1), dots(4, 2)
+_add, _add_2, _add_4 = combine(1, 1), combine(2, 1), combine(4, 1)
+_reflect = combine(4, 2)
+_pass_1, _pass_2, _pass_4 = (combine(2, c, dotted=True) for c in (1, 2, 4))
+
+
+# --- from memory ----------------------------------------------------------------------------------
+
+
+@inner
+def _units(like, unit, source):
+    """The power of two next to the largest |entry| of each matrix."""
+    compact()
+    x, n, d, first, count = source
+    size, four = n * d, _four()
+    step = lanes(four)
+    for lane in range(lanes(like)):
+        matrix = at(x, min(first + lane, count - 1) * size)
+        top, e = four, 0
+        while e + step <= size:
+            top = maximum(top, absolute(read(four, matrix, e)))
+            e += step
+        most = largest(top)
+        for rest in range(e, size):
+            most = max(most, abs(element(matrix, rest)))
+        put(unit, lane, most)
+    least = number(like, 2.0**-1022)
+    store(unit, 0, power_of_two(maximum(read(like, unit, 0), least)))
+
+
+@inner
+def _fill(like, target, steps, source, tokens, dimensions):
+    """Tokens and dimensions, as ranges, of the matrices from `first` on, the last one repeated.
+
+    Tokens are steps[0] apart in the target, dimensions steps[1].
+    """
+    compact()
+    x, n, d, first, count = source
+    w = width(x)
+    for i in range(tokens[0], tokens[1]):
+        row = at(target, (i - tokens[0]) * steps[0])
+        for lane in range(0, lanes(like), w):
+            j = dimensions[0]
+            if first + lane + w <= count:
+                matrix = at(x, ((first + lane) * n + i) * d)
+                while j + w <= dimensions[1]:
+                    place = at(row, (j - dimensions[0]) * steps[1] + lane)
+                    transpose(at(matrix, j), n * d, place, steps[1])
+                    j += w
+            for rest in range(j, dimensions[1]):
+                place = at(row, (rest - dimensions[0]) * steps[1] + lane)
+                for k in range(w):
+                    sample = min(first + lane + k, count - 1)
+                    put(place, k, element(x, (sample * n + i) * d + rest))
+
+
+@inner
+def _take(like, panel, columns, rows, unit, source):
+    """Rows, as a range, of the matrices or, where these have N < d, of their transposes."""
+    compact()
+    size = lanes(like)
+    target, down = panel
+    _, n, d, _, _ = source
+    if n >= d:
+        _fill(like, target, (size, down), source, rows, (0, d))
+    else:
+        _fill(like, target, (down, size), source, (0, n), rows)
+    inverse = number(like, 1.0) / read(like, unit, 0)
+    for c in range(columns):
+        for e in range(c * down, c * down + (rows[1] - rows[0]) * size, size):
+            store(target, e, read(like, target, e) * inverse)
+
+
+# --- reflections ----------------------------------------------------------------------------------
+
+
+@inner
+def _reflection(like, head, rest):
+    """(beta, tau, scale): I - tau v v^T with v = (1, scale x) takes (head, x) to (beta, 0), where
+    rest = x.x."""
+    compact()
+    zero, one = number(like, 0.0), number(like, 1.0)
+    nothing = number(like, _NOTHING)
+    norm = sqrt(fma(head, head, rest))
+    beta = where_less(head, zero, norm, zero - norm)
+    beta = where_less(rest, nothing, head, beta)
+    norm = where_less(rest, nothing, one, norm)
+    tau = where_less(rest, nothing, zero, one + absolute(head) / norm)
+    scale = one / where_less(rest, nothing, one, head - beta)
+    return beta, tau, scale
+
+
+@inner
+def _absorb(like, r, chunk, columns, rows, work):
+    """R of the QR decomposition of R above the chunk, in place; a multiple of four columns."""
+    compact()
+    size = lanes(like)
+    (top, r_down), (low, down) = r, chunk
+    products, factors = work, at(work, 16 * size)
+    sums, tau = at(work, 20 * size), at(work, 28 * size)
+    for p in range(0, columns, 4):
+        for c in range(4):
+            place = at(low, (p + c) * down)
+            for s in range(c):
+                left = at(low, (p + s) * down), down
+                _dot(like, sums, left, (place, down), rows)
+                corner = (p + c) * r_down + (p + s) * size
+                factor = (read(like, sums, 0) + read(like, top, corner)) * read(
+                    like, tau, s * size
+                )
+                store(top, corner, read(like, top, corner) - factor)
+                store(factors, 0, number(like, 0.0) - factor)
+                _add(like, (place, down), left, (factors, size), rows)
+            corner = (p + c) * r_down + (p + c) * size
+            _dot(like, sums, (place, down), (place, down), rows)
+            beta, own, scale = _reflection(like, read(like, top, corner), read(like, sums, 0))
+            store(top, corner, beta)
+            store(tau, c * size, own)
+            for e in range(0, rows * size, size):
+                store(place, e, read(like, place, e) * scale)
+            for s in range(c):
+                _dot(like, at(products, (4 * s + c) * size), (at(low, (p + s) * down), down),
+                     (place, down), rows)  # fmt: skip
+        for j in range(p + 4, columns, 2):
+            left, right = (at(low, p * down), down), (at(low, j * down), down)
+            _dots(like, sums, left, right, rows)
+            for k in range(2):
+                for s in range(4):
+                    corner = (j + k) * r_down + (p + s) * size
+                    factor = read(like, sums, (2 * s + k) * size) + read(like, top, corner)
+                    for s_before in range(s):
+                        factor = fma(
+                            read(like, products, (4 * s_before + s) * size),
+                            read(like, sums, (2 * s_before + k) * size), factor,
+                        )  # fmt: skip
+                    factor = factor * read(like, tau, s * size)
+                    store(top, corner, read(like, top, corner) - factor)
+                    store(sums, (2 * s + k) * size, number(like, 0.0) - factor)
+            _reflect(like, right, left, (sums, 2 * size), rows)
+
+
+@inner
+def _bidiagonal(like, a, n, rows, out, work):
+    """The diagonal and superdiagonal of B, at out[0] and out[1] with steps of out[2], of the
+    panel a, rows x n with rows >= n, which is destroyed.
+
+    The reflections of a step are carried out in the next, A += v z^T + g u^T.
+    """
+    compact()
+    size = lanes(like)
+    matrix, down = a
+    diagonal, above, step = out
+    now, before, image = work, at(work, 2 * rows * size), at(work, 4 * rows * size)
+    z = at(image, rows * size)
+    u, r = at(z, n * size), at(z, 2 * n * size)
+    sums, zero = at(z, 3 * n * size), number(like, 0.0)
+    for e in range(0, 2 * rows * size, size):
+        store(before, e, zero)
+    for e in range(0, 2 * n * size, size):
+        store(z, e, zero)
+    for k in range(n):
+        place, left = at(matrix, k * (down + size)), (at(before, k * size), rows * size)
+        _add_2(like, (place, down), left, (at(z, k * size), n * size), rows - k)
+        below = at(place, size), down
+        _dot(like, sums, below, below, rows - k - 1)
+        beta, tau, scale = _reflection(like, read(like, place, 0), read(like, sums, 0))
+        store(diagonal, k * step, beta)
+        store(above, k * step, zero)
+        if k + 1 < n:
+            store(now, k * size, number(like, 1.0))
+            for i in range(1, rows - k):
+                store(now, (k + i) * size, read(like, place, i * size) * scale)
+                store(image, (k + i) * size, zero)
+            new, target = at(now, k * size), (at(image, (k + 1) * size), size)
+            j, rest = k + 1, zero
+            while j < n:
+                block = at(place, (j - k) * down), down
+                inside = at(place, (j - k) * down + size), down
+                coefficients, some = (at(z, j * size), n * size), min(4, n - j)
+                if some == 4:
+                    _pass_4(like, block, left, coefficients, rows - k, sums, new)
+                elif some >= 2:
+                    some = 2
+                    _pass_2(like, block, left, coefficients, rows - k, sums, new)
+                else:
+                    _pass_1(like, block, left, coefficients, rows - k, sums, new)
+                for c in range(some):
+                    share = read(like, sums, c * size) * tau
+                    entry = read(like, block[0], c * down) - share
+                    store(z, (j + c) * size, zero - share)
+                    store(r, (j + c) * size, entry)
+                    if j + c > k + 1:
+                        rest = fma(entry, entry, rest)
+                row = at(r, j * size), size
+                if some == 4:
+                    _add_4(like, target, inside, row, rows - k - 1)
+                elif some == 2:
+                    _add_2(like, target, inside, row, rows - k - 1)
+                else:
+                    _add(like, target, inside, row, rows - k - 1)
+                j += some
+            beta, tau, scale = _reflection(like, read(like, r, (k + 1) * size), rest)
+            store(above, k * step, beta)
+            store(u, (k + 1) * size, number(like, 1.0))
+            product = read(like, z, (k + 1) * size)
+            for i in range(k + 2, n):
+                entry = read(like, r, i * size) * scale
+                store(u, i * size, entry)
+                product = fma(entry, read(like, z, i * size), product)
+            for i in range(k + 1, rows):
+                own = read(like, matrix, (k + 1) * down + i * size)
+                seen = (read(like, image, i * size) - beta * own) * scale
+                seen = fma(product, read(like, now, i * size), seen)
+                store(now, (rows + i) * size, zero - tau * seen)
+            now, before = before, now
+
+
+# --- values of a bidiagonal matrix ----------------------------------------------------------------
+
+
+@inner
+def _begin(like, q, n, state):
+    """Squares of B, cut where an entry e counts as 0; (segments as `_sweep` keeps them)."""
+    compact()
+    size, zero = lanes(like), number(like, 0.0)
+    e, before, shifts = at(q, n * size), at(q, 2 * n * size), at(q, 3 * n * size)
+    total, top = zero, zero
+    for k in range(2 * n):
+        value = read(like, q, k * size)
+        value *= value
+        store(q, k * size, value)
+        total += value
+        top = maximum(top, value)
+    finite = number(like, math.inf)
+    for k in range(2 * n):
+        store(q, k * size, where_less(total, finite, read(like, q, k * size), zero))
+    floor, first = top * number(like, 2.0**-108), zero
+    for k in range(n - 1):
+        value = read(like, e, k * size)
+        following = number(like, k + 1)
+        store(e, k * size, where_less(floor, value, value, zero))
+        store(before, (k + 1) * size, first)
+        store(shifts, (k + 1) * size, zero)
+        first = where_less(floor, value, first, following)
+    for k, value in ((_FIRST, first), (_SHIFT, zero), (_SUM, zero), (_FLOOR, floor)):
+        store(state, k * size, value)
+    store(state, _END * size, number(like, n))
+    return total - total
+
+
+@inner
+def _settle(like, q, n, state):
+    """(first, end) of all segments that are left, after those of one row are done with."""
+    compact()
+    size, low, high = lanes(like), n, 0
+    before, shifts = 2 * n * size, 3 * n * size
+    for lane in range(size):
+        of_lane = at(state, lane)
+        first, end = int(element(of_lane, _FIRST * size)), int(element(of_lane, _END * size))
+        while end == first + 1:
+            place = first * size + lane
+            put(q, place, element(q, place) + element(of_lane, _SUM * size))
+            end = first
+            if first:
+                put(of_lane, _SUM * size, element(q, shifts + place))
+                first = int(element(q, before + place))
+            put(of_lane, _FIRST * size, float(first))
+            put(of_lane, _END * size, float(end))
+            put(of_lane, _SHIFT * size, 0.0)
+        if end:
+            low, high = min(low, first), max(high, end)
+    return low, high
+
+
+@inner
+def _sweep(like, q, n, state, low, high):
+    """One transform of every segment, with its shift; then the next shift.
+
+    A segment ends where e has become 0. The one above it is remembered: its first row and the sum
+    of its shifts, at the row where the lower one begins.
+    """
+    compact()
+    size, zero, one = lanes(like), number(like, 0.0), number(like, 1.0)
+    e, before, shifts = at(q, n * size), at(q, 2 * n * size), at(q, 3 * n * size)
+    start, end = read(like, state, _FIRST * size), read(like, state, _END * size)
+    shift, floor = read(like, state, _SHIFT * size), read(like, state, _FLOOR * size)
+    total = read(like, state, _SUM * size) + shift
+    first, last = start, end - one
+    d, beyond, w, s, trace, trace_2 = zero, zero, zero, zero, zero, zero
+    here = read(like, q, low * size)
+    for k in range(low, high - 1):
+        at_k, next_k = number(like, k), number(like, k + 1)
+        d = where_between(at_k, start, start + one, maximum(here - shift, zero), d)
+        following, off = read(like, q, (k + 1) * size), read(like, e, k * size)
+        new = d + off
+        inverse = one / new
+        # columns of the inverse of the new B: their squares w, and s of their products
+        ratio = beyond * inverse
+        s_new = ratio * fma(w, w, s)
+        w_new = fma(beyond, w, one) * inverse
+        d_new = maximum(fma(d * following, inverse, zero - shift), zero)
+        off_new = off * (following * inverse)
+        off_new = where_less(floor, off_new, off_new, zero)
+        store(q, k * size, where_between(at_k, start, last, new, here))
+        store(e, k * size, where_between(at_k, start, last, off_new, off))
+        final = where_less(zero, off_new, d_new, d_new + total)
+        here = where_between(next_k, last, end, final, following)
+        w = where_between(at_k, start, last, w_new, w)
+        s = where_between(at_k, start, last, s_new, s)
+        trace += where_between(at_k, start, last, w_new, zero)
+        trace_2 += where_between(at_k, start, last, fma(w_new, w_new, s_new + s_new), zero)
+        d = where_between(at_k, start, last, d_new, d)
+        beyond = where_between(at_k, start, last, off_new, beyond)
+        cut = where_less(zero, off_new, zero, one)
+        cut = where_between(next_k, start + one, last, cut, zero)
+        if any_less(zero, cut):
+            place = (k + 1) * size
+            store(before, place, where_less(zero, cut, first, read(like, before, place)))
+            store(shifts, place, where_less(zero, cut, total, read(like, shifts, place)))
+            first = where_less(zero, cut, next_k, first)
+            w, s = where_less(zero, cut, zero, w), where_less(zero, cut, zero, s)
+            trace = where_less(zero, cut, zero, trace)
+            trace_2 = where_less(zero, cut, zero, trace_2)
+    store(q, (high - 1) * size, here)
+    # the last row, where it is not done with
+    inverse = one / d
+    s = beyond * inverse * fma(w, w, s)
+    w = fma(beyond, w, one) * inverse
+    trace = where_less(zero, beyond, trace + w, trace)
+    trace_2 = where_less(zero, beyond, trace_2 + fma(w, w, s + s), trace_2)
+    under_way = where_less(zero, end, one, zero)
+    end = where_less(zero, beyond, end, end - under_way)
+    rows = end - first
+    rounding = number(like, 2.0**-50) * rows
+    spread = maximum(fma(rows, trace_2, zero - trace * trace), zero)
+    spread = fma(rounding * rows, trace_2, spread)
+    shift = rows / (trace + sqrt((rows - one) * spread)) * (one - rounding)
+    shift = where_between(shift, zero, number(like, math.inf), shift, zero)
+    for k, value in ((_FIRST, first), (_END, end), (_SHIFT, shift), (_SUM, total)):
+        store(state, k * size, value)
+
+
+@inner
+def _finish(like, q, n, unit, nothing):
+    """From squares to values, largest first; `nothing` is 0 or NaN."""
+    compact()
+    size = lanes(like)
+    for k in range(n):
+        store(q, k * size, sqrt(read(like, q, k * size)))
+    for end in range(n - 1, 0, -1):
+        for k in range(end):
+            a, b = read(like, q, k * size), read(like, q, (k + 1) * size)
+            store(q, k * size, maximum(a, b))
+            store(q, (k + 1) * size, minimum(a, b))
+    for k in range(n):
+        store(q, k * size, fma(read(like, q, k * size), read(like, unit, 0), nothing))
+
+
+def advance(x, sigma, work, count, n, d):
+    """sigma (count, min(n, d)), largest first, of x (count, n, d); NaN where x is not finite, or
+    where a matrix takes too many sweeps.
+
+    `work` is memory for `measures._singular.memory` numbers.
+    """
+    compact()
+    like, both = _one(), _two()
+    size, step = lanes(like), lanes(both)
+    short, tall = min(n, d), max(n, d)
+    wide = (short + 3) // 4 * 4
+    state, unit = work, at(work, 5 * step)
+    q = at(work, 6 * step)
+    small = at(q, 4 * short * step)
+    for first in range(0, count, step):
+        for part in range(0, step, size):
+            out = at(q, part), at(q, short * step + part), step
+            source = x, n, d, first + part, count
+            _units(like, at(unit, part), source)
+            if 2 * tall > 3 * short:
+                down, chunk_down = (wide | 1) * size, (_CHUNK + 1) * size
+                panel, chunk = at(small, 32 * size), at(small, 32 * size + wide * down)
+                for e in range(0, wide * (down + chunk_down), size):
+                    store(panel, e, number(like, 0.0))
+                for row in range(0, tall, _CHUNK):
+                    rows = row, min(row + _CHUNK, tall)
+                    _take(like, (chunk, chunk_down), short, rows, at(unit, part), source)
+                    _absorb(
+                        like, (panel, down), (chunk, chunk_down), wide, rows[1] - row, small
+                    )
+                _bidiagonal(like, (panel, down), short, short, out, chunk)
+            else:
+                down = (tall | 1) * size
+                panel = at(small, 32 * size)
+                _take(like, (panel, down), short, (0, tall), at(unit, part), source)
+                _bidiagonal(
+                    like, (panel, down), short, tall, out, at(panel, short * down)
+                )
+        nothing = _begin(both, q, short, state)
+        low, high = _settle(both, q, short, state)
+        sweeps = 0
+        while high and sweeps < _SWEEPS * short:
+            _sweep(both, q, short, state, low, high)
+            low, high = _settle(both, q, short, state)
+            sweeps += 1
+        if high:
+            gone = number(both, math.inf) - number(both, math.inf)
+            left = read(both, state, _END * step)
+            nothing = where_less(number(both, 0.0), left, gone, nothing)
+        _finish(both, q, short, unit, nothing)
+        for lane in range(min(step, count - first)):
+            for k in range(short):
+                put(sigma, (first + lane) * short + k, element(q, k * step + lane))

@@ -14,13 +14,15 @@ from dynsim.kernels.processor import vector_width
 from dynsim.kernels.simd import Vector, llvm_type
 
 __all__ = [
+    "add",
     "any_less",
     "combine",
-    "dots",
     "lanes",
     "number",
     "power_of_two",
     "read",
+    "reflect",
+    "squares",
     "where_between",
     "where_less",
     "zeros",
@@ -119,87 +121,156 @@ def _columns(builder, panel, count, vectors):
     return [builder.bitcast(place, vectors.as_pointer()) for place in places]
 
 
-def _at(builder, columns, k):
-    return [builder.load(builder.gep(column, [k]), align=8) for column in columns]
+def _read_at(builder, columns, i):
+    return [builder.load(builder.gep(column, [i]), align=8) for column in columns]
 
 
-def dots(left: int, right: int):
-    """An intrinsic: out[s right + c] = sum_i v_s[i] a_c[i] for `left` and `right` columns."""
+def _write_at(builder, values, columns, i):
+    for value, column in zip(values, columns, strict=True):
+        builder.store(value, builder.gep(column, [i]), align=8)
+
+
+def _fused(builder, x, y, z):
+    return emit.call(builder, "fmuladd", x, y, z)
+
+
+def _products(builder, left, right, sums):
+    """sums + all products of a number on the left with one on the right, lefts first."""
+    pairs = ((x, y) for x in left for y in right)
+    return [_fused(builder, x, y, z) for (x, y), z in zip(pairs, sums, strict=True)]
+
+
+def _plus(builder, column, left, factors):
+    for x, y in zip(left, factors, strict=True):
+        column = _fused(builder, x, y, column)
+    return column
+
+
+@intrinsic
+def squares(typing, like, a, rows):
+    """sum_i a[i]^2 of the first column of a panel."""
+    vector = llvm_type(like)
+
+    def code(context, builder, sig, args):
+        columns = _columns(builder, args[1], 1, vector)
+
+        def more(i, sums):
+            now = _read_at(builder, columns, i)
+            return _products(builder, now, now, sums)
+
+        return emit.summed(builder, args[2], [emit.same(vector, 0.0)], more)[0]
+
+    return like(like, a, types.intp), code
+
+
+def combine(left: int, right: int):
+    """An intrinsic: a_c[i] += sum_s v_s[i] coefficients_s[c], for `left` columns v and
+    coefficients, and `right` columns a; then out[c] = sum_i a_c[i] p[i]."""
 
     @intrinsic
-    def sums(typing, like, out, v, a, rows):
+    def sums(typing, like, out, a, v, coefficients, p, rows):
         vector = llvm_type(like)
 
         def code(context, builder, sig, args):
-            _, out_, v_, a_, rows_ = args
-            v_columns = _columns(builder, v_, left, vector)
+            _, out_, a_, v_, coefficients_, p_, rows_ = args
+            whole = rows_.type
             a_columns = _columns(builder, a_, right, vector)
+            v_columns = _columns(builder, v_, left, vector)
+            factors = _columns(builder, coefficients_, left, vector)
+            factors = [_read_at(builder, factors, whole(c)) for c in range(right)]
+            weights = [builder.bitcast(p_, vector.as_pointer())]
 
             def more(i, sums):
-                v_now, a_now = _at(builder, v_columns, i), _at(builder, a_columns, i)
-                pairs = [(x, y) for x in v_now for y in a_now]
-                return [
-                    emit.call(builder, "fmuladd", x, y, old)
-                    for (x, y), old in zip(pairs, sums, strict=True)
-                ]
+                now, v_now = _read_at(builder, a_columns, i), _read_at(builder, v_columns, i)
+                now = [_plus(builder, a, v_now, f) for a, f in zip(now, factors, strict=True)]
+                _write_at(builder, now, a_columns, i)
+                return _products(builder, now, _read_at(builder, weights, i), sums)
 
-            start = [emit.same(vector, 0.0)] * (left * right)
-            for k, value in enumerate(emit.summed(builder, rows_, start, more)):
-                emit.store(builder, value, out_, rows_.type(k * like.count))
+            start = [emit.same(vector, 0.0)] * right
+            for c, value in enumerate(emit.summed(builder, rows_, start, more)):
+                emit.store(builder, value, out_, whole(c * like.count))
             return context.get_dummy_value()
 
-        return types.void(like, out, v, a, types.intp), code
+        return types.void(like, out, a, v, coefficients, p, types.intp), code
 
     return sums
 
 
-def combine(left: int, right: int, dotted: bool = False):
-    """An intrinsic: a_c[i] += sum_s v_s[i] coefficients_s[c], for `left` columns v and
-    coefficients, and `right` columns a; with dotted also out[c] = sum_i a_c[i] p[i] after that."""
+def add(left: int):
+    """An intrinsic: a[i] += sum_s v_s[i] coefficients[s] for `left` columns v."""
 
-    def added(like, a, v, coefficients, rows, out=None, p=None):
+    @intrinsic
+    def sums(typing, like, a, v, coefficients, rows):
         vector = llvm_type(like)
 
         def code(context, builder, sig, args):
-            _, a_, v_, coefficients_, rows_, *rest = args
-            a_columns = _columns(builder, a_, right, vector)
+            _, a_, v_, coefficients_, rows_ = args
+            a_columns = _columns(builder, a_, 1, vector)
             v_columns = _columns(builder, v_, left, vector)
-            factors = _columns(builder, coefficients_, left, vector)
-            factors = [_at(builder, factors, rows_.type(c)) for c in range(right)]
+            place = builder.bitcast(coefficients_, vector.as_pointer())
+            factors = [_read_at(builder, [place], rows_.type(s))[0] for s in range(left)]
 
             def more(i, sums):
-                v_now, new = _at(builder, v_columns, i), []
-                for column, factor in zip(a_columns, factors, strict=True):
-                    place = builder.gep(column, [i])
-                    value = builder.load(place, align=8)
-                    for x, y in zip(v_now, factor, strict=True):
-                        value = emit.call(builder, "fmuladd", x, y, value)
-                    builder.store(value, place, align=8)
-                    new.append(value)
-                if not dotted:
-                    return []
-                weight = emit.load(
-                    builder, rest[1], builder.mul(i, i.type(like.count)), vector
-                )
-                return [
-                    emit.call(builder, "fmuladd", value, weight, old)
-                    for value, old in zip(new, sums, strict=True)
-                ]
+                (now,), v_now = _read_at(builder, a_columns, i), _read_at(builder, v_columns, i)
+                _write_at(builder, [_plus(builder, now, v_now, factors)], a_columns, i)
+                return []
 
-            start = [emit.same(vector, 0.0)] * right * dotted
-            for c, value in enumerate(emit.summed(builder, rows_, start, more)):
-                emit.store(builder, value, rest[0], rows_.type(c * like.count))
+            emit.summed(builder, rows_, [], more)
             return context.get_dummy_value()
 
-        more_types = (out, p) if dotted else ()
-        return types.void(like, a, v, coefficients, types.intp, *more_types), code
+        return types.void(like, a, v, coefficients, types.intp), code
 
-    if dotted:
-        return intrinsic(
-            lambda typing, like, a, v, coefficients, rows, out, p: added(
-                like, a, v, coefficients, rows, out, p
-            )
-        )
-    return intrinsic(
-        lambda typing, like, a, v, coefficients, rows: added(like, a, v, coefficients, rows)
-    )
+    return sums
+
+
+def reflect(left: int, right: int):
+    """An intrinsic: the reflections I - tau_s (e_s, v_s) (e_s, v_s)^T, s < left, one after another
+    on `right` columns (head_c, a_c).
+
+    block[0:left] holds tau, block[4 (s + 1) + r] the product v_s.v_r for s < r. For one column also
+    out[0] = a.a and out[1 + s] = v_s.a after that.
+    """
+
+    @intrinsic
+    def sums(typing, like, out, a, head, v, block, rows):
+        vector = llvm_type(like)
+
+        def code(context, builder, sig, args):
+            _, out_, a_, head_, v_, block_, rows_ = args
+            whole, zero = rows_.type, emit.same(vector, 0.0)
+            a_columns = _columns(builder, a_, right, vector)
+            v_columns = _columns(builder, v_, left, vector)
+            heads = _columns(builder, head_, right, vector)
+            block = builder.bitcast(block_, vector.as_pointer())
+
+            def known(k):
+                return _read_at(builder, [block], whole(k))[0]
+
+            def both(i, sums):
+                v_now, now = _read_at(builder, v_columns, i), _read_at(builder, a_columns, i)
+                return _products(builder, v_now, now, sums)
+
+            found = emit.summed(builder, rows_, [zero] * (left * right), both)
+            factors: list[list] = [[] for _ in range(right)]  # of every column, less their sign
+            for s in range(left):
+                for c, mine in enumerate(factors):
+                    (own,) = _read_at(builder, [heads[c]], whole(s))
+                    value = builder.fadd(found[s * right + c], own)
+                    value = _plus(builder, value, mine, [known(4 * r + 4 + s) for r in range(s)])
+                    mine.append(builder.fsub(zero, builder.fmul(value, known(s))))
+                    _write_at(builder, [builder.fadd(own, mine[s])], [heads[c]], whole(s))
+
+            def more(i, sums):
+                now, v_now = _read_at(builder, a_columns, i), _read_at(builder, v_columns, i)
+                now = [_plus(builder, x, v_now, f) for x, f in zip(now, factors, strict=True)]
+                _write_at(builder, now, a_columns, i)
+                return _products(builder, [*now, *v_now], now, sums) if right == 1 else []
+
+            start = [zero] * (1 + left) if right == 1 else []
+            for k, value in enumerate(emit.summed(builder, rows_, start, more)):
+                emit.store(builder, value, out_, whole(k * like.count))
+            return context.get_dummy_value()
+
+        return types.void(like, out, a, head, v, block, types.intp), code
+
+    return sums

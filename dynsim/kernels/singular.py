@@ -16,13 +16,15 @@ import math
 
 from dynsim.kernels.compiler import inner
 from dynsim.kernels.panels import (
+    add,
     any_less,
     combine,
-    dots,
     lanes,
     number,
     power_of_two,
     read,
+    reflect,
+    squares,
     where_between,
     where_less,
     zeros,
@@ -56,10 +58,11 @@ _SWEEPS = 40
 _FIRST, _END, _SHIFT, _SUM, _FLOOR = range(5)
 
 _one, _two, _four = zeros(1), zeros(2), zeros(4)
-_dot, _dots = dots(1, 1), dots(4, 2)
-_add, _add_2, _add_4 = combine(1, 1), combine(2, 1), combine(4, 1)
-_reflect = combine(4, 2)
-_pass_1, _pass_2, _pass_4 = (combine(2, c, dotted=True) for c in (1, 2, 4))
+_add_1, _add_2, _add_4 = add(1), add(2), add(4)
+_combine_1, _combine_2, _combine_4 = combine(2, 1), combine(2, 2), combine(2, 4)
+_reflect_1, _reflect_2, _reflect_3, _reflect_4 = (
+    reflect(1, 1), reflect(2, 1), reflect(3, 1), reflect(4, 2)
+)  # fmt: skip
 
 
 # --- from memory ----------------------------------------------------------------------------------
@@ -154,47 +157,59 @@ def _absorb(like, r, chunk, columns, rows, work):
     compact()
     size = lanes(like)
     (top, r_down), (low, down) = r, chunk
-    products, factors = work, at(work, 16 * size)
-    sums, tau = at(work, 20 * size), at(work, 28 * size)
+    block, sums = work, at(work, 20 * size)
     for p in range(0, columns, 4):
+        left = at(low, p * down), down
         for c in range(4):
-            place = at(low, (p + c) * down)
-            for s in range(c):
-                left = at(low, (p + s) * down), down
-                _dot(like, sums, left, (place, down), rows)
-                corner = (p + c) * r_down + (p + s) * size
-                factor = (read(like, sums, 0) + read(like, top, corner)) * read(
-                    like, tau, s * size
-                )
-                store(top, corner, read(like, top, corner) - factor)
-                store(factors, 0, number(like, 0.0) - factor)
-                _add(like, (place, down), left, (factors, size), rows)
-            corner = (p + c) * r_down + (p + c) * size
-            _dot(like, sums, (place, down), (place, down), rows)
-            beta, own, scale = _reflection(like, read(like, top, corner), read(like, sums, 0))
-            store(top, corner, beta)
-            store(tau, c * size, own)
+            own = at(low, (p + c) * down), down
+            head = at(top, (p + c) * r_down + p * size), r_down
+            if c == 0:
+                store(sums, 0, squares(like, own, rows))
+            elif c == 1:
+                _reflect_1(like, sums, own, head, left, block, rows)
+            elif c == 2:
+                _reflect_2(like, sums, own, head, left, block, rows)
+            else:
+                _reflect_3(like, sums, own, head, left, block, rows)
+            corner = at(head[0], c * size)
+            beta, tau, scale = _reflection(like, read(like, corner, 0), read(like, sums, 0))
+            store(corner, 0, beta)
+            store(block, c * size, tau)
             for e in range(0, rows * size, size):
-                store(place, e, read(like, place, e) * scale)
+                store(own[0], e, read(like, own[0], e) * scale)
             for s in range(c):
-                _dot(like, at(products, (4 * s + c) * size), (at(low, (p + s) * down), down),
-                     (place, down), rows)  # fmt: skip
+                product = read(like, sums, (1 + s) * size) * scale
+                store(block, (4 * s + 4 + c) * size, product)
         for j in range(p + 4, columns, 2):
-            left, right = (at(low, p * down), down), (at(low, j * down), down)
-            _dots(like, sums, left, right, rows)
-            for k in range(2):
-                for s in range(4):
-                    corner = (j + k) * r_down + (p + s) * size
-                    factor = read(like, sums, (2 * s + k) * size) + read(like, top, corner)
-                    for s_before in range(s):
-                        factor = fma(
-                            read(like, products, (4 * s_before + s) * size),
-                            read(like, sums, (2 * s_before + k) * size), factor,
-                        )  # fmt: skip
-                    factor = factor * read(like, tau, s * size)
-                    store(top, corner, read(like, top, corner) - factor)
-                    store(sums, (2 * s + k) * size, number(like, 0.0) - factor)
-            _reflect(like, right, left, (sums, 2 * size), rows)
+            head = at(top, j * r_down + p * size), r_down
+            _reflect_4(like, sums, (at(low, j * down), down), head, left, block, rows)
+
+
+@inner
+def _pass(like, sums, block, left, coefficients, new, rows):
+    """The reflections of the last step on up to four columns, and then products with `new`.
+
+    A panel with a third number, of its columns.
+    """
+    a, columns = (block[0], block[1]), block[2]
+    if columns == 4:
+        _combine_4(like, sums, a, left, coefficients, new, rows)
+    elif columns == 2:
+        _combine_2(like, sums, a, left, coefficients, new, rows)
+    else:
+        _combine_1(like, sums, a, left, coefficients, new, rows)
+
+
+@inner
+def _add(like, target, block, factors, rows):
+    """target += the columns of the block, each times its factor."""
+    a, columns = (block[0], block[1]), block[2]
+    if columns == 4:
+        _add_4(like, target, a, factors, rows)
+    elif columns == 2:
+        _add_2(like, target, a, factors, rows)
+    else:
+        _add_1(like, target, a, factors, rows)
 
 
 @inner
@@ -217,31 +232,29 @@ def _bidiagonal(like, a, n, rows, out, work):
     for e in range(0, 2 * n * size, size):
         store(z, e, zero)
     for k in range(n):
-        place, left = at(matrix, k * (down + size)), (at(before, k * size), rows * size)
-        _add_2(like, (place, down), left, (at(z, k * size), n * size), rows - k)
-        below = at(place, size), down
-        _dot(like, sums, below, below, rows - k - 1)
-        beta, tau, scale = _reflection(like, read(like, place, 0), read(like, sums, 0))
+        place, below = at(matrix, k * (down + size)), at(matrix, k * (down + size) + size)
+        left, rest_of_left = at(before, k * size), at(before, (k + 1) * size)
+        coefficients = at(z, k * size), n * size
+        head = fma(read(like, left, 0), read(like, z, k * size), read(like, place, 0))
+        head = fma(read(like, left, rows * size), read(like, u, k * size), head)
+        _combine_1(like, sums, (below, down), (rest_of_left, rows * size), coefficients, below,
+                   rows - k - 1)  # fmt: skip
+        rest = squares(like, (below, down), rows - k - 1)
+        beta, tau, scale = _reflection(like, head, rest)
         store(diagonal, k * step, beta)
         store(above, k * step, zero)
         if k + 1 < n:
             store(now, k * size, number(like, 1.0))
-            for i in range(1, rows - k):
-                store(now, (k + i) * size, read(like, place, i * size) * scale)
-                store(image, (k + i) * size, zero)
+            for i in range(k + 1, rows):
+                store(now, i * size, read(like, place, (i - k) * size) * scale)
+                store(image, i * size, zero)
             new, target = at(now, k * size), (at(image, (k + 1) * size), size)
             j, rest = k + 1, zero
             while j < n:
-                block = at(place, (j - k) * down), down
-                inside = at(place, (j - k) * down + size), down
-                coefficients, some = (at(z, j * size), n * size), min(4, n - j)
-                if some == 4:
-                    _pass_4(like, block, left, coefficients, rows - k, sums, new)
-                elif some >= 2:
-                    some = 2
-                    _pass_2(like, block, left, coefficients, rows - k, sums, new)
-                else:
-                    _pass_1(like, block, left, coefficients, rows - k, sums, new)
+                some = 4 if j + 4 <= n else 2 if j + 2 <= n else 1
+                block = at(place, (j - k) * down), down, some
+                coefficients = at(z, j * size), n * size
+                _pass(like, sums, block, (left, rows * size), coefficients, new, rows - k)
                 for c in range(some):
                     share = read(like, sums, c * size) * tau
                     entry = read(like, block[0], c * down) - share
@@ -249,13 +262,8 @@ def _bidiagonal(like, a, n, rows, out, work):
                     store(r, (j + c) * size, entry)
                     if j + c > k + 1:
                         rest = fma(entry, entry, rest)
-                row = at(r, j * size), size
-                if some == 4:
-                    _add_4(like, target, inside, row, rows - k - 1)
-                elif some == 2:
-                    _add_2(like, target, inside, row, rows - k - 1)
-                else:
-                    _add(like, target, inside, row, rows - k - 1)
+                block = at(block[0], size), down, some
+                _add(like, target, block, at(r, j * size), rows - k - 1)
                 j += some
             beta, tau, scale = _reflection(like, read(like, r, (k + 1) * size), rest)
             store(above, k * step, beta)

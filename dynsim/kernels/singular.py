@@ -90,46 +90,45 @@ def _units(like, unit, source):
 
 
 @inner
-def _fill(like, target, steps, source, tokens, dimensions):
-    """Tokens and dimensions, as ranges, of the matrices from `first` on, the last one repeated.
-
-    Tokens are steps[0] apart in the target, dimensions steps[1].
-    """
+def _run(like, target, begin, length, source):
+    """`length` consecutive numbers of the matrices from `first` on, the last one repeated."""
     compact()
     x, n, d, first, count = source
-    w = width(x)
-    for i in range(tokens[0], tokens[1]):
-        row = at(target, (i - tokens[0]) * steps[0])
-        for lane in range(0, lanes(like), w):
-            j = dimensions[0]
-            if first + lane + w <= count:
-                matrix = at(x, ((first + lane) * n + i) * d)
-                while j + w <= dimensions[1]:
-                    place = at(row, (j - dimensions[0]) * steps[1] + lane)
-                    transpose(at(matrix, j), n * d, place, steps[1])
-                    j += w
-            for rest in range(j, dimensions[1]):
-                place = at(row, (rest - dimensions[0]) * steps[1] + lane)
-                for k in range(w):
-                    sample = min(first + lane + k, count - 1)
-                    put(place, k, element(x, (sample * n + i) * d + rest))
+    size, w = lanes(like), width(x)
+    for lane in range(0, size, w):
+        e = 0
+        if first + lane + w <= count:
+            matrix = at(x, (first + lane) * n * d + begin)
+            while e + w <= length:
+                transpose(at(matrix, e), n * d, at(target, e * size + lane), size)
+                e += w
+        for rest in range(e, length):
+            for k in range(w):
+                sample = min(first + lane + k, count - 1)
+                put(target, rest * size + lane + k, element(x, sample * n * d + begin + rest))
 
 
 @inner
-def _take(like, panel, columns, rows, unit, source):
-    """Rows, as a range, of the matrices or, where these have N < d, of their transposes."""
+def _take(like, panel, rows, unit, source, work):
+    """Rows, as a range of up to _CHUNK, of the matrices or, where these have N < d, of their
+    transposes, in units of `unit`; `work` is for as many numbers."""
     compact()
     size = lanes(like)
     target, down = panel
     _, n, d, _, _ = source
-    if n >= d:
-        _fill(like, target, (size, down), source, rows, (0, d))
-    else:
-        _fill(like, target, (down, size), source, (0, n), rows)
     inverse = number(like, 1.0) / read(like, unit, 0)
-    for c in range(columns):
-        for e in range(c * down, c * down + (rows[1] - rows[0]) * size, size):
-            store(target, e, read(like, target, e) * inverse)
+    begin, end = rows
+    if n >= d:
+        _run(like, work, begin * d, (end - begin) * d, source)
+        for i in range(end - begin):
+            for j in range(d):
+                value = read(like, work, (i * d + j) * size) * inverse
+                store(target, i * size + j * down, value)
+    else:
+        for j in range(n):
+            _run(like, work, j * d + begin, end - begin, source)
+            for i in range(end - begin):
+                store(target, i * size + j * down, read(like, work, i * size) * inverse)
 
 
 # --- reflections ----------------------------------------------------------------------------------
@@ -152,13 +151,18 @@ def _reflection(like, head, rest):
 
 
 @inner
-def _absorb(like, r, chunk, columns, rows, work):
-    """R of the QR decomposition of R above the chunk, in place; a multiple of four columns."""
+def _absorb(like, r, chunk, columns, reach, work):
+    """R of the QR decomposition of R above the chunk, in place; a multiple of four columns.
+
+    reach : how many columns there are to reflect, and rows in the chunk; if not all columns, the
+    rows so far are no more than that, and nothing is left of them.
+    """
     compact()
     size = lanes(like)
     (top, r_down), (low, down) = r, chunk
     block, sums = work, at(work, 20 * size)
-    for p in range(0, columns, 4):
+    reflected, rows = reach
+    for p in range(0, reflected, 4):
         left = at(low, p * down), down
         for c in range(4):
             own = at(low, (p + c) * down), down
@@ -316,9 +320,10 @@ def _begin(like, q, n, state):
 
 @inner
 def _settle(like, q, n, state):
-    """(first, end) of all segments that are left, after those of one row are done with."""
+    """(first, end) of all segments that are left together, and of what is in each of them, after
+    those of one row are done with."""
     compact()
-    size, low, high = lanes(like), n, 0
+    size, low, high, latest, earliest = lanes(like), n, 0, 0, n
     before, shifts = 2 * n * size, 3 * n * size
     for lane in range(size):
         of_lane = at(state, lane)
@@ -335,11 +340,30 @@ def _settle(like, q, n, state):
             put(of_lane, _SHIFT * size, 0.0)
         if end:
             low, high = min(low, first), max(high, end)
-    return low, high
+        latest, earliest = max(latest, first), min(earliest, end)
+    return low, high, latest, earliest
 
 
 @inner
-def _sweep(like, q, n, state, low, high):
+def _step(values, following, off, shift, floor):
+    """One row of the transform: the new q and e, and the values to go on with.
+
+    These are d; the e above, 0 where it is below the floor; and, of the column of the inverse of
+    the new B, its square w and the sum s of its squared products with those before.
+    """
+    d, beyond, w, s = values
+    one, zero = number(d, 1.0), number(d, 0.0)
+    new = d + off
+    inverse = one / new
+    s = beyond * inverse * fma(w, w, s)
+    w = fma(beyond, w, one) * inverse
+    d = maximum(fma(d * following, inverse, zero - shift), zero)
+    off = off * (following * inverse)
+    return new, (d, where_less(floor, off, off, zero), w, s)
+
+
+@inner
+def _sweep(like, q, n, state, reach):
     """One transform of every segment, with its shift; then the next shift.
 
     A segment ends where e has become 0. The one above it is remembered: its first row and the sum
@@ -347,36 +371,41 @@ def _sweep(like, q, n, state, low, high):
     """
     compact()
     size, zero, one = lanes(like), number(like, 0.0), number(like, 1.0)
+    low, high, latest, earliest = reach
     e, before, shifts = at(q, n * size), at(q, 2 * n * size), at(q, 3 * n * size)
     start, end = read(like, state, _FIRST * size), read(like, state, _END * size)
     shift, floor = read(like, state, _SHIFT * size), read(like, state, _FLOOR * size)
     total = read(like, state, _SUM * size) + shift
     first, last = start, end - one
     d, beyond, w, s, trace, trace_2 = zero, zero, zero, zero, zero, zero
-    here = read(like, q, low * size)
-    for k in range(low, high - 1):
+    here, k = read(like, q, low * size), low
+    while k < high - 1:
+        if k > latest:  # within all segments
+            while k + 2 < earliest:
+                following, off = read(like, q, (k + 1) * size), read(like, e, k * size)
+                new, values = _step((d, beyond, w, s), following, off, shift, floor)
+                if any_less(values[1], floor):
+                    break
+                d, beyond, w, s = values
+                trace, trace_2 = trace + w, trace_2 + fma(w, w, s + s)
+                store(q, k * size, new)
+                store(e, k * size, beyond)
+                here, k = following, k + 1
         at_k, next_k = number(like, k), number(like, k + 1)
         d = where_between(at_k, start, start + one, maximum(here - shift, zero), d)
         following, off = read(like, q, (k + 1) * size), read(like, e, k * size)
-        new = d + off
-        inverse = one / new
-        # columns of the inverse of the new B: their squares w, and s of their products
-        ratio = beyond * inverse
-        s_new = ratio * fma(w, w, s)
-        w_new = fma(beyond, w, one) * inverse
-        d_new = maximum(fma(d * following, inverse, zero - shift), zero)
-        off_new = off * (following * inverse)
-        off_new = where_less(floor, off_new, off_new, zero)
+        new, values = _step((d, beyond, w, s), following, off, shift, floor)
+        d_new, off_new, w_new, s_new = values
         store(q, k * size, where_between(at_k, start, last, new, here))
         store(e, k * size, where_between(at_k, start, last, off_new, off))
         final = where_less(zero, off_new, d_new, d_new + total)
         here = where_between(next_k, last, end, final, following)
+        d = where_between(at_k, start, last, d_new, d)
+        beyond = where_between(at_k, start, last, off_new, beyond)
         w = where_between(at_k, start, last, w_new, w)
         s = where_between(at_k, start, last, s_new, s)
         trace += where_between(at_k, start, last, w_new, zero)
         trace_2 += where_between(at_k, start, last, fma(w_new, w_new, s_new + s_new), zero)
-        d = where_between(at_k, start, last, d_new, d)
-        beyond = where_between(at_k, start, last, off_new, beyond)
         cut = where_less(zero, off_new, zero, one)
         cut = where_between(next_k, start + one, last, cut, zero)
         if any_less(zero, cut):
@@ -387,6 +416,7 @@ def _sweep(like, q, n, state, low, high):
             w, s = where_less(zero, cut, zero, w), where_less(zero, cut, zero, s)
             trace = where_less(zero, cut, zero, trace)
             trace_2 = where_less(zero, cut, zero, trace_2)
+        k += 1
     store(q, (high - 1) * size, here)
     # the last row, where it is not done with
     inverse = one / d
@@ -433,41 +463,37 @@ def advance(x, sigma, work, count, n, d):
     size, step = lanes(like), lanes(both)
     short, tall = min(n, d), max(n, d)
     wide = (short + 3) // 4 * 4
-    state, unit = work, at(work, 5 * step)
-    q = at(work, 6 * step)
+    upright = 2 * tall > 3 * short
+    height = wide if upright else tall
+    unit, state, q = work, at(work, step), at(work, 6 * step)
     small = at(q, 4 * short * step)
+    fresh = at(small, 28 * size)
+    panel, down = at(fresh, _CHUNK * short * size), (height | 1) * size
+    chunk, chunk_down = at(panel, wide * down), (_CHUNK + 1) * size
     for first in range(0, count, step):
         for part in range(0, step, size):
             out = at(q, part), at(q, short * step + part), step
-            source = x, n, d, first + part, count
-            _units(like, at(unit, part), source)
-            if 2 * tall > 3 * short:
-                down, chunk_down = (wide | 1) * size, (_CHUNK + 1) * size
-                panel, chunk = at(small, 32 * size), at(small, 32 * size + wide * down)
+            source, own_unit = (x, n, d, first + part, count), at(unit, part)
+            _units(like, own_unit, source)
+            if upright:
                 for e in range(0, wide * (down + chunk_down), size):
                     store(panel, e, number(like, 0.0))
-                for row in range(0, tall, _CHUNK):
-                    rows = row, min(row + _CHUNK, tall)
-                    _take(like, (chunk, chunk_down), short, rows, at(unit, part), source)
-                    _absorb(
-                        like, (panel, down), (chunk, chunk_down), wide, rows[1] - row, small
-                    )
-                _bidiagonal(like, (panel, down), short, short, out, chunk)
-            else:
-                down = (tall | 1) * size
-                panel = at(small, 32 * size)
-                _take(like, (panel, down), short, (0, tall), at(unit, part), source)
-                _bidiagonal(
-                    like, (panel, down), short, tall, out, at(panel, short * down)
-                )
+            for row in range(0, tall, _CHUNK):
+                rows = row, min(row + _CHUNK, tall)
+                if upright:
+                    _take(like, (chunk, chunk_down), rows, own_unit, source, fresh)
+                    reach = min(wide, (rows[1] + 3) // 4 * 4), rows[1] - row
+                    _absorb(like, (panel, down), (chunk, chunk_down), wide, reach, small)
+                else:
+                    _take(like, (at(panel, row * size), down), rows, own_unit, source, fresh)
+            height = short if upright else tall
+            _bidiagonal(like, (panel, down), short, height, out, chunk)
         nothing = _begin(both, q, short, state)
-        low, high = _settle(both, q, short, state)
-        sweeps = 0
-        while high and sweeps < _SWEEPS * short:
-            _sweep(both, q, short, state, low, high)
-            low, high = _settle(both, q, short, state)
-            sweeps += 1
-        if high:
+        reach, sweeps = _settle(both, q, short, state), 0
+        while reach[1] and sweeps < _SWEEPS * short:
+            _sweep(both, q, short, state, reach)
+            reach, sweeps = _settle(both, q, short, state), sweeps + 1
+        if reach[1]:
             gone = number(both, math.inf) - number(both, math.inf)
             left = read(both, state, _END * step)
             nothing = where_less(number(both, 0.0), left, gone, nothing)

@@ -10,13 +10,15 @@ from dynsim.kernels.processor import vector_width
 __all__ = ["in_lanes"]
 
 _advance = Kernel("singular", "advance")
+CHUNK = 32
 
 
 def memory(n: int, d: int) -> int:
     """Numbers of memory for matrices n x d."""
     short, tall = min(n, d), max(n, d)
     wide = short + 4
-    vectors = 12 + 8 * short + 40 + wide * (tall + 40 + wide) + 5 * tall + 4 * wide + 16
+    panels = wide * (max(tall, wide) + 1 + CHUNK + 1) + CHUNK * short
+    vectors = 12 + 8 * short + 28 + panels + 5 * tall + 4 * wide
     return vectors * vector_width(64)
 
 

@@ -44,11 +44,10 @@ from dynsim.kernels.simd import (
     transpose,
     width,
 )
+from dynsim.kernels.singular_shapes import CHUNK
 
 __all__ = ["advance"]
 
-#: Rows of a chunk.
-_CHUNK = 32
 #: Sums of squares, in units of the largest entry, below which a column counts as 0.
 _NOTHING = 1e-280
 #: Sweeps for each value after which a matrix is given up, and becomes NaN: 5 are usual.
@@ -110,7 +109,7 @@ def _run(like, target, begin, length, source):
 
 @inner
 def _take(like, panel, rows, unit, source, work):
-    """Rows, as a range of up to _CHUNK, of the matrices or, where these have N < d, of their
+    """Rows, as a range of up to CHUNK, of the matrices or, where these have N < d, of their
     transposes, in units of `unit`; `work` is for as many numbers."""
     compact()
     size = lanes(like)
@@ -452,42 +451,53 @@ def _finish(like, q, n, unit, nothing):
         store(q, k * size, fma(read(like, q, k * size), read(like, unit, 0), nothing))
 
 
+@inner
+def _reduce(like, out, unit, source, work):
+    """B of the matrices from `first` on, as `_bidiagonal` gives it, in units of `unit`."""
+    compact()
+    size = lanes(like)
+    _, n, d, _, _ = source
+    short, tall = min(n, d), max(n, d)
+    wide = (short + 3) // 4 * 4
+    square = 2 * tall > 3 * short
+    height = wide if square else tall
+    small, fresh = work, at(work, 28 * size)
+    panel, down = at(fresh, CHUNK * short * size), (height | 1) * size
+    chunk, chunk_down = at(panel, wide * down), (CHUNK + 1) * size
+    _units(like, unit, source)
+    if square:
+        for e in range(0, wide * (down + chunk_down), size):
+            store(panel, e, number(like, 0.0))
+    for row in range(0, tall, CHUNK):
+        rows = row, min(row + CHUNK, tall)
+        if square:
+            _take(like, (chunk, chunk_down), rows, unit, source, fresh)
+            reach = min(wide, (rows[1] + 3) // 4 * 4), rows[1] - row
+            _absorb(like, (panel, down), (chunk, chunk_down), wide, reach, small)
+        else:
+            _take(like, (at(panel, row * size), down), rows, unit, source, fresh)
+    _bidiagonal(like, (panel, down), short, short if square else tall, out, chunk)
+
+
 def advance(x, sigma, work, count, n, d):
     """sigma (count, min(n, d)), largest first, of x (count, n, d); NaN where x is not finite, or
-    where a matrix takes too many sweeps.
-
-    `work` is memory for `measures._singular.memory` numbers.
+    where a matrix takes too many sweeps. `work` has room for `singular_shapes.memory` numbers.
     """
     compact()
     like, both = _one(), _two()
-    size, step = lanes(like), lanes(both)
-    short, tall = min(n, d), max(n, d)
-    wide = (short + 3) // 4 * 4
-    upright = 2 * tall > 3 * short
-    height = wide if upright else tall
+    size, step, short = lanes(like), lanes(both), min(n, d)
     unit, state, q = work, at(work, step), at(work, 6 * step)
-    small = at(q, 4 * short * step)
-    fresh = at(small, 28 * size)
-    panel, down = at(fresh, _CHUNK * short * size), (height | 1) * size
-    chunk, chunk_down = at(panel, wide * down), (_CHUNK + 1) * size
     for first in range(0, count, step):
         for part in range(0, step, size):
             out = at(q, part), at(q, short * step + part), step
-            source, own_unit = (x, n, d, first + part, count), at(unit, part)
-            _units(like, own_unit, source)
-            if upright:
-                for e in range(0, wide * (down + chunk_down), size):
-                    store(panel, e, number(like, 0.0))
-            for row in range(0, tall, _CHUNK):
-                rows = row, min(row + _CHUNK, tall)
-                if upright:
-                    _take(like, (chunk, chunk_down), rows, own_unit, source, fresh)
-                    reach = min(wide, (rows[1] + 3) // 4 * 4), rows[1] - row
-                    _absorb(like, (panel, down), (chunk, chunk_down), wide, reach, small)
-                else:
-                    _take(like, (at(panel, row * size), down), rows, own_unit, source, fresh)
-            height = short if upright else tall
-            _bidiagonal(like, (panel, down), short, height, out, chunk)
+            if first + part < count:
+                source = x, n, d, first + part, count
+                _reduce(like, out, at(unit, part), source, at(q, 4 * short * step))
+            else:
+                store(unit, part, number(like, 1.0))
+                for k in range(0, short * step, step):
+                    store(out[0], k, number(like, 0.0))
+                    store(out[1], k, number(like, 0.0))
         nothing = _begin(both, q, short, state)
         reach, sweeps = _settle(both, q, short, state), 0
         while reach[1] and sweeps < _SWEEPS * short:

@@ -18,6 +18,7 @@ __all__ = [
     "any_less",
     "combine",
     "lanes",
+    "least",
     "number",
     "power_of_two",
     "read",
@@ -161,6 +162,32 @@ def squares(typing, like, a, rows):
         return emit.summed(builder, args[2], [emit.same(vector, 0.0)], more)[0]
 
     return like(like, a, types.intp), code
+
+
+def least(left: int, right: int):
+    """An intrinsic: the least of the products sum_i v_s[i] a_c[i] and a number."""
+
+    @intrinsic
+    def least_of(typing, like, so_far, v, a, rows):
+        vector = llvm_type(like)
+
+        def code(context, builder, sig, args):
+            _, value, v_, a_, rows_ = args
+            v_columns = _columns(builder, v_, left, vector)
+            a_columns = _columns(builder, a_, right, vector)
+
+            def more(i, sums):
+                v_now, now = _read_at(builder, v_columns, i), _read_at(builder, a_columns, i)
+                return _products(builder, v_now, now, sums)
+
+            start = [emit.same(vector, 0.0)] * (left * right)
+            for product in emit.summed(builder, rows_, start, more):
+                value = builder.select(_less(builder, product, value), product, value)
+            return value
+
+        return like(like, so_far, v, a, types.intp), code
+
+    return least_of
 
 
 def combine(left: int, right: int):

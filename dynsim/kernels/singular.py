@@ -46,7 +46,7 @@ from dynsim.kernels.simd import (
 )
 from dynsim.kernels.singular_shapes import CHUNK
 
-__all__ = ["advance"]
+__all__ = ["advance", "run", "units"]
 
 #: Sums of squares, in units of the largest entry, below which a column counts as 0.
 _NOTHING = 1e-280
@@ -68,7 +68,7 @@ _reflect_1, _reflect_2, _reflect_3, _reflect_4 = (
 
 
 @inner
-def _units(like, unit, source):
+def units(like, unit, source):
     """The power of two next to the largest |entry| of each matrix."""
     compact()
     x, n, d, first, count = source
@@ -89,7 +89,7 @@ def _units(like, unit, source):
 
 
 @inner
-def _run(like, target, begin, length, source):
+def run(like, target, begin, length, source):
     """`length` consecutive numbers of the matrices from `first` on, the last one repeated."""
     compact()
     x, n, d, first, count = source
@@ -118,14 +118,14 @@ def _take(like, panel, rows, unit, source, work):
     inverse = number(like, 1.0) / read(like, unit, 0)
     begin, end = rows
     if n >= d:
-        _run(like, work, begin * d, (end - begin) * d, source)
+        run(like, work, begin * d, (end - begin) * d, source)
         for i in range(end - begin):
             for j in range(d):
                 value = read(like, work, (i * d + j) * size) * inverse
                 store(target, i * size + j * down, value)
     else:
         for j in range(n):
-            _run(like, work, j * d + begin, end - begin, source)
+            run(like, work, j * d + begin, end - begin, source)
             for i in range(end - begin):
                 store(target, i * size + j * down, read(like, work, i * size) * inverse)
 
@@ -464,7 +464,7 @@ def _reduce(like, out, unit, source, work):
     small, fresh = work, at(work, 28 * size)
     panel, down = at(fresh, CHUNK * short * size), (height | 1) * size
     chunk, chunk_down = at(panel, wide * down), (CHUNK + 1) * size
-    _units(like, unit, source)
+    units(like, unit, source)
     if square:
         for e in range(0, wide * (down + chunk_down), size):
             store(panel, e, number(like, 0.0))

@@ -1,0 +1,77 @@
+"""The calls of the kernels of measures: all of this room that knows how kernels are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+
+from dynsim._threads import threads as thread_count
+from dynsim.kernels.library import Kernel
+from dynsim.kernels.singular_shapes import GROUP, memory
+
+__all__ = ["fits_lanes", "smallest_cosines", "values_in_lanes"]
+
+_singular, _cosines = Kernel("singular", "advance"), Kernel("cosines", "advance")
+
+#: Numbers in a matrix up to which 8 at a time are faster than LAPACK, one by one: 14 times at
+#: 8 x 4, 4 times at 256 x 64, 2.5 times at 128 x 128; beyond, they leave a core's own cache.
+_UP_TO = 16_384
+#: Numbers below which another thread costs more than it brings.
+_THREAD_WORK = 32_768
+
+
+def fits_lanes(x: np.ndarray) -> bool:
+    """Whether x (..., N, d) goes to the kernels: more axes than a matrix, and not too large.
+
+    By shape alone, so that the bits of a sample do not depend on how many there are.
+    """
+    return x.ndim > 2 and x.shape[-2] * x.shape[-1] <= _UP_TO
+
+
+def values_in_lanes(x: np.ndarray, threads: int | None = None) -> np.ndarray:
+    """Singular values (count, min(N, d)) of x (count, N, d), contiguous in float64.
+
+    NaN for matrices that are not finite. The bits of one depend neither on the others nor on the
+    number of threads.
+    """
+    _, n, d = x.shape
+    sigma = np.empty((len(x), min(n, d)))
+    length = memory(n, d)
+    _shared(lambda part: _singular(
+        x[part], sigma[part], np.empty(length), len(sigma[part]), n, d
+    ), x, threads)  # fmt: skip
+    return sigma
+
+
+def smallest_cosines(x: np.ndarray, threads: int | None = None) -> np.ndarray:
+    """The least cosine (count,) of x (count, N, d), contiguous in float64; as above."""
+    _, n, d = x.shape
+    cosines = np.empty(len(x))
+    length = ((n + 3) * d + 2) * GROUP // 2
+    _shared(lambda part: _cosines(
+        x[part], cosines[part], np.empty(length), len(cosines[part]), n, d
+    ), x, threads)  # fmt: skip
+    return cosines
+
+
+def _shared(work: Callable[[slice], None], x: np.ndarray, threads: int | None) -> None:
+    """work(part) for all parts of x, in whole groups, on as many threads as are worth it."""
+    if not x.size:
+        return
+    groups = -(-len(x) // GROUP)
+    workers = max(1, min(thread_count(threads), groups, x.size // _THREAD_WORK))
+    edges = [*(GROUP * (groups * k // workers) for k in range(workers)), len(x)]
+    parts = list(map(slice, edges[:-1], edges[1:]))
+    others = [_pool().submit(work, part) for part in parts[1:]]
+    work(parts[0])
+    for other in others:
+        other.result()
+
+
+@lru_cache
+def _pool() -> ThreadPoolExecutor:
+    """Threads, started as they are needed."""
+    return ThreadPoolExecutor(thread_name_prefix="dynsim-measures")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dynsim._values import real_array
-from dynsim.measures.lanes import fits_lanes, smallest_cosines
+from dynsim.measures.lanes import fit_lanes, smallest_cosines
 from dynsim.measures.scaling import of_scaled, ratio, scaled
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def min_cosine(x: ArrayLike, threads: int | None = None) -> np.ndarray:
     -1.0
     """
     z = real_array("tokens", x, axes=2)
-    if fits_lanes(z):
-        *lead, n, d = z.shape
+    *lead, n, d = z.shape
+    if lead and n > 1 and fit_lanes(n, d):
         return smallest_cosines(np.ascontiguousarray(z.reshape(-1, n, d)), threads).reshape(lead)
     return _over_pairs(x, lambda cosines, _: np.min(cosines, axis=(-2, -1)), np.min)
 

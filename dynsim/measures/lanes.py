@@ -12,7 +12,7 @@ from dynsim._threads import threads as thread_count
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.singular_shapes import GROUP, memory
 
-__all__ = ["fits_lanes", "smallest_cosines", "values_in_lanes"]
+__all__ = ["fit_lanes", "smallest_cosines", "values_in_lanes"]
 
 _singular, _cosines = Kernel("singular", "advance"), Kernel("cosines", "advance")
 
@@ -23,12 +23,12 @@ _UP_TO = 16_384
 _THREAD_WORK = 32_768
 
 
-def fits_lanes(x: np.ndarray) -> bool:
-    """Whether x (..., N, d) goes to the kernels: more axes than a matrix, and not too large.
+def fit_lanes(n: int, d: int) -> bool:
+    """Whether many matrices N x d go to the kernels.
 
     By shape alone, so that the bits of a sample do not depend on how many there are.
     """
-    return x.ndim > 2 and x.shape[-2] * x.shape[-1] <= _UP_TO
+    return n * d <= _UP_TO
 
 
 def values_in_lanes(x: np.ndarray, threads: int | None = None) -> np.ndarray:

@@ -7,12 +7,14 @@ matrix has rank and effective ranks 0.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dynsim._threads import blas_alone
 from dynsim._values import real_array, real_number
-from dynsim.measures.lanes import fits_lanes, values_in_lanes
+from dynsim.measures.lanes import fit_lanes, values_in_lanes
 from dynsim.measures.scaling import OfFormula, deviations, ratio, with_formula
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def singular_values(x: ArrayLike, threads: int | None = None) -> np.ndarray:
     z = real_array("tokens", x, axes=2)
     *lead, n, d = z.shape
     many = np.ascontiguousarray(z.reshape(-1, n, d))
-    if fits_lanes(z):
+    if lead and fit_lanes(n, d):
         sigma = values_in_lanes(many, threads)
         lost = np.isnan(sigma[:, :1]).any(axis=1) & np.isfinite(many).all(axis=(1, 2))
         if lost.any():  # never seen: what takes the kernel too many sweeps
@@ -90,7 +92,8 @@ def _by_lapack(x: np.ndarray) -> np.ndarray:
     finite = np.isfinite(x).all(axis=(1, 2))
     z = x[finite]
     shift = 440 - np.frexp(np.abs(z).max(axis=(1, 2)))[1]  # LAPACK scales above 2**459 itself
-    scaled = np.linalg.svd(np.ldexp(z, shift[:, None, None]), compute_uv=False)
+    with nullcontext() if fit_lanes(*z.shape[1:]) else blas_alone():  # more threads take longer
+        scaled = np.linalg.svd(np.ldexp(z, shift[:, None, None]), compute_uv=False)
     sigma[finite] = np.ldexp(scaled, -shift[:, None])
     return sigma
 

@@ -479,9 +479,10 @@ def _reduce(like, out, unit, source, work):
     _bidiagonal(like, (panel, down), short, short if square else tall, out, chunk)
 
 
-def advance(x, sigma, work, count, n, d):
-    """sigma (count, min(n, d)), largest first, of x (count, n, d); NaN where x is not finite, or
-    where a matrix takes too many sweeps. `work` has room for `singular_shapes.memory` numbers.
+def advance(x, sigma, work, across, count, n, d):
+    """sigma (min(n, d), count), largest first, of x (count, n, d); NaN where x is not finite, or
+    where a matrix takes too many sweeps. Rows of sigma are `across` apart. `work` has room for
+    `singular_shapes.memory` numbers.
     """
     compact()
     like, both = _one(), _two()
@@ -508,6 +509,10 @@ def advance(x, sigma, work, count, n, d):
             left = read(both, state, _END * step)
             nothing = where_less(number(both, 0.0), left, gone, nothing)
         _finish(both, q, short, unit, nothing)
-        for lane in range(min(step, count - first)):
-            for k in range(short):
-                put(sigma, (first + lane) * short + k, element(q, k * step + lane))
+        for k in range(short):
+            place = at(sigma, k * across + first)
+            if first + step <= count:
+                store(place, 0, read(both, q, k * step))
+            else:
+                for lane in range(count - first):
+                    put(place, lane, element(q, k * step + lane))

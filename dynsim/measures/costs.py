@@ -21,7 +21,7 @@ _CALLS = 300_000.0
 
 def layer_cost(n: int, d: int, pairs: int) -> float:
     """Of one layer of attention for a sample of N tokens, with so many (query, key) pairs."""
-    return (2 * pairs * d + 2 * n * d * d + 4 * n * d) / 25 + 1.5 * pairs
+    return 100 + (2 * pairs * d + 2 * n * d * d + 4 * n * d) / 25 + 1.5 * pairs
 
 
 def record_cost(names: Iterable[str], samples: int, n: int, d: int) -> float:
@@ -34,7 +34,7 @@ def record_cost(names: Iterable[str], samples: int, n: int, d: int) -> float:
     lanes = fit_lanes(n, d)
     values = work / 16 + 6.5 * short**2 + 60 if lanes else 2 * (work / 4)
     cosines = n * n * d / 40 + n * d if lanes else 2 * (n * n * d / 16 + n * n)
-    formulas = 2 * (60 + 35 * short)
-    interruption = 2 * 8.0 * n * d  # the engine hands its state over, and takes it again
+    formulas = 2 * 6 * short
+    interruption = 2 * 6.5 * n * d  # the engine hands its state over, and takes it again
     each = decompositions * (values + formulas) + pairs * cosines + interruption
     return _CALLS + samples * each if needs else 0.0

@@ -12,9 +12,10 @@ from dynsim._threads import threads as thread_count
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.singular_shapes import GROUP, memory
 
-__all__ = ["fit_lanes", "smallest_cosines", "values_in_lanes"]
+__all__ = ["KERNELS", "fit_lanes", "smallest_cosines", "values_in_lanes"]
 
-_singular, _cosines = Kernel("singular", "advance"), Kernel("cosines", "advance")
+#: By name.
+KERNELS = {name: Kernel(name, "advance") for name in ("singular", "cosines")}
 
 #: Numbers in a matrix up to which 8 at a time are faster than LAPACK, one by one: 14 times at
 #: 8 x 4, 4 times at 256 x 64, 2.5 times at 128 x 128; beyond, they leave a core's own cache.
@@ -35,15 +36,19 @@ def values_in_lanes(x: np.ndarray, threads: int | None = None) -> np.ndarray:
     """Singular values (count, min(N, d)) of x (count, N, d), contiguous in float64.
 
     NaN for matrices that are not finite. The bits of one depend neither on the others nor on the
-    number of threads.
+    number of threads. Values of all matrices lie side by side, first the largest: measures of them
+    are taken faster so.
     """
-    _, n, d = x.shape
-    sigma = np.empty((len(x), min(n, d)))
+    count, n, d = x.shape
+    sigma = np.empty((min(n, d), count))
     length = memory(n, d)
-    _shared(lambda part: _singular(
-        x[part], sigma[part], np.empty(length), len(sigma[part]), n, d
-    ), x, threads)  # fmt: skip
-    return sigma
+
+    def work(part: slice) -> None:
+        mine = x[part]
+        KERNELS["singular"](mine, sigma.reshape(-1)[part.start :], np.empty(length), count, len(mine), n, d)
+
+    _shared(work, x, threads)
+    return sigma.T
 
 
 def smallest_cosines(x: np.ndarray, threads: int | None = None) -> np.ndarray:
@@ -51,9 +56,12 @@ def smallest_cosines(x: np.ndarray, threads: int | None = None) -> np.ndarray:
     _, n, d = x.shape
     cosines = np.empty(len(x))
     length = ((n + 3) * d + 2) * GROUP // 2
-    _shared(lambda part: _cosines(
-        x[part], cosines[part], np.empty(length), len(cosines[part]), n, d
-    ), x, threads)  # fmt: skip
+
+    def work(part: slice) -> None:
+        mine = x[part]
+        KERNELS["cosines"](mine, cosines[part], np.empty(length), len(mine), n, d)
+
+    _shared(work, x, threads)
     return cosines
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,7 +79,7 @@ def singular_values(x: ArrayLike, threads: int | None = None) -> np.ndarray:
             sigma[lost] = _by_lapack(many[lost])
     else:
         sigma = _by_lapack(many)
-    sigma = sigma.reshape(*lead, min(n, d))
+    sigma = np.moveaxis(sigma.T.reshape(-1, *lead), 0, -1)
     return sigma.astype(np.float32) if np.asarray(x).dtype == np.float32 else sigma
 
 
@@ -147,6 +148,11 @@ def _of_singular_values(formula: Callable) -> OfFormula:
     return with_formula(formula, lambda x: (singular_values(x),))
 
 
+def _total(values: np.ndarray) -> np.ndarray:
+    """Sum over the last axis, in order: its bits do not depend on how memory is laid out."""
+    return reduce(np.add, np.moveaxis(values, -1, 0), np.zeros(values.shape[:-1]))
+
+
 def _squares(sigma: np.ndarray) -> np.ndarray:
     """(sigma_k / sigma_1)^2: nothing under- or overflows; zeros for a zero matrix."""
     return ratio(sigma, sigma[..., :1]) ** 2
@@ -161,7 +167,7 @@ def rank_one_distance(sigma: np.ndarray) -> np.ndarray:
     >>> float(rank_one_distance([[1.0, 0.0], [-1.0, 0.0]]))
     0.0
     """
-    return sigma[..., 0] * np.sqrt(np.sum(_squares(sigma)[..., 1:], axis=-1))
+    return sigma[..., 0] * np.sqrt(_total(_squares(sigma)[..., 1:]))
 
 
 @_of_singular_values
@@ -181,7 +187,7 @@ def stable_rank(sigma: np.ndarray) -> np.ndarray:
     >>> float(stable_rank([[2.0, 0.0], [0.0, 1.0]]))
     1.25
     """
-    return np.sum(_squares(sigma), axis=-1)
+    return _total(_squares(sigma))
 
 
 @_of_singular_values
@@ -191,8 +197,8 @@ def effective_rank(sigma: np.ndarray) -> np.ndarray:
     >>> float(effective_rank([[3.0, 0.0], [0.0, 3.0]]).round(12))
     2.0
     """
-    p = ratio(sigma, np.sum(sigma, axis=-1, keepdims=True))
-    entropy = -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=-1)
+    p = ratio(sigma, _total(sigma)[..., None])
+    entropy = -_total(p * np.log(np.where(p > 0, p, 1.0)))
     return np.where(sigma[..., 0] > 0, np.exp(entropy), 0.0)
 
 
@@ -204,7 +210,7 @@ def participation_ratio(sigma: np.ndarray) -> np.ndarray:
     2.0
     """
     squares = _squares(sigma)
-    return ratio(np.sum(squares, axis=-1) ** 2, np.sum(squares**2, axis=-1))
+    return ratio(_total(squares) ** 2, _total(squares**2))
 
 
 @_of_singular_values

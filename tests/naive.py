@@ -122,7 +122,7 @@ def distance_to_hull(point, others):
 
 
 def bidiagonal(x):
-    """Diagonal and superdiagonal of U^T x V: Householder reflections of columns and rows in turn."""
+    """Diagonal and superdiagonal of U^T x V, by reflections of columns and rows in turn."""
     a = np.array(x, float) if x.shape[0] >= x.shape[1] else np.array(x.T, float)
     n = a.shape[1]
 

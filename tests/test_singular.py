@@ -11,7 +11,19 @@ from dynsim.kernels.singular_shapes import GROUP, memory
 from dynsim.measures import lanes
 
 EPS = float(np.finfo(np.float64).eps)
-SHAPES = [(1, 1), (1, 5), (5, 1), (2, 2), (3, 7), (8, 4), (7, 7), (16, 8), (12, 9), (40, 6), (6, 70)]
+SHAPES = [
+    (1, 1),
+    (1, 5),
+    (5, 1),
+    (2, 2),
+    (3, 7),
+    (8, 4),
+    (7, 7),
+    (16, 8),
+    (12, 9),
+    (40, 6),
+    (6, 70),
+]
 
 
 def _with_values(rng, shape, sigma):
@@ -28,12 +40,14 @@ KINDS = {
     "unit rows": lambda rng, shape: _unit(rng.standard_normal(shape)),
     "graded": lambda rng, shape: _with_values(rng, shape, np.logspace(0, -20, min(shape))),
     "graded upwards": lambda rng, shape: rng.standard_normal(shape) * np.logspace(-20, 0, shape[1]),
-    "graded rows": lambda rng, shape: rng.standard_normal(shape) * np.logspace(0, -9, shape[0])[:, None],
+    "graded rows": lambda rng, shape: (
+        rng.standard_normal(shape) * np.logspace(0, -9, shape[0])[:, None]
+    ),
     "rank one": lambda rng, shape: np.outer(*map(rng.standard_normal, shape)),
     "rank two": lambda rng, shape: _with_values(rng, shape, [3.0, 1.0][: min(shape)]),
     "orthogonal": lambda rng, shape: _with_values(rng, shape, np.ones(min(shape))),
     "clusters": lambda rng, shape: _with_values(
-        rng, shape, np.where(np.arange(min(shape)) % 2, 1e-3, 1.0) * (1 + 1e-12 * rng.random(min(shape)))
+        rng, shape, np.resize([1.0, 1e-3], min(shape)) * (1 + 1e-12 * rng.random(min(shape)))
     ),
     "collapsed": lambda rng, shape: _collapsed(rng, shape, 1e-12),
     "collapsed to rounding": lambda rng, shape: _collapsed(rng, shape, 1e-16),
@@ -47,8 +61,14 @@ KINDS = {
     "huge": lambda rng, shape: 1e300 * rng.standard_normal(shape),
     "tiny": lambda rng, shape: 1e-300 * rng.standard_normal(shape),
     "subnormal": lambda rng, shape: 1e-315 * rng.standard_normal(shape),
-    "far apart": lambda rng, shape: rng.standard_normal(shape) * 10.0 ** rng.uniform(-300, 0, shape),
+    "far apart": lambda rng, shape: (
+        rng.standard_normal(shape) * 10.0 ** rng.uniform(-300, 0, shape)
+    ),
 }  # fmt: skip
+
+
+#: Of tight clusters LAPACK's own error is 10 to 50 rounding errors, the kernel's 2 (see mpmath's).
+BY_LAPACK = sorted(KINDS.keys() - {"clusters"})
 
 
 def _unit(x):
@@ -64,7 +84,7 @@ def _allowed(shape, sigma):
     return (4.0 + min(shape) / 4.0) * EPS * sigma[..., :1] + 1e-323
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BY_LAPACK)
 @pytest.mark.parametrize("shape", [*SHAPES, (64, 32), (50, 50)])
 def test_values_are_those_of_lapack(kind, shape):
     rng = np.random.default_rng(len(kind))
@@ -80,7 +100,7 @@ def test_values_are_those_of_lapack(kind, shape):
 def test_values_are_those_of_mpmath(kind):
     mpmath = pytest.importorskip("mpmath")
     rng = np.random.default_rng(5)
-    for shape in ((4, 4), (9, 5), (3, 6)):
+    for shape in ((4, 4), (12, 9), (3, 6)):
         x = KINDS[kind](rng, shape)
         found = lanes.values_in_lanes(x[None])[0]
         with mpmath.workdps(40):
@@ -108,7 +128,7 @@ def test_the_shift_of_the_twin_is_a_lower_bound(rng):
 
 @given(
     st.integers(1, 20), st.integers(1, 20), st.integers(1, 17), st.integers(0, 2**32),
-    st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=4),
+    st.lists(st.sampled_from(BY_LAPACK), min_size=1, max_size=4),
 )  # fmt: skip
 def test_any_batch_of_any_kinds(n, d, count, seed, kinds):
     rng = np.random.default_rng(seed)
@@ -182,7 +202,9 @@ def test_any_leading_axes_and_memory_layout():
     assert np.array_equal(measures.singular_values(turned), found)
     assert measures.min_cosine(x).shape == (2, 3)
     large = np.random.default_rng(8).standard_normal((2, 2, 150, 120))
-    assert np.array_equal(measures.singular_values(large)[1, 0], measures.singular_values(large[1, 0]))
+    assert np.array_equal(
+        measures.singular_values(large)[1, 0], measures.singular_values(large[1, 0])
+    )
     assert measures.singular_values(np.ones((0, 4, 3))).shape == (0, 3)
 
 

@@ -68,7 +68,7 @@ def read(typing, like, pointer, offset):
 
 
 def _choice(count, condition):
-    """An intrinsic of `count` vectors and two more, x and y: x where the condition holds, else y."""
+    """An intrinsic of `count` vectors, x and y: x where the condition on them holds, else y."""
 
     def code(context, builder, sig, args):
         return builder.select(condition(builder, *args[:count]), *args[count:])

@@ -45,7 +45,9 @@ def values_in_lanes(x: np.ndarray, threads: int | None = None) -> np.ndarray:
 
     def work(part: slice) -> None:
         mine = x[part]
-        KERNELS["singular"](mine, sigma.reshape(-1)[part.start :], np.empty(length), count, len(mine), n, d)
+        KERNELS["singular"](
+            mine, sigma.reshape(-1)[part.start :], np.empty(length), count, len(mine), n, d
+        )
 
     _shared(work, x, threads)
     return sigma.T

@@ -79,7 +79,7 @@ def singular_values(x: ArrayLike, threads: int | None = None) -> np.ndarray:
             sigma[lost] = _by_lapack(many[lost])
     else:
         sigma = _by_lapack(many)
-    sigma = np.moveaxis(sigma.T.reshape(-1, *lead), 0, -1)
+    sigma = np.moveaxis(sigma.T.reshape(min(n, d), *lead), 0, -1)
     return sigma.astype(np.float32) if np.asarray(x).dtype == np.float32 else sigma
 
 

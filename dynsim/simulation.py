@@ -16,7 +16,7 @@ import numpy as np
 
 from dynsim import measures as measures_room
 from dynsim._memory import require_memory
-from dynsim._threads import blas_alone
+from dynsim._threads import blas_alone, using_threads
 from dynsim._threads import threads as thread_count
 from dynsim._values import check_instance, check_name, real_array, whole
 from dynsim._version import __version__
@@ -226,7 +226,8 @@ def simulate(
     built = make_engine(engine, dynamics, workers, device)
     built.first_sample = first_sample
     state = built.begin(x0 if isinstance(x0, Deviation) else x)
-    run = _Run(dynamics, x, state, depth, record, built, start, workers)
+    with blas_alone(), using_threads(workers):
+        run = _Run(dynamics, x, state, depth, record, built, start)
     begun = time.perf_counter()
 
     def finished() -> Trajectory:
@@ -245,12 +246,12 @@ def simulate(
         )
 
     def ended_early() -> Trajectory:
-        with suppress(KeyboardInterrupt), blas_alone():
+        with suppress(KeyboardInterrupt), blas_alone(), using_threads(workers):
             run.measure_last()
         return finished()
 
     try:
-        with blas_alone():
+        with blas_alone(), using_threads(workers):
             while run.t < depth:
                 run.advance()
                 if progress is not None:
@@ -290,10 +291,8 @@ class _Run:
         record: Record,
         engine: Engine,
         start: int,
-        threads: int,
     ) -> None:
         self.dynamics, self.engine, self.start, self.depth = dynamics, engine, start, depth
-        self.threads = threads
         self._at, self._input = (0, state), x
         self.costly = record.costly(x.shape[1])
         ends = {0, depth}
@@ -401,10 +400,8 @@ class _Run:
                 if measure.needs not in sigma:
                     apart = measure.needs == "deviations"
                     whose = self.engine.deviations(self.state) if apart else x
-                    sigma[measure.needs] = measures_room.singular_values(whose, self.threads)
+                    sigma[measure.needs] = measures_room.singular_values(whose)
                 values = measure.formula(sigma[measure.needs])
-            elif name == "min_cosine":
-                values = measures_room.min_cosine(x, self.threads)
             elif measure.function is not None:
                 values = measure.function(x)
             self.measures[name][:, self.t] = values

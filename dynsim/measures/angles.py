@@ -75,7 +75,7 @@ def mean_abs_cosine(x: ArrayLike) -> np.ndarray:
     return total / pairs
 
 
-def min_cosine(x: ArrayLike, threads: int | None = None) -> np.ndarray:
+def min_cosine(x: ArrayLike) -> np.ndarray:
     """min_ij <x_i, x_j> / (||x_i|| ||x_j||): phi of WU's Theorem 2 and Corollary 1. O(N^2 d) work.
 
     Of many matrices, each of up to 16,384 entries, in the lanes of vectors; of others by blocks of
@@ -87,7 +87,7 @@ def min_cosine(x: ArrayLike, threads: int | None = None) -> np.ndarray:
     z = real_array("tokens", x, axes=2)
     *lead, n, d = z.shape
     if lead and n > 1 and fit_lanes(n, d):
-        return smallest_cosines(np.ascontiguousarray(z.reshape(-1, n, d)), threads).reshape(lead)
+        return smallest_cosines(np.ascontiguousarray(z.reshape(-1, n, d))).reshape(lead)
     return _over_pairs(x, lambda cosines, _: np.min(cosines, axis=(-2, -1)), np.min)
 
 

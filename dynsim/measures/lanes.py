@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -32,7 +33,7 @@ def fit_lanes(n: int, d: int) -> bool:
     return n * d <= _UP_TO
 
 
-def values_in_lanes(x: np.ndarray, threads: int | None = None) -> np.ndarray:
+def values_in_lanes(x: np.ndarray) -> np.ndarray:
     """Singular values (count, min(N, d)) of x (count, N, d), contiguous in float64.
 
     NaN for matrices that are not finite. The bits of one depend neither on the others nor on the
@@ -49,11 +50,11 @@ def values_in_lanes(x: np.ndarray, threads: int | None = None) -> np.ndarray:
             mine, sigma.reshape(-1)[part.start :], np.empty(length), count, len(mine), n, d
         )
 
-    _shared(work, x, threads)
+    _shared(work, x)
     return sigma.T
 
 
-def smallest_cosines(x: np.ndarray, threads: int | None = None) -> np.ndarray:
+def smallest_cosines(x: np.ndarray) -> np.ndarray:
     """The least cosine (count,) of x (count, N, d), contiguous in float64; as above."""
     _, n, d = x.shape
     cosines = np.empty(len(x))
@@ -63,16 +64,16 @@ def smallest_cosines(x: np.ndarray, threads: int | None = None) -> np.ndarray:
         mine = x[part]
         KERNELS["cosines"](mine, cosines[part], np.empty(length), len(mine), n, d)
 
-    _shared(work, x, threads)
+    _shared(work, x)
     return cosines
 
 
-def _shared(work: Callable[[slice], None], x: np.ndarray, threads: int | None) -> None:
+def _shared(work: Callable[[slice], None], x: np.ndarray) -> None:
     """work(part) for all parts of x, in whole groups, on as many threads as are worth it."""
     if not x.size:
         return
     groups = -(-len(x) // GROUP)
-    workers = max(1, min(thread_count(threads), groups, x.size // _THREAD_WORK))
+    workers = max(1, min(thread_count(), groups, x.size // _THREAD_WORK))
     edges = [*(GROUP * (groups * k // workers) for k in range(workers)), len(x)]
     parts = list(map(slice, edges[:-1], edges[1:]))
     others = [_pool().submit(work, part) for part in parts[1:]]
@@ -85,3 +86,7 @@ def _shared(work: Callable[[slice], None], x: np.ndarray, threads: int | None) -
 def _pool() -> ThreadPoolExecutor:
     """Threads, started as they are needed."""
     return ThreadPoolExecutor(thread_name_prefix="dynsim-measures")
+
+
+if hasattr(os, "register_at_fork"):  # a child has none of its parent's threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -54,17 +54,14 @@ SETTLED_RTOL = 1e-2
 RANK_MARGIN = 100.0
 
 
-def singular_values(x: ArrayLike, threads: int | None = None) -> np.ndarray:
+def singular_values(x: ArrayLike) -> np.ndarray:
     """All singular values, largest first: (..., min(N, d)); in float32 for float32 tokens.
 
     x : (..., N, d)
         One matrix goes to LAPACK, and so do those of more than 16,384 entries. Others are worked on
         side by side in the lanes of vectors (`dynsim.kernels.singular`). Both err by a few machine
         epsilons of sigma_1; they agree to that, not to the bit. Matrices that are not finite have
-        NaN.
-    threads : int, optional
-        Threads to use for many matrices; by default what `dynsim.set_threads` chose, or all cores.
-        Results do not depend on it.
+        NaN. Neither the others nor the number of threads changes the bits of one.
 
     >>> singular_values([[0.0, 3.0], [4.0, 0.0]])
     array([4., 3.])
@@ -73,7 +70,7 @@ def singular_values(x: ArrayLike, threads: int | None = None) -> np.ndarray:
     *lead, n, d = z.shape
     many = np.ascontiguousarray(z.reshape(-1, n, d))
     if lead and fit_lanes(n, d):
-        sigma = values_in_lanes(many, threads)
+        sigma = values_in_lanes(many)
         lost = np.isnan(sigma[:, :1]).any(axis=1) & np.isfinite(many).all(axis=(1, 2))
         if lost.any():  # never seen: what takes the kernel too many sweeps
             sigma[lost] = _by_lapack(many[lost])

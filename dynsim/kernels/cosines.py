@@ -4,10 +4,11 @@ from dynsim.kernels.compiler import inner
 from dynsim.kernels.panels import lanes, least, number, read, where_less, zeros
 from dynsim.kernels.simd import at, compact, element, fma, put, sqrt, store
 from dynsim.kernels.singular import run, units
+from dynsim.kernels.singular_shapes import FEW, GROUP
 
-__all__ = ["advance"]
+__all__ = ["advance", "advance_few"]
 
-_one = zeros(1)
+_few, _group = zeros(FEW), zeros(GROUP // 2)
 _least = least(4, 4)
 
 
@@ -30,12 +31,11 @@ def _directions(like, tokens, unit, n, d):
     return total - total
 
 
-def advance(x, smallest, work, count, n, d):
-    """smallest (count,): min_ij <x_i, x_j> / (||x_i|| ||x_j||) of x (count, n, d), within [-1, 1];
-    NaN where x is not finite. `work` has room for (n + 3) d + 2 vectors.
-    """
+@inner
+def _cosines(like, smallest, work, problem):
+    """As `advance`, in the lanes of `like`."""
     compact()
-    like = _one()
+    x, count, n, d = problem
     size = lanes(like)
     unit, out, tokens = work, at(work, size), at(work, 2 * size)
     down = d * size
@@ -55,3 +55,15 @@ def advance(x, smallest, work, count, n, d):
         store(out, 0, where_less(value, bottom, bottom, value) + nothing)
         for lane in range(min(size, count - first)):
             put(smallest, first + lane, element(out, lane))
+
+
+def advance(x, smallest, work, count, n, d):
+    """smallest (count,): min_ij <x_i, x_j> / (||x_i|| ||x_j||) of x (count, n, d), within [-1, 1];
+    NaN where x is not finite. `work` has room for GROUP / 2 ((n + 3) d + 2) numbers.
+    """
+    _cosines(_group(), smallest, work, (x, count, n, d))
+
+
+def advance_few(x, smallest, work, count, n, d):
+    """As `advance`, with the same bits, for a few matrices."""
+    _cosines(_few(), smallest, work, (x, count, n, d))

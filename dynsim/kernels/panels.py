@@ -10,7 +10,6 @@ from numba import types
 from numba.extending import intrinsic
 
 from dynsim.kernels import emit
-from dynsim.kernels.processor import vector_width
 from dynsim.kernels.simd import Vector, llvm_type
 
 __all__ = [
@@ -30,9 +29,9 @@ __all__ = [
 ]
 
 
-def zeros(registers: int):
-    """An intrinsic: a vector of so many registers of float64, all 0."""
-    kind = Vector(types.float64, registers * vector_width(64))
+def zeros(count: int):
+    """An intrinsic: a vector of `count` numbers of float64, all 0."""
+    kind = Vector(types.float64, count)
 
     @intrinsic
     def made(typing):

@@ -44,9 +44,9 @@ from dynsim.kernels.simd import (
     transpose,
     width,
 )
-from dynsim.kernels.singular_shapes import CHUNK
+from dynsim.kernels.singular_shapes import CHUNK, FEW, GROUP
 
-__all__ = ["advance", "run", "units"]
+__all__ = ["advance", "advance_few", "run", "units"]
 
 #: Sums of squares, in units of the largest entry, below which a column counts as 0.
 _NOTHING = 1e-280
@@ -56,7 +56,7 @@ _SWEEPS = 40
 #: its last row, the next shift, the sum of all shifts, and what counts as 0.
 _FIRST, _END, _SHIFT, _SUM, _FLOOR = range(5)
 
-_one, _two, _four = zeros(1), zeros(2), zeros(4)
+_few, _part, _group, _four = zeros(FEW), zeros(GROUP // 2), zeros(GROUP), zeros(2 * GROUP)
 _add_1, _add_2, _add_4 = add(1), add(2), add(4)
 _combine_1, _combine_2, _combine_4 = combine(2, 1), combine(2, 2), combine(2, 4)
 _reflect_1, _reflect_2, _reflect_3, _reflect_4 = (
@@ -93,10 +93,11 @@ def run(like, target, begin, length, source):
     """`length` consecutive numbers of the matrices from `first` on, the last one repeated."""
     compact()
     x, n, d, first, count = source
-    size, w = lanes(like), width(x)
+    size = lanes(like)
+    w = min(size, width(x))
     for lane in range(0, size, w):
         e = 0
-        if first + lane + w <= count:
+        if w == width(x) and first + lane + w <= count:
             matrix = at(x, (first + lane) * n * d + begin)
             while e + w <= length:
                 transpose(at(matrix, e), n * d, at(target, e * size + lane), size)
@@ -479,13 +480,11 @@ def _reduce(like, out, unit, source, work):
     _bidiagonal(like, (panel, down), short, short if square else tall, out, chunk)
 
 
-def advance(x, sigma, work, across, count, n, d):
-    """sigma (min(n, d), count), largest first, of x (count, n, d); NaN where x is not finite, or
-    where a matrix takes too many sweeps. Rows of sigma are `across` apart. `work` has room for
-    `singular_shapes.memory` numbers.
-    """
+@inner
+def _values(like, both, sigma, across, work, problem):
+    """As `advance`: `both` are the lanes of a group, reduced to B in parts, the lanes of `like`."""
     compact()
-    like, both = _one(), _two()
+    x, count, n, d = problem
     size, step, short = lanes(like), lanes(both), min(n, d)
     unit, state, q = work, at(work, step), at(work, 6 * step)
     for first in range(0, count, step):
@@ -516,3 +515,16 @@ def advance(x, sigma, work, across, count, n, d):
             else:
                 for lane in range(count - first):
                     put(place, lane, element(q, k * step + lane))
+
+
+def advance(x, sigma, work, across, count, n, d):
+    """sigma (min(n, d), count), largest first, of x (count, n, d); NaN where x is not finite, or
+    where a matrix takes too many sweeps. Rows of sigma are `across` apart. `work` has room for
+    `singular_shapes.memory` numbers.
+    """
+    _values(_part(), _group(), sigma, across, work, (x, count, n, d))
+
+
+def advance_few(x, sigma, work, across, count, n, d):
+    """As `advance`, with the same bits, for a few matrices."""
+    _values(_few(), _few(), sigma, across, work, (x, count, n, d))

@@ -6,8 +6,9 @@ __all__ = ["CHUNK", "GROUP", "memory"]
 
 #: Rows of a matrix that are taken at once.
 CHUNK = 32
-#: Matrices that are worked on together: two registers of them.
-GROUP = 2 * vector_width(64)
+#: Matrices that are worked on together: two registers of them, or, where there are only few, two
+#: matrices, which takes less time than to work on copies of them.
+GROUP, FEW = 2 * vector_width(64), 2
 
 
 def memory(n: int, d: int) -> int:

@@ -236,11 +236,12 @@ def test_the_memory_of_the_kernel_is_enough(shape):
     work = np.full(length + 2 * guard, 7.25)
     sigma = np.full(short * len(x) + 2 * guard, 7.25)
     inner = slice(guard, -guard)
-    lanes.KERNELS["singular"](x, sigma[inner], work[inner], len(x), len(x), n, d)
-    for memory_ in (work, sigma):
-        assert np.all(memory_[:guard] == 7.25)
-        assert np.all(memory_[-guard:] == 7.25)
-    assert np.array_equal(sigma[inner].reshape(short, -1).T, lanes.values_in_lanes(x))
+    for kernel in lanes.KERNELS["singular"]:
+        kernel(x, sigma[inner], work[inner], len(x), len(x), n, d)
+        for memory_ in (work, sigma):
+            assert np.all(memory_[:guard] == 7.25)
+            assert np.all(memory_[-guard:] == 7.25)
+        assert np.array_equal(sigma[inner].reshape(short, -1).T, lanes.values_in_lanes(x))
 
 
 def test_what_takes_too_many_sweeps_goes_to_lapack(monkeypatch):

@@ -31,10 +31,14 @@ def record_cost(names: Iterable[str], samples: int, n: int, d: int) -> float:
     pairs = needs.count("pairs")
     short, tall = min(n, d), max(n, d)
     work = tall * short**2 + 4 * short**3 / 3
-    lanes = fit_lanes(n, d)
-    values = work / 16 + 6.5 * short**2 + 60 if lanes else 2 * (work / 4)
-    cosines = n * n * d / 40 + n * d if lanes else 2 * (n * n * d / 16 + n * n)
-    formulas = 2 * 6 * short
-    interruption = 2 * 6.5 * n * d  # the engine hands its state over, and takes it again
+    if fit_lanes(n, d):
+        side_by_side = 3.4 * -(-samples // 2) if samples <= 4 else 8 * -(-samples // 8)
+        values = side_by_side * (work / 16 + 6.5 * short**2 + 60)
+        cosines = side_by_side * (n * n * d / 40 + n * d)
+    else:
+        values = 2 * samples * work / 4
+        cosines = 2 * samples * (n * n * d / 16 + n * n)
+    formulas = 2 * samples * 6 * short
+    interruption = 2 * samples * 6.5 * n * d  # the engine hands its state over, and takes it again
     each = decompositions * (values + formulas) + pairs * cosines + interruption
-    return _CALLS + samples * each if needs else 0.0
+    return _CALLS + each if needs else 0.0

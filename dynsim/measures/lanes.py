@@ -15,8 +15,13 @@ from dynsim.kernels.singular_shapes import GROUP, memory
 
 __all__ = ["KERNELS", "fit_lanes", "smallest_cosines", "values_in_lanes"]
 
-#: By name.
-KERNELS = {name: Kernel(name, "advance") for name in ("singular", "cosines")}
+#: By module, for many matrices and for few.
+KERNELS = {
+    module: (Kernel(module, "advance"), Kernel(module, "advance_few"))
+    for module in ("singular", "cosines")
+}
+#: Matrices up to which the second takes less time: 3 times less for one, and no more than LAPACK.
+_FEW = 4
 
 #: Numbers in a matrix up to which 8 at a time are faster than LAPACK, one by one: 14 times at
 #: 8 x 4, 4 times at 256 x 64, 2.5 times at 128 x 128; beyond, they leave a core's own cache.
@@ -42,13 +47,12 @@ def values_in_lanes(x: np.ndarray) -> np.ndarray:
     """
     count, n, d = x.shape
     sigma = np.empty((min(n, d), count))
-    length = memory(n, d)
+    length, kernel = memory(n, d), KERNELS["singular"][count <= _FEW]
 
     def work(part: slice) -> None:
         mine = x[part]
-        KERNELS["singular"](
-            mine, sigma.reshape(-1)[part.start :], np.empty(length), count, len(mine), n, d
-        )
+        place = sigma.reshape(-1)[part.start :]
+        kernel(mine, place, np.empty(length), count, len(mine), n, d)
 
     _shared(work, x)
     return sigma.T
@@ -58,11 +62,11 @@ def smallest_cosines(x: np.ndarray) -> np.ndarray:
     """The least cosine (count,) of x (count, N, d), contiguous in float64; as above."""
     _, n, d = x.shape
     cosines = np.empty(len(x))
-    length = ((n + 3) * d + 2) * GROUP // 2
+    length, kernel = ((n + 3) * d + 2) * GROUP // 2, KERNELS["cosines"][len(x) <= _FEW]
 
     def work(part: slice) -> None:
         mine = x[part]
-        KERNELS["cosines"](mine, cosines[part], np.empty(length), len(mine), n, d)
+        kernel(mine, cosines[part], np.empty(length), len(mine), n, d)
 
     _shared(work, x)
     return cosines

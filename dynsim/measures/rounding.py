@@ -2,7 +2,7 @@
 
 Tokens are rounded sums: a layer leaves them known to SHARE = 8 machine epsilons of ||X||_F. (How
 earlier layers' rounding has grown since then is a property of the dynamics, and not counted.)
-LAPACK adds max(N, d) epsilons of float64 to singular values: where all tokens are equal, sums of N
+Decompositions add max(N, d) epsilons of float64 to singular values: where all tokens are equal, sums of N
 equal terms are rounded the same way each time. Each measure is known as its own formula passes
 these errors on; `ROUNDING` holds the bound, to first order, for every measure that has one.
 

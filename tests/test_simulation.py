@@ -156,13 +156,13 @@ def test_small_problems_are_recorded_at_every_layer_and_large_ones_where_it_fits
 
 
 def test_the_automatic_stride_does_not_depend_on_time_or_threads(monkeypatch):
-    x0 = tokens.gaussian(40, 16, 16)
-    dynamics = AttentionDynamics(masks.complete(16), Weights(), norms.Unit())
+    x0 = tokens.gaussian(64, 32, 16)
+    dynamics = AttentionDynamics(masks.complete(32), Weights(), norms.Unit())
     monkeypatch.setattr("dynsim.simulation._SMALL", 0)
-    first = simulate(dynamics, x0, 60, threads=1)
+    first = simulate(dynamics, x0, 100, threads=1)
     monkeypatch.setattr("dynsim.simulation._CHUNK_SECONDS", 1e-9)
-    second = simulate(dynamics, x0, 60, threads=2)
-    assert 3 < len(first.recorded("rank")[0]) < 61
+    second = simulate(dynamics, x0, 100, threads=2)
+    assert 3 < len(first.recorded("rank")[0]) < 101
     assert list(first.recorded("rank")[0]) == list(second.recorded("rank")[0])
     assert first == second
 

@@ -187,6 +187,18 @@ def test_small_values_do_not_come_from_the_gram_matrix():
     assert np.allclose(measures.singular_values(x)[:, 1], exact, atol=4 * EPS * 20, rtol=0)
 
 
+@pytest.mark.parametrize("size", 10.0 ** -np.arange(136, 165.0))
+def test_a_column_whose_squares_are_subnormal_spoils_no_other(size):
+    """Its reflection would not be orthogonal, and move the columns beside it."""
+    x = np.ones((5, 3))
+    x[1:, 0], x[1:, 1] = 0.0, size * np.arange(3.0, 7.0)
+    x[1:, 2] = [1.0, -0.5, 0.25, 2.0]
+    expected = np.linalg.svd(x, compute_uv=False)
+    for each in (x, x.T):
+        found = measures.singular_values(np.stack([each, each]))[0]
+        assert np.all(np.abs(found - expected) <= _allowed(x.shape, expected))
+
+
 def test_single_precision_is_computed_in_double_and_returned_in_single():
     x = np.random.default_rng(6).standard_normal((5, 9, 6)).astype(np.float32)
     found = measures.singular_values(x)

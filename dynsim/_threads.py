@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
 
     from threadpoolctl import ThreadpoolController
 
-__all__ = ["available", "blas_alone", "set_threads", "threads"]
+__all__ = ["available", "blas_alone", "set_threads", "threads", "using_threads"]
 
 _chosen: int | None = None
+#: What a caller has for all that it calls; 0 where nothing is said.
+_held: ContextVar[int] = ContextVar("threads", default=0)
 
 
 def available() -> int:
@@ -43,14 +46,25 @@ def set_threads(number: int | None) -> None:
 
 
 def threads(number: int | None = None) -> int:
-    """The number of threads to use: what is asked for, what was set, or all cores.
+    """The number of threads to use: what is asked for, what the caller has, what was set, or all
+    cores.
 
     Never more than there are cores: threads that wait for one another would take turns. Raises
     ValueError for less than 1.
     """
     if number is None:
-        number = available() if _chosen is None else _chosen
+        number = _held.get() or (available() if _chosen is None else _chosen)
     return min(whole("number of threads", number, least=1), available())
+
+
+@contextmanager
+def using_threads(number: int) -> Iterator[None]:
+    """So many threads within, wherever none are asked for."""
+    token = _held.set(number)
+    try:
+        yield
+    finally:
+        _held.reset(token)
 
 
 @contextmanager

@@ -16,12 +16,13 @@ import numpy as np
 
 from dynsim import measures as measures_room
 from dynsim._memory import require_memory
-from dynsim._threads import blas_alone
+from dynsim._threads import blas_alone, using_threads
 from dynsim._threads import threads as thread_count
 from dynsim._values import check_instance, check_name, real_array, whole
 from dynsim._version import __version__
 from dynsim.engines import make_engine
 from dynsim.measures import CHEAP, EVERY_LAYER, MEASURES, relative_floor
+from dynsim.measures.costs import layer_cost, record_cost
 from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.results.definition import Definition
@@ -56,8 +57,9 @@ __all__ = ["Overflow", "Record", "Stopped", "simulate"]
 _CHUNK_SECONDS = 0.25
 #: Layers, and numbers in the weights of layers, that are handed over at once at most.
 _CHUNK_LAYERS, _CHUNK_WEIGHTS = 65_536, 4_000_000
-#: The budget of the stride "auto", in multiply-adds, and its least number of records: `Record`.
-_COSTLY_WORK, _LEAST_RECORDS = 5e7, 16
+#: The budget of the stride "auto": a share of the layers' cost, or, for states of few numbers, a
+#: cost (nanoseconds, as in `dynsim.measures.costs`).
+_SHARE, _SMALL, _SMALL_COST = 0.5, 8192, 5e7
 #: Above this many tokens, measures over all pairs are recorded only when asked for by name.
 _PAIRS_LIMIT = 2048
 #: The one measure that needs attention: it comes with the first layer that an engine advances.
@@ -83,11 +85,10 @@ class Record:
     measures : names from `dynsim.measures.MEASURES`; by default `dynsim.measures.DEFAULT`, without
         those over all pairs when there are more than 2048 tokens. The cheap ones are always kept.
     stride : record the costly measures at every `stride`-th layer, and at the first, the middle
-        and the last. "auto" counts the multiply-adds of one record: samples times N d min(N, d) for
-        each of the two decompositions that measures may need (of the tokens, and of their
-        deviations from the mean), and times N^2 d / 4 for measures over all pairs. It is the least
-        stride with which all records take at most 5e7, an eighth of a second or so, but no larger
-        than depth / 16. It depends on sizes alone, never on the time that anything took.
+        and the last. "auto" is the least stride with which the records take at most half of the
+        layers' time, or 1/20 s where a state has at most 8192 numbers; first, middle and last are
+        recorded in any case. Times are those of a model (`dynsim.measures.costs`) that knows sizes
+        alone: the same call records at the same depths on every machine, whatever its load.
     states : keep the tokens themselves at every `states`-th layer, the first and the last; 0 for
         none.
     """
@@ -121,16 +122,20 @@ class Record:
         remedy = "use fewer samples or layers; a run can go on from its `state`"
         require_memory(8.0 * number * (depth + 1) * samples, what, remedy)
 
-    def costly_stride(self, shape: tuple[int, int, int], depth: int) -> int:
-        """The stride for tokens of this shape, (samples, N, d), over so many layers."""
+    def costly_stride(self, shape: tuple[int, int, int], depth: int, pairs: int) -> int:
+        """The stride for tokens of this shape, (samples, N, d), over so many layers, each of which
+        has so many (query, key) pairs."""
         if self.stride != "auto":
             return int(self.stride)
         samples, n, d = shape
-        needs = {MEASURES[name].needs for name in self.costly(n)}
-        decompositions = len(needs & {"singular values", "deviations"})
-        work = n * d * min(n, d) * decompositions + n * n * d / 4 * ("pairs" in needs)
-        affordable = int(np.ceil(samples * work * (depth + 1) / _COSTLY_WORK))
-        return max(1, min(affordable, depth // _LEAST_RECORDS))
+        budget = _SHARE * samples * depth * layer_cost(n, d, pairs)
+        if samples * n * d <= _SMALL:
+            budget = max(budget, _SMALL_COST)
+        record = record_cost(self.costly(n), samples, n, d)
+        if (depth + 1) * record <= budget:
+            return 1
+        others = int(budget // record) - 3  # beside the first, the middle and the last
+        return depth if others < 1 else min(depth, max(2, -(-depth // others)))
 
 
 def simulate(
@@ -221,7 +226,8 @@ def simulate(
     built = make_engine(engine, dynamics, workers, device)
     built.first_sample = first_sample
     state = built.begin(x0 if isinstance(x0, Deviation) else x)
-    run = _Run(dynamics, x, state, depth, record, built, start)
+    with blas_alone(), using_threads(workers):
+        run = _Run(dynamics, x, state, depth, record, built, start)
     begun = time.perf_counter()
 
     def finished() -> Trajectory:
@@ -240,12 +246,12 @@ def simulate(
         )
 
     def ended_early() -> Trajectory:
-        with suppress(KeyboardInterrupt), blas_alone():
+        with suppress(KeyboardInterrupt), blas_alone(), using_threads(workers):
             run.measure_last()
         return finished()
 
     try:
-        with blas_alone():
+        with blas_alone(), using_threads(workers):
             while run.t < depth:
                 run.advance()
                 if progress is not None:
@@ -290,7 +296,7 @@ class _Run:
         self._at, self._input = (0, state), x
         self.costly = record.costly(x.shape[1])
         ends = {0, depth}
-        stride = record.costly_stride(x.shape, depth)
+        stride = record.costly_stride(x.shape, depth, dynamics.layout.n_edges)
         self.costly_depths = ends | {depth // 2} | self._marks(stride) if self.costly else set()
         self.state_depths = ends | self._marks(record.states) if record.states else set()
         self.marks = sorted(self.costly_depths | self.state_depths | {depth})

@@ -119,3 +119,60 @@ def distance_to_hull(point, others):
             if np.all(shares >= -1e-12):
                 best = min(best, np.linalg.norm(shares @ corners - point))
     return best
+
+
+def bidiagonal(x):
+    """Diagonal and superdiagonal of U^T x V, by reflections of columns and rows in turn."""
+    a = np.array(x, float) if x.shape[0] >= x.shape[1] else np.array(x.T, float)
+    n = a.shape[1]
+
+    def reflected(m, k, j):
+        """m with column j below row k brought to 0."""
+        v = np.where(np.arange(len(m)) >= k, m[:, j], 0.0)
+        v[k] += math.copysign(math.sqrt(v @ v), v[k])
+        return m - np.outer(v, v @ m) * (2.0 / (v @ v)) if v @ v > 0 else m
+
+    for k in range(n):
+        a = reflected(a, k, k)
+        if k + 1 < n:
+            a = reflected(a.T, k + 1, k).T
+    return np.diagonal(a).copy(), np.diagonal(a, 1)[: n - 1].copy()
+
+
+def singular_values(x):
+    """By the differential quotient-difference transform with shifts, one segment after another."""
+    a, b = bidiagonal(x)
+    largest = max(np.abs(a).max(), np.abs(b).max(initial=0.0))
+    return np.sort(_square_roots(list(a**2), list(b**2), 0.0, (2.0**-54 * largest) ** 2))[::-1]
+
+
+def _square_roots(q, e, total, floor):
+    """sqrt(total + eigenvalues of B B^T) for squares q and e of the entries of B."""
+    if len(q) == 1:
+        return [math.sqrt(total + q[0])]
+    for k, off in enumerate(e):
+        if off <= floor:
+            upper = _square_roots(q[: k + 1], e[:k], total, floor)
+            return upper + _square_roots(q[k + 1 :], e[k + 1 :], total, floor)
+    shift = laguerre_bound(q, e)
+    d = max(q[0] - shift, 0.0)
+    for k, off in enumerate(e):
+        q[k] = d + off
+        e[k] = off * q[k + 1] / q[k]
+        d = max(d * q[k + 1] / q[k] - shift, 0.0)
+    q[-1] = d
+    return _square_roots(q, e, total + shift, floor)
+
+
+def laguerre_bound(q, e):
+    """Not above the least eigenvalue of B B^T; from the first two moments of its inverse."""
+    if min(q) <= 0:
+        return 0.0
+    inverse = np.linalg.inv(np.diag(np.sqrt(q)) + np.diag(np.sqrt(e), 1))
+    first = np.sum(inverse**2)
+    second = np.sum((inverse.T @ inverse) ** 2)
+    n = len(q)
+    if not math.isfinite(second):
+        return 0.0
+    spread = max(n * second - first**2, 0.0) + 1e-14 * n * second
+    return n / (first + math.sqrt((n - 1) * spread)) * (1.0 - 1e-13)

@@ -14,6 +14,7 @@ from experiments.benchmarks import (
     accuracy,
     cases,
     compare,
+    measures,
     peaks,
     report,
     rivals,
@@ -45,6 +46,12 @@ def silent(message):
 def shown(case):
     console = Console(width=250, file=StringIO())
     report.print_report({"cases": [case], "complete": True}, console)
+    return console.file.getvalue()
+
+
+def shown_measures(found):
+    console = Console(width=250, file=StringIO())
+    report.print_report({"cases": [], "complete": True, "measures": found}, console)
     return console.file.getvalue()
 
 
@@ -184,6 +191,30 @@ def test_keys_are_decided_as_highs_does(monkeypatch):
         assert row["decisions"] == "same"
         assert row["ratio"] > 0
     assert report._selectability_table(found).row_count == 2
+
+
+def test_measures_are_timed_beside_numpy_and_torch(monkeypatch):
+    monkeypatch.setattr(measures, "SIZES", [(5, 3, 20, True), (3, 4, 2, True), (9, 2, 2, False)])
+    monkeypatch.setattr(measures, "CALLS", [("complete", 4), ("local", 3)])
+    monkeypatch.setattr(measures, "CASES", TINY)
+    monkeypatch.setattr(timing, "PAUSE", 0.0)
+    found = measures.measured_measures(EFFORT, quick=True, say=silent)
+    assert list(found["values"]) == ["5 x 3", "3 x 4"]
+    for row in found["values"].values():
+        assert row["values"] == "same"
+        assert row["ratios"]["numpy"] > 0
+    assert [row["records"] for row in found["calls"].values()] == [5, 4]
+    assert report._values_table(found["values"]).row_count == 2
+    assert report._calls_table(found["calls"]).row_count == 2
+    printed = shown_measures(found)
+    assert "torch svdvals" in printed
+    assert "N=8 d=4 B=6 complete T=4" in printed
+
+
+def test_singular_values_that_differ_are_said_to(monkeypatch):
+    monkeypatch.setattr(measures, "AGREE", 0.0)
+    monkeypatch.setattr(timing, "PAUSE", 0.0)
+    assert "DISAGREES" in measures._values(6, 4, 9, EFFORT)["values"]
 
 
 # --- the command --------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from dynsim import (
     weights,
 )
 from dynsim import measures as measures_room
+from dynsim.measures.costs import layer_cost, record_cost
 from dynsim.network.dynamics import PLACEMENTS
 from dynsim.network.weights import (
     Diagonal,
@@ -123,6 +124,47 @@ def test_costly_measures_are_recorded_on_the_stride_the_middle_and_the_end():
     assert not np.isnan(run["mu"]).any()
     with pytest.raises(KeyError, match="recorded are mu"):
         run["clusters"]
+
+
+SIZES = [(4096, 8, 4), (512, 32, 16), (32, 128, 64), (8, 256, 64), (1, 512, 128), (3, 20, 5)]
+
+
+@pytest.mark.parametrize("depth", [1, 3, 20, 100, 5000])
+@pytest.mark.parametrize(("samples", "n", "d"), SIZES)
+@pytest.mark.parametrize("measures", [None, ("min_cosine",), ("rank", "deviation_stable_rank")])
+def test_the_automatic_stride_keeps_to_its_budget_and_uses_it(samples, n, d, depth, measures):
+    record = Record(measures)
+    stride = record.costly_stride((samples, n, d), depth, n * n)
+    one = record_cost(record.costly(n), samples, n, d)
+    budget = 0.5 * samples * depth * layer_cost(n, d, n * n)
+    if samples * n * d <= 8192:
+        budget = max(budget, 5e7)
+
+    def records(stride):
+        return len({0, depth // 2, depth, *range(0, depth + 1, stride)})
+
+    assert 1 <= stride <= depth
+    assert records(stride) <= 3 or records(stride) * one <= budget
+    assert stride == 1 or records(max(1, stride // 3)) * one > budget
+
+
+def test_small_problems_are_recorded_at_every_layer_and_large_ones_where_it_fits():
+    assert Record().costly_stride((1, 32, 16), 100, 1024) == 1
+    assert Record().costly_stride((4, 8, 4), 100, 64) == 1
+    assert 100 // Record().costly_stride((128, 64, 32), 100, 4096) + 1 >= 14
+    assert 100 // Record().costly_stride((32, 128, 64), 100, 16384) + 1 >= 16
+
+
+def test_the_automatic_stride_does_not_depend_on_time_or_threads(monkeypatch):
+    x0 = tokens.gaussian(64, 32, 16)
+    dynamics = AttentionDynamics(masks.complete(32), Weights(), norms.Unit())
+    monkeypatch.setattr("dynsim.simulation._SMALL", 0)
+    first = simulate(dynamics, x0, 100, threads=1)
+    monkeypatch.setattr("dynsim.simulation._CHUNK_SECONDS", 1e-9)
+    second = simulate(dynamics, x0, 100, threads=2)
+    assert 3 < len(first.recorded("rank")[0]) < 101
+    assert list(first.recorded("rank")[0]) == list(second.recorded("rank")[0])
+    assert first == second
 
 
 def test_uniform_attention_has_entropy_log_degree():

@@ -250,7 +250,7 @@ def test_a_recipe_of_something_else_is_refused(recipe):
 
 def test_the_automatic_stride_does_not_spoil_equality(monkeypatch):
     """It depends on the depth, so a run in two parts records at other depths."""
-    monkeypatch.setattr("dynsim.simulation._COSTLY_WORK", 5e3)
+    monkeypatch.setattr("dynsim.simulation._SMALL_COST", 4e6)
     dynamics = dynsim.AttentionDynamics(masks.causal(5), weights.Weights(), norms.Unit())
     x0 = tokens.gaussian(3, 5, 4)
     whole = simulate(dynamics, x0, 96)

@@ -6,11 +6,15 @@ vector holds neighbouring numbers of one token, and `lanes` is 1. A token takes 
 lanes numbers, of which the first `long` are not padding that can be left out.
 """
 
-from dynsim.kernels.processor import TILE_COLUMNS, TILE_ROWS
+from dynsim.kernels.processor import TILE_COLUMNS, TILE_ROWS, vector_width
 from dynsim.kernels.record import Array, Record
 
 __all__ = [
+    "CHUNK",
+    "COSINES",
     "DIRECT",
+    "FEW",
+    "GROUP",
     "HULL",
     "LANES",
     "LANE_ROWS",
@@ -21,6 +25,7 @@ __all__ = [
     "SEARCH",
     "SERIES",
     "SHORT",
+    "SINGULAR",
     "STRIP",
     "TEAM",
     "block_rows",
@@ -190,4 +195,34 @@ SEARCH = Record(
     indices=Array(lambda r: r.edges, "int32"),
     distance=Array(lambda r: r.n, "int64"),
     queue=Array(lambda r: r.n, "int64"),
+)
+
+#: Singular values and cosines: rows of a matrix that are taken at once, and matrices that are worked
+#: on together: two registers of them or, where there are only few, two matrices.
+CHUNK, GROUP, FEW = 32, 2 * vector_width(64), 2
+
+
+def _work_of_singular(r) -> int:
+    short, tall = min(r.n, r.d), max(r.n, r.d)
+    wide = short + 3
+    panels = wide * ((max(tall, wide) | 1) + CHUNK + 1) + CHUNK * short
+    vectors = 28 + panels + max(0, 5 * tall + 4 * wide - wide * (CHUNK + 1))
+    return (6 + 4 * short) * GROUP + vectors * GROUP // 2
+
+
+#: Singular values of `count` matrices x (count, n, d): sigma (min(n, d), count), its rows `across`
+#: apart; work is memory.
+SINGULAR = Record(
+    "count n d across",
+    x=Array(lambda r: r.count * r.n * r.d),
+    sigma=Array(lambda r: (min(r.n, r.d) - 1) * r.across + r.count),
+    work=Array(_work_of_singular),
+)
+
+#: The least cosine between rows of each of `count` matrices x (count, n, d).
+COSINES = Record(
+    "count n d",
+    x=Array(lambda r: r.count * r.n * r.d),
+    smallest=Array(lambda r: r.count),
+    work=Array(lambda r: ((r.n + 3) * r.d + 2) * GROUP // 2),
 )

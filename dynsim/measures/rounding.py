@@ -2,9 +2,9 @@
 
 Tokens are rounded sums: a layer leaves them known to SHARE = 8 machine epsilons of ||X||_F. (How
 earlier layers' rounding has grown since then is a property of the dynamics, and not counted.)
-LAPACK adds max(N, d) epsilons of float64 to singular values: where all tokens are equal, sums of N
-equal terms are rounded the same way each time. Each measure is known as its own formula passes
-these errors on; `ROUNDING` holds the bound, to first order, for every measure that has one.
+Decompositions add max(N, d) epsilons of float64 to singular values: where all tokens are equal,
+sums of N equal terms are rounded the same way each time. Each measure is known as its own formula
+passes these errors on; `ROUNDING` holds the bound, to first order, for every measure that has one.
 
 A value lies within rounding where it is no further from its value at collapse than that: 0 for
 distances, 1 for ranks and cosines. Then collapse may be complete, and its digits mean nothing.

@@ -38,7 +38,8 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     >>> ratio(np.array([1.0, 0.0]), np.array([2.0, 0.0]))
     array([0.5, 0. ])
     """
-    out = np.zeros(np.broadcast_shapes(np.shape(numerator), np.shape(denominator)))
+    shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
+    out = np.zeros_like(numerator, np.float64, shape=shape)  # in the order of memory of that
     return np.divide(numerator, denominator, out=out, where=np.asarray(denominator) > 0)
 
 

@@ -7,11 +7,15 @@ matrix has rank and effective ranks 0.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dynsim._threads import blas_alone
 from dynsim._values import real_array, real_number
+from dynsim.measures.lanes import fit_lanes, values_in_lanes
 from dynsim.measures.scaling import OfFormula, deviations, ratio, with_formula
 
 if TYPE_CHECKING:
@@ -53,18 +57,43 @@ RANK_MARGIN = 100.0
 def singular_values(x: ArrayLike) -> np.ndarray:
     """All singular values, largest first: (..., min(N, d)); in float32 for float32 tokens.
 
-    X is multiplied by a power of two, which changes no digit: from equal tokens rounding leaves
-    columns of 1, 1e-16, 1e-32, ..., and where these get below 1e-308 arithmetic is slow.
+    x : (..., N, d)
+        One matrix goes to LAPACK, and so do those of more than 16,384 entries. Others are worked on
+        side by side in the lanes of vectors (`dynsim.kernels.singular`). Both err by a few machine
+        epsilons of sigma_1; they agree to that, not to the bit. Matrices that are not finite have
+        NaN. Neither the others nor the number of threads changes the bits of one.
 
     >>> singular_values([[0.0, 3.0], [4.0, 0.0]])
     array([4., 3.])
     """
     own = real_array("tokens", x, own=(np.float32,), axes=2)
-    z = own.astype(np.float64, copy=False)
-    shift = 440 - np.frexp(np.abs(z).max(axis=(-2, -1)))[1]  # LAPACK scales above 2**459 itself
-    sigma = np.linalg.svd(np.ldexp(z, shift[..., None, None]), compute_uv=False)
-    sigma = np.ldexp(sigma, -shift[..., None])
+    *lead, n, d = own.shape
+    many = np.ascontiguousarray(own.reshape(-1, n, d), np.float64)
+    if lead and fit_lanes(n, d):
+        sigma = values_in_lanes(many)
+        lost = np.isnan(sigma[:, :1]).any(axis=1) & np.isfinite(many).all(axis=(1, 2))
+        if lost.any():  # never seen: what takes the kernel too many sweeps
+            sigma[lost] = _by_lapack(many[lost])
+    else:
+        sigma = _by_lapack(many)
+    sigma = np.moveaxis(sigma.T.reshape(min(n, d), *lead), 0, -1)
     return sigma.astype(np.float32) if own.dtype == np.float32 else sigma
+
+
+def _by_lapack(x: np.ndarray) -> np.ndarray:
+    """Of matrices (count, N, d), one after another.
+
+    X is multiplied by a power of two, which changes no digit: from equal tokens rounding leaves
+    columns of 1, 1e-16, 1e-32, ..., and where these get below 1e-308 arithmetic is slow.
+    """
+    sigma = np.full((len(x), min(x.shape[1:])), np.nan)
+    finite = np.isfinite(x).all(axis=(1, 2))
+    z = x[finite]
+    shift = 440 - np.frexp(np.abs(z).max(axis=(1, 2)))[1]  # LAPACK scales above 2**459 itself
+    with nullcontext() if fit_lanes(*z.shape[1:]) else blas_alone():  # more threads take longer
+        scaled = np.linalg.svd(np.ldexp(z, shift[:, None, None]), compute_uv=False)
+    sigma[finite] = np.ldexp(scaled, -shift[:, None])
+    return sigma
 
 
 def numerical_rank(sigma: ArrayLike, rtol: float | None = None) -> np.ndarray:
@@ -116,6 +145,11 @@ def _of_singular_values(formula: Callable) -> OfFormula:
     return with_formula(formula, lambda x: (singular_values(x),))
 
 
+def _total(values: np.ndarray) -> np.ndarray:
+    """Sum over the last axis, in order: its bits do not depend on how memory is laid out."""
+    return reduce(np.add, np.moveaxis(values, -1, 0), np.zeros(values.shape[:-1]))
+
+
 def _squares(sigma: np.ndarray) -> np.ndarray:
     """(sigma_k / sigma_1)^2: nothing under- or overflows; zeros for a zero matrix."""
     return ratio(sigma, sigma[..., :1]) ** 2
@@ -130,7 +164,7 @@ def rank_one_distance(sigma: np.ndarray) -> np.ndarray:
     >>> float(rank_one_distance([[1.0, 0.0], [-1.0, 0.0]]))
     0.0
     """
-    return sigma[..., 0] * np.sqrt(np.sum(_squares(sigma)[..., 1:], axis=-1))
+    return sigma[..., 0] * np.sqrt(_total(_squares(sigma)[..., 1:]))
 
 
 @_of_singular_values
@@ -150,7 +184,7 @@ def stable_rank(sigma: np.ndarray) -> np.ndarray:
     >>> float(stable_rank([[2.0, 0.0], [0.0, 1.0]]))
     1.25
     """
-    return np.sum(_squares(sigma), axis=-1)
+    return _total(_squares(sigma))
 
 
 @_of_singular_values
@@ -160,8 +194,8 @@ def effective_rank(sigma: np.ndarray) -> np.ndarray:
     >>> float(effective_rank([[3.0, 0.0], [0.0, 3.0]]).round(12))
     2.0
     """
-    p = ratio(sigma, np.sum(sigma, axis=-1, keepdims=True))
-    entropy = -np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=-1)
+    p = ratio(sigma, _total(sigma)[..., None])
+    entropy = -_total(p * np.log(np.where(p > 0, p, 1.0)))
     return np.where(sigma[..., 0] > 0, np.exp(entropy), 0.0)
 
 
@@ -173,7 +207,7 @@ def participation_ratio(sigma: np.ndarray) -> np.ndarray:
     2.0
     """
     squares = _squares(sigma)
-    return ratio(np.sum(squares, axis=-1) ** 2, np.sum(squares**2, axis=-1))
+    return ratio(_total(squares) ** 2, _total(squares**2))
 
 
 @_of_singular_values

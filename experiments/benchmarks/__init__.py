@@ -9,6 +9,7 @@
     compare     one case: all variants checked equal, then timed
     scaling     time and memory against N, samples and threads
     accuracy    errors against 50 digits and against long doubles
+    measures    singular values beside numpy and torch, and the call without `record=`
     selectability  time per key to decide which can win, beside HiGHS
     start       wall time of the main job from a cold and a warm start
     report      tables, figure, JSON

@@ -22,6 +22,7 @@ EPILOG = """examples:
 """
 SECTIONS = {
     "scaling": "time and memory against N, samples and threads",
+    "measures": "singular values beside numpy and torch, and the default call",
     "selectability": "time per key to decide which keys can win, beside HiGHS",
     "accuracy": "errors against 50 digits and long doubles, scores to ±1e4 included",
     "start": "the main job from a cold and a warm start, and imports",
@@ -173,6 +174,7 @@ def _measure(found, cases, sections, setting, effort, quick, say) -> None:
     """Fill `found`, part by part, so that an interruption loses the part under way alone."""
     from experiments.benchmarks.accuracy import measured_accuracy
     from experiments.benchmarks.compare import compare
+    from experiments.benchmarks.measures import measured_measures
     from experiments.benchmarks.peaks import measured_peaks
     from experiments.benchmarks.scaling import measured_scaling
     from experiments.benchmarks.selectability import measured_selectability
@@ -186,6 +188,8 @@ def _measure(found, cases, sections, setting, effort, quick, say) -> None:
         found["cases"].append(compare(case, setting, effort, peaks, say=say))
     if "scaling" in sections:
         found["scaling"] = measured_scaling(setting, effort, quick, say)
+    if "measures" in sections:
+        found["measures"] = measured_measures(effort, quick, say)
     if "selectability" in sections:
         found["selectability"] = measured_selectability(effort, quick, say)
     if "accuracy" in sections:

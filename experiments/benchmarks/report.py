@@ -44,9 +44,13 @@ def write(found: dict, folder: Path) -> list[Path]:
 
 
 def print_report(found: dict, console: Console) -> None:
+    measures = found.get("measures", {})
+    found = found | {"values": measures.get("values"), "calls": measures.get("calls")}
     for section, table in (
         ("cases", _ratio_table),
         ("scaling", _scaling_table),
+        ("values", _values_table),
+        ("calls", _calls_table),
         ("selectability", _selectability_table),
         ("accuracy", _accuracy_table),
         ("start", _start_table),
@@ -132,6 +136,35 @@ def _scaling_table(scaling: dict) -> Table:
             f"x {one[1] / most[1]:.2f}",
             f"x {int(most[0])}",
         )
+    return table
+
+
+def _values_table(sizes: dict) -> Table:
+    table = _table(
+        "Time per matrix for all singular values, and how many times longer others take",
+        "matrices", "dynsim µs", "±%", "numpy svd", "torch svdvals", "values", "differ by eps",
+    )  # fmt: skip
+    for size, row in sizes.items():
+        ratios = [row["ratios"].get(name) for name in ("numpy", "torch")]
+        table.add_row(
+            f"{row['count']} of {size}", f"{row['us']['dynsim']:.3g}",
+            f"{100 * row['spread']:.0f}",
+            *("absent" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
+            row["values"], f"{row['difference']:.1f}",
+        )  # fmt: skip
+    return table
+
+
+def _calls_table(calls: dict) -> Table:
+    table = _table(
+        "Time per trajectory and layer with and without `record=`",
+        "size", "default µs", "cheap measures µs", "ratio", "±%", "records",
+    )  # fmt: skip
+    for size, row in calls.items():
+        table.add_row(
+            size, f"{row['us']['default']:.3g}", f"{row['us']['cheap']:.3g}",
+            f"{row['ratio']:.2f}", f"{100 * row['spread']:.0f}", f"{row['records']}",
+        )  # fmt: skip
     return table
 
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 
 from dynsim.kernels.arrangement import Arrangement
+from dynsim.kernels.arrays import add, combine, copy, fill, scale
 from dynsim.kernels.compiler import inner
 from dynsim.kernels.fields import DIRECT, LARGE, NOTHING, SERIES, SHORT, STRIP
 from dynsim.kernels.layer import Attention, composed
@@ -70,7 +71,7 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
     )  # fmt: skip
     publish, published = arrangement.publish, arrangement.published
     attended, attend = attention.attended, attention.attend
-    largest_entry, centred, normalise = tokens.largest_entry, tokens.centred, tokens.normalise
+    unit_of, centred, normalise = tokens.unit_of, tokens.centred, tokens.normalise
     summed, merged = tokens.summed, tokens.merged
 
     @inner
@@ -83,9 +84,8 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
         if r.centre:
             centred(r, c, p)
         else:
-            for e in range(0, long, w):
-                store(p, e, load(c, e))
-        unit, size = largest_entry(p, long), zero
+            copy(p, c, long)
+        unit, size = unit_of(p, long), zero
         for e in range(0, long, w):
             z = load(p, e) / unit
             size = fma(z, z, size)
@@ -130,31 +130,28 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
                     other = (load(token, e) - load(first, e)) * unscaled
                     z = where_within(square, SHORT, math.inf, z, other)
                 store(out, e, z)
-        for e in range(0, long, w):
-            store(c, e, load(first, e))
+        copy(c, first, long)
         log_y = log_tau + splat(y, math.log(r.scale))
         return where_within(log_tau, -math.inf, _LOG_LARGE, log_y, zero)
 
     @inner
-    def add(r, x, c, log_x, y, c_y, log_y, count):
-        w, skip = width(x), splat(x, r.skip)
+    def skipped(r, x, c, log_x, y, c_y, log_y, count):
+        skip = splat(x, r.skip)
         top = maximum(log_x, log_y)
         top = where_within(top, -_MOST, math.inf, top, splat(x, 0.0))
         kept, added = skip * _exp(x, log_x - top), _exp(x, log_y - top)
-        for e in range(0, count * r.row, w):
-            store(y, e, fma(load(x, e), kept, load(y, e) * added))
-        for e in range(0, r.long, w):
-            store(c_y, e, fma(load(c, e), skip, load(c_y, e)))
+        combine(y, kept, x, added, count * r.row)
+        combine(c_y, skip, c, splat(x, 1.0), r.long)
         return top
 
-    finish = composed(normalised, add)
+    finish = composed(normalised, skipped)
 
     @inner
     def to_norm_one(r, x, log_x, y):
         """y = x in units of the norm of x less its mean; log_x gains the log of that norm."""
         compact()
         w, row, n = width(x), r.row, r.n
-        unit = maximum(largest_entry(x, n * row), splat(x, 1e-300))
+        unit = maximum(unit_of(x, n * row), splat(x, 1e-300))
         inverse, squared = splat(x, 1.0) / unit, splat(x, 0.0)
         share = splat(x, 1.0) / splat(x, n)
         for k in range(0, r.long, w):
@@ -168,8 +165,7 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
         size = sqrt(joined(squared))
         log_x += log(unit * size)
         inverse /= _not_zero(x, size)
-        for e in range(0, n * row, w):
-            store(y, e, load(x, e) * inverse)
+        scale(y, x, inverse, n * row)
         return where_within(log_x, NOTHING, math.inf, log_x, splat(x, -math.inf))
 
     @inner
@@ -177,16 +173,15 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
         """What attention makes of the first token alone: c_next = c W_V + bias, and the queries
         that all tokens have in common, r.shifts."""
         compact()
-        w, row, p_row = width(c), r.row, r.p_row
-        for e in range(0, row, w):
-            store(c_next, e, load(r.output_bias, turn * row + e))
-            store(r.alone, e, load(c, e))
+        row, p_row = r.row, r.p_row
+        copy(c_next, at(r.output_bias, turn * row), row)
+        copy(r.alone, c, row)
         for h in range(r.heads):
             here = turn * r.heads + h
             project(r.q, p_row, r.alone, row, at(r.query, here * r.d * r.p_wide), r.p_wide, 1, r.d)
-            for e in range(0, p_row, w):
-                shift = load(r.q, e) + load(r.query_bias, here * p_row + e)
-                store(r.shifts, h * p_row + e, shift)
+            shift = at(r.shifts, h * p_row)
+            copy(shift, r.q, p_row)
+            add(shift, at(r.query_bias, here * p_row), p_row)
             value, down = r.alone, row
             if r.has_values:
                 value, down = r.mixed, r.v_row
@@ -194,8 +189,7 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
                 project(value, down, r.alone, row, matrix, r.v_wide, 1, r.d)
             matrix = at(r.output, here * r.v * r.columns)
             project(r.head, row, value, down, matrix, r.columns, 1, r.v)
-            for e in range(0, row, w):
-                store(c_next, e, load(c_next, e) + load(r.head, e))
+            add(c_next, r.head, row)
 
     @inner
     def attend_alike(r, turn, source, size, keys, values, y, moved):
@@ -210,26 +204,20 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
         first, last = span(r, 0, 1)
         extent, blocks = scored(source, first, last), (r.n + r.block - 1) // r.block
         mean, squared, most = at(r.common, r.s_row), size * size, zero
-        for e in range(0, row, w):
-            store(moved, e, zero)
+        fill(moved, 0.0, row)
         for h in range(r.heads):
             here = turn * r.heads + h
             side = at(keys, h * r.head_keys)
             other = at(values, h * r.head_values)
             output = at(r.output, here * r.v * r.columns)
-            for e in range(0, r.block * p_row, w):
-                store(r.q, e, zero)
-            for e in range(0, p_row, w):
-                store(r.q, e, load(r.shifts, h * p_row + e) * size)
+            fill(r.q, 0.0, r.block * p_row)
+            scale(r.q, at(r.shifts, h * p_row), size, p_row)
             attended(r, 0, 1, side, other, r.shares)
             share = load(r.shares, 0)
-            for e in range(0, extent, w):
-                store(r.common, e, load(r.scores, e) * share)
-            for e in range(0, v_row, w):
-                store(mean, e, load(r.mixed, e))
+            scale(r.common, r.scores, share, extent)
+            copy(mean, r.mixed, v_row)
             project(r.head, row, r.mixed, v_row, output, r.columns, 1, r.v)
-            for e in range(0, row, w):
-                store(moved, e, load(moved, e) + load(r.head, e))
+            add(moved, r.head, row)
             for b in range(blocks):
                 i = b * r.block
                 tall = min(r.block, r.n - i)
@@ -261,8 +249,7 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
                     project(to, row, r.mixed, v_row, output, r.columns, r.block, r.v)
                 else:
                     project(r.head, row, r.mixed, v_row, output, r.columns, r.block, r.v)
-                    for e in range(0, tall * row, w):
-                        store(to, e, load(to, e) + load(r.head, e))
+                    add(to, r.head, tall * row)
         return most
 
     @inner
@@ -272,8 +259,7 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
             return source
         for i in range(r.n):
             other = at(source, element(r.order, i) * r.row)
-            for e in range(0, r.row, width(source)):
-                store(r.whole, i * r.row + e, load(other, e))
+            copy(at(r.whole, i * r.row), other, r.row)
         return r.whole
 
     @inner
@@ -325,33 +311,27 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
         w, row, n = width(r.x), r.row, r.n
         state, strips, step = r.rows * row, (n + STRIP - 1) // STRIP, r.samples * w
         c_seen, c_next = r.tokens, at(r.tokens, row)
-        for e in range(0, r.block * row, w):
-            store(r.alone, e, splat(r.x, 0.0))
+        fill(r.alone, 0.0, r.block * row)
         if r.alike:  # scores with tokens that are not there count with weight 0
-            for e in range(0, r.rows * r.p_row + r.head_keys * (r.heads - 1), w):
-                store(r.keys, e, splat(r.x, 0.0))
-        for e in range(0, state, w):
-            store(r.next, e, splat(r.x, 0.0))
-            store(r.seen, e, splat(r.x, 0.0))
-            store(r.whole, e, splat(r.x, 0.0))
+            fill(r.keys, 0.0, r.rows * r.p_row + r.head_keys * (r.heads - 1))
+        fill(r.next, 0.0, state)
+        fill(r.seen, 0.0, state)
+        fill(r.whole, 0.0, state)
         for sample in range(r.samples):
             z, c = at(r.x, sample * state), at(r.center, sample * row)
             log_z = load(r.log_size, sample * w)
             for t in range(r.layers):
                 turn = (r.start + t) % r.given
                 source, log_seen = z, log_z
-                for e in range(0, row, w):
-                    store(c_seen, e, load(c, e))
+                copy(c_seen, c, row)
                 if r.before:
                     source = r.seen
-                    for e in range(0, n * row, w):
-                        store(source, e, load(z, e))
+                    copy(source, z, n * row)
                     log_seen = normalised(r, source, c_seen, log_z, n)
                 in_common(r, turn, c_seen, c_next)
                 log_seen = attention_of(r, turn, source, log_seen, c_next, r.next)
                 log_seen = finish(r, z, c, log_z, r.next, c_next, log_seen, n)
-                for e in range(0, row, w):
-                    store(c, e, load(c_next, e))
+                copy(c, c_next, row)
                 log_z = to_norm_one(r, r.next, log_seen, z)
                 size = _exp(r.x, log_z)
                 for k in range(0, row, w):

@@ -197,8 +197,8 @@ SEARCH = Record(
     queue=Array(lambda r: r.n, "int64"),
 )
 
-#: Singular values and cosines: rows of a matrix that are taken at once, and matrices that are worked
-#: on together: two registers of them or, where there are only few, two matrices.
+#: Singular values and cosines: rows of a matrix that are taken at once, and matrices that are
+#: worked on together: two registers of them or, where there are only few, two matrices.
 CHUNK, GROUP, FEW = 32, 2 * vector_width(64), 2
 
 

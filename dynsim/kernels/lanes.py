@@ -5,6 +5,7 @@ sample; lanes never meet, so results do not depend on what else is in the batch.
 """
 
 from dynsim.kernels.arrangement import Arrangement
+from dynsim.kernels.arrays import add, copy, fill
 from dynsim.kernels.compiler import inlined, inner
 from dynsim.kernels.deviations import following
 from dynsim.kernels.fields import LANE_ROWS, PAD, STRIP
@@ -112,16 +113,14 @@ _exponentials = exponential_function(_own, _own)
 
 @inlined
 def _softmax(r, i, s, first, last, note):
-    w, zero = width(s), splat(s, 0.0)
+    w = width(s)
     begin, end = (element(r.begin, i) - first) * w, (element(r.end, i) - first) * w
     if r.has_offsets:
         for e in range(begin, end, w):
             store(s, e, load(s, e) + spread(r.offsets, i * r.n + first + e // w))
     total = _exponentials(r, s, begin, end, note)
-    for e in range(0, begin, w):
-        store(s, e, zero)
-    for e in range(end, (last - first) * w, w):
-        store(s, e, zero)
+    fill(s, 0.0, begin)
+    fill(at(s, end), 0.0, (last - first) * w - end)
     return total
 
 
@@ -148,16 +147,14 @@ def advance(r):
     state, strips, one = r.rows * row, (n + STRIP - 1) // STRIP, splat(r.x, 1.0)
     for sample in range(r.samples):
         now, following_ = at(r.x, sample * state), r.next
-        for e in range(0, state, w):
-            store(following_, e, splat(r.x, 0.0))
+        fill(following_, 0.0, state)
         note = at(r.entropy, r.wanted * sample * n * w)
         for t in range(r.layers):
             turn = (r.start + t) % r.given
             z = now
             if r.before:
                 z = r.seen
-                for e in range(n * row, state, w):
-                    store(z, e, splat(r.x, 0.0))
+                fill(at(z, n * row), 0.0, state - n * row)
                 for i in range(n):
                     _normalise(r, at(now, i * row), at(z, i * row))
             keys, values = _published(r, z)
@@ -169,9 +166,7 @@ def advance(r):
                     at(r.query_bias, turn * r.heads * r.p_row), one, at(note, r.wanted * i * w),
                 )  # fmt: skip
                 for k in range(tall):
-                    for e in range(0, r.long, w):
-                        own = load(to, k * row + e) + load(r.output_bias, turn * row + e)
-                        store(to, k * row + e, own)
+                    add(at(to, k * row), at(r.output_bias, turn * row), r.long)
                 _finish(r, at(now, i * row), now, 0.0, to, to, 0.0, tall)
             now, following_ = following_, now
             for s in range(strips):
@@ -181,5 +176,4 @@ def advance(r):
             step = r.samples * w
             _merged(r, strips, r.sums, at(r.observed, (t * 5 * r.samples + sample) * w), step)
         if r.layers % 2:
-            for e in range(0, state, w):
-                store(following_, e, load(now, e))
+            copy(following_, now, state)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from dynsim.kernels.arrangement import Arrangement
+from dynsim.kernels.arrays import add, scale
 from dynsim.kernels.compiler import inlined, inner
 from dynsim.kernels.simd import (
     at,
@@ -96,8 +97,8 @@ def attention(arrangement: Arrangement) -> Attention:
             mix(r, values, first, last)
         for k in range(tall):
             share = load(r.shares, k * w)
-            for e in range(k * r.v_row, (k + 1) * r.v_row, w):
-                store(r.mixed, e, load(r.mixed, e) * share)
+            mixed = at(r.mixed, k * r.v_row)
+            scale(mixed, mixed, share, r.v_row)
 
     @inner
     def attend(r, turn, i, tall, z, keys, values, to, shifts, size, note):
@@ -123,19 +124,18 @@ def attention(arrangement: Arrangement) -> Attention:
                 project(to, row, r.mixed, r.v_row, matrix, r.columns, r.block, r.v)
             else:
                 project(r.head, row, r.mixed, r.v_row, matrix, r.columns, r.block, r.v)
-                for e in range(0, tall * row, w):
-                    store(to, e, load(to, e) + load(r.head, e))
+                add(to, r.head, tall * row)
 
     return Attention(attended, attend)
 
 
-def composed(normalise: Callable, add: Callable) -> Callable:
+def composed(normalise: Callable, skip: Callable) -> Callable:
     """finish(r, x, c, log_x, y, c_y, log_y, count): a layer's rest, from its attention on.
 
     States are (tokens, first token, log of a size): the input x, and y, what attention makes of it,
-    which becomes the output; its log is returned. normalise(r, y, c, log, count) and add(r, x, c,
-    log_x, y, c_y, log_y, count), y + skip x, change y and return its log. States of tokens as they
-    are leave the first token and the log out of account.
+    which becomes the output; its log is returned. normalise(r, y, c, log, count) and skip(r, x, c,
+    log_x, y, c_y, log_y, count), which is y + r.skip x, change y and return its log. For tokens as
+    they are the first token and the log mean nothing.
     """
 
     @inner
@@ -143,7 +143,7 @@ def composed(normalise: Callable, add: Callable) -> Callable:
         if r.branch:
             log_y = normalise(r, y, c_y, log_y, count)
         if r.skip != 0.0:
-            log_y = add(r, x, c, log_x, y, c_y, log_y, count)
+            log_y = skip(r, x, c, log_x, y, c_y, log_y, count)
         if r.after:
             log_y = normalise(r, y, c_y, log_y, count)
         return log_y

@@ -10,6 +10,7 @@ taken in an order that does not depend on the threads.
 import math
 
 from dynsim.kernels.arrangement import Arrangement
+from dynsim.kernels.arrays import add, copy
 from dynsim.kernels.compiler import inner
 from dynsim.kernels.deviations import following
 from dynsim.kernels.fields import STRIP
@@ -88,8 +89,7 @@ def _publish(r, turn, z, i, tall, keys, values):
         side = at(keys, h * r.head_keys)
         if r.lists:
             for k in range(tall):
-                for e in range(0, p_row, w):
-                    store(side, (i + k) * p_row + e, load(source, k * down + e))
+                copy(at(side, (i + k) * p_row), at(source, k * down), p_row)
         else:
             for k in range(0, r.block, w):
                 to = at(side, (i + k) // panel * panel * p_row + (i + k) % panel)
@@ -233,12 +233,9 @@ def advance(r):
                     )  # fmt: skip
                     token = at(r.x, i * row)
                     for k in range(tall):
-                        for e in range(0, row, w):
-                            y = load(r.out, k * row + e) + load(r.output_bias, turn * row + e)
-                            store(r.out, k * row + e, y)
+                        add(at(r.out, k * row), at(r.output_bias, turn * row), row)
                     _finish(r, token, token, 0.0, r.out, r.out, 0.0, tall)
-                    for e in range(0, tall * row, w):
-                        store(token, e, load(r.out, e))
+                    copy(token, r.out, tall * row)
                 if t + 1 < r.layers:
                     if r.before:
                         for k in range(tall):

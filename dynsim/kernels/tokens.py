@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from dynsim.kernels.arrangement import Arrangement
+from dynsim.kernels.arrays import combine, divide, fill, largest_entry, scale, squares
 from dynsim.kernels.compiler import inner
 from dynsim.kernels.fields import STRIP
 from dynsim.kernels.layer import composed
 from dynsim.kernels.simd import (
-    absolute,
     all_within,
     at,
     compact,
@@ -29,7 +29,7 @@ __all__ = ["TokenFunctions", "token_functions"]
 
 
 class TokenFunctions(NamedTuple):
-    """largest_entry(x, size): of `size` numbers, 1 if all are 0
+    """unit_of(x, size): the largest |entry| of `size` numbers, 1 if all are 0
     centred(r, x, y): the token x less the mean of its d numbers into y, which may be x
     normalise(r, x, y): the norm of the token x into y, which may be x
     summed(r, x, count, out): what is observed of `count` tokens, in parts
@@ -37,7 +37,7 @@ class TokenFunctions(NamedTuple):
     finish(r, x, c, log_x, y, c_y, log_y, count): `layer.composed`, of `count` tokens
     """
 
-    largest_entry: Callable
+    unit_of: Callable
     centred: Callable
     normalise: Callable
     summed: Callable
@@ -51,11 +51,8 @@ def token_functions(arrangement: Arrangement) -> TokenFunctions:
     joined, peak = arrangement.joined, arrangement.peak
 
     @inner
-    def largest_entry(x, size):
-        most = splat(x, 0.0)
-        for e in range(0, size, width(x)):
-            most = maximum(most, absolute(load(x, e)))
-        most = peak(most)
+    def unit_of(x, size):
+        most = peak(largest_entry(x, size))
         return where_within(most, 0.0, 0.0, splat(x, 1.0), most)
 
     @inner
@@ -74,27 +71,18 @@ def token_functions(arrangement: Arrangement) -> TokenFunctions:
         Tokens whose squares leave the range of numbers are brought to size 1 first.
         """
         compact()
-        w, long = width(x), r.long
         low, high = safe(x)
         if r.centre:
             centred(r, x, y)
             x = y
-        size = splat(x, 0.0)
-        for e in range(0, long, w):
-            size = fma(load(x, e), load(x, e), size)
-        size = joined(size) + splat(x, r.shift)
+        size = joined(squares(x, r.long)) + splat(x, r.shift)
         if not all_within(size, low, high):
-            unit = largest_entry(x, long)
-            unit = where_within(size, low, high, splat(x, 1.0), unit)
-            size = splat(x, 0.0)
-            for e in range(0, long, w):
-                z = load(x, e) / unit
-                store(y, e, z)
-                size = fma(z, z, size)
-            size = joined(size) + splat(x, r.shift) / unit / unit
+            unit = where_within(size, low, high, splat(x, 1.0), unit_of(x, r.long))
+            divide(y, x, unit, r.long)
+            size = joined(squares(y, r.long)) + splat(x, r.shift) / unit / unit
             x = y
         factor = splat(x, r.scale) / sqrt(size)
-        for e in range(0, long, w):
+        for e in range(0, r.long, width(x)):
             store(y, e, fma(load(x, e) * factor, load(r.gain, e), load(r.bias, e)))
 
     @inner
@@ -104,10 +92,8 @@ def token_functions(arrangement: Arrangement) -> TokenFunctions:
         w, row, long = width(x), r.row, r.long
         directions = at(out, row)
         zero, one = splat(x, 0.0), splat(x, 1.0)
-        for e in range(0, long, w):
-            store(out, e, zero)
-            store(directions, e, zero)
-        squares, sized, smallest, most = zero, zero, splat(x, math.inf), zero
+        fill(out, 0.0, 2 * row)
+        total, sized, smallest, most = zero, zero, splat(x, math.inf), zero
         for i in range(count):
             token, size = at(x, i * row), zero
             for e in range(0, long, w):
@@ -115,7 +101,7 @@ def token_functions(arrangement: Arrangement) -> TokenFunctions:
                 size = fma(z, z, size)
                 store(out, e, load(out, e) + (z - load(x, e)))
             size = joined(size)
-            squares += size
+            total += size
             smallest, most = minimum(smallest, size), maximum(most, size)
             inverse = splat(x, r.inverse_size)
             if r.inverse_size == 0.0:
@@ -134,10 +120,10 @@ def token_functions(arrangement: Arrangement) -> TokenFunctions:
         store(found, 0, joined(deviation))
         store(found, w, smallest)
         store(found, 2 * w, most)
-        store(found, 3 * w, squares)
+        store(found, 3 * w, total)
         store(found, 4 * w, sized)
         store(found, 5 * w, one)
-        return squares
+        return total
 
     @inner
     def summed(r, x, count, out):
@@ -147,16 +133,13 @@ def token_functions(arrangement: Arrangement) -> TokenFunctions:
         compact()
         w = width(x)
         low, high = safe(x)
-        squares = strip(r, x, count, out)
-        if not all_within(squares, low, high):
-            unit = largest_entry(x, count * r.row)
-            unit = where_within(squares, low, high, splat(x, 1.0), unit)
-            for e in range(0, count * r.row, w):
-                store(r.spare, e, load(x, e) / unit)
+        total = strip(r, x, count, out)
+        if not all_within(total, low, high):
+            unit = where_within(total, low, high, splat(x, 1.0), unit_of(x, count * r.row))
+            divide(r.spare, x, unit, count * r.row)
             strip(r, r.spare, count, out)
             store(out, 2 * r.row + 5 * w, unit)
-            for e in range(0, r.long, w):
-                store(out, e, load(out, e) * unit)
+            scale(out, out, unit, r.long)
 
     @inner
     def merged(r, strips, sums, out, step):
@@ -169,11 +152,9 @@ def token_functions(arrangement: Arrangement) -> TokenFunctions:
         unit = zero
         for s in range(strips):
             unit = maximum(unit, load(sums, s * stride + 2 * row + 5 * w))
-        for e in range(0, long, w):
-            store(mean, e, zero)
-            store(directions, e, zero)
+        fill(mean, 0.0, 2 * row)
         deviation, smallest, most = zero, splat(sums, math.inf), zero
-        squares, sized = zero, zero
+        total, sized = zero, zero
         for s in range(strips):
             own = at(sums, s * stride)
             found = at(own, 2 * row)
@@ -195,20 +176,17 @@ def token_functions(arrangement: Arrangement) -> TokenFunctions:
                 deviation = fma(joined(apart), weight, deviation)
             smallest = minimum(smallest, load(found, w) * share)
             most = maximum(most, load(found, 2 * w) * share)
-            squares = fma(load(found, 3 * w), share, squares)
+            total = fma(load(found, 3 * w), share, total)
             sized += load(found, 4 * w)
-        cosines = zero
-        for e in range(0, long, w):
-            cosines = fma(load(directions, e), load(directions, e), cosines)
-        nan = squares - squares  # not finite, not measured
+        nan = total - total  # not finite, not measured
         cosine = one
         if n > 1:
-            cosine = (joined(cosines) - sized) / splat(sums, n * (n - 1.0))
+            cosine = (joined(squares(directions, long)) - sized) / splat(sums, n * (n - 1.0))
         store(out, 0, sqrt(deviation) * unit + nan)
         store(out, step, cosine + nan)
         store(out, 2 * step, sqrt(smallest) * unit + nan)
         store(out, 3 * step, sqrt(most) * unit + nan)
-        store(out, 4 * step, sqrt(squares) * unit + nan)
+        store(out, 4 * step, sqrt(total) * unit + nan)
 
     @inner
     def normalise_all(r, y, c, log_y, count):
@@ -218,10 +196,8 @@ def token_functions(arrangement: Arrangement) -> TokenFunctions:
 
     @inner
     def add(r, x, c, log_x, y, c_y, log_y, count):
-        skip = splat(x, r.skip)
-        for e in range(0, count * r.row, width(x)):
-            store(y, e, fma(skip, load(x, e), load(y, e)))
+        combine(y, splat(x, r.skip), x, splat(x, 1.0), count * r.row)
         return log_y
 
     finish = composed(normalise_all, add)
-    return TokenFunctions(largest_entry, centred, normalise, summed, merged, finish)
+    return TokenFunctions(unit_of, centred, normalise, summed, merged, finish)

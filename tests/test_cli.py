@@ -482,9 +482,7 @@ def test_the_main_job_loads_only_what_it_needs(figure):
     words = [*SMALL, "--mask", "local", *["--no-figure"] * (not figure)]
     main(words)  # Numba compiles the kernels, once
     code = f"from dynsim.cli.run import main; main({words}); import sys; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
     heavy = {"numba", "xarray", "pandas", "matplotlib.pyplot", "rich", "scipy.sparse", "torch"}
     assert not loaded & heavy

@@ -74,7 +74,7 @@ def smallest_cosines(x: np.ndarray) -> np.ndarray:
     return cosines
 
 
-def _call(kernel: Kernel, **fields) -> None:
+def _call(kernel: Kernel, **fields: int | np.ndarray) -> None:
     given = Arguments(kernel.record, np.float64, vector_width(64), **fields)
     given.set(work=np.empty(kernel.record.arrays["work"].size(given.sizes)))
     kernel(given)

@@ -42,6 +42,8 @@ _MU, _FROBENIUS, _LARGEST = (CHEAP.index(name) for name in ("mu", "frobenius_nor
 _LN10 = np.log(10.0)
 #: Factors by which tokens are moved to see what rounding does.
 _SCALES = tuple(1.0 + k * float(np.finfo(np.float64).eps) for k in (5.0, 23.0, 111.0))
+#: Attention weights, in numbers, that are looked at together.
+_AT_ONCE = 2**22
 #: Rounding of a layer's sums, relative to their parts.
 _ROUNDING = float(floor(1.0))
 
@@ -207,8 +209,14 @@ class Follower:
 
     def _attended_most(self, state: Deviation, t: int) -> np.ndarray:
         """The token whose smallest weight over all rows and heads is largest, by sample."""
-        weights = [self.dynamics.attention(x, t).min(axis=(0, 1)) for x in state.tokens]
-        return np.argmax(weights, axis=1)
+        tokens, layer = self.dynamics.attention_input(state.tokens, t)
+        heads, (_, n, _) = len(layer.query), tokens.shape
+        several = max(1, _AT_ONCE // (heads * n * n))
+        least = [
+            self.dynamics.attention_of(tokens[s : s + several], layer).min(axis=(1, 2))
+            for s in range(0, len(tokens), several)
+        ]
+        return np.argmax(np.concatenate(least), axis=1)
 
     def _followed(self, state: Deviation, start: int, stop: int):
         """As `_stretch`, for samples near consensus."""

@@ -261,7 +261,7 @@ class AttentionDynamics(Value):
 
         That is before their dropout.
         """
-        return self._attention(*self.attention_input(self._one_state(x), t))
+        return self.attention_of(*self.attention_input(self._one_state(x), t))
 
     def _one_state(self, x: ArrayLike) -> np.ndarray:
         x = real_array("tokens", x, own=(np.float32,))
@@ -275,9 +275,11 @@ class AttentionDynamics(Value):
         layer = self.weights.layer(t, x.shape[-1]).astype(x.dtype)
         return self._at("before", x, self.norm.layer(t)), layer
 
-    def _attention(self, x: np.ndarray, layer: LayerWeights) -> np.ndarray:
-        query = x @ layer.query + layer.query_bias[:, None, :]  # (H, N, p)
-        key = x @ layer.key if layer.key.size else x  # (H, N, p) or (N, d)
+    def attention_of(self, x: np.ndarray, layer: LayerWeights) -> np.ndarray:
+        """The attention matrices of what `attention_input` gives: (..., N, d) -> (..., H, N, N)."""
+        x = x[..., None, :, :]
+        query = x @ layer.query + layer.query_bias[:, None, :]  # (..., H, N, p)
+        key = x @ layer.key if layer.key.size else x  # (..., H, N, p) or (..., 1, N, d)
         return masked_softmax(query @ np.swapaxes(key, -1, -2), self.allowed())
 
     def _dropped(self, A: np.ndarray, t: int, sample: int) -> np.ndarray:
@@ -299,7 +301,7 @@ class AttentionDynamics(Value):
 
         def attend(z: np.ndarray, layer: LayerWeights) -> np.ndarray:
             value = z @ layer.value if layer.value.size else z
-            A = self._dropped(self._attention(z, layer), t, sample)
+            A = self._dropped(self.attention_of(z, layer), t, sample)
             return (A @ value @ layer.output).sum(axis=0) + layer.output_bias
 
         return self.compose(x, t, attend, sample)

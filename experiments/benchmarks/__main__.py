@@ -22,7 +22,7 @@ EPILOG = """examples:
 """
 SECTIONS = {
     "scaling": "time and memory against N, samples and threads",
-    "measures": "singular values beside numpy and torch, and the default call",
+    "measures": "singular values beside numpy and torch; default, log-scale and float32 calls",
     "selectability": "time per key to decide which keys can win, beside HiGHS",
     "accuracy": "errors against 50 digits and long doubles, scores to ±1e4 included",
     "start": "the main job from a cold and a warm start, and imports",

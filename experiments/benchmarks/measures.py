@@ -1,6 +1,5 @@
-"""Measures: singular values of many matrices beside numpy and torch; and how many times as long as a
-call that records the cheap measures alone the one without `record=` takes, one on the log-scale engine
-and one on float32 tokens."""
+"""Measures: singular values of many matrices beside numpy and torch; and calls beside the one that
+records the cheap measures alone: without `record=`, on the log-scale engine, on float32 tokens."""
 
 from __future__ import annotations
 

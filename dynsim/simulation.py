@@ -29,27 +29,9 @@ from dynsim.results.definition import Definition
 from dynsim.results.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from typing import Protocol
-
     from numpy.typing import ArrayLike
 
-    #: What an engine carries from layer to layer.
-    State = np.ndarray | Deviation
-
-    class Engine(Protocol):
-        """What a simulation asks of an engine; `dynsim.engines` says it in words."""
-
-        first_sample: int
-
-        def begin(self, given: State, /) -> State: ...
-        def advance(
-            self, state: State, start: int, stop: int, entropy: bool = False
-        ) -> tuple[State, np.ndarray, np.ndarray | None]: ...
-        def tokens(self, state: State) -> np.ndarray: ...
-        def deviation(self, state: State) -> Deviation | None: ...
-        def observe(self, state: State) -> np.ndarray: ...
-        def deviations(self, state: State) -> np.ndarray: ...
-
+    from dynsim.engines.base import Engine, State
 
 __all__ = ["Overflow", "Record", "Stopped", "simulate"]
 

@@ -23,34 +23,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from dynsim._values import check_name
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+    from dynsim.engines.base import Engine
+    from dynsim.network.dynamics import AttentionDynamics
+
+    #: An engine, to be made of a dynamics and a number of threads.
+    Made = Callable[[AttentionDynamics, int], Any]
 
 __all__ = ["ENGINES", "find_engine", "make_engine", "preferred"]
 
 
-def _numba(device):
+def _numba(device: str | None) -> Made:
     from dynsim.engines.compiled import CompiledEngine
 
     _refuse_device("numba", device)
     return CompiledEngine
 
 
-def _logscale(device):
+def _logscale(device: str | None) -> Made:
     from dynsim.engines.logscale import LogScaleEngine
 
     _refuse_device("logscale", device)
     return LogScaleEngine
 
 
-def _reference(device):
+def _reference(device: str | None) -> Made:
     from dynsim.engines.reference import ReferenceEngine
 
     _refuse_device("reference", device)
     return lambda dynamics, threads: ReferenceEngine(dynamics)  # one thread, by design
 
 
-def _torch(device):
+def _torch(device: str | None) -> Made:
     try:
         from dynsim.engines.torch import TorchEngine, find_device
     except ModuleNotFoundError as error:
@@ -84,7 +94,7 @@ def find_engine(name: str, device: str | None = None) -> Callable:
     return ENGINES[name](device)
 
 
-def preferred(dynamics, dtype) -> tuple[str, str | None]:
+def preferred(dynamics: AttentionDynamics, dtype: DTypeLike) -> tuple[str, str | None]:
     """The engine that follows mu furthest on tokens of this type, and what keeps it from 10^-k.
 
     Of those that apply: logscale, numba, torch where it is installed, reference.
@@ -99,6 +109,8 @@ def preferred(dynamics, dtype) -> tuple[str, str | None]:
     return ("torch" if find_spec("torch") else "reference"), reason
 
 
-def make_engine(name: str, dynamics, threads: int, device: str | None = None):
+def make_engine(
+    name: str, dynamics: AttentionDynamics, threads: int, device: str | None = None
+) -> Engine:
     """The engine of this name, made for one dynamics. Raises as `find_engine`."""
     return find_engine(name, device)(dynamics, threads)

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
 import numpy as np
 
 from dynsim import measures
 from dynsim.network.deviation import Deviation
 
-__all__ = ["TokenEngine"]
+__all__ = ["Advanced", "Engine", "Every", "State", "TokenEngine"]
+
+#: What an engine carries from layer to layer.
+State = np.ndarray | Deviation
+
+#: Tokens after some layers, what is observed of each, and entropies, if asked for.
+Advanced = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+#: every(work, jobs): work(job) for all jobs, each on its own thread, at once.
+Every = Callable[[Callable[[Any], None], Sequence[Any]], None]
+
+
+class Engine(Protocol):
+    """What a simulation asks of an engine; `dynsim.engines` says it in words."""
+
+    first_sample: int
+
+    def begin(self, given: State, /) -> State: ...
+    def advance(
+        self, state: State, start: int, stop: int, entropy: bool = False
+    ) -> tuple[State, np.ndarray, np.ndarray | None]: ...
+    def tokens(self, state: State) -> np.ndarray: ...
+    def deviation(self, state: State) -> Deviation | None: ...
+    def observe(self, state: State) -> np.ndarray: ...
+    def deviations(self, state: State) -> np.ndarray: ...
 
 
 class TokenEngine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dynsim.engines.base import TokenEngine
+from dynsim.engines.base import Advanced, TokenEngine
 from dynsim.engines.lanes import LANES_UP_TO, Lanes
 from dynsim.engines.packing import stacked
 from dynsim.engines.rows import Rows
@@ -20,6 +21,7 @@ from dynsim.network.dropout import Dropout
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.mlp import NoMLP
 from dynsim.network.norms import NoNorm
+from dynsim.network.weights import LayerWeights
 
 __all__ = ["CompiledEngine", "reason_against"]
 
@@ -54,7 +56,7 @@ class CompiledEngine(TokenEngine):
         self._carriers: dict[tuple, Any] = {}
         self._scratch = Scratch()
 
-    def advance(self, x, start, stop, entropy=False):
+    def advance(self, x: np.ndarray, start: int, stop: int, entropy: bool = False) -> Advanced:
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
             if self.dynamics.dropout.active:
                 return self._with_dropout(x, start, stop, entropy)
@@ -68,12 +70,12 @@ class CompiledEngine(TokenEngine):
                 entropies = found if t == start else entropies
             return x, np.stack(seen, axis=-1), entropies
 
-    def _with_dropout(self, x, start, stop, entropy):
+    def _with_dropout(self, x: np.ndarray, start: int, stop: int, entropy: bool) -> Advanced:
         seen, entropies = [], None
         for t in range(start, stop):
             found = None
 
-            def attend(z, layer, t=t):
+            def attend(z: np.ndarray, layer: LayerWeights, t: int = t) -> np.ndarray:
                 nonlocal found
                 branch, _, found = self._projected.advance(z, t, t + 1, entropy and t == start)
                 return branch
@@ -92,7 +94,7 @@ class CompiledEngine(TokenEngine):
         )  # fmt: skip
         return CompiledEngine(bare, self.threads)
 
-    def _attention(self, x, start, stop, entropy):
+    def _attention(self, x: np.ndarray, start: int, stop: int, entropy: bool) -> Advanced:
         """Attention's part of the layers, as `advance`."""
         workers = self.workers(x.shape, stop - start)
         seen: list[np.ndarray] = []
@@ -105,13 +107,15 @@ class CompiledEngine(TokenEngine):
         observed = seen[0] if len(seen) == 1 else np.concatenate(seen, axis=2)
         return x, observed, entropies[0]
 
-    def workers(self, shape, layers: int) -> int:
+    def workers(self, shape: tuple[int, ...], layers: int) -> int:
         """Threads worth using for so many layers."""
         samples, n, d = shape
         work = samples * d * (self.dynamics.layout.n_edges + n * d) * layers
         return 1 if work < _THREAD_WORK else self.threads
 
-    def carried(self, shape, dtype, start: int, stop: int):
+    def carried(
+        self, shape: tuple[int, ...], dtype: np.dtype, start: int, stop: int
+    ) -> Iterator[tuple[Lanes | Rows, int]]:
         """(carrier, number of layers) for all layers: one, unless the norm or the shapes of weights
         change.
 
@@ -137,7 +141,7 @@ class CompiledEngine(TokenEngine):
             made = kind(self.dynamics, stacked(list(layers)), norms[0], n, d, self._scratch)
             yield made, len(layers)
 
-    def every(self, work, jobs) -> None:
+    def every(self, work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
         """work(job) for all jobs, each on its own thread, at once."""
         if len(jobs) == 1:
             work(jobs[0])

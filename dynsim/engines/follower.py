@@ -80,7 +80,9 @@ class Follower:
 
     # --- layers -----------------------------------------------------------------------------------
 
-    def advance(self, state: Deviation, start: int, stop: int, entropy: bool = False):
+    def advance(
+        self, state: Deviation, start: int, stop: int, entropy: bool = False
+    ) -> tuple[Deviation, np.ndarray, np.ndarray | None]:
         """As far at once as no sample changes between tokens and deviation, or needs care."""
         self._dim = state.shape.shape[2]
         observed, entropies, span = [], None, stop - start
@@ -110,7 +112,9 @@ class Follower:
                 start += seen.shape[-1]
         return state, np.concatenate(observed, axis=-1), entropies
 
-    def _stretch(self, state: Deviation, before: np.ndarray, start: int, stop: int):
+    def _stretch(
+        self, state: Deviation, before: np.ndarray, start: int, stop: int
+    ) -> tuple[Deviation, np.ndarray]:
         """(state, observed) after layers without a change; `before` is what was observed last."""
         whole = state.is_whole
         after, seen = state, np.empty((len(before), len(whole), stop - start))
@@ -161,7 +165,9 @@ class Follower:
         errors = np.concatenate([before[-1, :, None], seen[-1]], axis=1)
         return np.diff(errors, axis=1) > LOSS * _ROUNDING / _LN10
 
-    def _with_care(self, state: Deviation, before: np.ndarray, t: int, those: np.ndarray):
+    def _with_care(
+        self, state: Deviation, before: np.ndarray, t: int, those: np.ndarray
+    ) -> tuple[Deviation, np.ndarray]:
         """As `_stretch` for layer t, with deviations from the token that is attended to most."""
         after, seen = self._stretch(state, before, t, t + 1)
         part = state[those]
@@ -184,7 +190,7 @@ class Follower:
         return after.replaced(those, carried.with_observed(seen[:, those, 0].T)), seen
 
     def _moved(
-        self, state: Deviation, after: Deviation, t: int, known: np.ndarray, most
+        self, state: Deviation, after: Deviation, t: int, known: np.ndarray, most: np.ndarray
     ) -> np.ndarray:
         """By how much log mu after layer t moves when tokens move by a few rounding errors.
 
@@ -218,7 +224,7 @@ class Follower:
         ]
         return np.argmax(np.concatenate(least), axis=1)
 
-    def _followed(self, state: Deviation, start: int, stop: int):
+    def _followed(self, state: Deviation, start: int, stop: int) -> tuple[Deviation, np.ndarray]:
         """As `_stretch`, for samples near consensus."""
         plain, seen = self._plain, []
         shape = state.shape.shape

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from dynsim.engines.base import Advanced, Every
 from dynsim.engines.packing import padded, parts, settings
 from dynsim.kernels.fields import LANE_ROWS, LANES, PAD
 from dynsim.kernels.library import Kernel
@@ -87,7 +88,9 @@ class Lanes:
             )  # fmt: skip
         return self._arguments[w, followed]
 
-    def advance(self, x: np.ndarray, layers: int, workers: int, every, entropy: bool = False):
+    def advance(
+        self, x: np.ndarray, layers: int, workers: int, every: Every, entropy: bool = False
+    ) -> Advanced:
         """(x after the layers, measures (5, samples, layers), entropy (samples,) or None).
 
         The entropy is that of the first layer's attention.
@@ -98,7 +101,7 @@ class Lanes:
         observed = np.empty((layers, 5, blocks, w))
         entropies = np.zeros((blocks, self.n, w), self.dtype)
 
-        def work(part):
+        def work(part: slice) -> None:
             mine = given.copy()
             mine.set(x=state[part], samples=part.stop - part.start)
             mine.allocate(self.scratch, "job", part.start)
@@ -121,7 +124,9 @@ class Lanes:
         out = _from_lanes(state[:, : self.n, : self.d], samples)
         return out, _by_sample(observed, samples), mean
 
-    def follow(self, state: Deviation, layers: int, workers: int, every):
+    def follow(
+        self, state: Deviation, layers: int, workers: int, every: Every
+    ) -> tuple[Deviation, np.ndarray]:
         """(state after the layers, cheap measures and log10 mu (6, samples, layers))."""
         samples = len(state.log_size)
         given = self._given(samples, True)
@@ -131,7 +136,7 @@ class Lanes:
         blocks = len(z)
         observed = np.empty((layers, 6, blocks, w))
 
-        def work(part):
+        def work(part: slice) -> None:
             mine = given.copy()
             mine.set(x=z[part], center=center[part], log_size=log_size[part])
             mine.set(samples=part.stop - part.start, layers=layers)

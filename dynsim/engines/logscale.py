@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from dynsim.engines.follower import Follower
 from dynsim.measures import CHEAP, deviations
@@ -33,7 +34,7 @@ _PERTURBED = 16.0 * float(np.finfo(np.float64).eps)
 _SAFETY = 16.0
 
 
-def reason_against(dynamics: AttentionDynamics, dtype) -> str | None:
+def reason_against(dynamics: AttentionDynamics, dtype: DTypeLike) -> str | None:
     """Why the log-scale engine cannot follow this dynamics on tokens of this type, or None."""
     if dynamics.mlp.active:
         return "an MLP does not keep the mean and the deviation of tokens apart"
@@ -58,12 +59,12 @@ class LogScaleEngine:
     def _follower(self, weights: LayerSource) -> Follower:
         return Follower(replace(self.dynamics, weights=weights), self._threads)
 
-    def _refuse(self, dynamics: AttentionDynamics, dtype) -> None:
+    def _refuse(self, dynamics: AttentionDynamics, dtype: DTypeLike) -> None:
         reason = reason_against(dynamics, dtype)
         if reason is not None:
             raise ValueError(f"the logscale engine does not apply: {reason}; use engine='numba'")
 
-    def begin(self, given) -> Deviation:
+    def begin(self, given: np.ndarray | Deviation) -> Deviation:
         if isinstance(given, Deviation) and given.perturbed:
             return given
         if not isinstance(given, Deviation):
@@ -93,7 +94,9 @@ class LogScaleEngine:
         with np.errstate(over="ignore"):
             return np.stack([*seen, lost + apart])
 
-    def advance(self, state: Deviation, start: int, stop: int, entropy: bool = False):
+    def advance(
+        self, state: Deviation, start: int, stop: int, entropy: bool = False
+    ) -> tuple[Deviation, np.ndarray, np.ndarray | None]:
         self._weights.forget(start)
         alone = replace(state, observed=state.observed[:, :-1], perturbed=())
         after, seen, entropies = self._exact.advance(alone, start, stop, entropy)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from dynsim.kernels.record import aligned
 from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
-from dynsim.network.norms import Norm
+from dynsim.network.norms import Norm, NormSwitches
 from dynsim.network.weights import LayerArrays, LayerWeights
 
 __all__ = ["in_panels", "padded", "parts", "settings", "stacked"]
@@ -38,7 +39,7 @@ def settings(
     }  # fmt: skip
 
 
-def _inverse_size(numbers, places) -> float:
+def _inverse_size(numbers: NormSwitches, places: Sequence[str]) -> float:
     """1 / |token| after a layer where a norm makes all tokens equally long, else 0."""
     gain = np.abs(np.atleast_1d(numbers.gain))
     alike = not numbers.shift and not np.any(numbers.bias) and gain.min() == gain.max() > 0

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dynsim.engines.base import Advanced, Every
 from dynsim.engines.packing import in_panels, padded, parts, settings
 from dynsim.kernels.fields import ROWS, TEAM, block_rows, panel_columns
 from dynsim.kernels.library import Kernel
@@ -93,7 +94,9 @@ class Rows:
             "ordered": order is not None, **({} if order is None else {"order": order}),
         }  # fmt: skip
 
-    def advance(self, x: np.ndarray, layers: int, workers: int, every, entropy: bool = False):
+    def advance(
+        self, x: np.ndarray, layers: int, workers: int, every: Every, entropy: bool = False
+    ) -> Advanced:
         """(x after the layers, measures (5, samples, layers), entropy (samples,) or None).
 
         The entropy is that of the first layer's attention.
@@ -117,7 +120,7 @@ class Rows:
                 mine.allocate(self.scratch, "job", team * members + member)
                 ready.append(mine)
 
-        def work(job):
+        def work(job: int) -> None:
             mine = ready[job]
             for sample in range(job // members, samples, teams):
                 mine.set(x=state[sample], entropy=entropies[sample])
@@ -134,7 +137,9 @@ class Rows:
         mean = entropies[..., 0].mean(axis=1) / given.sizes.heads if entropy else None
         return out, observed[..., 0].transpose(2, 0, 1), mean
 
-    def follow(self, state: Deviation, layers: int, workers: int, every):
+    def follow(
+        self, state: Deviation, layers: int, workers: int, every: Every
+    ) -> tuple[Deviation, np.ndarray]:
         """(state after the layers, cheap measures and log10 mu (6, samples, layers))."""
         samples, given, w = len(state.log_size), self._given(True), self.w
         z = self._padded(state.shape, given.sizes.rows)
@@ -143,7 +148,7 @@ class Rows:
         log_size = np.repeat(state.log_size[:, None], w, axis=1)
         observed = np.empty((samples, layers, 6, w))
 
-        def work(part):
+        def work(part: slice) -> None:
             mine = given.copy()
             mine.allocate(self.scratch, "team", part.start)
             mine.allocate(self.scratch, "job", part.start)

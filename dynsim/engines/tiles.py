@@ -31,11 +31,11 @@ class Windows(NamedTuple):
     last: np.ndarray | None  # (T, c, 1); None as well
     slots: np.ndarray  # (W,), 0 .. W - 1
 
-    def keys(self, part: slice):
+    def keys(self, part: slice) -> Any:
         """The keys of some tiles, (t, W)."""
         return self.start[part] + self.slots
 
-    def allowed(self, part: slice):
+    def allowed(self, part: slice) -> Any:
         """Which keys each row may see, (t, c, W) boolean, or None for all."""
         if self.first is None or self.last is None:
             return None
@@ -49,11 +49,11 @@ class Unions(NamedTuple):
     listed: np.ndarray  # (T, W)
     mask: np.ndarray  # (T, c, W) boolean
 
-    def keys(self, part: slice):
+    def keys(self, part: slice) -> Any:
         """The keys of some tiles, (t, W)."""
         return self.listed[part]
 
-    def allowed(self, part: slice):
+    def allowed(self, part: slice) -> Any:
         """Which keys each row may see, (t, c, W) boolean."""
         return self.mask[part]
 
@@ -118,11 +118,11 @@ class _Cut:
 class _Hulls(_Cut):
     """Ranges: from the first to the last key of a tile."""
 
-    def _count_keys(self):
+    def _count_keys(self) -> np.ndarray:
         self.lo = np.minimum.reduceat(self.layout.lo, self.begin)
         return np.maximum.reduceat(self.layout.hi, self.begin) - self.lo
 
-    def group(self, chosen, width):
+    def group(self, chosen: np.ndarray, width: int) -> Windows:
         rows = self.rows(chosen)
         start = np.minimum(self.lo[chosen], self.layout.n_tokens - width)[:, None]
         first, last = (end[rows] - start for end in (self.layout.lo, self.layout.hi))
@@ -134,7 +134,7 @@ class _Hulls(_Cut):
 class _Sets(_Cut):
     """Rows: the sorted union of a tile's keys."""
 
-    def _count_keys(self):
+    def _count_keys(self) -> np.ndarray:
         n = self.layout.n_tokens
         pairs = self.layout.row_of_edge // self.height * n + self.layout.indices
         self.pairs, self.slot_of_edge = np.unique(pairs, return_inverse=True)
@@ -144,7 +144,7 @@ class _Sets(_Cut):
         self.slot = np.arange(len(tile)) - first[tile]
         return counts
 
-    def group(self, chosen, width):
+    def group(self, chosen: np.ndarray, width: int) -> Unions:
         number = np.full(len(self.begin), -1)  # of a tile in this group
         number[chosen] = np.arange(len(chosen))
         tile, key = np.divmod(self.pairs, self.layout.n_tokens)

@@ -7,16 +7,17 @@ they are shared, and measures come back once. Attention runs over the tiles of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
-from dynsim.engines.base import TokenEngine
+from dynsim.engines.base import Advanced, TokenEngine
 from dynsim.engines.tiles import edges, tiles
 from dynsim.measures import CHEAP
 from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
@@ -25,7 +26,7 @@ from dynsim.network.weights import LayerWeights
 
 __all__ = ["TorchEngine", "devices", "find_device"]
 
-ACTIVATIONS: dict[str, Callable[..., torch.Tensor]] = {
+ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "gelu": functional.gelu,
     "gelu_tanh": partial(functional.gelu, approximate="tanh"),
     "relu": torch.relu,
@@ -62,12 +63,12 @@ class _Heads(NamedTuple):
     """`LayerWeights` on the device, the heads side by side: one product makes all queries."""
 
     n_heads: int
-    query: torch.Tensor  # (d, H p)
-    query_bias: torch.Tensor  # (H p,)
-    key: torch.Tensor | None  # (d, H p); None for the identity
-    value: torch.Tensor | None  # (d, H q); None for the identity
-    output: torch.Tensor  # (H q, d)
-    output_bias: torch.Tensor  # (d,)
+    query: Tensor  # (d, H p)
+    query_bias: Tensor  # (H p,)
+    key: Tensor | None  # (d, H p); None for the identity
+    value: Tensor | None  # (d, H q); None for the identity
+    output: Tensor  # (H q, d)
+    output_bias: Tensor  # (d,)
 
 
 class TorchEngine(TokenEngine):
@@ -110,7 +111,7 @@ class TorchEngine(TokenEngine):
             return f"{self._device} ({torch.cuda.get_device_name(self._device)})"
         return str(self._device)
 
-    def advance(self, x, start, stop, entropy=False):
+    def advance(self, x: np.ndarray, start: int, stop: int, entropy: bool = False) -> Advanced:
         with self._running():
             state = self._tokens(x)
             at_once = self._samples_at_once(state, start)
@@ -130,7 +131,7 @@ class TorchEngine(TokenEngine):
             return state.cpu().numpy(), measured, entropies
 
     @contextmanager
-    def _running(self):
+    def _running(self) -> Iterator[None]:
         """No gradients, the threads asked for and whole float32 products, for a while."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
@@ -144,7 +145,7 @@ class TorchEngine(TokenEngine):
 
     # --- what goes over -------------------------------------------------------------------------
 
-    def put(self, array, dtype=None):
+    def put(self, array: Any, dtype: torch.dtype | None = None) -> Any:
         if array is None:
             return None
         tensor = torch.tensor(array, dtype=dtype)
@@ -152,14 +153,14 @@ class TorchEngine(TokenEngine):
             return tensor.to(self._device)
         return tensor.pin_memory().to(self._device, non_blocking=True)  # while the GPU computes
 
-    def _tokens(self, x: np.ndarray) -> torch.Tensor:
+    def _tokens(self, x: np.ndarray) -> Tensor:
         if self._device.type == "mps" and x.dtype == np.float64:
             raise ValueError(
                 "mps has no float64; give float32 tokens, x0.astype(numpy.float32), or use the cpu"
             )
         return self.put(x)
 
-    def _weights(self, t: int, like: torch.Tensor):
+    def _weights(self, t: int, like: Tensor) -> tuple[_Heads, Any]:
         """Attention's and the MLP's weights of layer t on the device."""
         d = like.shape[-1]
         heads = self._kept("attention", self.dynamics.weights.layer(t, d), like.dtype, self._heads)
@@ -168,7 +169,7 @@ class TorchEngine(TokenEngine):
             return heads, None
         return heads, self._kept("mlp", mlp.layer(t, d), like.dtype, self._perceptron)
 
-    def _kept(self, name: str, source, dtype, put):
+    def _kept(self, name: str, source: Any, dtype: torch.dtype, put: Callable[..., Any]) -> Any:
         """put(source, dtype), unless it is the layer that went over last."""
         held, precision, there = self._held.get(name, (None, None, None))
         if held is not source or precision != dtype:
@@ -176,8 +177,8 @@ class TorchEngine(TokenEngine):
             self._held[name] = source, dtype, there
         return there
 
-    def _heads(self, layer: LayerWeights, dtype) -> _Heads:
-        def beside(matrices):  # (H, d, p) -> (d, H p)
+    def _heads(self, layer: LayerWeights, dtype: torch.dtype) -> _Heads:
+        def beside(matrices: np.ndarray) -> Any:  # (H, d, p) -> (d, H p)
             if not matrices.size:
                 return None
             return self.put(matrices.swapaxes(0, 1).reshape(matrices.shape[1], -1), dtype)
@@ -192,16 +193,23 @@ class TorchEngine(TokenEngine):
             output_bias=self.put(layer.output_bias, dtype),
         )
 
-    def _perceptron(self, weights, dtype) -> tuple[torch.Tensor, ...]:
+    def _perceptron(self, weights: Sequence[np.ndarray], dtype: torch.dtype) -> tuple[Tensor, ...]:
         return tuple(self.put(array, dtype) for array in weights)
 
     # --- one layer ------------------------------------------------------------------------------
 
-    def _layer(self, x, heads: _Heads, perceptron, t: int = 0, numbers=()) -> torch.Tensor:
+    def _layer(
+        self,
+        x: Tensor,
+        heads: _Heads,
+        perceptron: tuple[Tensor, ...] | None,
+        t: int = 0,
+        numbers: Sequence[int] = (),
+    ) -> Tensor:
         """`AttentionDynamics.step` for samples x, (S, N, d), of these numbers."""
         dynamics, dropped = self.dynamics, _Dropped(self, t, numbers)
 
-        def attend(z):
+        def attend(z: Tensor) -> Tensor:
             return dropped(self._attend(z, heads, dropped), "projection")
 
         x = self._sublayer(x, attend, dynamics.norm.layer(t))
@@ -210,12 +218,12 @@ class TorchEngine(TokenEngine):
         W_1, b_1, W_2, b_2 = perceptron
         activation = ACTIVATIONS[dynamics.mlp.activation]
 
-        def perceive(z):
+        def perceive(z: Tensor) -> Tensor:
             return dropped(activation(z @ W_1 + b_1) @ W_2 + b_2, "mlp")
 
         return self._sublayer(x, perceive, dynamics.mlp_norm.layer(t))
 
-    def _sublayer(self, x, function, norm: Norm) -> torch.Tensor:
+    def _sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], norm: Norm) -> Tensor:
         """after(skip x + branch(function(before(x))))"""
         places, skip = PLACEMENTS[self.dynamics.placement], self.dynamics.skip
         branch = function(self._normalised(x, norm) if "before" in places else x)
@@ -223,7 +231,7 @@ class TorchEngine(TokenEngine):
         x = skip * x + branch if skip else branch
         return self._normalised(x, norm) if "after" in places else x
 
-    def _normalised(self, x: torch.Tensor, norm: Norm) -> torch.Tensor:
+    def _normalised(self, x: Tensor, norm: Norm) -> Tensor:
         """`Norm.apply`: NaN for a token that cannot be scaled."""
         active, centre, scale, shift, gain, bias = norm.switches(x.shape[-1])
         if not active:
@@ -240,13 +248,13 @@ class TorchEngine(TokenEngine):
         gain, bias = (self._constant(number, x.dtype) for number in (gain, bias))
         return gain * y + bias
 
-    def _constant(self, number, dtype):
+    def _constant(self, number: Any, dtype: torch.dtype) -> Any:
         """A norm's gain or bias, a number or an array, that torch may multiply with."""
         if np.ndim(number) == 0:
             return float(number)
         return self._kept(f"norm {id(number)}", number, dtype, self.put)
 
-    def _attend(self, x: torch.Tensor, heads: _Heads, dropped: _Dropped) -> torch.Tensor:
+    def _attend(self, x: Tensor, heads: _Heads, dropped: _Dropped) -> Tensor:
         """sum_h A_h x W_V^h + bias for samples x, (S, N, d)."""
         query, key = self._query_and_key(x, heads)
         value = _by_head(x, heads.value, heads.n_heads)
@@ -259,7 +267,7 @@ class TorchEngine(TokenEngine):
         mixed = mixed.unflatten(0, (len(x), heads.n_heads)).transpose(1, 2).flatten(2)
         return mixed @ heads.output + heads.output_bias
 
-    def _entropy(self, x: torch.Tensor, heads: _Heads, t: int = 0) -> torch.Tensor:
+    def _entropy(self, x: Tensor, heads: _Heads, t: int = 0) -> Tensor:
         """Mean entropy of the rows of A in layer t for samples x, (S, N, d)."""
         places, norm = PLACEMENTS[self.dynamics.placement], self.dynamics.norm.layer(t)
         x = self._normalised(x, norm) if "before" in places else x
@@ -267,13 +275,20 @@ class TorchEngine(TokenEngine):
         rows = self._over_tiles(query, key, key[..., :1], _row_entropy)  # (S H, N, 1)
         return rows.unflatten(0, (len(x), heads.n_heads)).mean(dim=(1, 2, 3))
 
-    def _query_and_key(self, x, heads: _Heads) -> tuple[torch.Tensor, torch.Tensor]:
+    def _query_and_key(self, x: Tensor, heads: _Heads) -> tuple[Tensor, Tensor]:
         query = _by_head(x, heads.query, heads.n_heads, heads.query_bias)
         return query, _by_head(x, heads.key, heads.n_heads)
 
     # --- tiles, within the budget ---------------------------------------------------------------
 
-    def _over_tiles(self, query, key, value, tile, factors=None) -> torch.Tensor:
+    def _over_tiles(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        tile: Callable[..., Tensor],
+        factors: Tensor | None = None,
+    ) -> Tensor:
         """tile(q, k, v, allowed) for the tiles of every sample and head, (B, N, width of v).
 
         With factors of the entries of A, (B, edges), tile takes those of the tile as well.
@@ -284,7 +299,16 @@ class TorchEngine(TokenEngine):
         ]
         return torch.cat(pieces, dim=1).index_select(1, self._place)
 
-    def _over_group(self, group, entries, query, key, value, tile, factors) -> torch.Tensor:
+    def _over_group(
+        self,
+        group: Any,
+        entries: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        tile: Callable[..., Tensor],
+        factors: Tensor | None,
+    ) -> Tensor:
         n_tiles, height = group.rows.shape
         width = group.keys(slice(0, 1)).shape[1]
         squares = 3 if factors is None else 4
@@ -301,7 +325,7 @@ class TorchEngine(TokenEngine):
                 out[b, part] = tile(q, k, v, group.allowed(part), *more)
         return out.flatten(1, 2)
 
-    def _samples_at_once(self, x: torch.Tensor, t: int) -> int:
+    def _samples_at_once(self, x: Tensor, t: int) -> int:
         """Samples whose queries, keys, values, hidden units and measures fit in the budget."""
         _, n, d = x.shape
         heads, perceptron = self._weights(t, x)
@@ -313,22 +337,22 @@ class TorchEngine(TokenEngine):
 class _Dropped:
     """What is dropped of some samples in layer t: drawn by numpy, as for all engines."""
 
-    def __init__(self, engine: TorchEngine, t: int, samples):
+    def __init__(self, engine: TorchEngine, t: int, samples: Sequence[int]):
         self._engine, self._t, self._samples = engine, t, samples
         self._dropout = engine.dynamics.dropout
 
-    def __call__(self, x: torch.Tensor, place: str) -> torch.Tensor:
+    def __call__(self, x: Tensor, place: str) -> Tensor:
         """x, (S, N, d), after dropout at this place; x itself without."""
         if not self._dropout.probability(place):
             return x
         return x * self._factors(place, x[0].numel(), x.dtype).reshape(x.shape)
 
-    def attention_factors(self, n_heads: int, dtype) -> torch.Tensor:
+    def attention_factors(self, n_heads: int, dtype: torch.dtype) -> Tensor:
         """Factors of the entries of A, (S H, edges)."""
         size = n_heads * self._engine.dynamics.layout.n_edges
         return self._factors("attention", size, dtype).unflatten(1, (n_heads, -1)).flatten(0, 1)
 
-    def _factors(self, place: str, size: int, dtype) -> torch.Tensor:
+    def _factors(self, place: str, size: int, dtype: torch.dtype) -> Tensor:
         drawn = [self._dropout.kept(place, self._t, s, size) for s in self._samples]
         kept = self._engine.put(np.stack(drawn))
         return kept.to(dtype) * (1.0 / (1.0 - self._dropout.probability(place)))
@@ -347,7 +371,7 @@ def _budget(device: torch.device) -> int:
 
 
 @contextmanager
-def _whole_products():
+def _whole_products() -> Iterator[None]:
     """Float32 products in float32 (no TF32, no bfloat16), whatever the process allows elsewhere."""
     settings: Any = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = [setting.fp32_precision for setting in settings]
@@ -364,43 +388,43 @@ def _slices(length: int, size: int) -> list[slice]:
     return [slice(k, min(k + size, length)) for k in range(0, length, size)]
 
 
-def _taken(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+def _taken(tokens: Tensor, index: Tensor) -> Tensor:
     """tokens[:, index]: (B, N, p) and (T, k) -> (B, T, k, p)."""
     return tokens.index_select(1, index.flatten()).unflatten(1, index.shape)
 
 
-def _by_head(x, matrix, n_heads: int, bias=0.0) -> torch.Tensor:
+def _by_head(x: Tensor, matrix: Tensor | None, n_heads: int, bias: Tensor | float = 0.0) -> Tensor:
     """x matrix + bias, samples and heads as one axis: (S, N, d) -> (S H, N, p)."""
     if matrix is None:
         return x[:, None].expand(-1, n_heads, -1, -1).flatten(0, 1)
     return (x @ matrix + bias).unflatten(2, (n_heads, -1)).transpose(1, 2).flatten(0, 1)
 
 
-def _is_tame(query: torch.Tensor, key: torch.Tensor) -> bool:
+def _is_tame(query: Tensor, key: Tensor) -> bool:
     """True when no score can overflow. The fused product would hide a row of -inf."""
     bound = query.abs().amax() * key.abs().amax() * query.shape[2]
     return bool(bound.isfinite())
 
 
-def _fused(q, k, v, allowed) -> torch.Tensor:
+def _fused(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> Tensor:
     """As `_mixed`, never holding the scores: twice as fast on a CPU and as exact."""
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=1.0)
 
 
-def _mixed(q, k, v, allowed) -> torch.Tensor:
+def _mixed(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> Tensor:
     return _attention(q, k, allowed) @ v
 
 
-def _scaled(q, k, v, allowed, factors) -> torch.Tensor:
+def _scaled(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, factors: Tensor) -> Tensor:
     return (_attention(q, k, allowed) * factors) @ v
 
 
-def _row_entropy(q, k, _, allowed) -> torch.Tensor:
+def _row_entropy(q: Tensor, k: Tensor, _: Tensor, allowed: Tensor | None) -> Tensor:
     p = _attention(q, k, allowed)
     return -torch.xlogy(p, p).sum(dim=-1, keepdim=True)
 
 
-def _attention(q, k, allowed) -> torch.Tensor:
+def _attention(q: Tensor, k: Tensor, allowed: Tensor | None) -> Tensor:
     """Masked softmax of q k^T: (B, T, c, p), (B, T, W, p) and (T, c, W) -> (B, T, c, W)."""
     scores = q @ k.mT
     if allowed is not None:
@@ -408,7 +432,7 @@ def _attention(q, k, allowed) -> torch.Tensor:
     return scores.softmax(dim=-1)
 
 
-def _observe(x: torch.Tensor) -> torch.Tensor:
+def _observe(x: Tensor) -> Tensor:
     """`dynsim.measures.observe` on the device, (len(CHEAP), S); in float64 where there is one."""
     z = x if x.device.type == "mps" else x.double()
     unit = z.abs().amax(dim=(1, 2))

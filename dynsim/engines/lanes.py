@@ -25,7 +25,8 @@ _advance, _follow = Kernel("lanes", "advance", LANES), Kernel("lanes", "follow",
 #: Numbers in a state up to which samples share vectors. By size alone, so that the bits of a sample
 #: do not depend on how many there are.
 LANES_UP_TO = 2048
-#: Bytes of the vectors for few samples: narrow ones take less time, and give the same bits.
+#: Bytes of the vectors for few samples: narrow ones take less time, and give the same bits. Not for
+#: deviations, of which there are few or many from one call to the next.
 _NARROW_BYTES = 16
 #: Numbers observed in one call: they stay in a core's cache until they are copied.
 _OBSERVED = 65_536
@@ -75,7 +76,8 @@ class Lanes:
     def _given(self, samples: int, followed: bool) -> Arguments:
         """What the kernels are given, but for the state."""
         size = self.dtype.itemsize
-        w = (REGISTER_BYTES if samples * size > _NARROW_BYTES else _NARROW_BYTES) // size
+        few = samples * size <= _NARROW_BYTES and not followed
+        w = (_NARROW_BYTES if few else REGISTER_BYTES) // size
         if (w, followed) not in self._arguments:
             fields = self._fields
             values = self.rows * fields["v_wide"] * w

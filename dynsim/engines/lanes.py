@@ -20,7 +20,8 @@ from dynsim.network.weights import LayerArrays
 
 __all__ = ["LANES_UP_TO", "Lanes"]
 
-_advance, _follow = Kernel("lanes", "advance", LANES), Kernel("lanes", "follow", LANES)
+_advance = Kernel("lanes", "advance", LANES, varying="layers start samples wanted")
+_follow = Kernel("lanes", "follow", LANES)
 
 #: Numbers in a state up to which samples share vectors. By size alone, so that the bits of a sample
 #: do not depend on how many there are.

@@ -8,6 +8,7 @@ ever needs Numba: loading that takes longer than most simulations.
 import ctypes
 import gc
 import sys
+import time
 from functools import lru_cache
 from importlib import import_module
 from threading import Lock
@@ -16,45 +17,85 @@ import llvmlite.binding as llvm
 
 from dynsim.kernels import cache, guards, processor
 from dynsim.kernels.record import Arguments, Record
+from dynsim.kernels.special import special
 
 __all__ = ["Kernel"]
 
 _lock = Lock()
 
 
-class Kernel:
-    """The function `name` of the module dynsim.kernels.`module`, of one record."""
+#: Seconds in a kernel after which code for its fixed fields, which takes about half a second to
+#: make, has good prospects to pay off.
+_WORTH_IT = 2.0
 
-    def __init__(self, module: str, name: str, record: Record):
+
+class Kernel:
+    """The function `name` of the module dynsim.kernels.`module`, of one record.
+
+    varying : names of the integers that change from call to call, for a kernel of small states: if
+        it is called long enough with all others and all numbers the same, it is made once more for
+        these alone (`special`), which is faster, with the same bits. By default it never is.
+    """
+
+    def __init__(self, module: str, name: str, record: Record, varying: str | None = None):
         self.module, self.name, self.record = module, name, record
-        self._functions = {}  # by the type of real numbers, and how many are taken at once
+        self.fixed = () if varying is None else tuple(
+            field for field in (*record.integers, *record.numbers) if field not in varying.split()
+        )  # fmt: skip
+        self._functions = {}  # by type of real numbers, how many at once, and fixed fields
+        self._seconds = {}  # that those for any fields have taken
 
     def __call__(self, given: Arguments) -> None:
         """Raises ValueError when an array is missing or too small for the sizes of the record."""
         given.check()
-        what = given.real, given.w
-        function = self._functions.get(what)
+        general = given.real, given.w
+        what = (*general, *(getattr(given.sizes, field) for field in self.fixed))
+        function = self._functions.get(what) or self._functions.get(general)
         if function is None:
             with _lock:  # the first of several threads; the others find what it made
-                function = self._functions.get(what) or self._function(*what)
-                self._functions[what] = function
+                function = self._functions.get(general) or self._function(*general)
+                self._functions[general] = function
         if guards.wanted():
             with guards.around(given) as moved:
                 function(moved.address)
-        else:
-            function(given.address)
+            return
+        begun = time.perf_counter()
+        function(given.address)
+        if self.fixed and what not in self._functions:
+            self._seconds[what] = self._seconds.get(what, 0.0) + time.perf_counter() - begun
+            if self._seconds[what] > _WORTH_IT:
+                self._specialise(general, what)
 
     def _function(self, real, w):
         place = self._place(real, w)
         code = cache.read(place)
         if code is None:
             symbol, source = self._compiled(real, w)
-            code = symbol.encode() + b"\0" + _machine().emit_object(llvm.parse_assembly(source))
+            code = _code(symbol, llvm.parse_assembly(source))
             cache.write(place, code)
+            if self.fixed:
+                cache.write(_source_of(place), f"{symbol}\0{source}".encode())
         return _loaded(code)
 
-    def _place(self, real, w):
-        return cache.place_of(f"{self.module}-{self.name}", real.name, w)
+    def _specialise(self, general, what) -> None:
+        """Have code for these fixed fields from now on."""
+        with _lock:
+            if what in self._functions:  # another thread was first
+                return
+            place = self._place(*what)
+            code = cache.read(place)
+            if code is None:
+                source = cache.read(_source_of(self._place(*general)))
+                symbol, source = (
+                    self._compiled(*general) if source is None else source.decode().split("\0")
+                )
+                fixed = dict(zip(self.fixed, what[len(general) :], strict=True))
+                code = _code(*special(symbol, source, self.record, fixed, _machine()))
+                cache.write(place, code)
+            self._functions[what] = _loaded(code)
+
+    def _place(self, real, w, *fixed):
+        return cache.place_of(f"{self.module}-{self.name}", real.name, w, *fixed)
 
     def _source(self):
         return getattr(import_module(f"dynsim.kernels.{self.module}"), self.name)
@@ -108,6 +149,16 @@ def _engine():
         if llvm.address_of_symbol(symbol) is None:
             llvm.add_symbol(symbol, abort)
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
+
+
+def _source_of(place):
+    """Where LLVM's source of the code there is kept."""
+    return place and place.with_suffix(".source")
+
+
+def _code(symbol: str, module) -> bytes:
+    """What `_loaded` takes."""
+    return symbol.encode() + b"\0" + _machine().emit_object(module)
 
 
 def _loaded(code: bytes):

@@ -59,7 +59,7 @@ def real_models(
             if name in _CONFIGURATIONS:
                 yield _initialised(name, n_tokens, samples, seed, sizes)
             continue
-        inputs = excerpts(source, bert.text()[: 20 * samples * n_tokens], n_tokens, samples)
+        inputs = excerpts(source, bert.text(samples * n_tokens), n_tokens, samples)
         yield Real(name, True, source.model, inputs)
         fresh = source.untrained(seed)
         del source  # and the trained weights with it

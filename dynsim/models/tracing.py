@@ -313,8 +313,8 @@ class _Tracer:
         if "graph" in self._measured:
             row["lambda_2"] = second_eigenvalue(A, self._threshold).numpy()
         if "keys" in self._measured and keys is not None:
-            won = selectable(keys.cpu().numpy())
-            row["unselectable"] = 1.0 - won.mean(axis=-1)
+            groups, of_head = np.unique(keys.cpu().numpy(), axis=0, return_inverse=True)
+            row["unselectable"] = 1.0 - selectable(groups).mean(axis=-1)[of_head.ravel()]
         return row
 
 

@@ -483,6 +483,12 @@ PADDED = {
             "did you mean 'layers_output'",
         ),
         (
+            lambda: models.make("BERT"), models.inputs("BERT"),
+            {"points": ["final_norm"], "measured": ["norms"]},
+            "the model has none at final_norm; name a point that it has",
+        ),
+        (lambda: models.make("BERT"), models.inputs("BERT"), {"points": []}, "there is no point"),
+        (
             lambda: models.make("BERT"), models.inputs("BERT"), {"measured": ["head"]},
             "did you mean 'heads'",
         ),

@@ -67,12 +67,12 @@ class _Tracer:
         self.facts: dict[str, Any] = {}
         self._sources: dict[str, str] = {}
         self._samples = 0
-        self._active = False
+        self._called = self._active = False
 
     # --- one call of the model ------------------------------------------------------------------
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        self._active = True
+        self._called = self._active = True
         self._calls = dict.fromkeys((stack.name for stack in self._stacks), 0)
         self._module_calls: dict[str, int] = {}
         self._inside: list[tuple[str, int]] = []
@@ -96,7 +96,11 @@ class _Tracer:
     def profile(self, name: str) -> Profile:
         if not self.rows.states:
             raise ValueError(
-                "nothing was measured; call the very model that was given to trace, inside its with"
+                f"no hidden state was measured: the model has none at {', '.join(self._points)}; "
+                "name a point that it has, such as layers_output"
+                if self._called
+                else "nothing was measured; call the very model that was given to trace, inside "
+                "its with"
             )
         facts = {"model": name, **self.facts, "sources": self._sources}
         if "heads" in self._measured and not self.rows.heads:
@@ -432,6 +436,8 @@ def check_model(
                 f"{name or 'the model'} is compiled, and hooks are not called in it; give the "
                 f"model as it was before torch.compile (model._orig_mod)"
             )
+    if not points:
+        raise ValueError("there is no point to measure at; name one, such as layers_output")
     for what in measured:
         if what not in MEASURED:
             raise ValueError(unknown("what to measure", what, MEASURED))

@@ -2,10 +2,9 @@
 
 import inspect
 import re
-import subprocess
-import sys
+from contextlib import redirect_stdout
 from fractions import Fraction
-from pathlib import Path
+from io import StringIO
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import dynsim
+import theory.__main__
 from dynsim import AttentionDynamics, connectivity, masks, measures, norms, simulate
 from dynsim.network.weights import Fixed, Identity, Jordan
 from theory import lemmas, runner
@@ -27,7 +27,6 @@ from theory.sums import N
 #: Characters of LaTeX that still can be read when a formula is made as narrow as a line.
 LONGEST = 600
 
-ROOT = Path(__file__).parent.parent
 LEMMAS = lemmas()
 VARIANTS = [(name, words) for name, lemma in LEMMAS.items() for words in lemma.wrong]
 
@@ -52,13 +51,32 @@ textasciitilde textbackslash tfrac theta to top varepsilon zeta
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    """Everything checked once, in a process of its own, as users do: the table and the document."""
+def checked(tmp_path_factory):
+    """Everything checked once, as `python -m theory` does, in processes of its own: the table, the
+    document, and every lemma's proof as it came back."""
     path = tmp_path_factory.mktemp("theory") / "lemmas.tex"
-    command = [sys.executable, "-m", "theory", "--latex", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout, path.read_text()
+    proofs = {}
+
+    def kept(names, workers):
+        for result in runner.carry_out_all(names, workers):
+            proofs[result.name] = result.proof
+            yield result
+
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as shown:
+        patch.setattr(theory.__main__, "carry_out_all", kept)
+        status = main(["--latex", str(path)])
+    assert status == 0, shown.getvalue()
+    return shown.getvalue(), path.read_text(), proofs
+
+
+@pytest.fixture
+def table(checked):
+    return checked[:2]
+
+
+@pytest.fixture
+def proofs(checked):
+    return checked[2]
 
 
 def test_every_lemma_holds(table):
@@ -106,11 +124,6 @@ def test_the_document_is_well_formed(table):
     used = re.findall(r"\\([A-Za-z]+)", body.replace(r"\\", " "))  # \\ ends a row
     unknown = set(used) - set(COMMANDS.split())
     assert not unknown, f"not commands of LaTeX or amsmath: {unknown}"
-
-
-@pytest.fixture(scope="module")
-def proofs():
-    return {name: lemma.check() for name, lemma in LEMMAS.items()}
 
 
 def test_every_claim_and_every_formula_is_typeset(table, proofs):
@@ -493,7 +506,8 @@ def planar(w):
 def test_token_1_of_the_planar_example_is_algebraic():
     w, depth = 2.0, 4000
     x_0 = norms.Unit().apply(np.array([[1.0, -0.3], [0.5, 1.0]]))
-    x = simulate(planar(w), x_0, depth, record=dynsim.Record(states=depth)).states[0, -1]
+    record = dynsim.Record(measures=(), states=depth)
+    x = simulate(planar(w), x_0, depth, record=record).states[0, -1]
     assert depth * abs(x[0, 0]) == pytest.approx(1 / w, rel=1e-3)
 
 

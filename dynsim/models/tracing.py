@@ -317,9 +317,18 @@ class _Tracer:
         if "graph" in self._measured:
             row["lambda_2"] = second_eigenvalue(A, self._threshold).numpy()
         if "keys" in self._measured and keys is not None:
-            groups, of_head = np.unique(keys.cpu().numpy(), axis=0, return_inverse=True)
-            row["unselectable"] = 1.0 - selectable(groups).mean(axis=-1)[of_head.ravel()]
+            row["unselectable"] = _unselectable(keys.cpu().numpy())
         return row
+
+
+def _unselectable(keys: np.ndarray) -> np.ndarray:
+    """Share of unselectable keys of each head, keys (H, N, p) -> (H,): those that a group of heads
+    has in common are decided once."""
+    names = [head.tobytes() for head in keys]
+    groups = dict(zip(names, keys, strict=True))
+    shares = 1.0 - selectable(np.stack(list(groups.values()))).mean(axis=-1)
+    of_group = dict(zip(groups, shares, strict=True))
+    return np.array([of_group[name] for name in names])
 
 
 def _received(A: torch.Tensor) -> np.ndarray:

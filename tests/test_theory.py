@@ -2,9 +2,12 @@
 
 import inspect
 import re
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from fractions import Fraction
 from io import StringIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +30,7 @@ from theory.sums import N
 #: Characters of LaTeX that still can be read when a formula is made as narrow as a line.
 LONGEST = 600
 
+ROOT = Path(__file__).parent.parent
 LEMMAS = lemmas()
 VARIANTS = [(name, words) for name, lemma in LEMMAS.items() for words in lemma.wrong]
 
@@ -86,9 +90,22 @@ def test_every_lemma_holds(table):
     assert "FAILS" not in shown
 
 
+class Rejected(Exception):
+    """A step of a proof is false, whatever the steps after it are."""
+
+
+class Steps(list):
+    def append(self, step):
+        super().append(step)
+        if step.holds is False:
+            raise Rejected(step.reason)
+
+
 @pytest.mark.parametrize(("name", "words"), VARIANTS)
-def test_a_wrong_variant_is_rejected(name, words):
-    assert not LEMMAS[name].check(**LEMMAS[name].wrong[words]).holds
+def test_a_wrong_variant_is_rejected(name, words, monkeypatch):
+    monkeypatch.setattr(Proof, "__init__", lambda self: setattr(self, "steps", Steps()))
+    with pytest.raises(Rejected):
+        LEMMAS[name].check(**LEMMAS[name].wrong[words])
 
 
 @pytest.mark.parametrize("name", LEMMAS)
@@ -155,6 +172,12 @@ def test_listing_and_showing_as_latex(capsys):
     assert shown.startswith(r"\begin{lemma}[{mu-pairwise; WU")
     assert LEMMAS["mu-pairwise"].statement().latex in shown
     assert r"\end{proof}" in shown
+
+
+def test_the_package_is_the_command():
+    command = [sys.executable, "-m", "theory", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "mu-pairwise" in done.stdout
 
 
 def test_showing_one_lemma(capsys):

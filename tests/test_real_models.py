@@ -200,6 +200,16 @@ def test_the_residual_stream_is_what_the_probe_measures(name):
     assert np.allclose(sigma[..., 0], measured, rtol=1e-6)
 
 
+def test_singular_values_and_cosines_are_those_by_definition(rng):
+    for shape in ((2, 6, 9), (2, 9, 6)):
+        x = rng.standard_normal(shape)
+        expected = np.linalg.svd(x, compute_uv=False)
+        assert np.allclose(spectra_of_real_models._singular_values(x), expected, rtol=1e-9)
+        pairs = [[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for k, a in enumerate(one)
+                  for b in one[k + 1 :]] for one in x]  # fmt: skip
+        assert np.allclose(spectra_of_real_models._cosines(x), pairs, rtol=1e-12, atol=1e-12)
+
+
 def test_trained_weights_are_used_where_they_lie(tmp_path, monkeypatch):
     saved = checkpoints.save(tmp_path).state_dict()
     monkeypatch.setitem(real_models.CHECKPOINTS, "BERT", str(tmp_path))

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from dynsim.models import excerpts
 from experiments import bert
@@ -44,26 +45,33 @@ def real_models(
 ) -> Iterator[Real]:
     """Of every name the trained model, if it can be had, and the same architecture initialised.
 
-    Models are made one after another. What is left out is said on standard error.
+    Models are made one after another. What is left out is said on standard error. Until the last
+    one is done torch and BLAS have one thread: on so small matrices several wait for each other
+    longer than they compute, where others share the cores.
 
     n_tokens, samples : of the excerpts, the first ones of `experiments.bert.text`
     sizes : dim, heads and layers of the papers' four as they are initialised
     """
+    with threadpool_limits(1):
+        for name in names:
+            yield from _both(name, n_tokens, samples, seed, sizes)
+
+
+def _both(name: str, n_tokens: int, samples: int, seed: int, sizes) -> Iterator[Real]:
     from dynsim.models.sources import open_source
 
-    for name in names:
-        try:
-            source = open_source(CHECKPOINTS[name])
-        except ValueError as error:
-            print(f"no trained {name}: {str(error).split(';')[0]}", file=sys.stderr)
-            if name in _CONFIGURATIONS:
-                yield _initialised(name, n_tokens, samples, seed, sizes)
-            continue
-        inputs = excerpts(source, bert.text(samples * n_tokens), n_tokens, samples)
-        yield Real(name, True, source.model, inputs)
-        fresh = source.untrained(seed)
-        del source  # and the trained weights with it
-        yield Real(name, False, fresh.model, inputs)
+    try:
+        source = open_source(CHECKPOINTS[name])
+    except ValueError as error:
+        print(f"no trained {name}: {str(error).split(';')[0]}", file=sys.stderr)
+        if name in _CONFIGURATIONS:
+            yield _initialised(name, n_tokens, samples, seed, sizes)
+        return
+    inputs = excerpts(source, bert.text(samples * n_tokens), n_tokens, samples)
+    yield Real(name, True, source.model, inputs)
+    fresh = source.untrained(seed)
+    del source  # and the trained weights with it
+    yield Real(name, False, fresh.model, inputs)
 
 
 def _initialised(name: str, n_tokens: int, samples: int, seed: int, sizes) -> Real:

@@ -13,6 +13,7 @@ import sys
 
 import numpy as np
 from matplotlib.figure import Figure
+from threadpoolctl import threadpool_limits
 
 import dynsim
 from dynsim import masks, minilm, plots, weights
@@ -121,9 +122,11 @@ def _smollm2(settings: dict) -> np.ndarray:
             change = Change(
                 mask=mask, norm="off", skip="off", mlp="off", beta=(width / d_QK) ** 0.5
             )
-            profile = dynsim.probe(
-                model, points=("embeddings", "layers_output"), measured=(), change=change, **inputs
-            )
+            with threadpool_limits(1):  # more would wait for each other
+                profile = dynsim.probe(
+                    model, points=("embeddings", "layers_output"), measured=(), change=change,
+                    **inputs,
+                )  # fmt: skip
             rows.append(np.log10(profile.residual("mu").T))
     return np.stack(rows).reshape(none.shape[:2] + rows[0].shape)
 

@@ -10,15 +10,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from dynsim.models import excerpts
 from experiments import bert
 
-__all__ = ["CHECKPOINTS", "Real", "norms_of", "real_models", "residual_stream", "stacked"]
+__all__ = [
+    "CHECKPOINTS",
+    "Real",
+    "norms_of",
+    "one_thread",
+    "real_models",
+    "residual_stream",
+    "stacked",
+]
 
 #: Names of trained weights: of packages, and of the Hub.
 CHECKPOINTS = {
@@ -40,19 +48,31 @@ class Real(NamedTuple):
     inputs: dict[str, Any]
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: on so small matrices several wait for each other longer than they
+    compute, where others share the cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def real_models(
     names: Iterable[str], n_tokens: int, samples: int, seed: int, sizes: dict[str, int]
 ) -> Iterator[Real]:
     """Of every name the trained model, if it can be had, and the same architecture initialised.
 
-    Models are made one after another. What is left out is said on standard error. Until the last
-    one is done torch and BLAS have one thread: on so small matrices several wait for each other
-    longer than they compute, where others share the cores.
+    Models are made one after another, on `one_thread`. What is left out is said on standard error.
 
     n_tokens, samples : of the excerpts, the first ones of `experiments.bert.text`
     sizes : dim, heads and layers of the papers' four as they are initialised
     """
-    with threadpool_limits(1):
+    with one_thread():
         for name in names:
             yield from _both(name, n_tokens, samples, seed, sizes)
 

@@ -13,13 +13,13 @@ import sys
 
 import numpy as np
 from matplotlib.figure import Figure
-from threadpoolctl import threadpool_limits
 
 import dynsim
 from dynsim import masks, minilm, plots, weights
 from dynsim.models import Change, excerpts
 from experiments import bert
 from experiments.panels import label_ends, tidy
+from experiments.real_models import one_thread
 from experiments.record import Verdict
 
 PAPER = (
@@ -122,7 +122,7 @@ def _smollm2(settings: dict) -> np.ndarray:
             change = Change(
                 mask=mask, norm="off", skip="off", mlp="off", beta=(width / d_QK) ** 0.5
             )
-            with threadpool_limits(1):  # more would wait for each other
+            with one_thread():
                 profile = dynsim.probe(
                     model, points=("embeddings", "layers_output"), measured=(), change=change,
                     **inputs,

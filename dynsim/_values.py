@@ -102,8 +102,9 @@ def real_array(name: str, value: ArrayLike, *, own: tuple = (), axes: int = 0) -
 
     Raises ValueError unless it holds real numbers, integers or floating-point numbers of at most 64
     bits or of those types, has at least so many axes, and no entry is masked out. Nothing is
-    rounded but integers above 2^53.
+    rounded but integers above 2^53. A torch tensor is taken without its gradient, from any device.
     """
+    value = _without_gradient(value)
     if isinstance(value, np.ndarray) and hasattr(value, "filled"):  # numpy.ma, not imported for it
         raise ValueError(f"{name} must hold real numbers; got a masked array; use its filled()")
     try:
@@ -117,6 +118,15 @@ def real_array(name: str, value: ArrayLike, *, own: tuple = (), axes: int = 0) -
     if array.ndim < axes:
         raise ValueError(f"{name} must have at least {axes} axes; got shape {array.shape}")
     return array if array.dtype in own else array.astype(np.float64, copy=False)
+
+
+def _without_gradient(value: Any) -> Any:
+    """A torch tensor as numpy takes it, bfloat16 in float32; all else as it is. Torch is not
+    imported for it."""
+    if not (hasattr(value, "detach") and hasattr(value, "is_floating_point")):
+        return value
+    value = value.detach().cpu()
+    return value.float() if str(value.dtype) == "torch.bfloat16" else value
 
 
 def real_number(name: str, value: ArrayLike) -> float:

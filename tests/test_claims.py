@@ -67,6 +67,15 @@ CHANGES = {
             "rate": put(data["rate"], data["radius"] == 1, 0.5),
         },
     },
+    "real_layer_limits": {
+        "rank 3 once": lambda data: {"rank": put(data["rank"], (-1, 0, 0), 3)},
+        "no consensus": lambda data: {"relative_mu": data["relative_mu"] + 1e-5},
+        "consensus everywhere": lambda data: {
+            "rank": np.ones_like(data["rank"]), "relative_mu": 0.0 * data["relative_mu"],
+        },
+        "more clusters": lambda data: {"clusters": data["clusters"] + 1},
+        "clusters that meet": lambda data: {"relative_mu": 0.1 * data["relative_mu"]},
+    },
     "unselectable_keys": {
         "one after LayerNorm": lambda data: {"counts": put(data["counts"], (1, 0, 0, 0), 1)},
         "twice the expectation": lambda data: {"expected": 2 * data["expected"]},

@@ -12,6 +12,7 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pytest
+import torch
 
 from dynsim import AttentionDynamics, load, masks, weights
 from dynsim.cli import main as entry
@@ -19,6 +20,7 @@ from dynsim.cli import parsing
 from dynsim.cli.report import describe_attended
 from dynsim.cli.run import main
 from dynsim.collapse.transient import deviation_walk, transient_growth
+from dynsim.models import excerpts, load_model
 
 SMALL = ["--tokens", "8", "--dim", "4", "--samples", "3", "--depth", "6"]
 
@@ -136,6 +138,24 @@ def test_real_text_through_real_weights(capsys):
     assert data["measures"]["mu"]["mean"][2] > 0
 
 
+def test_all_of_minilm_gives_the_states_of_the_model(capsys):
+    text = "Attention is a graph, and the graph is the message. " * 20
+    Path("text.txt").write_text(text)
+    words = ["--text", "text.txt", "--tokens", 16, "--samples", 2, "--engine", "numba"]
+    data = run_json("--weights", "minilm:all", *words, capsys=capsys)
+    trajectory = load(data["files"][0])
+    source = load_model("minilm")
+    with torch.no_grad():
+        states = source.model(**excerpts(source, text, 16, 2)).last_hidden_state
+    assert np.allclose(trajectory.final, states, atol=1e-5)
+    assert trajectory.depth == 6
+    sharper = run_json("--weights", "minilm:all", "--beta", 2, *words, capsys=capsys)
+    assert sharper["measures"]["mu"]["mean"] != data["measures"]["mu"]["mean"]
+    one = run_json("--weights", "minilm:all:0", "--depth", 2, *words, capsys=capsys)
+    assert one["measures"]["mu"]["mean"][1] == data["measures"]["mu"]["mean"][1]
+    assert one["measures"]["mu"]["mean"][2] != data["measures"]["mu"]["mean"][2]
+
+
 def test_exports(capsys):
     run(*SMALL, "--export", "csv,json,zarr", "--name", "mine", "--no-figure", capsys=capsys)
     assert {p.name for p in Path("results").iterdir()} == {
@@ -250,8 +270,16 @@ def bad_files():
         ("--compare skip=0,0.0", "one and the same run"),
         ("--compare mask=local,causal --graph small.npy", "leave --mask and --window out"),
         ("--graph small.npy --window 2", "leave --mask and --window out"),
-        ("--weights minilm:0 --heads 3", "leave --value"),
-        ("--weights minilm:0 --shared", "leave --value"),
+        ("--weights minilm:0 --heads 3", "brings all matrices; leave --heads out"),
+        ("--weights minilm:0 --shared", "brings all matrices; leave --shared out"),
+        ("--weights minilm:all --ln off", "brings whole layers; leave --ln out"),
+        ("--weights minilm:all --d-qk 3 --skip 0", "leave --d-qk, --skip out"),
+        ("--weights minilm:all:0 --norm rms --mlp none", "leave --norm, --mlp out"),
+        ("--weights minilm:all --placement post", "leave --placement out"),
+        ("--weights minilm:al", "did you mean 'minilm:all'? known"),
+        ("--weights minilm:0:all", "known are minilm, minilm:0 to minilm:5, minilm:all"),
+        ("--weights minilm:all --depth 7", "there are weights for 6 layers; got --depth 7"),
+        ("--weights minilm:all --dim 5", "shape (384,) for tokens of dimension 5"),
         ("--text short.txt --dim 5", "minilm has 384"),
         ("--norm rms:eps=nan", "not negative"),
         ("--norm layernorm:1,x", "a number or a list"),
@@ -423,7 +451,7 @@ def test_the_process_ends_with_the_status_and_all_of_the_output(words, status):
     assert done.stderr.count("\n") == (status > 0)
     if status < 2:
         assert done.stdout.endswith("\n")
-        assert "dynsim[models]" in done.stdout or "wrote" in done.stdout.splitlines()[-1]
+        assert "dynsim[minilm]" in done.stdout or "wrote" in done.stdout.splitlines()[-1]
 
 
 def test_a_reader_that_goes_away_is_no_error_of_ours():

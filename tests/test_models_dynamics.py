@@ -1,6 +1,7 @@
 """Models of transformers as dynamics: every block's output, and what is refused."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ GPT2 = {
     "n_embd": 16, "n_layer": LAYERS, "n_head": 4, "n_inner": 24, "vocab_size": 30,
     "bos_token_id": None, "eos_token_id": None,
 }  # fmt: skip
+#: Before 5 transformers computes these two otherwise by scaled_dot_product_attention.
+EAGER = {"attn_implementation": "eager"} if transformers.__version__ < "5" else {}
 #: Every way in which a model of these families is configured and read.
 CONFIGS = {
     "bert": ("Bert", SIZES | WORDS),
@@ -34,8 +37,8 @@ CONFIGS = {
     ),
     "albert": ("Albert", SIZES | WORDS | {"embedding_size": 8}),
     "gpt2": ("GPT2", GPT2),
-    "gpt2, scaled by layer": ("GPT2", GPT2 | {"scale_attn_by_inverse_layer_idx": True}),
-    "gpt2, not scaled": ("GPT2", GPT2 | {"scale_attn_weights": False}),
+    "gpt2, scaled by layer": ("GPT2", GPT2 | EAGER | {"scale_attn_by_inverse_layer_idx": True}),
+    "gpt2, not scaled": ("GPT2", GPT2 | EAGER | {"scale_attn_weights": False}),
     "vit": ("ViT", SIZES | {"image_size": 8, "patch_size": 4}),
 }
 
@@ -311,3 +314,13 @@ def test_real_weights_have_rates_and_exponents(real):
     assert np.isfinite(found.exponents).all()
     run = simulate(one, x, 60)
     assert dynsim.verdict(run).kind
+
+
+def test_quantised_modules_are_refused():
+    model = make("bert").float()
+    layer = model.encoder.layer[1].intermediate
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls its own quantisation deprecated
+        layer.dense = torch.ao.nn.quantized.dynamic.Linear(16, 24)
+    with pytest.raises(ValueError, match="is quantised; load it in float32"):
+        models.dynamics(model, N)

@@ -343,7 +343,7 @@ def test_nothing_is_left_behind_after_an_error():
     model, inputs = models.make("BERT"), models.inputs("BERT")
     model.train()
     with pytest.raises(IndexError):
-        dynsim.probe(model, input_ids=inputs["input_ids"] + 1000)
+        dynsim.probe(model, **inputs, token_type_ids=inputs["input_ids"] + 1000)
     assert model.training
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
@@ -476,6 +476,7 @@ PADDED = {
         (lambda: models.make("BERT"), SHORT, {}, "a text of one token has nothing to collapse"),
         (lambda: models.make("BERT"), PADDED, {}, "text 1 has 1 token"),
         (lambda: models.make("BERT"), {}, {}, "there is no input"),
+        (lambda: models.make("BERT"), {"input_ids": [[1, 99]]}, {}, "0 to 59; got 1 to 99"),
         (lambda: Compiled(models.make("BERT")), SHORT, {}, "compiled, and hooks are not called"),
         (lambda: models.make("BERT").to("meta"), LONG, {}, "meta device and has no values"),
         (
@@ -654,3 +655,11 @@ def test_each_diagnosis():
     assert diagnosed([0.9, 0.9, 0.9]) == "healthy"
     assert diagnosed([0.9, 0.9], stable=1.0, others=4.0, sinks=1.0) == "sink only"
     assert diagnosed([0.9, 0.9], stable=1.0) == "rank one"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", sorted({*dynsim.measures.MEASURES} - {"attention_entropy"}))
+def test_measures_take_tensors_with_gradients(name, dtype):
+    x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
+    measure = getattr(dynsim.measures, name)
+    assert np.array_equal(measure(x), measure(x.detach().float().numpy()), equal_nan=True)

@@ -18,6 +18,10 @@ _SMALL = {
 _GROUPED = {**_SMALL, "num_key_value_heads": 2, "pad_token_id": 0}
 CONFIGS = {
     "BERT": lambda: transformers.BertConfig(**_SMALL),
+    "RoBERTa": lambda: transformers.RobertaConfig(**_SMALL),
+    "DistilBERT": lambda: transformers.DistilBertConfig(
+        dim=32, n_heads=4, hidden_dim=64, vocab_size=60, n_layers=3, max_position_embeddings=64
+    ),
     "GPT-2": lambda: transformers.GPT2Config(
         n_layer=3, n_embd=32, n_head=4, vocab_size=60, n_positions=64
     ),
@@ -33,7 +37,8 @@ CONFIGS = {
         image_size=16, patch_size=4,
     ),
 }  # fmt: skip
-TEXTS = [name for name in CONFIGS if name not in ("T5", "ViT")]
+#: Those of texts whose positions may be given, from 0.
+TEXTS = [name for name in CONFIGS if name not in ("T5", "ViT", "RoBERTa", "DistilBERT")]
 DECODERS = ("GPT-2", "Llama", "Mistral", "Qwen3")
 
 
@@ -41,7 +46,12 @@ def make(name, attention="sdpa", dtype=torch.float32, seed=0):
     """A model of this architecture in eval mode; no bias is 0 and no gain 1."""
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        model = transformers.AutoModel.from_config(CONFIGS[name](), attn_implementation=attention)
+        try:
+            model = transformers.AutoModel.from_config(
+                CONFIGS[name](), attn_implementation=attention
+            )
+        except ValueError:  # before 5 transformers knows no sdpa for T5
+            model = transformers.AutoModel.from_config(CONFIGS[name](), attn_implementation="eager")
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.ndim == 1:

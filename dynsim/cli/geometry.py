@@ -27,7 +27,7 @@ EXAMPLES = """\
   python -m dynsim.geometry --gain g.npy --bias b.npy
       the ellipsoid of one LayerNorm, with random tokens on it
   python -m dynsim.geometry --model minilm
-      all 13 LayerNorms of all-MiniLM-L6-v2 on real text (needs dynsim[models])
+      all 13 LayerNorms of all-MiniLM-L6-v2 on real text (needs dynsim[minilm])
 """
 
 

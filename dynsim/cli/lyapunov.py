@@ -25,6 +25,8 @@ EXAMPLES = """\
       order, rotation or chaos of one random layer, iterated
   python -m dynsim lyapunov --value orthogonal --tokens 3 --count 1 --layers 5000
       the largest exponent alone, averaged over more layers
+  python -m dynsim lyapunov --weights minilm:all:2 --tokens 8 --count 1
+      one whole layer of MiniLM, iterated (needs dynsim[minilm])
 """
 
 

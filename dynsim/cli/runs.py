@@ -129,8 +129,10 @@ class Run:
         options = self.options
         mask = Path(options.graph).stem if options.graph else options.mask or "complete"
         norm = options.norm or ("ln" if options.ln == "on" else "no-ln")
-        weights = options.weights or Path(options.value or "gaussian").stem
-        return file_name(mask, norm, weights, f"T{self.depth}", self.digest)
+        layers = [norm, options.weights or Path(options.value or "gaussian").stem]
+        if (options.weights or "").startswith("minilm:all"):  # with norms of their own
+            layers = [options.weights]
+        return file_name(mask, *layers, f"T{self.depth}", self.digest)
 
     def simulate(self, progress: Callable[[int], None]) -> Trajectory:
         """The trajectory, with the options in its provenance, from depth 0 even if resumed."""

@@ -41,6 +41,8 @@ _POWER = 10.0
 _PARTS, _DEVIATIONS = 16, 3.0
 #: An exponent is called 0 where it is 0 within an error of at most this.
 _ZERO = 0.02
+#: From so many coordinates an exponent on, directions are carried one by one, without a matrix J.
+_FEW = 8
 #: Layers at the end of a run whose states tell whether the orbit returns.
 _WATCHED = 1024
 #: Entries that differ by less than this are taken as equal.
@@ -188,7 +190,8 @@ def spectrum(
     ValueError
         For dropout, a state that does not fit or a count that is too large.
     MemoryError
-        When the derivative, (N d)^2 numbers, or the averages do not fit into this machine.
+        When the derivative, (N d)^2 numbers, or the averages do not fit into this machine. Of a few
+        exponents (8 count <= N d) the derivative is not made.
     FloatingPointError
         When tokens or their derivative stop being finite.
 
@@ -213,8 +216,9 @@ def spectrum(
     wanted = x.size if count is None else whole("number of exponents", count, least=1)
     if wanted > x.size:
         raise ValueError(f"there are {x.size} exponents at most; asked for {wanted}")
+    few = _FEW * wanted <= x.size
     require_memory(
-        32 * x.size**2 + 16 * layers * wanted,
+        32 * x.size * (wanted if few else x.size) + 16 * layers * wanted,
         f"the derivatives of {x.size} numbers and averages over {layers} layers",
         "use fewer tokens, dimensions or layers, or a smaller count",
     )
@@ -230,8 +234,13 @@ def spectrum(
     sizes = np.empty(layers)
     watched: deque[np.ndarray] = deque(maxlen=_WATCHED)
     for t in range(discard + layers):
-        x, slope = linearise(dynamics, x, t + 1)
-        frame, upper = np.linalg.qr(slope.reshape(x.size, x.size) @ frame)
+        if few:
+            x, moved = jvp(dynamics, x, frame.T.reshape(count, *x.shape), t + 1)
+            moved = moved.reshape(count, x.size).T
+        else:
+            x, slope = linearise(dynamics, x, t + 1)
+            moved = slope.reshape(x.size, x.size) @ frame
+        frame, upper = np.linalg.qr(moved)
         if not np.all(np.isfinite(upper)):
             raise FloatingPointError(f"tokens or their derivative are not finite in layer {t + 2}")
         if t >= discard:

@@ -60,8 +60,8 @@ def log10_mu_error(x: ArrayLike) -> np.ndarray:
     >>> float(log10_mu_error([[1.0, 0.0], [1.0, 1e-12]]).round(4))
     0.0015
     """
-    x = np.asarray(x)
-    dtype = x.dtype if x.dtype == np.float32 else np.float64
+    x = real_array("tokens", x, own=(np.float32,))
+    dtype = x.dtype
     with np.errstate(divide="ignore", invalid="ignore"):
         return relative_floor(mu(x), frobenius_norm(x), dtype)
 

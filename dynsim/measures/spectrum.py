@@ -59,11 +59,12 @@ def singular_values(x: ArrayLike) -> np.ndarray:
     >>> singular_values([[0.0, 3.0], [4.0, 0.0]])
     array([4., 3.])
     """
-    z = real_array("tokens", x, axes=2)
+    own = real_array("tokens", x, own=(np.float32,), axes=2)
+    z = own.astype(np.float64, copy=False)
     shift = 440 - np.frexp(np.abs(z).max(axis=(-2, -1)))[1]  # LAPACK scales above 2**459 itself
     sigma = np.linalg.svd(np.ldexp(z, shift[..., None, None]), compute_uv=False)
     sigma = np.ldexp(sigma, -shift[..., None])
-    return sigma.astype(np.float32) if np.asarray(x).dtype == np.float32 else sigma
+    return sigma.astype(np.float32) if own.dtype == np.float32 else sigma
 
 
 def numerical_rank(sigma: ArrayLike, rtol: float | None = None) -> np.ndarray:

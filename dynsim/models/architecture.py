@@ -32,7 +32,7 @@ def is_mlp(name: str, module: nn.Module) -> bool:
     """True for a module that is an MLP; `name` ends its full name."""
     kind = type(module).__name__
     named = name in ("mlp", "feed_forward", "ff")
-    return named or bool(re.search(r"MLP|FeedForward|LayerFF|SparseMoe", kind))
+    return named or bool(re.search(r"MLP|FeedForward|FFN|LayerFF|SparseMoe", kind))
 
 
 def _ends_mlp(name: str, module: nn.Module) -> bool:

@@ -18,6 +18,7 @@ models have gains 1 and biases 0: the test draws all parameters anew, so that no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,6 +101,12 @@ def _albert(model: Any) -> Iterator[Block]:
 
 def _gpt2(model: Any) -> Iterator[Block]:
     config = model.config
+    own_scale = config.scale_attn_by_inverse_layer_idx or not config.scale_attn_weights
+    if own_scale and config._attn_implementation != "eager" and _is_old():
+        raise ValueError(
+            "transformers before version 5 computes GPT-2 without scale_attn_by_inverse_layer_idx "
+            "and scale_attn_weights unless attn_implementation='eager'; load it so"
+        )
     for t, layer in enumerate(model.h):
         W, b = _conv1d(layer.attn.c_attn)
         projections = zip(np.split(W, 3, axis=1), np.split(b, 3), strict=True)
@@ -111,13 +118,27 @@ def _gpt2(model: Any) -> Iterator[Block]:
         )  # fmt: skip
 
 
+def _is_old() -> bool:
+    return int(version("transformers").split(".")[0]) < 5
+
+
+def _vit_layers(model: Any) -> Any:
+    return model.layers if hasattr(model, "layers") else model.encoder.layer  # transformers 5, 4
+
+
 def _vit(model: Any) -> Iterator[Block]:
-    for layer in model.layers:
+    for layer in _vit_layers(model):
         attention = layer.attention
-        projections = attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj
+        if hasattr(attention, "q_proj"):
+            projections = attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj
+            up, down = layer.mlp.fc1, layer.mlp.fc2
+        else:  # transformers 4
+            own = attention.attention
+            projections = own.query, own.key, own.value, attention.output.dense
+            up, down = layer.intermediate.dense, layer.output.dense
         yield Block(
-            _linears(*projections), _layer_norm(layer.layernorm_before),
-            _linear(layer.mlp.fc1), _linear(layer.mlp.fc2), _layer_norm(layer.layernorm_after),
+            _linears(*projections), _layer_norm(layer.layernorm_before), _linear(up),
+            _linear(down), _layer_norm(layer.layernorm_after),
         )  # fmt: skip
 
 
@@ -132,7 +153,7 @@ FAMILIES = {
         _gpt2, lambda model: model.h[0], masks.causal, "pre", activation="activation_function"
     ),
     "roberta": Family(_bert, lambda model: model.encoder.layer[0]),
-    "vit": Family(_vit, lambda model: model.layers[0], placement="pre"),
+    "vit": Family(_vit, lambda model: _vit_layers(model)[0], placement="pre"),
 }
 
 #: Activations by their names in configurations.
@@ -298,6 +319,8 @@ def _array(parameter: torch.Tensor | None, size: int = 0) -> np.ndarray:
     """A parameter in float64; zeros where a model leaves it out."""
     if parameter is None:
         return np.zeros(size)
+    if not isinstance(parameter, torch.Tensor):  # of torch's quantised modules a method
+        raise ValueError("a parameter of the model is quantised; load it in float32 or float64")
     if parameter.is_meta or not parameter.is_floating_point():
         what = "not loaded (meta device)" if parameter.is_meta else f"quantised ({parameter.dtype})"
         raise ValueError(f"a parameter of the model is {what}; load it in float32 or float64")

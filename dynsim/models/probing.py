@@ -130,6 +130,7 @@ def _check_samples(model: nn.Module, tensors: Mapping[str, Any]) -> int:
     ids = tensors.get("input_ids")
     if isinstance(ids, torch.Tensor) and ids.ndim == 2:
         _check_length(getattr(model, "config", None), ids.shape[1])
+        _check_vocabulary(model, ids)
     mask = tensors.get("attention_mask")
     if isinstance(mask, torch.Tensor) and mask.ndim == 2:
         for sample in torch.nonzero(mask.bool().sum(dim=1) < 2).flatten().tolist():
@@ -152,6 +153,16 @@ def _check_length(config: Any, tokens: int) -> None:
         raise ValueError(
             f"a text of {tokens} tokens is longer than the model's {limit} positions; cut it "
             f"(truncation=True, max_length={limit})"
+        )
+
+
+def _check_vocabulary(model: nn.Module, ids: torch.Tensor) -> None:
+    embedded = getattr(model, "get_input_embeddings", lambda: None)()
+    size = getattr(embedded, "num_embeddings", None)
+    if size is not None and not (int(ids.min()) >= 0 and int(ids.max()) < size):
+        raise ValueError(
+            f"input_ids lie in the vocabulary, 0 to {size - 1}; got {int(ids.min())} to "
+            f"{int(ids.max())}; use the model's own tokenizer"
         )
 
 

@@ -85,7 +85,7 @@ class _Tracer:
         for name in names:
             argument = "decoder_attention_mask" if "decoder" in name else "attention_mask"
             mask = kwargs.get(argument)
-            if isinstance(mask, torch.Tensor) and mask.ndim == 2:
+            if isinstance(mask, torch.Tensor) and mask.ndim == 2 and not bool(mask.bool().all()):
                 self._valid[name] = mask.detach().cpu().numpy().astype(bool)
 
     def end(self, module: nn.Module, args: tuple, out: Any) -> None:
@@ -345,8 +345,7 @@ def _is_state(x: Any) -> bool:
 
 def _first(args: tuple, kwargs: dict) -> Any:
     """The hidden states that a module is given."""
-    states = kwargs.get("hidden_states")
-    return args[0] if args else states
+    return args[0] if args else kwargs.get("hidden_states", kwargs.get("query"))
 
 
 def _tensor(out: Any) -> Any:

@@ -86,6 +86,8 @@ def linearise(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> Pair:
 def jvp(dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, t: int = 0) -> Pair:
     """(x', J v): layer t and its derivative J in the direction v, all of shape (..., N, d).
 
+    Of one state x, (N, d), v may hold several directions, (k, N, d).
+
     O(N^2 d + N d^2) work a state, where the whole of J has (N d)^2 entries.
 
     Raises ValueError for a dynamics with dropout.
@@ -146,7 +148,7 @@ def _sublayer_jvp(
 
 
 def _norm_jvp(norm: Norm, x: np.ndarray, v: np.ndarray) -> Pair:
-    return norm.apply(x), (norm.derivative(x) @ v[..., None])[..., 0]
+    return norm.apply(x), norm.derivative_along(x, v)
 
 
 def _attended(
@@ -154,11 +156,21 @@ def _attended(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(Y, A, V, X M + u) of every head: (..., H, N, d) or (..., H, N, N)."""
     x = x[..., None, :, :]
-    query = x @ layer.query + layer.query_bias[:, None, :]
-    keyed = query @ layer.key.swapaxes(-1, -2) if layer.key.size else query  # x M + u
+    keyed = _keyed(x, layer, layer.query_bias[:, None, :])
     A = masked_softmax(keyed @ x.swapaxes(-1, -2), dynamics.allowed())
-    V = x @ layer.W_V
+    V = _valued(x, layer)
     return A @ V, A, V, keyed
+
+
+def _keyed(x: np.ndarray, layer: LayerWeights, bias: np.ndarray | float = 0.0) -> np.ndarray:
+    """x M + u of every head by the factors of M, which is d x d: (..., H, N, d)."""
+    query = x @ layer.query + bias
+    return query @ layer.key.swapaxes(-1, -2) if layer.key.size else query
+
+
+def _valued(x: np.ndarray, layer: LayerWeights) -> np.ndarray:
+    """x W_V of every head by the factors of W_V: (..., H, N, d)."""
+    return x @ layer.value @ layer.output if layer.value.size else x @ layer.output
 
 
 def _attention(dynamics: AttentionDynamics, x: np.ndarray, layer: LayerWeights) -> Pair:
@@ -179,9 +191,9 @@ def _attention_jvp(
     """dY = dA V + A dV, dA_ij = A_ij (dS_ij - sum_k A_ik dS_ik), dS = dX M X^T + (X M + u) dX^T."""
     Y, A, V, keyed = _attended(dynamics, x, layer)
     x, v = x[..., None, :, :], v[..., None, :, :]
-    slope = v @ layer.M @ x.swapaxes(-1, -2) + keyed @ v.swapaxes(-1, -2)
+    slope = _keyed(v, layer) @ x.swapaxes(-1, -2) + keyed @ v.swapaxes(-1, -2)
     slope = A * (slope - np.sum(A * slope, axis=-1, keepdims=True))
-    moved = slope @ V + A @ (v @ layer.W_V)
+    moved = slope @ V + A @ _valued(v, layer)
     return Y.sum(axis=-3) + layer.output_bias, moved.sum(axis=-3)
 
 

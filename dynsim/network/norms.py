@@ -117,6 +117,25 @@ class Norm(Value):
         norm = self.switches(d)
         if not norm.active:
             return np.broadcast_to(np.eye(d), (*x.shape, d)).copy()
+        direction, slope = self._sphere(x)
+        projector = np.eye(d) - 1.0 / d if norm.centre else np.eye(d)
+        inner = projector - direction[..., :, None] * direction[..., None, :]
+        return np.broadcast_to(norm.gain, d)[:, None] * slope[..., None] * inner
+
+    def derivative_along(self, x: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """`derivative(x)` times the directions v, (..., d), in O(d) work a token."""
+        x, v = (real_array(what, z, own=_TYPES) for what, z in (("tokens", x), ("directions", v)))
+        norm = self.switches(x.shape[-1])
+        if not norm.active:
+            return np.broadcast_to(v, np.broadcast_shapes(x.shape, v.shape)).copy()
+        direction, slope = self._sphere(x)
+        v = _centred(v) if norm.centre else v
+        along = np.sum(direction * v, axis=-1, keepdims=True)
+        return norm.gain * slope * (v - along * direction)
+
+    def _sphere(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """c / r and scale / r of `derivative`: (..., d) and (..., 1)."""
+        norm = self.switches(x.shape[-1])
         centred = _centred(x) if norm.centre else x
         unit = np.abs(centred).max(axis=-1, keepdims=True)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -124,11 +143,7 @@ class Norm(Value):
                 np.sum((centred / unit) ** 2, axis=-1, keepdims=True) + norm.shift / unit / unit
             )
             size = np.where(unit > 0, size, np.sqrt(norm.shift) if norm.shift else np.nan)
-            direction = centred / size
-            projector = np.eye(d) - 1.0 / d if norm.centre else np.eye(d)
-            inner = projector - direction[..., :, None] * direction[..., None, :]
-            gain = np.broadcast_to(norm.gain, d)[:, None]
-            return gain * (norm.scale / size)[..., None] * inner
+            return centred / size, norm.scale / size
 
     def undefined(self, x: np.ndarray) -> np.ndarray:
         """True for each token of `x` that this norm cannot scale (it would divide by zero)."""

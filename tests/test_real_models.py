@@ -221,6 +221,19 @@ def test_trained_weights_are_used_where_they_lie(tmp_path, monkeypatch):
         assert all(torch.equal(found[key], saved[key]) for key in saved) == real.trained
 
 
+def test_real_models_run_on_one_thread_and_give_the_others_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        models = real_models.real_models(["BERT"], 8, 2, 0, SIZES)
+        assert next(models).name == "BERT"
+        assert torch.get_num_threads() == 1
+        assert not list(models)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_what_is_left_out_is_said(monkeypatch, capsys):
     monkeypatch.setitem(real_models.CHECKPOINTS, "SmolLM2", "no-such-model")
     assert not list(real_models.real_models(["SmolLM2"], 8, 2, 0, SIZES))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,15 @@ import numpy as np
 from dynsim.models import excerpts
 from experiments import bert
 
-__all__ = ["CHECKPOINTS", "Real", "norms_of", "real_models", "residual_stream", "stacked"]
+__all__ = [
+    "CHECKPOINTS",
+    "Real",
+    "norms_of",
+    "one_thread",
+    "real_models",
+    "residual_stream",
+    "stacked",
+]
 
 #: Names of trained weights: of packages, and of the Hub.
 CHECKPOINTS = {
@@ -39,31 +48,50 @@ class Real(NamedTuple):
     inputs: dict[str, Any]
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: on so small matrices several wait for each other longer than they
+    compute, where others share the cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def real_models(
     names: Iterable[str], n_tokens: int, samples: int, seed: int, sizes: dict[str, int]
 ) -> Iterator[Real]:
     """Of every name the trained model, if it can be had, and the same architecture initialised.
 
-    Models are made one after another. What is left out is said on standard error.
+    Models are made one after another, on `one_thread`. What is left out is said on standard error.
 
     n_tokens, samples : of the excerpts, the first ones of `experiments.bert.text`
     sizes : dim, heads and layers of the papers' four as they are initialised
     """
+    with one_thread():
+        for name in names:
+            yield from _both(name, n_tokens, samples, seed, sizes)
+
+
+def _both(name: str, n_tokens: int, samples: int, seed: int, sizes) -> Iterator[Real]:
     from dynsim.models.sources import open_source
 
-    for name in names:
-        try:
-            source = open_source(CHECKPOINTS[name])
-        except ValueError as error:
-            print(f"no trained {name}: {str(error).split(';')[0]}", file=sys.stderr)
-            if name in _CONFIGURATIONS:
-                yield _initialised(name, n_tokens, samples, seed, sizes)
-            continue
-        inputs = excerpts(source, bert.text()[: 20 * samples * n_tokens], n_tokens, samples)
-        yield Real(name, True, source.model, inputs)
-        fresh = source.untrained(seed)
-        del source  # and the trained weights with it
-        yield Real(name, False, fresh.model, inputs)
+    try:
+        source = open_source(CHECKPOINTS[name])
+    except ValueError as error:
+        print(f"no trained {name}: {str(error).split(';')[0]}", file=sys.stderr)
+        if name in _CONFIGURATIONS:
+            yield _initialised(name, n_tokens, samples, seed, sizes)
+        return
+    inputs = excerpts(source, bert.text(samples * n_tokens), n_tokens, samples)
+    yield Real(name, True, source.model, inputs)
+    fresh = source.untrained(seed)
+    del source  # and the trained weights with it
+    yield Real(name, False, fresh.model, inputs)
 
 
 def _initialised(name: str, n_tokens: int, samples: int, seed: int, sizes) -> Real:

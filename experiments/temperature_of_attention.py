@@ -19,6 +19,7 @@ from dynsim import masks, minilm, plots, weights
 from dynsim.models import Change, excerpts
 from experiments import bert
 from experiments.panels import label_ends, tidy
+from experiments.real_models import one_thread
 from experiments.record import Verdict
 
 PAPER = (
@@ -59,7 +60,7 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
     for k in range(count):
         runs.append(_bert(settings, 1000 * seed + k, bert.word_pieces(count, n)[k : k + 1]))
         progress(0.6 * (k + 1) / count)
-    x0 = minilm.embed(bert.text(), n, settings["excerpts"])
+    x0 = minilm.embed(bert.text(n * settings["excerpts"]), n, settings["excerpts"])
     found = {
         "bert": np.concatenate(runs, axis=2),
         "minilm": _attention_alone(minilm.attention().entries, x0, minilm.N_HEADS),
@@ -101,7 +102,7 @@ def _attention_alone(layers, x0: np.ndarray, n_heads: int) -> np.ndarray:
 def _smollm2(settings: dict) -> np.ndarray:
     from dynsim.models.sources import open_source
 
-    count, depth = settings["smollm2_excerpts"], settings["smollm2_depth"]
+    n, count, depth = (settings[key] for key in ("tokens", "smollm2_excerpts", "smollm2_depth"))
     none = np.empty((len(MASKS), len(D_QK), 0, depth + 1))
     if not count:
         return none
@@ -114,16 +115,18 @@ def _smollm2(settings: dict) -> np.ndarray:
     model.layers = model.layers[:depth]
     config = source.config
     width = config.hidden_size / config.num_attention_heads
-    inputs = excerpts(source, bert.text()[:50_000], settings["tokens"], count)
+    inputs = excerpts(source, bert.text(count * n), n, count)
     rows = []
     for mask in MASKS.values():
         for d_QK in D_QK.values():
             change = Change(
                 mask=mask, norm="off", skip="off", mlp="off", beta=(width / d_QK) ** 0.5
             )
-            profile = dynsim.probe(
-                model, points=("embeddings", "layers_output"), measured=(), change=change, **inputs
-            )
+            with one_thread():
+                profile = dynsim.probe(
+                    model, points=("embeddings", "layers_output"), measured=(), change=change,
+                    **inputs,
+                )  # fmt: skip
             rows.append(np.log10(profile.residual("mu").T))
     return np.stack(rows).reshape(none.shape[:2] + rows[0].shape)
 

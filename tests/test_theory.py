@@ -4,7 +4,9 @@ import inspect
 import re
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from fractions import Fraction
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import dynsim
+import theory.__main__
 from dynsim import AttentionDynamics, connectivity, masks, measures, norms, simulate
 from dynsim.network.weights import Fixed, Identity, Jordan
 from theory import lemmas, runner
@@ -52,13 +55,32 @@ textasciitilde textbackslash tfrac theta to top varepsilon zeta
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    """Everything checked once, in a process of its own, as users do: the table and the document."""
+def checked(tmp_path_factory):
+    """Everything checked once, as `python -m theory` does, in processes of its own: the table, the
+    document, and every lemma's proof as it came back."""
     path = tmp_path_factory.mktemp("theory") / "lemmas.tex"
-    command = [sys.executable, "-m", "theory", "--latex", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout, path.read_text()
+    proofs = {}
+
+    def kept(names, workers):
+        for result in runner.carry_out_all(names, workers):
+            proofs[result.name] = result.proof
+            yield result
+
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as shown:
+        patch.setattr(theory.__main__, "carry_out_all", kept)
+        status = main(["--latex", str(path)])
+    assert status == 0, shown.getvalue()
+    return shown.getvalue(), path.read_text(), proofs
+
+
+@pytest.fixture
+def table(checked):
+    return checked[:2]
+
+
+@pytest.fixture
+def proofs(checked):
+    return checked[2]
 
 
 def test_every_lemma_holds(table):
@@ -68,9 +90,22 @@ def test_every_lemma_holds(table):
     assert "FAILS" not in shown
 
 
+class Rejected(Exception):
+    """A step of a proof is false, whatever the steps after it are."""
+
+
+class Steps(list):
+    def append(self, step):
+        super().append(step)
+        if step.holds is False:
+            raise Rejected(step.reason)
+
+
 @pytest.mark.parametrize(("name", "words"), VARIANTS)
-def test_a_wrong_variant_is_rejected(name, words):
-    assert not LEMMAS[name].check(**LEMMAS[name].wrong[words]).holds
+def test_a_wrong_variant_is_rejected(name, words, monkeypatch):
+    monkeypatch.setattr(Proof, "__init__", lambda self: setattr(self, "steps", Steps()))
+    with pytest.raises(Rejected):
+        LEMMAS[name].check(**LEMMAS[name].wrong[words])
 
 
 @pytest.mark.parametrize("name", LEMMAS)
@@ -108,11 +143,6 @@ def test_the_document_is_well_formed(table):
     assert not unknown, f"not commands of LaTeX or amsmath: {unknown}"
 
 
-@pytest.fixture(scope="module")
-def proofs():
-    return {name: lemma.check() for name, lemma in LEMMAS.items()}
-
-
 def test_every_claim_and_every_formula_is_typeset(table, proofs):
     _, tex = table
     assert r"\text{True}" not in tex
@@ -142,6 +172,12 @@ def test_listing_and_showing_as_latex(capsys):
     assert shown.startswith(r"\begin{lemma}[{mu-pairwise; WU")
     assert LEMMAS["mu-pairwise"].statement().latex in shown
     assert r"\end{proof}" in shown
+
+
+def test_the_package_is_the_command():
+    command = [sys.executable, "-m", "theory", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "mu-pairwise" in done.stdout
 
 
 def test_showing_one_lemma(capsys):
@@ -493,7 +529,8 @@ def planar(w):
 def test_token_1_of_the_planar_example_is_algebraic():
     w, depth = 2.0, 4000
     x_0 = norms.Unit().apply(np.array([[1.0, -0.3], [0.5, 1.0]]))
-    x = simulate(planar(w), x_0, depth, record=dynsim.Record(states=depth)).states[0, -1]
+    record = dynsim.Record(measures=(), states=depth)
+    x = simulate(planar(w), x_0, depth, record=record).states[0, -1]
     assert depth * abs(x[0, 0]) == pytest.approx(1 / w, rel=1e-3)
 
 

@@ -30,7 +30,8 @@ EXAMPLES = """\
   python -m dynsim probe --model path/to/folder --text README.md --mask local --window 4 --ln off
       what if: another mask and no LayerNorm, on the model's own weights
 """
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors")
+#: Torch last, so that without any of them the extra that brings all is named.
+PACKAGES = ("transformers", "tokenizers", "safetensors", "torch")
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,8 @@ def _check_vocabulary(model: nn.Module, ids: torch.Tensor) -> None:
 
 
 def _check_unchanged(body: nn.Module, inputs: Mapping[str, Any], options: Mapping) -> None:
-    """Raise ValueError unless hooks leave the model's output as it is, bit for bit."""
+    """Raise ValueError unless hooks leave the model's output as it is, bit for bit, and there is
+    something to measure."""
     fast = torch.backends.mha.get_fastpath_enabled()
     devices = list(range(torch.cuda.device_count()))
     with torch.random.fork_rng(devices):
@@ -178,8 +179,9 @@ def _check_unchanged(body: nn.Module, inputs: Mapping[str, Any], options: Mappin
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
         torch.random.set_rng_state(state)
-        with trace(body, **options):
+        with trace(body, **options) as traced:
             probed = list(_numbers(body(**inputs)))
+        _ = traced.profile  # raises ValueError where there is no hidden state to measure
     same = len(plain) == len(probed) and all(map(_same, plain, probed))
     if not same:
         raise ValueError(

@@ -67,12 +67,12 @@ class _Tracer:
         self.facts: dict[str, Any] = {}
         self._sources: dict[str, str] = {}
         self._samples = 0
-        self._active = False
+        self._called = self._active = False
 
     # --- one call of the model ------------------------------------------------------------------
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        self._active = True
+        self._called = self._active = True
         self._calls = dict.fromkeys((stack.name for stack in self._stacks), 0)
         self._module_calls: dict[str, int] = {}
         self._inside: list[tuple[str, int]] = []
@@ -96,7 +96,11 @@ class _Tracer:
     def profile(self, name: str) -> Profile:
         if not self.rows.states:
             raise ValueError(
-                "nothing was measured; call the very model that was given to trace, inside its with"
+                f"no hidden state was measured: the model has none at {', '.join(self._points)}; "
+                "name a point that it has, such as layers_output"
+                if self._called
+                else "nothing was measured; call the very model that was given to trace, inside "
+                "its with"
             )
         facts = {"model": name, **self.facts, "sources": self._sources}
         if "heads" in self._measured and not self.rows.heads:
@@ -313,9 +317,18 @@ class _Tracer:
         if "graph" in self._measured:
             row["lambda_2"] = second_eigenvalue(A, self._threshold).numpy()
         if "keys" in self._measured and keys is not None:
-            won = selectable(keys.cpu().numpy())
-            row["unselectable"] = 1.0 - won.mean(axis=-1)
+            row["unselectable"] = _unselectable(keys.cpu().numpy())
         return row
+
+
+def _unselectable(keys: np.ndarray) -> np.ndarray:
+    """Share of unselectable keys of each head, keys (H, N, p) -> (H,): those that a group of heads
+    has in common are decided once."""
+    names = [head.tobytes() for head in keys]
+    groups = dict(zip(names, keys, strict=True))
+    shares = 1.0 - selectable(np.stack(list(groups.values()))).mean(axis=-1)
+    of_group = dict(zip(groups, shares, strict=True))
+    return np.array([of_group[name] for name in names])
 
 
 def _received(A: torch.Tensor) -> np.ndarray:
@@ -431,6 +444,8 @@ def check_model(
                 f"{name or 'the model'} is compiled, and hooks are not called in it; give the "
                 f"model as it was before torch.compile (model._orig_mod)"
             )
+    if not points:
+        raise ValueError("there is no point to measure at; name one, such as layers_output")
     for what in measured:
         if what not in MEASURED:
             raise ValueError(unknown("what to measure", what, MEASURED))

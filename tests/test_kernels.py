@@ -20,7 +20,7 @@ from dynsim.engines import compiled
 from dynsim.engines.lanes import Lanes
 from dynsim.engines.packing import in_panels, padded, stacked
 from dynsim.engines.rows import Rows
-from dynsim.kernels import processor, simd
+from dynsim.kernels import fields, library, processor, simd
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.record import Arguments, Array, Record, Scratch, aligned
@@ -285,6 +285,30 @@ def test_the_carrier_depends_on_the_size_of_a_state_alone(monkeypatch, rng):
         monkeypatch.setattr(compiled, "LANES_UP_TO", limit)
         found.append(compiled.CompiledEngine(dynamics, 1).advance(x, 0, 3)[0])
     assert np.allclose(*found, rtol=1e-12)
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("samples", [1, 11])
+def test_code_for_fixed_fields_gives_the_same_bits(monkeypatch, tmp_path, mask, samples, rng):
+    n, d = 7, 3
+    layer = random_layer(rng, d, 2, 2, 5, True)
+    dynamics = AttentionDynamics(MASKS[mask](n), Layers((layer,)), norms.LayerNorm(), "peri", 0.3)
+    x = rng.standard_normal((samples, n, d))
+
+    def advanced():
+        lanes = Lanes(dynamics, stacked([layer]), dynamics.norm, n, d, Scratch())
+        return lanes.advance(x, 5, 1, one_after_another, entropy=True)
+
+    expected = advanced()
+    monkeypatch.setattr(library, "_WORTH_IT", -1.0)
+    kernel = Kernel("lanes", "advance", fields.LANES, "layers start samples wanted")
+    usual = kernel._place
+    kernel._place = lambda *what: tmp_path / "special.kernel" if what[2:] else usual(*what)
+    monkeypatch.setattr("dynsim.engines.lanes._advance", kernel)
+    for number in (2, 2):  # the code for any fields, and that for these
+        for found, wanted in zip(advanced(), expected, strict=True):
+            assert np.array_equal(found, wanted)
+        assert len(kernel._functions) == number
 
 
 # --- vectors --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import numpy as np
 
 from dynsim import AttentionDynamics, connectivity, masks, norms
 from dynsim.engines import lanes, rows
-from dynsim.engines.packing import stacked
+from dynsim.engines.kernel_inputs import stacked
 from dynsim.kernels import fields, guards
 from dynsim.kernels.record import Scratch
 from dynsim.network.deviation import Deviation

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from dynsim import AttentionDynamics, masks, measures, norms
 from dynsim.engines import compiled
+from dynsim.engines.kernel_inputs import in_panels, padded, stacked
 from dynsim.engines.lanes import Lanes
-from dynsim.engines.packing import in_panels, padded, stacked
 from dynsim.engines.rows import Rows
 from dynsim.kernels import fields, library, processor, simd
 from dynsim.kernels.library import Kernel

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from dynsim.engines.base import Advanced, TokenEngine
+from dynsim.engines.kernel_inputs import stacked
 from dynsim.engines.lanes import LANES_UP_TO, Lanes
-from dynsim.engines.packing import stacked
 from dynsim.engines.rows import Rows
 from dynsim.engines.workers import Workers
 from dynsim.kernels.record import Scratch

@@ -57,13 +57,13 @@ class Follower:
     Attention between deviations is plain attention: row-constant scores cancel in the softmax, so
     softmax_j(x_i W_Q . s k_j) applied to Z gives the new deviation. Only where all tokens attend to
     the same others, and none keeps a part of itself, is the result smaller than its parts; then
-    the kernel computes `deviation.attended_alike`.
+    the kernel computes `deviation.attention_to_common_keys`.
     """
 
     def __init__(self, dynamics: AttentionDynamics, threads: int):
         self.dynamics = dynamics
         self._plain = CompiledEngine(dynamics, threads)
-        self._alike = not dynamics.skip and common_keys(dynamics.layout) is not None
+        self._common_keys = not dynamics.skip and common_keys(dynamics.layout) is not None
         by_steps = not has_common_key(dynamics.layout) and not is_strongly_connected(dynamics.mask)
         self._near, self._far = (np.inf, np.inf) if by_steps else (NEAR, FAR)
 
@@ -150,7 +150,7 @@ class Follower:
             those = loss[:, k] > LOSS
             strength, tokens = self._strength(start + int(k)), earlier[:, those, k]
             lost = loss[those, k]
-            if self._alike:
+            if self._common_keys:
                 lost = np.where(strength * 2.0 * tokens[_MU] ** 2 <= DIRECT, 1.0, lost)
             loss[those, k] = lost * (1.0 + _score_range(strength, tokens))
         return loss

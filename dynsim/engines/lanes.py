@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from dynsim.engines.base import Advanced, Every
-from dynsim.engines.packing import padded, parts, settings
+from dynsim.engines.kernel_inputs import padded, parts, settings
 from dynsim.kernels.fields import LANE_ROWS, LANES, PAD
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import REGISTER_BYTES
@@ -66,7 +66,7 @@ class Lanes:
             "p_wide": packed.query.shape[-1],
             "v_wide": packed.value.shape[-1] or self.columns,
             "block": LANE_ROWS, "has_next": True, "has_offsets": offsets is not None,
-            "alike": not dynamics.skip and common_keys(layout) is not None,
+            "common_keys": not dynamics.skip and common_keys(layout) is not None,
         }  # fmt: skip
         self._spread = {
             "query_bias": packed.query_bias, "output_bias": packed.output_bias,

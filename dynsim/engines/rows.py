@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dynsim.engines.base import Advanced, Every
-from dynsim.engines.packing import in_panels, padded, parts, settings
+from dynsim.engines.kernel_inputs import in_panels, padded, parts, settings
 from dynsim.kernels.fields import ROWS, TEAM, block_rows, panel_columns
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
@@ -90,7 +90,7 @@ class Rows:
             "rows": rows, "block": block, "s_row": -(-widest // panel) * panel + w,
             "head_keys": fields["has_keys"] * rows * p_wide, "value_step": step,
             "value_room": values, "head_values": fields["has_values"] * values,
-            "followed": followed, "has_next": followed, "alike": keys is not None,
+            "followed": followed, "has_next": followed, "common_keys": keys is not None,
             "ordered": order is not None, **({} if order is None else {"order": order}),
         }  # fmt: skip
 

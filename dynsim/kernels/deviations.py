@@ -192,8 +192,8 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
             add(c_next, r.head, row)
 
     @inner
-    def attend_alike(r, turn, source, size, keys, values, y, moved):
-        """`dynsim.deviation.attended_alike`: y in units of s^3, and how c is moved in units of s.
+    def attend_to_common(r, turn, source, size, keys, values, y, moved):
+        """`deviation.attention_to_common_keys`: y in units of s^3, how c is moved in units of s.
 
         Returns the largest scores between deviations; above DIRECT in all lanes, nothing is said
         of y.
@@ -276,8 +276,8 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
             tall = min(r.block, n - i)
             publish(r, turn, at(sources, i * row), i, tall, keys, values)
         most, moved = splat(source, math.inf), at(r.tokens, 2 * row)
-        if r.alike:
-            most = attend_alike(r, turn, source, size, keys, values, y, moved)
+        if r.common_keys:
+            most = attend_to_common(r, turn, source, size, keys, values, y, moved)
         if not all_within(most, 0.0, DIRECT):
             alone = all_within(most, _ABOVE_DIRECT, math.inf)
             to = y
@@ -292,7 +292,7 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
                 for e in range(0, n * row, w):
                     z = where_within(most, 0.0, DIRECT, load(y, e), load(to, e))
                     store(y, e, z)
-        if r.alike:
+        if r.common_keys:
             for e in range(0, r.long, w):
                 z = where_within(most, 0.0, DIRECT, load(moved, e) * size, zero)
                 store(c_next, e, load(c_next, e) + z)
@@ -312,7 +312,7 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
         state, strips, step = r.rows * row, (n + STRIP - 1) // STRIP, r.samples * w
         c_seen, c_next = r.tokens, at(r.tokens, row)
         fill(r.alone, 0.0, r.block * row)
-        if r.alike:  # scores with tokens that are not there count with weight 0
+        if r.common_keys:  # scores with tokens that are not there count with weight 0
             fill(r.keys, 0.0, r.rows * r.p_row + r.head_keys * (r.heads - 1))
         fill(r.next, 0.0, state)
         fill(r.seen, 0.0, state)

@@ -85,7 +85,7 @@ def _strips(r) -> int:
 _SIZES = """
     n d p v heads given start layers samples rows columns row long p_wide p_row v_wide v_row
     s_row block head_keys value_room head_values biased has_keys has_values before branch after
-    centre wanted followed alike ordered
+    centre wanted followed common_keys ordered
 """  # head_keys, head_values: from one head's to the next's, 0 where tokens serve all heads
 
 _GIVEN = {

@@ -10,8 +10,8 @@ from dynsim.kernels.compiler import inlined, inner
 from dynsim.kernels.deviations import following
 from dynsim.kernels.fields import LANE_ROWS, PAD, STRIP
 from dynsim.kernels.layer import attention, exponential_function
+from dynsim.kernels.products import tile
 from dynsim.kernels.simd import at, compact, element, load, splat, spread, store, width
-from dynsim.kernels.sums import tile
 from dynsim.kernels.tokens import token_functions
 
 __all__ = ["advance", "follow"]

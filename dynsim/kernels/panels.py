@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from dynsim.kernels import emit
+from dynsim.kernels import llvm
 from dynsim.kernels.simd import Vector, llvm_type
 
 __all__ = [
@@ -35,7 +35,7 @@ def zeros(count: int):
 
     @intrinsic
     def made(typing):
-        return kind(), lambda context, builder, sig, args: emit.same(llvm_type(kind), 0.0)
+        return kind(), lambda context, builder, sig, args: llvm.same(llvm_type(kind), 0.0)
 
     return made
 
@@ -51,7 +51,7 @@ def number(typing, like, value):
     """A number in every lane."""
 
     def code(context, builder, sig, args):
-        return emit.spread(builder, context.cast(builder, args[1], value, like.dtype), like.count)
+        return llvm.spread(builder, context.cast(builder, args[1], value, like.dtype), like.count)
 
     return like(like, value), code
 
@@ -61,7 +61,7 @@ def read(typing, like, pointer, offset):
     """The vector at an offset, in elements."""
 
     def code(context, builder, sig, args):
-        return emit.load(builder, args[1], args[2], llvm_type(like))
+        return llvm.load(builder, args[1], args[2], llvm_type(like))
 
     return like(like, pointer, types.intp), code
 
@@ -107,7 +107,7 @@ def power_of_two(typing, x):
     def code(context, builder, sig, args):
         words = ir.VectorType(ir.IntType(64), x.count)
         bits = builder.bitcast(args[0], words)
-        kept = builder.and_(bits, emit.same(words, 0x7FF0000000000000))
+        kept = builder.and_(bits, llvm.same(words, 0x7FF0000000000000))
         return builder.bitcast(kept, args[0].type)
 
     return x(x), code
@@ -131,7 +131,7 @@ def _write_at(builder, values, columns, i):
 
 
 def _fused(builder, x, y, z):
-    return emit.call(builder, "fmuladd", x, y, z)
+    return llvm.call(builder, "fmuladd", x, y, z)
 
 
 def _products(builder, left, right, sums):
@@ -158,7 +158,7 @@ def squares(typing, like, a, rows):
             now = _read_at(builder, columns, i)
             return _products(builder, now, now, sums)
 
-        return emit.summed(builder, args[2], [emit.same(vector, 0.0)], more)[0]
+        return llvm.summed(builder, args[2], [llvm.same(vector, 0.0)], more)[0]
 
     return like(like, a, types.intp), code
 
@@ -179,8 +179,8 @@ def least(left: int, right: int):
                 v_now, now = _read_at(builder, v_columns, i), _read_at(builder, a_columns, i)
                 return _products(builder, v_now, now, sums)
 
-            start = [emit.same(vector, 0.0)] * (left * right)
-            for product in emit.summed(builder, rows_, start, more):
+            start = [llvm.same(vector, 0.0)] * (left * right)
+            for product in llvm.summed(builder, rows_, start, more):
                 value = builder.select(_less(builder, product, value), product, value)
             return value
 
@@ -212,9 +212,9 @@ def combine(left: int, right: int):
                 _write_at(builder, now, a_columns, i)
                 return _products(builder, now, _read_at(builder, weights, i), sums)
 
-            start = [emit.same(vector, 0.0)] * right
-            for c, value in enumerate(emit.summed(builder, rows_, start, more)):
-                emit.store(builder, value, out_, whole(c * like.count))
+            start = [llvm.same(vector, 0.0)] * right
+            for c, value in enumerate(llvm.summed(builder, rows_, start, more)):
+                llvm.store(builder, value, out_, whole(c * like.count))
             return context.get_dummy_value()
 
         return types.void(like, out, a, v, coefficients, p, types.intp), code
@@ -241,7 +241,7 @@ def add(left: int):
                 _write_at(builder, [_plus(builder, now, v_now, factors)], a_columns, i)
                 return []
 
-            emit.summed(builder, rows_, [], more)
+            llvm.summed(builder, rows_, [], more)
             return context.get_dummy_value()
 
         return types.void(like, a, v, coefficients, types.intp), code
@@ -263,7 +263,7 @@ def reflect(left: int, right: int):
 
         def code(context, builder, sig, args):
             _, out_, a_, head_, v_, block_, rows_ = args
-            whole, zero = rows_.type, emit.same(vector, 0.0)
+            whole, zero = rows_.type, llvm.same(vector, 0.0)
             a_columns = _columns(builder, a_, right, vector)
             v_columns = _columns(builder, v_, left, vector)
             heads = _columns(builder, head_, right, vector)
@@ -276,7 +276,7 @@ def reflect(left: int, right: int):
                 v_now, now = _read_at(builder, v_columns, i), _read_at(builder, a_columns, i)
                 return _products(builder, v_now, now, sums)
 
-            found = emit.summed(builder, rows_, [zero] * (left * right), both)
+            found = llvm.summed(builder, rows_, [zero] * (left * right), both)
             factors: list[list] = [[] for _ in range(right)]  # of every column, less their sign
             for s in range(left):
                 for c, mine in enumerate(factors):
@@ -293,8 +293,8 @@ def reflect(left: int, right: int):
                 return _products(builder, [*now, *v_now], now, sums) if right == 1 else []
 
             start = [zero] * (1 + left) if right == 1 else []
-            for k, value in enumerate(emit.summed(builder, rows_, start, more)):
-                emit.store(builder, value, out_, whole(k * like.count))
+            for k, value in enumerate(llvm.summed(builder, rows_, start, more)):
+                llvm.store(builder, value, out_, whole(k * like.count))
             return context.get_dummy_value()
 
         return types.void(like, out, a, head, v, block, types.intp), code

@@ -16,6 +16,7 @@ from dynsim.kernels.deviations import following
 from dynsim.kernels.fields import STRIP
 from dynsim.kernels.layer import attention, exponential_function
 from dynsim.kernels.processor import TILE_COLUMNS, TILE_ROWS
+from dynsim.kernels.products import dots, gather, tile
 from dynsim.kernels.simd import (
     at,
     compact,
@@ -31,8 +32,7 @@ from dynsim.kernels.simd import (
     width,
     within,
 )
-from dynsim.kernels.sums import dots, gather, tile
-from dynsim.kernels.team import barrier, take
+from dynsim.kernels.threads import barrier, take
 from dynsim.kernels.tokens import token_functions
 
 __all__ = ["advance", "follow"]

@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-from dynsim.kernels import emit
+from dynsim.kernels import llvm
 
 __all__ = [
     "Numbers",
@@ -131,10 +131,10 @@ def _smaller(builder, x, y):
     return builder.select(builder.fcmp_ordered("<", x, y), x, y)
 
 
-fma = _of_vectors(3, lambda builder, x, y, z: emit.call(builder, "fmuladd", x, y, z))  # x y + z
-log = _of_vectors(1, lambda builder, x: emit.call(builder, "log", x))  # lane by lane
-sqrt = _of_vectors(1, lambda builder, x: emit.call(builder, "sqrt", x))
-absolute = _of_vectors(1, lambda builder, x: emit.call(builder, "fabs", x))
+fma = _of_vectors(3, lambda builder, x, y, z: llvm.call(builder, "fmuladd", x, y, z))  # x y + z
+log = _of_vectors(1, lambda builder, x: llvm.call(builder, "log", x))  # lane by lane
+sqrt = _of_vectors(1, lambda builder, x: llvm.call(builder, "sqrt", x))
+absolute = _of_vectors(1, lambda builder, x: llvm.call(builder, "fabs", x))
 maximum = _of_vectors(2, _larger)
 minimum = _of_vectors(2, _smaller)
 
@@ -168,10 +168,10 @@ def _exps(builder, *xs):
     words = ir.VectorType(ir.IntType(bits), kind.count)
 
     def number(value):
-        return emit.same(kind, value)
+        return llvm.same(kind, value)
 
     def fused(a, b, c):
-        return [emit.call(builder, "fmuladd", *abc) for abc in zip(a, b, c, strict=True)]
+        return [llvm.call(builder, "fmuladd", *abc) for abc in zip(a, b, c, strict=True)]
 
     def times(a, b):
         return list(map(builder.fmul, a, b))
@@ -193,7 +193,7 @@ def _exps(builder, *xs):
         power = times(power, power)
     tail = fused(times(r, r), terms[0], r)
     p = [builder.fadd(number(1.0), t) for t in tail]
-    whole = [builder.shl(builder.bitcast(s, words), emit.same(words, fraction)) for s in shifted]
+    whole = [builder.shl(builder.bitcast(s, words), llvm.same(words, fraction)) for s in shifted]
     values = times(p, [builder.bitcast(w, kind) for w in whole])
     small = [builder.fcmp_ordered("<", x, number(lowest)) for x in xs]
     return [builder.select(s, number(0.0), v) for s, v in zip(small, values, strict=True)]
@@ -232,7 +232,7 @@ def compact(typing):
 def at(typing, pointer, offset):
     """The pointer moved by so many elements."""
     return pointer(pointer, types.intp), lambda context, builder, sig, args: builder.gep(
-        *emit.gep(args)
+        *llvm.gep(args)
     )
 
 
@@ -242,7 +242,7 @@ def prefetch(typing, pointer, offset):
 
     def code(context, builder, sig, args):
         number = ir.IntType(32)
-        bytes_ = builder.bitcast(builder.gep(*emit.gep(args)), ir.IntType(8).as_pointer())
+        bytes_ = builder.bitcast(builder.gep(*llvm.gep(args)), ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [bytes_.type, number, number, number])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(function, [bytes_, number(0), number(3), number(1)])
@@ -277,7 +277,7 @@ def splat(typing, pointer, number):
 
     def code(context, builder, sig, args):
         scalar = context.cast(builder, args[1], number, pointer.dtype)
-        return emit.spread(builder, scalar, kind.count)
+        return llvm.spread(builder, scalar, kind.count)
 
     return kind(pointer, number), code
 
@@ -287,7 +287,7 @@ def element(typing, pointer, offset):
     """One element."""
 
     def code(context, builder, sig, args):
-        return builder.load(builder.gep(*emit.gep(args)))
+        return builder.load(builder.gep(*llvm.gep(args)))
 
     return pointer.dtype(pointer, types.intp), code
 
@@ -298,7 +298,7 @@ def put(typing, pointer, offset, number):
 
     def code(context, builder, sig, args):
         value = context.cast(builder, args[2], number, pointer.dtype)
-        builder.store(value, builder.gep(*emit.gep(args[:2])))
+        builder.store(value, builder.gep(*llvm.gep(args[:2])))
         return context.get_dummy_value()
 
     return types.void(pointer, types.intp, number), code
@@ -310,7 +310,7 @@ def spread(typing, pointer, offset):
     kind = vector_of(pointer)
 
     def code(context, builder, sig, args):
-        return emit.spread(builder, builder.load(builder.gep(*emit.gep(args))), kind.count)
+        return llvm.spread(builder, builder.load(builder.gep(*llvm.gep(args))), kind.count)
 
     return kind(pointer, types.intp), code
 
@@ -321,7 +321,7 @@ def load(typing, pointer, offset):
     kind = vector_of(pointer)
 
     def code(context, builder, sig, args):
-        return emit.load(builder, *args, llvm_type(kind))
+        return llvm.load(builder, *args, llvm_type(kind))
 
     return kind(pointer, types.intp), code
 
@@ -336,7 +336,7 @@ def store(typing, pointer, offset, vector):
             value = (builder.fptrunc if vector.dtype == types.float64 else builder.fpext)(
                 value, kind
             )
-        emit.store(builder, value, *args[:2])
+        llvm.store(builder, value, *args[:2])
         return context.get_dummy_value()
 
     return types.void(pointer, types.intp, vector), code
@@ -359,7 +359,7 @@ def _everywhere(combine):
         value, half = args[0], args[0].type.count // 2
         while half:
             lanes = [lane ^ half for lane in range(value.type.count)]
-            other = builder.shuffle_vector(value, value, emit.indices(lanes))
+            other = builder.shuffle_vector(value, value, llvm.indices(lanes))
             value, half = combine(builder, value, other), half // 2
         return value
 
@@ -371,8 +371,8 @@ largest = _everywhere(_larger)
 
 
 def _inside(builder, value, low, high):
-    above = builder.fcmp_ordered(">=", value, emit.spread(builder, low, value.type.count))
-    below = builder.fcmp_ordered("<=", value, emit.spread(builder, high, value.type.count))
+    above = builder.fcmp_ordered(">=", value, llvm.spread(builder, low, value.type.count))
+    below = builder.fcmp_ordered("<=", value, llvm.spread(builder, high, value.type.count))
     return builder.and_(above, below)
 
 
@@ -408,12 +408,12 @@ def within(typing, vector, first, low, high, other):
         vector_, first_, low_, high_, other_ = args
         count, whole = vector.count, ir.VectorType(ir.IntType(64), vector.count)
         lanes = ir.Constant(whole, list(range(count)))
-        number = builder.add(emit.spread(builder, first_, count), lanes)
-        above = builder.icmp_signed(">=", number, emit.spread(builder, low_, count))
-        below = builder.icmp_signed("<", number, emit.spread(builder, high_, count))
+        number = builder.add(llvm.spread(builder, first_, count), lanes)
+        above = builder.icmp_signed(">=", number, llvm.spread(builder, low_, count))
+        below = builder.icmp_signed("<", number, llvm.spread(builder, high_, count))
         other_ = context.cast(builder, other_, types.float64, vector.dtype)
         return builder.select(
-            builder.and_(above, below), vector_, emit.spread(builder, other_, count)
+            builder.and_(above, below), vector_, llvm.spread(builder, other_, count)
         )
 
     n = types.intp
@@ -428,17 +428,17 @@ def transpose(typing, source, down, target, across):
     def code(context, builder, sig, args):
         source_, down_, target_, across_ = args
         offsets = [ir.IntType(64)(n) for n in range(vector.count)]
-        rows = [emit.load(builder, source_, builder.mul(down_, n), vector) for n in offsets]
+        rows = [llvm.load(builder, source_, builder.mul(down_, n), vector) for n in offsets]
         step = 1
         while step < vector.count:
             for r in range(vector.count):
                 if not r & step:
-                    rows[r], rows[r + step] = emit.interleaved(
+                    rows[r], rows[r + step] = llvm.interleaved(
                         builder, rows[r], rows[r + step], step
                     )
             step *= 2
         for n, row in zip(offsets, rows, strict=True):
-            emit.store(builder, row, target_, builder.mul(across_, n))
+            llvm.store(builder, row, target_, builder.mul(across_, n))
         return context.get_dummy_value()
 
     return types.void(source, types.intp, target, types.intp), code

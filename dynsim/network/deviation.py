@@ -4,7 +4,7 @@ c is the first token, Z the difference to it in units of s = mu(X), however far 
 below 1e-308. Z loses nothing when s shrinks, because every operation here is written for c, Z and
 log s: where a large common part would cancel, it is left out from the start. (With the mean for c,
 tokens that agree with the first ever more closely, as under a causal window, would be lost.)
-`normalised` and `attended_alike` define what the kernels of `dynsim.kernels` compute.
+`normalised` and `attention_to_common_keys` define what the kernels of `dynsim.kernels` compute.
 
 Every array has a leading axis over samples.
 """
@@ -25,7 +25,7 @@ from dynsim.network.weights import LayerWeights
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["Deviation", "attended_alike", "normalised"]
+__all__ = ["Deviation", "attention_to_common_keys", "normalised"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +236,7 @@ def normalised(state: Deviation, norm: Norm) -> Deviation:
     return out
 
 
-def attended_alike(state: Deviation, layer: LayerWeights, keys: np.ndarray) -> Deviation:
+def attention_to_common_keys(state: Deviation, layer: LayerWeights, keys: np.ndarray) -> Deviation:
     """Attention where every token attends to the same `keys`.
 
     Row-constant parts of the scores cancel in the softmax and leave a_j = s (c W_Q + b) . k_j,

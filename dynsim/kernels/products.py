@@ -4,7 +4,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from dynsim.kernels import emit
+from dynsim.kernels import llvm
 from dynsim.kernels.simd import llvm_type, vector_of
 
 __all__ = ["dots", "gather", "tile"]
@@ -39,8 +39,8 @@ def tile(rows: int, columns: int, a_lanes: bool, b_lanes: bool):
 
             def read(pointer, offset, lanes):
                 if lanes:
-                    return emit.load(builder, pointer, offset, vector)
-                return emit.spread(
+                    return llvm.load(builder, pointer, offset, vector)
+                return llvm.spread(
                     builder, builder.load(builder.gep(pointer, [offset])), vector.count
                 )
 
@@ -54,17 +54,17 @@ def tile(rows: int, columns: int, a_lanes: bool, b_lanes: bool):
                 for r, row in enumerate(a_rows):
                     a_now = read(row, a_at, a_lanes)
                     new += [
-                        emit.call(builder, "fmuladd", a_now, b_now[c], sums[r * columns + c])
+                        llvm.call(builder, "fmuladd", a_now, b_now[c], sums[r * columns + c])
                         for c in range(columns)
                     ]
                 return new
 
             found = iter(
-                emit.summed(builder, depth, [emit.same(vector, 0.0)] * rows * columns, more)
+                llvm.summed(builder, depth, [llvm.same(vector, 0.0)] * rows * columns, more)
             )
             for row in places(out, down, rows):
                 for c in range(columns):
-                    emit.store(builder, next(found), row, builder.mul(across, whole(c)))
+                    llvm.store(builder, next(found), row, builder.mul(across, whole(c)))
             return context.get_dummy_value()
 
         n = types.intp
@@ -90,18 +90,25 @@ def dots(typing, x, rows, down, indices, count, depth):
 
         def more(k, sums):
             offset = builder.mul(k, whole(vector.count))
-            factor = emit.load(builder, x_, offset, vector)
+            factor = llvm.load(builder, x_, offset, vector)
             return [
-                emit.call(
-                    builder, "fmuladd", factor, emit.load(builder, place, offset, vector), old
+                llvm.call(
+                    builder,
+                    "fmuladd",
+                    factor,
+                    llvm.load(builder, place, offset, vector),
+                    old,
                 )
                 for place, old in zip(places, sums, strict=True)
             ]
 
-        sums, step = emit.summed(builder, depth_, [emit.same(vector, 0.0)] * vector.count, more), 1
+        sums, step = (
+            llvm.summed(builder, depth_, [llvm.same(vector, 0.0)] * vector.count, more),
+            1,
+        )
         while len(sums) > 1:  # lane n ends with the sum over the lanes of sums[n]
             pairs = zip(sums[::2], sums[1::2], strict=True)
-            sums = [builder.fadd(*emit.interleaved(builder, a, b, step)) for a, b in pairs]
+            sums = [builder.fadd(*llvm.interleaved(builder, a, b, step)) for a, b in pairs]
             step *= 2
         return sums[0]
 
@@ -125,17 +132,21 @@ def gather(vectors: int):
                 j = builder.sext(builder.load(builder.gep(indices_, [n])), whole)
                 row = builder.gep(rows_, [builder.mul(j, down_)])
                 weight = builder.load(builder.gep(weights_, [n]))
-                weight = emit.spread(builder, weight, vector.count)
+                weight = llvm.spread(builder, weight, vector.count)
                 return [
-                    emit.call(
-                        builder, "fmuladd", weight, emit.load(builder, row, offset, vector), old
+                    llvm.call(
+                        builder,
+                        "fmuladd",
+                        weight,
+                        llvm.load(builder, row, offset, vector),
+                        old,
                     )
                     for offset, old in zip(offsets, sums, strict=True)
                 ]
 
-            found = emit.summed(builder, count_, [emit.same(vector, 0.0)] * vectors, more)
+            found = llvm.summed(builder, count_, [llvm.same(vector, 0.0)] * vectors, more)
             for offset, value in zip(offsets, found, strict=True):
-                emit.store(builder, value, out_, offset)
+                llvm.store(builder, value, out_, offset)
             return context.get_dummy_value()
 
         n = types.intp

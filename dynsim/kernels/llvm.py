@@ -1,4 +1,4 @@
-"""What an LLVM builder is told of vectors: the instructions behind `simd` and `sums`."""
+"""What an LLVM builder is told of vectors: the instructions behind `simd` and `products`."""
 
 from llvmlite import ir
 from numba.core import cgutils

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynsim import AttentionDynamics, load, lyapunov, masks, minilm, tokens, weights
+from dynsim._words import values
 from dynsim.cli import COMMANDS, output, parsing
 from dynsim.cli.main import command, main
 from experiments.__main__ import main as experiments
@@ -337,20 +338,20 @@ def test_ranges_are_compared(capsys):
 @given(st.integers(-50, 50), st.integers(0, 40), st.integers(1, 9))
 def test_a_range_is_what_numpy_counts(first, length, step):
     last = first + length
-    assert parsing.values(f"{first}..{last}") == [str(k) for k in range(first, last + 1)]
-    stepped = parsing.values(f"{first}..{last}..{step / 8}")
+    assert values(f"{first}..{last}") == [str(k) for k in range(first, last + 1)]
+    stepped = values(f"{first}..{last}..{step / 8}")
     assert [float(v) for v in stepped] == list(np.arange(8 * first, 8 * last + 1, step) / 8)
 
 
 @pytest.mark.parametrize("text", ["0.5..2", "3..1", "1..2..0", "1..2..-1", "0..1..1e-9"])
 def test_ranges_that_cannot_be_are_refused(text):
     with pytest.raises(ValueError, match="a range "):
-        parsing.values(text)
+        values(text)
 
 
 def test_other_values_with_dots_are_left_alone():
-    assert parsing.values("../x.npy,.5,local:2") == ["../x.npy", ".5", "local:2"]
-    assert parsing.values("diagonal:1,2;diagonal:3") == ["diagonal:1,2", "diagonal:3"]
+    assert values("../x.npy,.5,local:2") == ["../x.npy", ".5", "local:2"]
+    assert values("diagonal:1,2;diagonal:3") == ["diagonal:1,2", "diagonal:3"]
 
 
 # --- the inverse temperature --------------------------------------------------------------------

@@ -1,0 +1,125 @@
+"""sweep: compute what a store lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dynsim._values import whole
+from dynsim.sweeps.execution import Batch, Local, carry_out
+from dynsim.sweeps.specification import DEFAULT_KEEP, Specification
+from dynsim.sweeps.store import Store, results
+
+if TYPE_CHECKING:
+    import xarray
+
+__all__ = ["Interrupted", "complete", "sweep"]
+
+
+class Interrupted(KeyboardInterrupt):
+    """The sweep was interrupted; all finished batches are in the store."""
+
+
+def sweep(
+    store: str | Path,
+    parameters: Mapping[str, object] | None = None,
+    *,
+    design: str = "grid",
+    points: int | None = None,
+    design_seed: int = 0,
+    keep: Sequence[str] = DEFAULT_KEEP,
+    workers: int | None = None,
+    retry: bool = False,
+    progress: Callable[[float], None] | None = None,
+    **more: object,
+) -> xarray.Dataset:
+    """Simulate every cell of a sweep that the store does not hold yet; the store, opened lazily.
+
+    Parameters
+    ----------
+    store : path
+        Where results are kept (`dynsim.sweeps.store` says how). If it is there it must be of the
+        same sweep, and is completed.
+    parameters, **more
+        A value, a list of values, or words for values, as ``window="1:64:log8"``, of each
+        parameter (`dynsim.sweeps.PARAMETERS`); ``seeds=5`` for the seeds 0 to 4.
+    design : str
+        "grid", all combinations; "zip", lists side by side; "sobol" or "latin", so many `points`
+        in intervals ``beta="0.1:10:log"``, drawn after `design_seed`.
+    keep : sequence of str
+        Names in `dynsim.sweeps.KEEP`.
+    workers : int, optional
+        Processes; all cores unless given. Results do not depend on it. As they begin anew, a
+        script that calls this does so under ``if __name__ == "__main__":``.
+    retry : bool
+        Compute cells that failed once more.
+    progress : callable, optional
+        Called with the share of cells that are done.
+
+    Raises
+    ------
+    ValueError
+        Before any work: a cell that cannot be, another sweep's store, a store in use.
+    OSError
+        Where the system does not let it write.
+    Interrupted
+        (a KeyboardInterrupt) on Ctrl-C. The same call goes on.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     data = sweep(f"{folder}/store", mask="causal,complete", value="orthogonal", norm="unit",
+    ...                  tokens=6, dim=3, samples=2, depth=20, seeds=2, workers=1)
+    ...     data["verdict"].sel(mask="causal").values.tolist()
+    ['collapsing', 'collapsing']
+    """
+    given = {**(parameters or {}), **more}
+    specification = Specification.of(given, design, points, design_seed, keep)
+    workers = None if workers is None else whole("number of workers", workers, least=1)
+    complete(Store(store, specification), Local(workers), retry, progress)
+    return results(store)
+
+
+def complete(
+    store: Store,
+    machines: Local,
+    retry: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Compute what a store lacks; with `retry` also its cells that failed."""
+    specification = store.specification
+    cells = 0
+
+    def report(number: int) -> None:
+        nonlocal cells
+        cells += number
+        if progress is not None:
+            progress(cells / specification.n_cells)
+
+    def lacking() -> Iterator[Batch]:
+        for batch in specification.batches:
+            settings = specification.cells(batch)
+            if not store.has(batch):
+                yield batch, settings
+            elif retry and (failed := store.failed_cells(batch)):
+                yield batch, [settings[k] for k in failed]
+            else:
+                report(len(settings))
+
+    def done(batch: Batch, computed: list[dict[str, Any] | str]) -> None:
+        number, _ = batch
+        if store.has(number):
+            known, failed = store.read(number), store.failed_cells(number)
+            for k, cell in zip(failed, computed, strict=True):
+                known[k] = cell
+            computed = known
+        store.write(number, computed)
+        report(len(computed))
+
+    try:
+        with store.locked():
+            carry_out(lacking(), specification.keep, machines, done)
+    except KeyboardInterrupt:
+        raise Interrupted(f"{cells} of {specification.n_cells} cells are in the store") from None

@@ -53,7 +53,11 @@ EXAMPLES = {
     "lyapunov": ["--value", "diagonal:2,1", "--tokens", "2", "--layers", "50", "--no-figure"],
     "geometry": ["--gain", "gain.npy", "--no-figure"],
     "verify": ["certificate.json"],
+    "sweep": ["--grid", "tokens=4", "dim=2", "samples=1", "depth=2", "--out", "store"],
 }
+
+#: Commands that leave files of --name in --out.
+WRITING = [name for name in COMMANDS if name not in ("sweep", "verify")]
 
 
 @pytest.fixture(autouse=True)
@@ -107,15 +111,15 @@ def test_json_holds_verdict_and_provenance_and_people_get_the_verdict(name, caps
     if name == "verify":
         certify()
         capsys.readouterr()
-    found = run_json(name, *EXAMPLES[name], "--name" if name != "verify" else "--json",
-                     *["mine"] * (name != "verify"), capsys=capsys)  # fmt: skip
+    named = ["--name", "mine"] if name in WRITING else []
+    found = run_json(name, *EXAMPLES[name], *named, "--json", capsys=capsys)
     sentence, provenance = found["verdict"]["sentence"], found["provenance"]
     assert len(sentence) > 10
     assert {"dynsim", "python", "numpy", "numba"} <= set(provenance["versions"])
     assert provenance["options"]
     assert "out" not in provenance["options"]
     assert "seed" in provenance
-    if name != "verify":
+    if name in WRITING:
         assert json.loads(Path("results/mine.json").read_text()) == {
             key: value for key, value in found.items() if key != "files"
         }
@@ -148,7 +152,7 @@ def test_a_missing_extra_is_named_before_any_work(words, package, extra, capsys,
     assert not Path("results").exists()
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "verify"])
+@pytest.mark.parametrize("name", WRITING)
 def test_names_and_folders_that_cannot_be_are_found_before_the_work(name, capsys):
     Path("file").write_text("")
     Path("results/mine.json").mkdir(parents=True)

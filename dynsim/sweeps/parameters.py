@@ -171,10 +171,7 @@ def _interval(name: str, match: re.Match) -> tuple[float, float, bool]:
 
 def _between(low: float, high: float, shares: np.ndarray, logarithmic: bool) -> np.ndarray:
     """Values at shares of an interval, its ends exactly."""
-    if logarithmic:
-        found = np.exp(np.log(low) + shares * (np.log(high) - np.log(low)))
-    else:
-        found = low + shares * (high - low)
+    found = low * (high / low) ** shares if logarithmic else low + shares * (high - low)
     return np.where(shares == 0.0, low, np.where(shares == 1.0, high, found))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,7 @@ def sweep(
     ...     data = sweep(f"{folder}/store", mask="causal,complete", value="orthogonal", norm="unit",
     ...                  tokens=6, dim=3, samples=2, depth=20, seeds=2, workers=1)
     ...     data["verdict"].sel(mask="causal").values.tolist()
-    ['collapsing', 'collapsing']
+    ['collapsed', 'collapsed']
     """
     given = {**(parameters or {}), **more}
     specification = Specification.of(given, design, points, design_seed, keep)
@@ -115,7 +116,10 @@ def complete(
             for k, cell in zip(failed, computed, strict=True):
                 known[k] = cell
             computed = known
-        store.write(number, computed)
+        try:
+            store.write(number, computed)
+        except OSError as error:
+            raise _with_remedy(error, store.path) from None
         report(len(computed))
 
     try:
@@ -123,3 +127,9 @@ def complete(
             carry_out(lacking(), specification.keep, machines, done)
     except KeyboardInterrupt:
         raise Interrupted(f"{cells} of {specification.n_cells} cells are in the store") from None
+
+
+def _with_remedy(error: OSError, path: Path) -> OSError:
+    reason = str(error) if error.errno is None else os.strerror(error.errno)
+    words = f"{reason}; finished batches are kept, and the same command goes on with them"
+    return OSError(error.errno, words, str(path))

@@ -19,6 +19,7 @@ from dynsim import AttentionDynamics, load, lyapunov, masks, minilm, tokens, wei
 from dynsim._words import values
 from dynsim.cli import COMMANDS, output, parsing
 from dynsim.cli.main import command, main
+from dynsim.sweeps import Specification, Store
 from experiments.__main__ import main as experiments
 
 SMALL = ["--tokens", "6", "--dim", "4", "--samples", "2", "--depth", "5", "--no-figure"]
@@ -53,6 +54,7 @@ EXAMPLES = {
     "lyapunov": ["--value", "diagonal:2,1", "--tokens", "2", "--layers", "50", "--no-figure"],
     "geometry": ["--gain", "gain.npy", "--no-figure"],
     "verify": ["certificate.json"],
+    "plot": ["swept", "--x", "beta", "--y", "skip", "--no-figure"],
     "sweep": ["--grid", "tokens=4", "dim=2", "samples=1", "depth=2", "--out", "store"],
 }
 
@@ -60,9 +62,17 @@ EXAMPLES = {
 WRITING = [name for name in COMMANDS if name not in ("sweep", "verify")]
 
 
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory):
+    """The store of a sweep that has not begun."""
+    specification = Specification.of({"beta": "1,2", "skip": "0,1"})
+    return Store(tmp_path_factory.mktemp("sweep") / "store", specification).path
+
+
 @pytest.fixture(autouse=True)
-def workplace(tmp_path, monkeypatch):
+def workplace(tmp_path, monkeypatch, swept):
     monkeypatch.chdir(tmp_path)
+    Path("swept").symlink_to(swept)
     np.save("x.npy", [[1.0, 0.0], [0.6, 0.8]])
     np.save("gain.npy", [1.0, 2.0, 0.5])
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from dynsim.results.trajectory import Trajectory
 
-__all__ = ["KEEP", "Kept", "check_cell", "compute", "cost", "make_dynamics"]
+__all__ = ["KEEP", "Kept", "check_cell", "compute", "cost", "make_dynamics", "mask_of"]
 
 #: The value of every parameter by name.
 Settings = Mapping[str, Any]
@@ -54,6 +54,11 @@ def _mask(name: str, window: int | None, n: int) -> nx.DiGraph:
     return build("mask", masks.MASKS, name, n, given={} if window is None else {"window": window})
 
 
+def mask_of(settings: Settings) -> nx.DiGraph:
+    """The mask graph of a cell. Raises ValueError where there is none of these sizes."""
+    return _mask(settings["mask"], settings["window"], settings["tokens"])
+
+
 def make_dynamics(settings: Settings) -> AttentionDynamics:
     """The dynamics of a cell: that of ``dynsim run`` with these options.
 
@@ -61,7 +66,7 @@ def make_dynamics(settings: Settings) -> AttentionDynamics:
     """
     shared, seed = settings["shared"], settings["seed"]
     return AttentionDynamics(
-        mask=_mask(settings["mask"], settings["window"], settings["tokens"]),
+        mask=mask_of(settings),
         weights=Weights(
             scores=build("scores family", WEIGHTS, settings["scores"]),
             value=build("value family", WEIGHTS, settings["value"]),

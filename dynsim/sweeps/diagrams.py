@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -268,6 +268,7 @@ class _Scale:
     def __init__(self, found: list[Diagram]) -> None:
         values = np.concatenate([diagram.values.ravel() for diagram in found])
         self.words: list[str] = []
+        self.levels: Sequence[float] = []
         if values.dtype.kind != "f":
             self.words = [w for w in _COLORS if w in values]
             self.words += sorted(set(values.tolist()) - {*_COLORS, ""})
@@ -281,7 +282,7 @@ class _Scale:
         theory = [diagram.theory for diagram in found if diagram.theory is not None]
         known = np.concatenate([values[np.isfinite(values)], *theory, []])
         low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
-        self.levels = MaxNLocator(5).tick_values(low, high)
+        self.levels = [float(v) for v in MaxNLocator(5).tick_values(low, high)]
         self.look = {"cmap": "viridis", "vmin": low, "vmax": high if high > low else low + 1.0}
 
     def numbers(self, values: np.ndarray) -> np.ma.MaskedArray:
@@ -302,9 +303,10 @@ def _mesh(panel: Axes, diagram: Diagram, scale: _Scale) -> ScalarMappable:
         )
     rows, columns = diagram.values.shape
     known = values.compressed()
-    if not scale.words and min(rows, columns) > 2 and known.size and np.ptp(known) > 0:
+    within = [v for v in scale.levels if known.size and known.min() < v < known.max()]
+    if within and min(rows, columns) > 2:
         centres = np.arange(columns) + 0.5, np.arange(rows) + 0.5
-        lines = panel.contour(*centres, values, levels=scale.levels, colors="white", linewidths=0.8)
+        lines = panel.contour(*centres, values, levels=within, colors="white", linewidths=0.8)
         edge: list[AbstractPathEffect] = [withStroke(linewidth=1.8, foreground="black")]
         for text in panel.clabel(lines, fontsize=7, fmt="%.3g"):
             text.set_path_effects(edge)

@@ -11,11 +11,19 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from multiprocessing import get_context, parent_process
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dynsim._threads import available
 from dynsim.sweeps.cells import compute
@@ -24,10 +32,15 @@ from dynsim.sweeps.store import versions
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["DIED", "Local", "OtherVersion", "carry_out"]
+    from distributed import Client
+
+__all__ = ["DIED", "Cluster", "Local", "Machines", "OtherVersion", "carry_out"]
 
 #: What is kept of the cells of a batch whose worker died twice while it had nothing else to do.
 DIED = "the worker that computed it died twice; it may need more memory than there is"
+
+#: A scheduler answers within so many seconds, or is not there.
+_ANSWER_SECONDS = 10.0
 
 #: A batch: its number along every dimension, and the settings of its cells.
 Batch = tuple[tuple[int, ...], list[dict[str, Any]]]
@@ -49,11 +62,29 @@ def compute_batch(
     return compute(cells, keep)
 
 
+class Machines(Protocol):
+    """Where batches are carried out."""
+
+    @property
+    def workers(self) -> int:
+        """How many batches are computed at the same time."""
+
+    def executor(self) -> AbstractContextManager[Executor]:
+        """What they are submitted to."""
+
+    def is_death(self, error: BaseException) -> bool:
+        """Whether a batch failed because its worker died."""
+
+
 class Local:
     """Processes of this machine, each of which begins anew (spawn) and uses one thread."""
 
     def __init__(self, workers: int | None = None) -> None:
-        self.workers = available() if workers is None else workers
+        self._workers = available() if workers is None else workers
+
+    @property
+    def workers(self) -> int:
+        return self._workers
 
     @contextmanager
     def executor(self) -> Iterator[Executor]:
@@ -65,12 +96,52 @@ class Local:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    @staticmethod
-    def is_death(error: BaseException) -> bool:
-        """Whether a batch failed because its worker died."""
-        from concurrent.futures import BrokenExecutor
-
+    def is_death(self, error: BaseException) -> bool:
         return isinstance(error, BrokenExecutor)
+
+
+class Cluster:
+    """The workers of a Dask cluster: whatever are there, now or later.
+
+    scheduler : address of a scheduler, or a `distributed.Client`
+
+    Raises OSError where no scheduler answers within 10 seconds.
+    """
+
+    def __init__(self, scheduler: str | Client) -> None:
+        from distributed import Client
+
+        if not isinstance(scheduler, Client):
+            try:
+                scheduler = Client(scheduler, timeout=_ANSWER_SECONDS)
+            except (OSError, ValueError) as error:
+                raise OSError(
+                    f"no scheduler answers at {scheduler} ({error}); start one: dask scheduler"
+                ) from None
+        self.client = scheduler
+
+    @property
+    def workers(self) -> int:
+        return max(1, sum(self.client.nthreads().values()))
+
+    @contextmanager
+    def executor(self) -> Iterator[Executor]:
+        pool = self.client.get_executor(pure=False)
+        try:
+            yield pool
+        except CancelledError:
+            raise OSError(
+                "the scheduler went away; finished batches are kept, and the same command goes on "
+                "with them"
+            ) from None
+        finally:
+            if self.client.status == "running":
+                pool.shutdown(wait=False)
+
+    def is_death(self, error: BaseException) -> bool:
+        from distributed import KilledWorker
+
+        return isinstance(error, KilledWorker)
 
 
 def _begin_worker() -> None:
@@ -89,7 +160,7 @@ def _end_with_parent() -> None:
 def carry_out(
     batches: Iterable[Batch],
     keep: Sequence[str],
-    machines: Local,
+    machines: Machines,
     done: Callable[[Batch, list[dict[str, Any] | str]], None],
 ) -> None:
     """Have all batches computed, and call done(batch, cells) for each in the order of completion.
@@ -115,11 +186,10 @@ def carry_out(
 def _until_death(
     batches: Iterator[Batch],
     keep: Sequence[str],
-    machines: Local,
+    machines: Machines,
     done: Callable[[Batch, list[dict[str, Any] | str]], None],
 ) -> list[Batch]:
     """Carry out batches until there are no more, or a worker dies; those that died with it."""
-    window = 2 * machines.workers + 2
     expected = versions()
     died: list[Batch] = []
     running: dict[Future, Batch] = {}
@@ -130,7 +200,8 @@ def _until_death(
         waiting = [first]
         while True:
             if not died:
-                waiting += islice(batches, window - len(running) - len(waiting))
+                window = 2 * machines.workers + 2
+                waiting += islice(batches, max(0, window - len(running) - len(waiting)))
             while waiting and not died:
                 batch = waiting.pop(0)
                 try:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynsim._values import whole
-from dynsim.sweeps.execution import Batch, Local, carry_out
+from dynsim.sweeps.execution import Batch, Cluster, Local, Machines, carry_out
 from dynsim.sweeps.specification import DEFAULT_KEEP, Specification
 from dynsim.sweeps.store import Store, results
 
 if TYPE_CHECKING:
     import xarray
+    from distributed import Client
 
 __all__ = ["Interrupted", "complete", "sweep"]
 
@@ -31,6 +32,7 @@ def sweep(
     design_seed: int = 0,
     keep: Sequence[str] = DEFAULT_KEEP,
     workers: int | None = None,
+    scheduler: str | Client | None = None,
     retry: bool = False,
     progress: Callable[[float], None] | None = None,
     **more: object,
@@ -53,6 +55,8 @@ def sweep(
     workers : int, optional
         Processes; all cores unless given. Results do not depend on it. As they begin anew, a
         script that calls this does so under ``if __name__ == "__main__":``.
+    scheduler : str or distributed.Client, optional
+        Address of the scheduler of a Dask cluster, whose workers are used in place of processes.
     retry : bool
         Compute cells that failed once more.
     progress : callable, optional
@@ -78,14 +82,17 @@ def sweep(
     """
     given = {**(parameters or {}), **more}
     specification = Specification.of(given, design, points, design_seed, keep)
+    if scheduler is not None and workers is not None:
+        raise ValueError("workers are processes here; a scheduler has its own; leave one out")
     workers = None if workers is None else whole("number of workers", workers, least=1)
-    complete(Store(store, specification), Local(workers), retry, progress)
+    machines = Local(workers) if scheduler is None else Cluster(scheduler)
+    complete(Store(store, specification), machines, retry, progress)
     return results(store)
 
 
 def complete(
     store: Store,
-    machines: Local,
+    machines: Machines,
     retry: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> None:

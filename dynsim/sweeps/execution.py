@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -24,6 +25,8 @@ from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from dynsim._threads import available
 from dynsim.sweeps.cells import compute
@@ -118,18 +121,25 @@ class Cluster:
                 raise OSError(
                     f"no scheduler answers at {scheduler} ({error}); start one: dask scheduler"
                 ) from None
-        self.client = scheduler
+        self.client, self._workers, self._asked = scheduler, 1, -np.inf
 
     @property
     def workers(self) -> int:
-        return max(1, sum(self.client.nthreads().values()))
+        """Threads of the workers that are there, asked for once a second at most."""
+        if time.monotonic() > self._asked + 1.0:
+            self._workers = max(1, sum(self.client.nthreads().values()))
+            self._asked = time.monotonic()
+        return self._workers
 
     @contextmanager
     def executor(self) -> Iterator[Executor]:
+        from distributed.client import ClosedClientError
+        from distributed.comm.core import CommClosedError
+
         pool = self.client.get_executor(pure=False)
         try:
             yield pool
-        except CancelledError:
+        except (CancelledError, ClosedClientError, CommClosedError):
             raise OSError(
                 "the scheduler went away; finished batches are kept, and the same command goes on "
                 "with them"

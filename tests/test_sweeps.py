@@ -146,6 +146,11 @@ def test_every_part_of_an_interval_has_its_point(design):
         ({"parameters": {"engine": "nmba"}}, "did you mean 'numba'"),
         ({"parameters": {"depth": 0}}, "depth is at least 1"),
         ({"parameters": {"beta": "-1"}}, "not negative"),
+        (
+            {"parameters": {"mask": "causal,local", "beta": "1,2,-3"}},
+            "mask=causal, beta=-3",
+        ),
+        ({"parameters": {"tokens": "9,4", "beta": "1,2", "mask": "local:6"}}, "tokens=4, beta=1.0"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused_before_any_work(given, error):

@@ -29,8 +29,8 @@ _BATCH_SECONDS, _BATCH_CELLS = 1.0, 1000
 _LEAST_BATCHES = 16
 #: Costs are averaged over so many cells, taken evenly.
 _COST_CELLS = 200
-#: More distinct cells than this are not checked one by one before the work; the rest fail alone.
-_MOST_CHECKED = 100_000
+#: So many cells are checked one by one before the work; of more, the rest fail alone.
+_MOST_CHECKED = 10_000
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,10 @@ class Specification:
         sizes = zip(batch, self.batch, self.dims.values(), strict=True)
         return tuple(slice(k * step, min((k + 1) * step, size)) for k, step, size in sizes)
 
+    def size(self, batch: Sequence[int]) -> int:
+        """The number of cells of a batch."""
+        return prod(part.stop - part.start for part in self.region(batch))
+
     def cells(self, batch: Sequence[int]) -> list[dict[str, Any]]:
         """The settings of the cells of a batch, the last dimension fastest."""
         ranges = [range(part.start, part.stop) for part in self.region(batch)]
@@ -220,20 +224,23 @@ class Specification:
             "defaults": defaults,
         }
 
+    def _to_check(self) -> Iterator[tuple[int, ...]]:
+        """Cells that stand for all: of parameters whose values are right or wrong whatever the
+        others are, one value after the other; of all others every combination."""
+        sizes = [1 if name in _ALONE else size for name, size in self.dims.items()]
+        yield from np.ndindex(*sizes)
+        for place, (name, size) in enumerate(self.dims.items()):
+            if name in _ALONE:
+                for k in range(1, size):
+                    yield tuple(k if i == place else 0 for i in range(len(sizes)))
+
     def _check(self) -> None:
         for name, kept in (("samples", "ends"), *_NEEDS):
             if name in self.columns and (name == "samples" or kept in self.keep):
                 what = "a dimension of the results" if name == "samples" else f"what {kept} need"
                 raise ValueError(f"{name} is {what}, so it has one value in a sweep; sweep another")
-        distinct: dict[tuple, None] = {}
-        for index in islice(np.ndindex(*self.dims.values()), 0, None):
+        for index in islice(self._to_check(), _MOST_CHECKED):
             settings = self.settings(index)
-            key = tuple(value for name, value in settings.items() if name != "seed")
-            if key in distinct:
-                continue
-            if len(distinct) >= _MOST_CHECKED:
-                break
-            distinct[key] = None
             try:
                 check_cell(settings)
             except (ValueError, MemoryError) as error:
@@ -242,6 +249,8 @@ class Specification:
                 raise type(error)(f"{where}{error}") from None
 
 
+#: Parameters that constrain no others.
+_ALONE = ("seed", "beta", "skip", "d_qk", "dropout", "attention_dropout", "depth")
 #: Parameters that have one value where something is kept.
 _NEEDS = (("depth", "curves"), ("tokens", "states"), ("dim", "states"))
 

@@ -143,7 +143,7 @@ class Store:
     def read(self, batch: Sequence[int]) -> list[dict[str, Any] | str]:
         """What `write` was given of a finished batch."""
         region = self.specification.region(batch)
-        cells = len(self.specification.cells(batch))
+        cells = self.specification.size(batch)
         status = np.ravel(self._arrays["status"][region])
         errors = np.ravel(self._arrays["error"][region])
         blocks = {}

@@ -98,33 +98,34 @@ def complete(
 ) -> None:
     """Compute what a store lacks; with `retry` also its cells that failed."""
     specification = store.specification
-    cells = 0
+    finished = 0
 
     def report(number: int) -> None:
-        nonlocal cells
-        cells += number
+        nonlocal finished
+        finished += number
         if progress is not None:
-            progress(cells / specification.n_cells)
+            progress(finished / specification.n_cells)
 
     def lacking() -> Iterator[Batch]:
         for batch in specification.batches:
-            settings = specification.cells(batch)
             if not store.has(batch):
-                yield batch, settings
-            elif retry and (failed := store.failed_cells(batch)):
-                yield batch, [settings[k] for k in failed]
-            else:
-                report(len(settings))
+                yield batch, specification.cells(batch)
+                continue
+            failed = store.failed_cells(batch) if retry else []
+            report(specification.size(batch) - len(failed))
+            if failed:
+                cells = specification.cells(batch)
+                yield batch, [cells[k] for k in failed]
 
     def done(batch: Batch, computed: list[dict[str, Any] | str]) -> None:
         number, _ = batch
+        whole_batch = computed
         if store.has(number):
-            known, failed = store.read(number), store.failed_cells(number)
-            for k, cell in zip(failed, computed, strict=True):
-                known[k] = cell
-            computed = known
+            whole_batch = store.read(number)
+            for k, cell in zip(store.failed_cells(number), computed, strict=True):
+                whole_batch[k] = cell
         try:
-            store.write(number, computed)
+            store.write(number, whole_batch)
         except OSError as error:
             raise _with_remedy(error, store.path) from None
         report(len(computed))
@@ -133,7 +134,7 @@ def complete(
         with store.locked():
             carry_out(lacking(), specification.keep, machines, done)
     except KeyboardInterrupt:
-        raise Interrupted(f"{cells} of {specification.n_cells} cells are in the store") from None
+        raise Interrupted(f"{finished} of {specification.n_cells} cells are in the store") from None
 
 
 def _with_remedy(error: OSError, path: Path) -> OSError:

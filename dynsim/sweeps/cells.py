@@ -127,7 +127,7 @@ class Kept:
 
 def _ends(trajectory: Trajectory) -> dict[str, Any]:
     missing = np.full(trajectory.n_samples, np.nan)
-    return {"end": [_last(trajectory, name, missing) for name in DEFAULT]}
+    return {"end": np.array([_last(trajectory, name, missing) for name in DEFAULT])}
 
 
 def _last(trajectory: Trajectory, name: str, missing: np.ndarray) -> np.ndarray:
@@ -153,7 +153,7 @@ def _limit_rank(trajectory: Trajectory) -> dict[str, Any]:
 
 
 def _curves(trajectory: Trajectory) -> dict[str, Any]:
-    return {"curve": [trajectory[name] for name in EVERY_LAYER]}
+    return {"curve": np.array([trajectory[name] for name in EVERY_LAYER])}
 
 
 def _states(trajectory: Trajectory) -> dict[str, Any]:

@@ -41,6 +41,7 @@ _NAMES = {
     "probe": "models.probing",
     "set_threads": "_threads",
     "simulate": "simulation",
+    "sweep": "sweeps.sweep",
     "trace": "models.tracing",
     "verdict": "collapse.verdicts",
 }
@@ -70,6 +71,7 @@ _ROOMS = {
     "rates": "collapse.rates",
     "rounding": "measures.rounding",
     "selectability": "geometry.selectability",
+    "sweeps": "sweeps",
     "tokens": "network.tokens",
     "weights": "network.weights",
     "transient": "collapse.transient",

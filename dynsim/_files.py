@@ -121,6 +121,9 @@ class written_whole:
     What is written lies in a folder of this process until then. Folders of processes that were
     killed are removed by the next one that writes into the same place on the same machine.
 
+    With ``replaces=False`` a folder is only made where there is none: two processes that make one
+    at the same time do not take it from one another.
+
     Raises ValueError where a folder is in the way, and OSError with path and remedy where the
     system does not let it write: no space left, no permission.
 
@@ -128,8 +131,8 @@ class written_whole:
     ...     Path(temporary).write_text("all of it")
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, replaces: bool = True) -> None:
+        self.path, self.replaces = Path(path), replaces
 
     def __enter__(self) -> Path:
         if self.path.is_dir() and self.path.suffix != ".zarr":
@@ -153,7 +156,7 @@ class written_whole:
     ) -> None:
         try:
             if kind is None:
-                if self.path.is_dir():  # a Zarr store cannot be renamed over
+                if self.replaces and self.path.is_dir():  # a Zarr store cannot be renamed over
                     os.replace(self.path, self._folder / _REPLACED)
                 os.replace(self.temporary, self.path)
         except OSError as refused:

@@ -12,9 +12,9 @@ DOORS = ("__main__", "run", "equilibria.__main__", "geometry.__main__")
 
 #: Rooms from the ground up: a room imports those before it, and its own modules.
 ROOMS = [
-    *("_version", "_values", "_files", "_seeds", "_memory", "_spectra", "_threads"),
+    *("_version", "_values", "_words", "_files", "_seeds", "_memory", "_spectra", "_threads"),
     *("kernels", "masks", "measures", "network", "geometry", "engines", "results", "simulation"),
-    *("collapse", "equilibria", "models", "cli"),
+    *("collapse", "equilibria", "models", "sweeps", "cli"),
 ]
 
 

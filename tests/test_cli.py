@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from dynsim import AttentionDynamics, load, masks, weights
+from dynsim._words import build
 from dynsim.cli import main as entry
 from dynsim.cli import parsing
 from dynsim.cli.report import describe_attended
@@ -416,14 +417,14 @@ def test_the_entry_points(capsys):
 
 
 def test_objects_are_built_by_position_and_name():
-    graph = parsing.build("mask", masks.MASKS, "sinks:2:window=3", 9, given={"window": 1})
+    graph = build("mask", masks.MASKS, "sinks:2:window=3", 9, given={"window": 1})
     assert graph.name == "sinks(9, window=3, sinks=2)"
-    assert parsing.build("mask", masks.MASKS, "local:3", 9, given={"window": 1}).name == (
+    assert build("mask", masks.MASKS, "local:3", 9, given={"window": 1}).name == (
         "local(9, window=3)"
     )
-    diagonal = parsing.build("family", weights.WEIGHTS, "diagonal:1,2")
+    diagonal = build("family", weights.WEIGHTS, "diagonal:1,2")
     assert diagonal == weights.Diagonal((1.0, 2.0))
-    assert parsing.build("family", weights.WEIGHTS, "gaussian") == weights.Gaussian()
+    assert build("family", weights.WEIGHTS, "gaussian") == weights.Gaussian()
     assert "jordan:W" in parsing.usage(weights.WEIGHTS)
 
 

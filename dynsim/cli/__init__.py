@@ -3,6 +3,8 @@
 #: Every command: its module in this package, and what it does.
 COMMANDS = {
     "run": "simulate, draw the rank trajectory and judge it (the main job)",
+    "sweep": "simulate over many settings, into one store",
+    "plot": "the phase diagram of a sweep",
     "probe": "measure a real model layer by layer: does it collapse, and what if",
     "equilibria": "find the equilibria of every rank and tell which are stable",
     "design": "weights that make tokens an equilibrium, or that have a stable one",

@@ -14,6 +14,7 @@ from dynsim import masks
 from dynsim._files import read_arrays
 from dynsim._memory import require_memory
 from dynsim._values import unknown
+from dynsim._words import build
 from dynsim.cli import parsing
 from dynsim.cli.completion import completes
 from dynsim.models import minilm
@@ -351,7 +352,7 @@ def make_mask(options: argparse.Namespace, n: int) -> nx.DiGraph:
             f"out, or use one of {', '.join(windowed)}"
         )
     window = {} if options.window is None else {"window": options.window}
-    return parsing.build("mask", masks.MASKS, options.mask or "complete", n, given=window)
+    return build("mask", masks.MASKS, options.mask or "complete", n, given=window)
 
 
 def make_dropout(options: argparse.Namespace) -> Dropout:
@@ -385,10 +386,10 @@ def make_dynamics(
     return AttentionDynamics(
         mask=mask,
         weights=weights,
-        norm=parsing.build("norm", NORMS, norm),
+        norm=build("norm", NORMS, norm),
         placement=options.placement or "post",
         skip=0.0 if options.skip is None else options.skip,
-        mlp=parsing.build("MLP", MLPS, options.mlp or "none", given=draws),
+        mlp=build("MLP", MLPS, options.mlp or "none", given=draws),
         dropout=dropout,
     )
 
@@ -454,7 +455,7 @@ def make_family(kind: str, text: str, name: str) -> Family:
     """The matrices that NAME[:PARAM] or FILE stands for; of several in a file the one `name`."""
     if parsing.is_file(text):
         return FromArray(read_arrays(text, prefer=name))
-    return parsing.build(f"{kind} family", WEIGHTS, text)
+    return build(f"{kind} family", WEIGHTS, text)
 
 
 def _heads_of(*families: Family) -> int:

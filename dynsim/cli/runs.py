@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynsim._values import describe, unknown
+from dynsim._words import values
 from dynsim.cli import options as shared
 from dynsim.cli import output
 from dynsim.cli.output import file_name
-from dynsim.cli.parsing import values
 from dynsim.engines import find_engine, preferred
 from dynsim.masks.connectivity import MaskFacts, facts
 from dynsim.measures import MEASURES

@@ -42,10 +42,10 @@ def share_smollm2(monkeypatch):
     checkpoints.require_smollm2()
     from dynsim.models import sources
 
-    opened = sources.open_source
+    opened, smollm2 = sources.open_source, checkpoints.smollm2()
 
     def open_source(name, *options):
-        return checkpoints.smollm2() if name == "smollm2" else opened(name, *options)
+        return smollm2 if name == "smollm2" else opened(name, *options)
 
     monkeypatch.setattr(sources, "open_source", open_source)
 

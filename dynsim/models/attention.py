@@ -169,10 +169,6 @@ def second_eigenvalue(A: torch.Tensor, threshold: float) -> torch.Tensor:
     >>> second_eigenvalue(causal, 0.1)
     tensor([0.5000], dtype=torch.float64)
     """
-    edges = (A / A.amax(dim=-1, keepdim=True) >= threshold).cpu()
-    return torch.stack([_second_modulus(head.double()) for head in edges])  # memory of one head
-
-
-def _second_modulus(edges: torch.Tensor) -> torch.Tensor:
+    edges = (A / A.amax(dim=-1, keepdim=True) >= threshold).double().cpu()
     walk = edges / edges.sum(dim=-1, keepdim=True)
-    return torch.linalg.eigvals(walk).abs().sort().values[-2]
+    return torch.linalg.eigvals(walk).abs().sort(dim=-1).values[:, -2]

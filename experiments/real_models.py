@@ -154,19 +154,25 @@ def residual_stream(model: Any, inputs: dict[str, Any]) -> np.ndarray:
     blocks = dict.fromkeys(find_stacks(model)[0].blocks)  # ALBERT's is one, called again and again
     hooks = [block.register_forward_pre_hook(before, with_kwargs=True) for block in blocks]
     hooks += [block.register_forward_hook(after) for block in blocks]
+    _run_once(model, inputs, hooks)
+    return np.stack([state.double().numpy() for state in states])
+
+
+def _run_once(model: Any, inputs: dict[str, Any], hooks: list[Any]) -> None:
+    """One forward pass; the hooks are gone afterwards."""
+    import torch
+
     try:
         with torch.no_grad():
             model(**inputs)
     finally:
         for hook in hooks:
             hook.remove()
-    return np.stack([state.double().numpy() for state in states])
 
 
 def norms_of(model: Any, inputs: dict[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """What enters and what leaves every norm by name, in the order in which they are called:
     (samples, N, d) each, in float32. It holds them all."""
-    import torch
 
     from dynsim.models.architecture import is_norm
 
@@ -183,12 +189,7 @@ def norms_of(model: Any, inputs: dict[str, Any]) -> dict[str, tuple[np.ndarray, 
         for name, module in model.named_modules()
         if is_norm(module)
     ]
-    try:
-        with torch.no_grad():
-            model(**inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    _run_once(model, inputs, hooks)
     return seen
 
 

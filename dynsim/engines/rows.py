@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,11 @@ class Rows:
         The entropy is that of the first layer's attention.
         """
         samples, given, w = len(x), self._given(False), self.w
-        state = self._padded(x, given.sizes.rows)
+        shape = (samples, given.sizes.rows, self.columns)
+        (memory,) = self.scratch(("state",), [math.prod(shape)], self.dtype)
+        state = memory.reshape(shape)
+        state[:] = 0.0
+        state[:, : self.n, : self.d] = x
         observed = np.empty((samples, layers, 5, w))
         entropies = np.zeros((samples, self.n, w), self.dtype)
         teams = min(workers, samples)  # so many samples at once, and threads left over help them
@@ -142,7 +147,8 @@ class Rows:
     ) -> tuple[Deviation, np.ndarray]:
         """(state after the layers, cheap measures and log10 mu (6, samples, layers))."""
         samples, given, w = len(state.log_size), self._given(True), self.w
-        z = self._padded(state.shape, given.sizes.rows)
+        z = aligned((samples, given.sizes.rows, self.columns), self.dtype)
+        z[:, : self.n, : self.d] = state.shape
         center = np.zeros((samples, self.columns))
         center[:, : self.d] = state.center
         log_size = np.repeat(state.log_size[:, None], w, axis=1)
@@ -161,8 +167,3 @@ class Rows:
         shape = np.ascontiguousarray(z[:, : self.n, : self.d])
         after = Deviation(center[:, : self.d].copy(), shape, log_size[:, 0], state.observed)
         return after, observed[..., 0].transpose(2, 0, 1)
-
-    def _padded(self, x: np.ndarray, rows: int) -> np.ndarray:
-        out = aligned((len(x), rows, self.columns), self.dtype)
-        out[:, : self.n, : self.d] = x
-        return out

@@ -9,7 +9,7 @@ from dynsim.kernels.arrays import add, copy, fill
 from dynsim.kernels.compiler import inlined, inner
 from dynsim.kernels.deviations import following
 from dynsim.kernels.fields import LANE_ROWS, PAD, STRIP
-from dynsim.kernels.layer import attention, exponential_function
+from dynsim.kernels.layer import attention, exponential_function, reach
 from dynsim.kernels.products import tile
 from dynsim.kernels.simd import at, compact, element, load, splat, spread, store, width
 from dynsim.kernels.tokens import token_functions
@@ -75,9 +75,7 @@ def _published(r, z):
 @inner
 def _span(r, i, tall):
     """The first is a multiple of PAD."""
-    first, last = element(r.begin, i), element(r.end, i)
-    for k in range(i + 1, i + tall):
-        first, last = min(first, element(r.begin, k)), max(last, element(r.end, k))
+    first, last = reach(r, i, tall)
     return first // PAD * PAD, last
 
 

@@ -9,6 +9,7 @@ from dynsim.kernels.compiler import inlined, inner
 from dynsim.kernels.simd import (
     at,
     compact,
+    element,
     exp,
     exp4,
     fma,
@@ -20,7 +21,7 @@ from dynsim.kernels.simd import (
     width,
 )
 
-__all__ = ["Attention", "attention", "composed", "exponential_function"]
+__all__ = ["Attention", "attention", "composed", "exponential_function", "reach"]
 
 
 def exponential_function(joined: Callable, peak: Callable) -> Callable:
@@ -63,6 +64,15 @@ def exponential_function(joined: Callable, peak: Callable) -> Callable:
         return total
 
     return exponentials
+
+
+@inner
+def reach(r, i, tall):
+    """(first, last): tokens i .. i + tall - 1 attend to keys from the first to before the last."""
+    first, last = element(r.begin, i), element(r.end, i)
+    for k in range(i + 1, i + tall):
+        first, last = min(first, element(r.begin, k)), max(last, element(r.end, k))
+    return first, last
 
 
 class Attention(NamedTuple):

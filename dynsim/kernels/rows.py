@@ -14,7 +14,7 @@ from dynsim.kernels.arrays import add, copy
 from dynsim.kernels.compiler import inner
 from dynsim.kernels.deviations import following
 from dynsim.kernels.fields import STRIP
-from dynsim.kernels.layer import attention, exponential_function
+from dynsim.kernels.layer import attention, exponential_function, reach
 from dynsim.kernels.processor import TILE_COLUMNS, TILE_ROWS
 from dynsim.kernels.products import dots, gather, tile
 from dynsim.kernels.simd import (
@@ -119,9 +119,7 @@ def _published(r, z):
 def _span(r, i, tall):
     """The first is a multiple of COLUMNS."""
     panel = TILE_COLUMNS * width(r.x)
-    first, last = element(r.begin, i), element(r.end, i)
-    for k in range(i + 1, i + tall):
-        first, last = min(first, element(r.begin, k)), max(last, element(r.end, k))
+    first, last = reach(r, i, tall)
     return first // panel * panel, last
 
 

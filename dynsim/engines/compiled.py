@@ -33,15 +33,18 @@ def reason_against(dynamics: AttentionDynamics) -> str | None:
     """Why the compiled kernels cannot carry out this dynamics, or None."""
     if dynamics.dropout.attention:
         return "its kernels never hold the attention weights that are dropped"
+    if dynamics.gate.active:
+        return "its kernels have no gates"
     return None
 
 
 class CompiledEngine(TokenEngine):
     """Numba kernels. The bits of a sample do not depend on batch or threads.
 
-    Under hidden dropout the kernels do the attention, layer by layer, and numpy what comes after.
+    Under hidden dropout, and with weights of skip and branch by dimension, the kernels do the
+    attention, layer by layer, and numpy what comes after.
 
-    Raises ValueError for dropout of the attention weights, which the kernels never hold.
+    Raises ValueError for dropout of the attention weights, which the kernels never hold, and gates.
     """
 
     def __init__(self, dynamics: AttentionDynamics, threads: int):
@@ -58,8 +61,8 @@ class CompiledEngine(TokenEngine):
 
     def advance(self, x: np.ndarray, start: int, stop: int, entropy: bool = False) -> Advanced:
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
-            if self.dynamics.dropout.active:
-                return self._with_dropout(x, start, stop, entropy)
+            if self.dynamics.dropout.active or not self.dynamics.residual.are_numbers:
+                return self._composed(x, start, stop, entropy)
             if not self.dynamics.mlp.active:
                 return self._attention(x, start, stop, entropy)
             seen, entropies = [], None
@@ -70,7 +73,7 @@ class CompiledEngine(TokenEngine):
                 entropies = found if t == start else entropies
             return x, np.stack(seen, axis=-1), entropies
 
-    def _with_dropout(self, x: np.ndarray, start: int, stop: int, entropy: bool) -> Advanced:
+    def _composed(self, x: np.ndarray, start: int, stop: int, entropy: bool) -> Advanced:
         seen, entropies = [], None
         for t in range(start, stop):
             found = None
@@ -116,8 +119,8 @@ class CompiledEngine(TokenEngine):
     def carried(
         self, shape: tuple[int, ...], dtype: np.dtype, start: int, stop: int
     ) -> Iterator[tuple[Lanes | Rows, int]]:
-        """(carrier, number of layers) for all layers: one, unless the norm or the shapes of weights
-        change.
+        """(carrier, number of layers) for all layers: one, unless the norm, its place, the weights
+        of skip and branch or the shapes of weights change.
 
         No job of an interrupted call is at work any more: carriers share the memory of those.
         """
@@ -125,21 +128,35 @@ class CompiledEngine(TokenEngine):
             self._workers.settle()
         weights, norm, (_, n, d) = self.dynamics.weights, self.dynamics.norm, shape
         kind = Lanes if n * d <= LANES_UP_TO else Rows
+
+        def around(t: int) -> tuple:
+            """What stands around the attention of layer t, to be compared."""
+            return id(norm.layer(t)), self.dynamics.places(t), self.dynamics.residual.layer(t)
+
         if weights.is_constant:
-            same_norm = norm.n_layers is None
-            for t in (start,) if same_norm else range(start, stop):
-                key = (n, d, dtype, 0 if same_norm else t)
+            for t in (start,) if self._same_around else range(start, stop):
+                key = (n, d, dtype, around(t))
                 if key not in self._carriers:
                     layer = stacked([weights.layer(t, d).astype(dtype)])
-                    made = kind(self.dynamics, layer, norm.layer(t), n, d, self._scratch)
+                    made = kind(self.dynamics, layer, norm.layer(t), n, d, self._scratch, t)
                     self._carriers[key] = made
-                yield self._carriers[key], stop - start if same_norm else 1
+                yield self._carriers[key], stop - start if self._same_around else 1
             return
-        drawn = [(weights.layer(t, d).astype(dtype), norm.layer(t)) for t in range(start, stop)]
-        for _, alike in groupby(drawn, key=lambda one: (id(one[1]), [a.shape for a in one[0]])):
-            layers, norms = zip(*alike, strict=True)
-            made = kind(self.dynamics, stacked(list(layers)), norms[0], n, d, self._scratch)
+        drawn = [(t, weights.layer(t, d).astype(dtype)) for t in range(start, stop)]
+        for _, same in groupby(drawn, lambda one: (around(one[0]), [a.shape for a in one[1]])):
+            numbers, layers = zip(*same, strict=True)
+            t = numbers[0]
+            made = kind(
+                self.dynamics, stacked(list(layers)), norm.layer(t), n, d, self._scratch, t
+            )
             yield made, len(layers)
+
+    @cached_property
+    def _same_around(self) -> bool:
+        """True when what stands around attention is the same in all layers."""
+        dynamics = self.dynamics
+        same = dynamics.norm.n_layers is None and isinstance(dynamics.placement, str)
+        return same and dynamics.residual.is_constant
 
     def every(self, work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
         """work(job) for all jobs, each on its own thread, at once."""

@@ -25,7 +25,7 @@ _advance, _follow = Kernel("rows", "advance", ROWS), Kernel("rows", "follow", RO
 
 
 class Rows:
-    """A dynamics with given weights and norm, ready for the kernels in rows."""
+    """A dynamics with given weights and norm, ready for the kernels in rows; t as for `Lanes`."""
 
     def __init__(
         self,
@@ -35,13 +35,15 @@ class Rows:
         n: int,
         d: int,
         scratch: Scratch,
+        t: int = 0,
     ):
-        self.scratch, self.layout, self.skip = scratch, dynamics.layout, dynamics.skip
+        self.scratch, self.layout = scratch, dynamics.layout
+        self.skip = dynamics.residual.has_skip
         self.n, self.d, self.dtype = n, d, weights.query.dtype
         self.w = vector_width(8 * self.dtype.itemsize)
         panel = panel_columns(self.w)
         self.columns = -(-d // panel) * panel
-        fields = settings(dynamics, weights, norm, n, d, self.columns)
+        fields = settings(dynamics, weights, norm, n, d, self.columns, t)
         p_wide = -(-fields["p"] // panel) * panel
         v_wide = -(-fields["v"] // panel) * panel if fields["has_values"] else self.columns
         self._fields = fields | {

@@ -85,7 +85,7 @@ def _strips(r) -> int:
 _SIZES = """
     n d p v heads given start layers samples rows columns row long p_wide p_row v_wide v_row
     s_row block head_keys value_room head_values biased has_keys has_values before branch after
-    centre wanted followed common_keys ordered
+    centre function wanted followed common_keys ordered
 """  # head_keys, head_values: from one head's to the next's, 0 where tokens serve all heads
 
 _GIVEN = {
@@ -146,7 +146,7 @@ def _shared(owner: str) -> dict[str, Array]:
 #: Lanes: `offsets`, if there, are added to the scores.
 LANES = Record(
     f"{_SIZES} has_next has_offsets",
-    "skip scale shift inverse_size",
+    "skip weight scale shift inverse_size",
     **_GIVEN,
     offsets=Array(lambda r: r.has_offsets * r.n * r.n),
     **_OWN,
@@ -157,7 +157,7 @@ LANES = Record(
 #: keys and values while they read the other.
 ROWS = Record(
     f"{_SIZES} has_next lists value_step edges member members",
-    "skip scale shift inverse_size",
+    "skip weight scale shift inverse_size",
     **_GIVEN,
     indices=Array(lambda r: r.lists * r.edges, "int32"),
     meeting=Array(lambda r: TEAM, "int64"),

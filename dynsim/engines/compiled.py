@@ -146,9 +146,7 @@ class CompiledEngine(TokenEngine):
         for _, same in groupby(drawn, lambda one: (around(one[0]), [a.shape for a in one[1]])):
             numbers, layers = zip(*same, strict=True)
             t = numbers[0]
-            made = kind(
-                self.dynamics, stacked(list(layers)), norm.layer(t), n, d, self._scratch, t
-            )
+            made = kind(self.dynamics, stacked(list(layers)), norm.layer(t), n, d, self._scratch, t)
             yield made, len(layers)
 
     @cached_property

@@ -63,7 +63,9 @@ class Follower:
     def __init__(self, dynamics: AttentionDynamics, threads: int):
         self.dynamics = dynamics
         self._plain = CompiledEngine(dynamics, threads)
-        self._common_keys = not dynamics.residual.has_skip and common_keys(dynamics.layout) is not None
+        self._common_keys = (
+            not dynamics.residual.has_skip and common_keys(dynamics.layout) is not None
+        )
         by_steps = not has_common_key(dynamics.layout) and not is_strongly_connected(dynamics.mask)
         self._near, self._far = (np.inf, np.inf) if by_steps else (NEAR, FAR)
 

@@ -149,9 +149,9 @@ def _lane_by_lane(name):
         kind = ir.FunctionType(number, [number])
         symbol = name if number == ir.DoubleType() else f"{name}f"
         function = cgutils.get_or_insert_function(builder.module, kind, symbol)
-        lanes = [ir.IntType(32)(k) for k in range(x.type.count)]
-        for k in lanes:
-            x = builder.insert_element(x, builder.call(function, [builder.extract_element(x, k)]), k)
+        for k in map(ir.IntType(32), range(x.type.count)):
+            y = builder.call(function, [builder.extract_element(x, k)])
+            x = builder.insert_element(x, y, k)
         return x
 
     return _of_vectors(1, build)

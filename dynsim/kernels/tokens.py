@@ -72,10 +72,7 @@ def token_functions(arrangement: Arrangement) -> TokenFunctions:
         scale, shift = splat(x, r.scale), splat(x, r.shift)
         for e in range(0, r.long, width(x)):
             z = fma(load(x, e), scale, shift)
-            if r.function == 1:
-                z = tanh(z)
-            else:
-                z = erf(z)
+            z = tanh(z) if r.function == 1 else erf(z)
             store(y, e, fma(z, load(r.gain, e), load(r.bias, e)))
 
     @inner

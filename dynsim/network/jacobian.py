@@ -183,9 +183,7 @@ def _valued(x: np.ndarray, layer: LayerWeights) -> np.ndarray:
     return x @ layer.value @ layer.output if layer.value.size else x @ layer.output
 
 
-def _attention(
-    dynamics: AttentionDynamics, x: np.ndarray, layer: LayerWeights, t: int
-) -> Pair:
+def _attention(dynamics: AttentionDynamics, x: np.ndarray, layer: LayerWeights, t: int) -> Pair:
     Y, A, V, keyed = _attended(dynamics, x, layer)
     away = V[..., None, :, :] - Y[..., :, None, :]  # v_j - y_i: (..., H, N, N, d)
     slope = np.einsum("...hij,hab->...ibja", A, layer.W_V)

@@ -47,6 +47,7 @@ _NAMES = {
 }
 #: And the modules and rooms, by the name under which they are public.
 _ROOMS = {
+    "attention": "network.attention",
     "basins": "equilibria.basins",
     "bounds": "collapse.bounds",
     "comparison": "collapse.comparison",
@@ -67,9 +68,11 @@ _ROOMS = {
     "mlp": "network.mlp",
     "norms": "network.norms",
     "plots": "results.plots",
+    "positions": "network.positions",
     "predictions": "collapse.predictions",
     "rates": "collapse.rates",
     "rounding": "measures.rounding",
+    "schedules": "network.schedules",
     "selectability": "geometry.selectability",
     "sweeps": "sweeps",
     "tokens": "network.tokens",

@@ -16,7 +16,8 @@ from collections.abc import Callable
 import numpy as np
 
 from dynsim._values import real_array
-from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, check_dynamics, masked_softmax
+from dynsim.network.attention import masked_softmax
+from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, check_dynamics
 from dynsim.network.mlp import ACTIVATIONS, DERIVATIVES, MLPWeights
 from dynsim.network.norms import Norm, Unit
 from dynsim.network.weights import LayerWeights

@@ -28,17 +28,29 @@ from dynsim._values import (
 from dynsim.masks.constructors import from_array
 from dynsim.masks.layout import Layout
 from dynsim.masks.networkx_view import compile_layout
+from dynsim.network.attention import AttentionKind, NoQKNorm, QKNorm, Softmax
 from dynsim.network.dropout import Dropout
 from dynsim.network.gates import FixedGate, Gate, GateWeights, NoGate
 from dynsim.network.mlp import ACTIVATIONS, MLP, FixedMLP, NoMLP
 from dynsim.network.norms import NoNorm, Norm
+from dynsim.network.parts import unusual_parts
+from dynsim.network.positions import NoPosition, Position
 from dynsim.network.residual import Residual
-from dynsim.network.weights import Family, Layers, LayerSource, LayerWeights, Weights, Zero
+from dynsim.network.weights import (
+    Family,
+    Layers,
+    LayerSource,
+    LayerWeights,
+    Weights,
+    Zero,
+    check_no_temperature,
+    with_factors,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["ALIASES", "PLACEMENTS", "AttentionDynamics", "check_dynamics", "masked_softmax"]
+__all__ = ["ALIASES", "PLACEMENTS", "AttentionDynamics", "check_dynamics"]
 
 #: Where the norm stands in one sub-layer, x' = after(skip x + branch(f(before(x)))).
 PLACEMENTS = {
@@ -52,24 +64,14 @@ PLACEMENTS = {
 ALIASES = {"sandwich": "peri"}
 
 
-def masked_softmax(scores: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Softmax of each row over the allowed entries; 0 elsewhere. Safe for scores of any size.
-
-    scores (..., N, N), mask (N, N) boolean with at least one True in every row.
-    """
-    allowed = np.where(mask, scores, -np.inf)
-    weights = np.exp(allowed - allowed.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True)
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class AttentionDynamics(Value):
     """One attention layer as a map on tokens, to be iterated.
 
     x' = after(skip x + branch(f(before(x)))) with f(x) = sum_h A_h x W_V^h, A_h the masked softmax
-    of x M_h x^T, and the norm standing after (post), before (pre), before and in the branch (peri)
-    or in the branch and after (ngpt). With an MLP the same form follows with f the MLP (WU, arXiv
-    2405.18781, section 3).
+    of x M_h x^T (or what `position`, `kind` and `qk_norm` make of it), and the norm standing after
+    (post), before (pre), before and in the branch (peri) or in the branch and after (ngpt). With an
+    MLP the same form follows with f the MLP (WU, arXiv 2405.18781, section 3).
 
     Parameters
     ----------
@@ -93,6 +95,12 @@ class AttentionDynamics(Value):
         The MLP's norm; `norm` when not given.
     dropout : Dropout
         None by default. With it, layer t of sample s is a random map with a stream of its own.
+    position : Position
+        What the places of tokens do to their scores (`dynsim.positions`); nothing by default.
+    kind : AttentionKind
+        How scores become weights (`dynsim.attention`); the softmax by default.
+    qk_norm : QKNorm
+        `dynsim.attention.QKNorm(gain)` scales queries and keys first; none by default.
     gate : NoGate or GaussianGate or FixedGate
         What multiplies the outputs of the heads (`dynsim.gates`).
 
@@ -121,6 +129,9 @@ class AttentionDynamics(Value):
     mlp: MLP = NoMLP()
     mlp_norm: Norm = None  # type: ignore[assignment]  # `norm`, see __post_init__
     dropout: Dropout = Dropout()
+    position: Position = NoPosition()
+    kind: AttentionKind = Softmax()
+    qk_norm: QKNorm | NoQKNorm = NoQKNorm()
     gate: Gate = NoGate()
 
     if TYPE_CHECKING:  # what may be given is more than what is held
@@ -135,6 +146,9 @@ class AttentionDynamics(Value):
             mlp: MLP = ...,
             mlp_norm: Norm | None = ...,
             dropout: Dropout = ...,
+            position: Position = ...,
+            kind: AttentionKind = ...,
+            qk_norm: QKNorm | NoQKNorm = ...,
             gate: Gate = ...,
         ) -> None: ...
 
@@ -164,16 +178,46 @@ class AttentionDynamics(Value):
             check_instance("a norm", norm, Norm, "dynsim.norms.Unit()")
         check_instance("an MLP", self.mlp, MLP, "dynsim.mlp.GaussianMLP()")
         check_instance("dropout", self.dropout, Dropout, "dynsim.Dropout(hidden=0.1)")
+        self._check_scores()
 
         given = {part: how_many for part, how_many in self._given_layers().items() if how_many}
         if len(set(given.values())) > 1:
             numbers = ", ".join(f"{part} for {how_many}" for part, how_many in given.items())
             raise ValueError(f"what is given by layer is given for the same layers; got {numbers}")
 
+    def _check_scores(self) -> None:
+        """Positions, kind of attention and QK-norm, against each other and the weights."""
+        check_instance("a position", self.position, Position, "dynsim.positions.RoPE()")
+        check_instance(
+            "a kind of attention", self.kind, AttentionKind, "dynsim.attention.Sigmoid()"
+        )
+        norms = QKNorm, NoQKNorm
+        check_instance("a QK-norm", self.qk_norm, norms, "dynsim.attention.QKNorm(gain=4.0)")
+        self.position.check(self.weights.n_heads)
+        self.kind.check(self.weights.n_heads)
+        if self.needs_factors:
+            what = "RoPE" if self.position.turns else "QK-norm"
+            object.__setattr__(self, "weights", with_factors(self.weights, what))
+        if self.qk_norm.active:
+            check_no_temperature(self.weights)
+        if self.weights.dim is not None:
+            self._check_width(self.weights.dim)
+
+    @property
+    def needs_factors(self) -> bool:
+        """True when a position or a norm acts on queries and keys, not on scores alone."""
+        return self.position.turns or self.qk_norm.active
+
+    def _check_width(self, d: int) -> None:
+        width = self.weights.layer(0, d).query.shape[2]
+        self.position.check(self.weights.n_heads, width)
+        self.qk_norm.check(width)
+
     def _given_layers(self) -> dict[str, int | None]:
         return {
             "weights": self.weights.n_layers, "norms": self.norm.n_layers,
             "norms of the MLP": self.mlp_norm.n_layers, "MLPs": self.mlp.n_layers,
+            "gains of the QK-norm": self.qk_norm.n_layers,
             "placements": None if isinstance(self.placement, str) else len(self.placement),
             "weights of skip and branch": self.residual.n_layers, "gates": self.gate.n_layers,
         }  # fmt: skip
@@ -188,8 +232,8 @@ class AttentionDynamics(Value):
         """True when all layers are alike, but for what dropout draws."""
         norms = len(self.norm.each) == 1 and len(self.mlp_norm.each) == 1
         around = isinstance(self.placement, str) and self.residual.is_constant
-        of_layers = norms and around and self._gate_is_constant
-        return self.weights.is_constant and self.mlp.is_constant and of_layers
+        within = self.qk_norm.is_constant and self._gate_is_constant
+        return self.weights.is_constant and self.mlp.is_constant and norms and around and within
 
     @property
     def _gate_is_constant(self) -> bool:
@@ -241,7 +285,8 @@ class AttentionDynamics(Value):
         skip = self.skip if self.residual.is_constant else Residual(*self.residual.layer(t))
         return replace(
             self, weights=Layers((weights,), name=f"layer {t}"), norm=self.norm.layer(t), mlp=mlp,
-            mlp_norm=self.mlp_norm.layer(t), placement=placement, skip=skip, gate=gate,
+            mlp_norm=self.mlp_norm.layer(t), placement=placement, skip=skip,
+            qk_norm=self.qk_norm.layer(t), gate=gate,
         )  # fmt: skip
 
     @cached_property
@@ -257,7 +302,8 @@ class AttentionDynamics(Value):
     def description(self) -> dict:
         mask = {"name": self.mask.name or "graph", "tokens": self.n_tokens}
         fields = ["weights", "norm", "placement", "skip", "mlp", "mlp_norm"]
-        fields += ["dropout"] * self.dropout.active + ["gate"] * self.gate.active
+        fields += ["dropout"] * self.dropout.active
+        fields += unusual_parts(self)
         return {
             "type": type(self).__name__,
             "mask": mask | {"layout": self.layout.description},
@@ -290,12 +336,12 @@ class AttentionDynamics(Value):
                     f"{type(norm).__name__} divides by a token's size, and {place} has none (it "
                     f"is {'constant' if norm.switches(d).centre else 'zero'}); remove or change it"
                 )
-        weights = self.weights.layer(0, d)
+        self._check_width(d)
         if self.mlp.active:
             self.mlp.layer(0, d)
         self.residual.check(d)
         if self.gate.active:
-            self.gate_of(weights, 0)
+            self.gate_of(self.weights.layer(0, d), 0)
 
     def allowed(self) -> np.ndarray:
         """The mask as a dense boolean matrix: entry [i, j] is True when i may attend to j."""
@@ -313,11 +359,11 @@ class AttentionDynamics(Value):
             )
 
     def attention(self, x: np.ndarray, t: int = 0) -> np.ndarray:
-        """The attention matrices of layer t on tokens x: (N, d) -> (H, N, N), rows sum to 1.
+        """The attention matrices of layer t on tokens x: (N, d) -> (H, N, N).
 
-        That is before their dropout.
+        Rows sum to 1 where `kind.is_average`, as for the softmax. That is before their dropout.
         """
-        return self.attention_of(*self.attention_input(self._one_state(x), t))
+        return self.attention_of(*self.attention_input(self._one_state(x), t), t)
 
     def _one_state(self, x: ArrayLike) -> np.ndarray:
         x = real_array("tokens", x, own=(np.float32,))
@@ -331,12 +377,30 @@ class AttentionDynamics(Value):
         layer = self.weights.layer(t, x.shape[-1]).astype(x.dtype)
         return self._at("before", x, self.norm.layer(t), t), layer
 
-    def attention_of(self, x: np.ndarray, layer: LayerWeights) -> np.ndarray:
+    def attention_of(self, x: np.ndarray, layer: LayerWeights, t: int = 0) -> np.ndarray:
         """The attention matrices of what `attention_input` gives: (..., N, d) -> (..., H, N, N)."""
+        return self.kind.weights(self.scores_of(x, layer, t), self.allowed())
+
+    def scores_of(self, x: np.ndarray, layer: LayerWeights, t: int = 0) -> np.ndarray:
+        """The scores of what `attention_input` gives, masked or not: (..., N, d) -> (..., H, N, N).
+
+        s_ij = q_i . k_j, after the norm and the position of queries and keys, and what the position
+        adds.
+        """
+        query, key = self.query_and_key(x, layer, t)
+        scores = query @ np.swapaxes(key, -1, -2)
+        bias = self.position.bias(self.n_tokens, len(layer.query))
+        return scores if bias is None else scores + bias.astype(scores.dtype)
+
+    def query_and_key(
+        self, x: np.ndarray, layer: LayerWeights, t: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Queries (..., H, N, p), and keys (..., H, N, p) or, without a matrix, (..., 1, N, d)."""
         x = x[..., None, :, :]
-        query = x @ layer.query + layer.query_bias[:, None, :]  # (..., H, N, p)
-        key = x @ layer.key if layer.key.size else x  # (..., H, N, p) or (..., 1, N, d)
-        return masked_softmax(query @ np.swapaxes(key, -1, -2), self.allowed())
+        query = x @ layer.query + layer.query_bias[:, None, :]
+        key = x @ layer.key if layer.key.size else x
+        query, key = self.qk_norm.layer(t).normalised(query, key)
+        return self.position.turned(query), self.position.turned(key)
 
     def _dropped(self, A: np.ndarray, t: int, sample: int) -> np.ndarray:
         """A, (H, N, N), after its dropout: one number for each head and entry of the mask."""
@@ -356,7 +420,7 @@ class AttentionDynamics(Value):
         x = self._one_state(x)
 
         def attend(z: np.ndarray, layer: LayerWeights) -> np.ndarray:
-            A = self._dropped(self.attention_of(z, layer), t, sample)
+            A = self._dropped(self.attention_of(z, layer, t), t, sample)
             if self.gate.active:
                 return self.gated(A, z, layer, t)
             value = z @ layer.value if layer.value.size else z

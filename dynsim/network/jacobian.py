@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from dynsim._values import real_array
-from dynsim.network.dynamics import AttentionDynamics, check_dynamics, masked_softmax
+from dynsim.network.attention import masked_softmax
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.mlp import ACTIVATIONS, DERIVATIVES, MLPWeights
 from dynsim.network.norms import Norm, Unit
 from dynsim.network.weights import LayerWeights
@@ -45,7 +46,7 @@ def image(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarray:
 
     def attend(z: np.ndarray, layer: LayerWeights) -> np.ndarray:
         if dynamics.gate.active:
-            return dynamics.gated(dynamics.attention_of(z, layer), z, layer, t)
+            return dynamics.gated(dynamics.attention_of(z, layer, t), z, layer, t)
         return _attended(dynamics, z, layer)[0].sum(axis=-3) + layer.output_bias
 
     return dynamics.compose(real_array("tokens", x), t, attend)

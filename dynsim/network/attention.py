@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dynsim._values import Value, check_name, real_array, real_number
-from dynsim.network.norms import Norm, RMSNorm
+from dynsim.network.norms import NoNorm, Norm, RMSNorm
 from dynsim.network.positions import check_heads, per_head
 from dynsim.network.schedules import Schedule
 
@@ -198,6 +198,9 @@ class NoQKNorm(Value):
 
     def normalised(self, query: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return query, key
+
+    def norms(self, width: int) -> tuple[Norm, Norm]:
+        return NoNorm(), NoNorm()
 
 
 @dataclass(frozen=True, eq=False, repr=False)

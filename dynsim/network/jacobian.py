@@ -5,7 +5,9 @@ With S = X M X^T + 1 (X u)^T, A = softmax(S) over the mask, V = X W_V and Y = A 
     dY_ib / dX_ja = A_ij (W_ab + p_ia (v_jb - y_ib)) + delta_ij sum_k A_ik (M x_k)_a (v_kb - y_ib),
 
 p = X M + u. The first part is what token i gets through the keys and values of token j, the second
-through its own query. Heads add up; norms, skip connection and MLP follow by the chain rule. The
+through its own query. Heads add up; norms, skip connection and MLP follow by the chain rule. Other
+kinds of attention, positions and QK-norm have dA_ij = G_ij dS_ij - A_ij sum_k B_ik dS_ik with G and
+B of the kind (`dynsim.attention`), and queries and keys whose derivatives depend on the token. The
 tests compare all of it with automatic differentiation.
 """
 
@@ -16,10 +18,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from dynsim._values import real_array
-from dynsim.network.attention import masked_softmax
+from dynsim.network.attention import Sigmoid, Softmax, Softpick, masked_softmax
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.mlp import ACTIVATIONS, DERIVATIVES, MLPWeights
 from dynsim.network.norms import Norm, Unit
+from dynsim.network.parts import AROUND, check_plain, unusual_parts
 from dynsim.network.weights import LayerWeights
 
 __all__ = [
@@ -32,6 +35,8 @@ __all__ = [
     "tangent_jacobian",
 ]
 
+#: Parts whose derivative is known; a hardmax jumps.
+_DIFFERENTIABLE = ("position", "qk_norm", Softmax, Sigmoid, Softpick, *AROUND)
 #: A value and its derivative, or the derivative in one direction.
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -43,10 +48,14 @@ def image(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarray:
     """
     check_dynamics(dynamics)
     dynamics.require_deterministic("one layer as a map")
+    plain = _is_plain(dynamics)
 
     def attend(z: np.ndarray, layer: LayerWeights) -> np.ndarray:
         if dynamics.gate.active:
             return dynamics.gated(dynamics.attention_of(z, layer, t), z, layer, t)
+        if not plain:
+            mixed = dynamics.attention_of(z, layer, t) @ _valued(z[..., None, :, :], layer)
+            return mixed.sum(axis=-3) + layer.output_bias
         return _attended(dynamics, z, layer)[0].sum(axis=-3) + layer.output_bias
 
     return dynamics.compose(real_array("tokens", x), t, attend)
@@ -73,6 +82,7 @@ def linearise(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> Pair:
     Raises ValueError for a dynamics with dropout.
     """
     check_dynamics(dynamics)
+    check_plain(dynamics, "the derivative of a layer", _DIFFERENTIABLE)
     dynamics.require_deterministic("the derivative of a layer")
     x = real_array("tokens", x)
     layer = dynamics.weights.layer(t, x.shape[-1])
@@ -97,6 +107,7 @@ def jvp(dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, t: int = 0) -
 
     Raises ValueError for a dynamics with dropout.
     """
+    check_plain(dynamics, "the derivative of a layer", _DIFFERENTIABLE)
     dynamics.require_deterministic("the derivative of a layer")
     x, v = real_array("tokens", x), real_array("directions", v)
     layer = dynamics.weights.layer(t, x.shape[-1])
@@ -185,6 +196,8 @@ def _valued(x: np.ndarray, layer: LayerWeights) -> np.ndarray:
 
 
 def _attention(dynamics: AttentionDynamics, x: np.ndarray, layer: LayerWeights, t: int) -> Pair:
+    if not _is_plain(dynamics):
+        return _attention_with_parts(dynamics, x, layer, t)
     Y, A, V, keyed = _attended(dynamics, x, layer)
     away = V[..., None, :, :] - Y[..., :, None, :]  # v_j - y_i: (..., H, N, N, d)
     slope = np.einsum("...hij,hab->...ibja", A, layer.W_V)
@@ -200,12 +213,85 @@ def _attention_jvp(
     dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, layer: LayerWeights, t: int
 ) -> Pair:
     """dY = dA V + A dV, dA_ij = A_ij (dS_ij - sum_k A_ik dS_ik), dS = dX M X^T + (X M + u) dX^T."""
+    if not _is_plain(dynamics):
+        return _attention_with_parts_jvp(dynamics, x, v, layer, t)
     Y, A, V, keyed = _attended(dynamics, x, layer)
     x, v = x[..., None, :, :], v[..., None, :, :]
     slope = _keyed(v, layer) @ x.swapaxes(-1, -2) + keyed @ v.swapaxes(-1, -2)
     slope = A * (slope - np.sum(A * slope, axis=-1, keepdims=True))
     moved = slope @ V + A @ _valued(v, layer)
     return Y.sum(axis=-3) + layer.output_bias, moved.sum(axis=-3)
+
+
+# --- attention with positions, of other kinds, with QK-norm -------------------------------------
+
+
+def _is_plain(dynamics: AttentionDynamics) -> bool:
+    return not {"position", "kind", "qk_norm"} & set(unusual_parts(dynamics))
+
+
+def _attention_with_parts(
+    dynamics: AttentionDynamics, x: np.ndarray, layer: LayerWeights, t: int
+) -> Pair:
+    """dY_i = sum_j (dS_ij (G_ij v_j - B_ij y_i) + A_ij dv_j), dS_ij = dq_i . k_j + q_i . dk_j."""
+    scores, mask = dynamics.scores_of(x, layer, t), dynamics.allowed()
+    A, (G, B) = dynamics.kind.weights(scores, mask), dynamics.kind.slopes(scores, mask)
+    V = _valued(x[..., None, :, :], layer)
+    Y = A @ V
+    query, key = dynamics.query_and_key(x, layer, t)
+    of_query, of_key = _slopes_of_query_and_key(dynamics, x, layer, t)
+    by_score = G[..., None] * V[..., None, :, :] - B[..., None] * Y[..., :, None, :]
+    slope = np.einsum("...hij,hab->...ibja", A, layer.W_V)
+    through_keys = np.einsum("...hip,...hjpa->...hija", query, of_key)
+    slope += np.einsum("...hijb,...hija->...ibja", by_score, through_keys)
+    own = np.einsum("...hijb,...hjp,...hipa->...iba", by_score, key, of_query, optimize=True)
+    i = np.arange(x.shape[-2])
+    slope[..., i, :, i, :] += np.moveaxis(own, -3, 0)
+    return Y.sum(axis=-3) + layer.output_bias, slope
+
+
+def _attention_with_parts_jvp(
+    dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, layer: LayerWeights, t: int
+) -> Pair:
+    """dY = dA V + A dV with dS = dQ K^T + Q dK^T."""
+    scores, mask = dynamics.scores_of(x, layer, t), dynamics.allowed()
+    A, (G, B) = dynamics.kind.weights(scores, mask), dynamics.kind.slopes(scores, mask)
+    query, key = dynamics.query_and_key(x, layer, t)
+    x, v = x[..., None, :, :], v[..., None, :, :]
+    moved_q, moved_k = v @ layer.query, v @ layer.key if layer.key.size else v
+    if dynamics.qk_norm.active:
+        norm_q, norm_k = dynamics.qk_norm.layer(t).norms(query.shape[-1])
+        moved_q = norm_q.derivative_along(x @ layer.query + layer.query_bias[:, None, :], moved_q)
+        moved_k = norm_k.derivative_along(x @ layer.key, moved_k)
+    moved_q, moved_k = dynamics.position.turned(moved_q), dynamics.position.turned(moved_k)
+    slope = moved_q @ key.swapaxes(-1, -2) + query @ moved_k.swapaxes(-1, -2)
+    slope = G * slope - A * np.sum(B * slope, axis=-1, keepdims=True)
+    V = _valued(x, layer)
+    moved = slope @ V + A @ _valued(v, layer)
+    return (A @ V).sum(axis=-3) + layer.output_bias, moved.sum(axis=-3)
+
+
+def _slopes_of_query_and_key(
+    dynamics: AttentionDynamics, x: np.ndarray, layer: LayerWeights, t: int
+) -> Pair:
+    """dq_i / dx_i and dk_j / dx_j of every head, (..., H, N, p, d); of keys as they are H = 1."""
+    x = x[..., None, :, :]
+    (n, d), p = x.shape[-2:], layer.query.shape[2]
+    W_Q = layer.query.swapaxes(1, 2)[:, None]  # (H, 1, p, d)
+    W_K = layer.key.swapaxes(1, 2)[:, None] if layer.key.size else np.eye(d)[None, None]
+    if dynamics.qk_norm.active:
+        norm_q, norm_k = dynamics.qk_norm.layer(t).norms(p)
+        W_Q = norm_q.derivative(x @ layer.query + layer.query_bias[:, None, :]) @ W_Q
+        W_K = norm_k.derivative(x @ layer.key) @ W_K
+
+    def turned(slope: np.ndarray) -> np.ndarray:  # along the axes of tokens and of p
+        whole = np.broadcast_to(slope, (*slope.shape[:-3], n, p, d))
+        return np.moveaxis(dynamics.position.turned(np.moveaxis(whole, -1, -3)), -3, -1)
+
+    return turned(W_Q), turned(W_K)
+
+
+# --- gates --------------------------------------------------------------------------------------
 
 
 def _columns(layer: LayerWeights) -> Iterator[tuple[int, slice, LayerWeights]]:

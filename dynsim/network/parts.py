@@ -21,7 +21,7 @@ from dynsim.network.residual import Residual
 if TYPE_CHECKING:
     from dynsim.network.dynamics import AttentionDynamics
 
-__all__ = ["PLAIN", "check_plain", "unusual_parts"]
+__all__ = ["AROUND", "PLAIN", "check_alike", "check_plain", "unusual_parts"]
 
 #: Every field that may hold what the papers' layers do not have: whether a value is plain.
 PLAIN: dict[str, Callable[[Any], bool]] = {
@@ -34,6 +34,9 @@ PLAIN: dict[str, Callable[[Any], bool]] = {
     "skip": lambda skip: not isinstance(skip, Residual),
     "gate": lambda gate: isinstance(gate, NoGate),
 }
+
+#: Those that stand around the attention: with them a layer has an exact derivative as ever.
+AROUND = ("norm", "mlp_norm", "placement", "skip", "gate")
 
 
 def unusual_parts(dynamics: AttentionDynamics) -> dict[str, Any]:
@@ -70,6 +73,16 @@ def reason_against(dynamics: AttentionDynamics, allows: Collection[str | type] =
         if name not in names and not isinstance(value, kinds):
             return f"not known with {name}={shown(value)}; leave it out, {name}={_default(name)}"
     return None
+
+
+def check_alike(dynamics: AttentionDynamics, purpose: str) -> None:
+    """Raise ValueError unless norm, skip and branch stand alike in all layers and dimensions."""
+    residual = dynamics.residual
+    if not (residual.is_constant and residual.are_numbers and isinstance(dynamics.placement, str)):
+        raise ValueError(
+            f"{purpose}: not known where weights of skip and branch, or placements, differ by "
+            f"layer or dimension; take one layer, dynamics.layer(t), or give one number for each"
+        )
 
 
 def _default(name: str) -> str:

@@ -16,6 +16,7 @@ they have no `switches`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -308,9 +309,13 @@ def _tanh_slope(z: np.ndarray) -> np.ndarray:
     return 4.0 * e / (1.0 + e) ** 2
 
 
+def _erf_slope(z: np.ndarray) -> np.ndarray:
+    return np.exp(-z * z) * (2.0 / np.pi**0.5)
+
+
 #: The functions of element-wise norms, and their derivatives.
-_FUNCTIONS = {"tanh": np.tanh, "erf": _erf}
-_SLOPES = {"tanh": _tanh_slope, "erf": lambda z: np.exp(-z * z) * (2.0 / np.pi**0.5)}
+_FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"tanh": np.tanh, "erf": _erf}
+_SLOPES = {"tanh": _tanh_slope, "erf": _erf_slope}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -415,12 +420,10 @@ def ln_scaling(norm: Norm, layers: int) -> PerLayer:
             f"LayerNorm scaling divides the gain of a norm, and {type(norm).__name__} has none; "
             f"use RMSNorm(), LayerNorm(), DyT() or Derf(), --norm rms, layernorm, dyt or derf"
         )
-    scaled: dict[str, Any] = {name: getattr(norm, name) for name in ("gain", "bias")
-                              if hasattr(norm, name)}  # fmt: skip
-    return PerLayer(tuple(
-        replace(norm, **{name: given / t**0.5 for name, given in scaled.items()})
-        for t in range(1, layers + 1)
-    ))  # fmt: skip
+    scaled: Any = norm  # a dataclass, with or without a bias
+    names = [name for name in ("gain", "bias") if hasattr(norm, name)]
+    each = [{name: getattr(norm, name) / t**0.5 for name in names} for t in range(1, layers + 1)]
+    return PerLayer(tuple(replace(scaled, **numbers) for numbers in each))
 
 
 #: Every norm by the name that the command line gives it.

@@ -21,7 +21,7 @@ from dynsim.network.residual import Residual
 if TYPE_CHECKING:
     from dynsim.network.dynamics import AttentionDynamics
 
-__all__ = ["AROUND", "PLAIN", "check_alike", "check_plain", "unusual_parts"]
+__all__ = ["AROUND", "PLAIN", "check_alike", "check_plain", "reason_against", "unusual_parts"]
 
 #: Every field that may hold what the papers' layers do not have: whether a value is plain.
 PLAIN: dict[str, Callable[[Any], bool]] = {

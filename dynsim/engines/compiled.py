@@ -17,11 +17,13 @@ from dynsim.engines.rows import Rows
 from dynsim.engines.workers import Workers
 from dynsim.kernels.record import Scratch
 from dynsim.measures import observe
+from dynsim.network import parts
+from dynsim.network.attention import NoQKNorm, QKNorm, Softmax
 from dynsim.network.dropout import Dropout
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.mlp import NoMLP
-from dynsim.network.norms import NoNorm
-from dynsim.network.weights import LayerWeights
+from dynsim.network.norms import NoNorm, Norm
+from dynsim.network.weights import LayerArrays, LayerWeights
 
 __all__ = ["CompiledEngine", "reason_against"]
 
@@ -33,7 +35,7 @@ def reason_against(dynamics: AttentionDynamics) -> str | None:
     """Why the compiled kernels cannot carry out this dynamics, or None."""
     if dynamics.dropout.attention:
         return "its kernels never hold the attention weights that are dropped"
-    return None
+    return parts.reason_against(dynamics, ("position", "qk_norm", Softmax))
 
 
 class CompiledEngine(TokenEngine):
@@ -41,7 +43,8 @@ class CompiledEngine(TokenEngine):
 
     Under hidden dropout the kernels do the attention, layer by layer, and numpy what comes after.
 
-    Raises ValueError for dropout of the attention weights, which the kernels never hold.
+    Raises ValueError for dropout of the attention weights, which the kernels never hold, and for
+    other kinds of attention than the softmax.
     """
 
     def __init__(self, dynamics: AttentionDynamics, threads: int):
@@ -124,22 +127,30 @@ class CompiledEngine(TokenEngine):
         if self._workers is not None:
             self._workers.settle()
         weights, norm, (_, n, d) = self.dynamics.weights, self.dynamics.norm, shape
-        kind = Lanes if n * d <= LANES_UP_TO else Rows
+        kind, qk_norm = Lanes if n * d <= LANES_UP_TO else Rows, self.dynamics.qk_norm
+
+        def made(layers: LayerArrays, norm: Norm, qk_norm: QKNorm | NoQKNorm) -> Lanes | Rows:
+            return kind(self.dynamics, layers, norm, n, d, self._scratch, qk_norm)
+
         if weights.is_constant:
-            same_norm = norm.n_layers is None
-            for t in (start,) if same_norm else range(start, stop):
-                key = (n, d, dtype, 0 if same_norm else t)
+            same_norms = norm.n_layers is None and qk_norm.is_constant
+            for t in (start,) if same_norms else range(start, stop):
+                key = (n, d, dtype, 0 if same_norms else t)
                 if key not in self._carriers:
                     layer = stacked([weights.layer(t, d).astype(dtype)])
-                    made = kind(self.dynamics, layer, norm.layer(t), n, d, self._scratch)
-                    self._carriers[key] = made
-                yield self._carriers[key], stop - start if same_norm else 1
+                    norms = norm.layer(t), qk_norm.layer(t)
+                    self._carriers[key] = made(layer, *norms)
+                yield self._carriers[key], stop - start if same_norms else 1
             return
-        drawn = [(weights.layer(t, d).astype(dtype), norm.layer(t)) for t in range(start, stop)]
-        for _, alike in groupby(drawn, key=lambda one: (id(one[1]), [a.shape for a in one[0]])):
-            layers, norms = zip(*alike, strict=True)
-            made = kind(self.dynamics, stacked(list(layers)), norms[0], n, d, self._scratch)
-            yield made, len(layers)
+        drawn = [
+            (weights.layer(t, d).astype(dtype), norm.layer(t), qk_norm.layer(t))
+            for t in range(start, stop)
+        ]
+        for _, alike in groupby(
+            drawn, key=lambda one: (id(one[1]), id(one[2]), [a.shape for a in one[0]])
+        ):
+            layers, each, each_qk = zip(*alike, strict=True)
+            yield made(stacked(list(layers)), each[0], each_qk[0]), len(layers)
 
     def every(self, work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
         """work(job) for all jobs, each on its own thread, at once."""

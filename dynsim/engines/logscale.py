@@ -20,6 +20,7 @@ from numpy.typing import DTypeLike
 
 from dynsim.engines.follower import Follower
 from dynsim.measures import CHEAP, deviations
+from dynsim.network import parts
 from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.weights import LayerSource, LayerWeights
@@ -40,6 +41,9 @@ def reason_against(dynamics: AttentionDynamics, dtype: DTypeLike) -> str | None:
         return "an MLP does not keep the mean and the deviation of tokens apart"
     if dynamics.dropout.active:
         return "dropout does not keep the mean and the deviation of tokens apart"
+    reason = parts.reason_against(dynamics)
+    if reason is not None:
+        return reason
     if dtype != np.float64:
         return f"it needs float64 tokens, not {np.dtype(dtype)}"
     return None

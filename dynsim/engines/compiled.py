@@ -17,25 +17,28 @@ from dynsim.engines.rows import Rows
 from dynsim.engines.workers import Workers
 from dynsim.kernels.record import Scratch
 from dynsim.measures import observe
+from dynsim.network import parts
+from dynsim.network.attention import Softmax
 from dynsim.network.dropout import Dropout
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.mlp import NoMLP
 from dynsim.network.norms import NoNorm
-from dynsim.network.weights import LayerWeights
+from dynsim.network.weights import LayerArrays, LayerWeights
 
 __all__ = ["CompiledEngine", "reason_against"]
 
 #: Multiply-adds in a call below which another thread costs more than it brings.
 _THREAD_WORK = 4_000_000
 
+#: Parts that the kernels know.
+_CARRIED = ("position", "qk_norm", Softmax, "norm", "mlp_norm", "placement", "skip")
+
 
 def reason_against(dynamics: AttentionDynamics) -> str | None:
     """Why the compiled kernels cannot carry out this dynamics, or None."""
     if dynamics.dropout.attention:
         return "its kernels never hold the attention weights that are dropped"
-    if dynamics.gate.active:
-        return "its kernels have no gates"
-    return None
+    return parts.reason_against(dynamics, _CARRIED)
 
 
 class CompiledEngine(TokenEngine):
@@ -44,7 +47,8 @@ class CompiledEngine(TokenEngine):
     Under hidden dropout, and with weights of skip and branch by dimension, the kernels do the
     attention, layer by layer, and numpy what comes after.
 
-    Raises ValueError for dropout of the attention weights, which the kernels never hold, and gates.
+    Raises ValueError for dropout of the attention weights, which the kernels never hold, for other
+    kinds of attention than the softmax, and for gates.
     """
 
     def __init__(self, dynamics: AttentionDynamics, threads: int):
@@ -127,34 +131,37 @@ class CompiledEngine(TokenEngine):
         if self._workers is not None:
             self._workers.settle()
         weights, norm, (_, n, d) = self.dynamics.weights, self.dynamics.norm, shape
-        kind = Lanes if n * d <= LANES_UP_TO else Rows
+        weights, norm, (_, n, d) = self.dynamics.weights, self.dynamics.norm, shape
+        kind, qk_norm = Lanes if n * d <= LANES_UP_TO else Rows, self.dynamics.qk_norm
 
-        def around(t: int) -> tuple:
-            """What stands around the attention of layer t, to be compared."""
-            return id(norm.layer(t)), self.dynamics.places(t), self.dynamics.residual.layer(t)
+        def beside(t: int) -> tuple:
+            """What layer t has beside its weights, to be compared."""
+            norms = id(norm.layer(t)), id(qk_norm.layer(t))
+            return *norms, self.dynamics.places(t), self.dynamics.residual.layer(t)
+
+        def made(layers: LayerArrays, t: int) -> Lanes | Rows:
+            norms = norm.layer(t), qk_norm.layer(t)
+            return kind(self.dynamics, layers, norms[0], n, d, self._scratch, norms[1], t)
 
         if weights.is_constant:
-            for t in (start,) if self._same_around else range(start, stop):
-                key = (n, d, dtype, around(t))
+            for t in (start,) if self._same_beside else range(start, stop):
+                key = (n, d, dtype, beside(t))
                 if key not in self._carriers:
                     layer = stacked([weights.layer(t, d).astype(dtype)])
-                    made = kind(self.dynamics, layer, norm.layer(t), n, d, self._scratch, t)
-                    self._carriers[key] = made
-                yield self._carriers[key], stop - start if self._same_around else 1
+                    self._carriers[key] = made(layer, t)
+                yield self._carriers[key], stop - start if self._same_beside else 1
             return
         drawn = [(t, weights.layer(t, d).astype(dtype)) for t in range(start, stop)]
-        for _, same in groupby(drawn, lambda one: (around(one[0]), [a.shape for a in one[1]])):
-            numbers, layers = zip(*same, strict=True)
-            t = numbers[0]
-            made = kind(self.dynamics, stacked(list(layers)), norm.layer(t), n, d, self._scratch, t)
-            yield made, len(layers)
+        for _, alike in groupby(drawn, lambda one: (beside(one[0]), [a.shape for a in one[1]])):
+            numbers, layers = zip(*alike, strict=True)
+            yield made(stacked(list(layers)), numbers[0]), len(layers)
 
     @cached_property
-    def _same_around(self) -> bool:
-        """True when what stands around attention is the same in all layers."""
+    def _same_beside(self) -> bool:
+        """True when all layers have the same beside their weights."""
         dynamics = self.dynamics
-        same = dynamics.norm.n_layers is None and isinstance(dynamics.placement, str)
-        return same and dynamics.residual.is_constant
+        norms = dynamics.norm.n_layers is None and dynamics.qk_norm.is_constant
+        return norms and isinstance(dynamics.placement, str) and dynamics.residual.is_constant
 
     def every(self, work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
         """work(job) for all jobs, each on its own thread, at once."""

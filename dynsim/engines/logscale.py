@@ -21,9 +21,9 @@ from numpy.typing import DTypeLike
 from dynsim.engines import compiled
 from dynsim.engines.follower import Follower
 from dynsim.measures import CHEAP, deviations
+from dynsim.network import parts
 from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics
-from dynsim.network.norms import ElementwiseNorm
 from dynsim.network.weights import LayerSource, LayerWeights
 
 __all__ = ["LogScaleEngine", "reason_against"]
@@ -42,12 +42,11 @@ def reason_against(dynamics: AttentionDynamics, dtype: DTypeLike) -> str | None:
         return "an MLP does not keep the mean and the deviation of tokens apart"
     if dynamics.dropout.active:
         return "dropout does not keep the mean and the deviation of tokens apart"
-    if dynamics.gate.active:
-        return "gates do not keep the mean and the deviation of tokens apart"
-    if any(isinstance(norm, ElementwiseNorm) for norm in dynamics.norm.each):
-        return "an element-wise norm does not keep the mean and the deviation of tokens apart"
     if not dynamics.residual.are_numbers:
         return "its kernels take one weight of skip and branch for all dimensions"
+    reason = parts.reason_against(dynamics, ("placement", "skip"))
+    if reason is not None:
+        return reason
     if dtype != np.float64:
         return f"it needs float64 tokens, not {np.dtype(dtype)}"
     return None

@@ -214,7 +214,7 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
             output = at(r.output, here * r.v * r.columns)
             fill(r.q, 0.0, r.block * p_row)
             scale(r.q, at(r.shifts, h * p_row), size, p_row)
-            attended(r, 0, 1, side, other, r.shares)
+            attended(r, h, 0, 1, side, other, r.shares)
             share = load(r.shares, 0)
             scale(r.common, r.scores, share, extent)
             copy(mean, r.mixed, v_row)

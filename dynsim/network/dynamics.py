@@ -35,7 +35,7 @@ from dynsim.network.mlp import ACTIVATIONS, MLP, FixedMLP, NoMLP
 from dynsim.network.norms import NoNorm, Norm
 from dynsim.network.parts import unusual_parts
 from dynsim.network.positions import NoPosition, Position
-from dynsim.network.residual import Residual
+from dynsim.network.residual import ALIASES, PLACEMENTS, Residual
 from dynsim.network.weights import (
     Family,
     Layers,
@@ -51,17 +51,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 __all__ = ["ALIASES", "PLACEMENTS", "AttentionDynamics", "check_dynamics"]
-
-#: Where the norm stands in one sub-layer, x' = after(skip x + branch(f(before(x)))).
-PLACEMENTS = {
-    "post": ("after",),
-    "pre": ("before",),
-    "peri": ("before", "branch"),
-    "ngpt": ("branch", "after"),
-}
-#: Other names: Sandwich-LN (arXiv 2105.13290), x' = x + LN(f(LN(x))), is one layer of Peri-LN
-#: (arXiv 2502.02732), which has a norm of the embedding and one at the end besides.
-ALIASES = {"sandwich": "peri"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -11,6 +11,7 @@ by W_V alone has V = x W_V and O = I.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -29,7 +30,16 @@ from dynsim._values import (
     whole,
 )
 
-__all__ = ["GATES", "FixedGate", "Gate", "GateWeights", "GaussianGate", "NoGate", "sigmoid"]
+__all__ = [
+    "GATES",
+    "FixedGate",
+    "Gate",
+    "GateWeights",
+    "GaussianGate",
+    "NoGate",
+    "headwise_gate",
+    "sigmoid",
+]
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -183,5 +193,16 @@ def _checked(weights: GateWeights) -> GateWeights:
     return GateWeights(W, b)
 
 
+def headwise_gate(
+    sigma: float = 1.0, bias: float = 0.0, shared: bool = False, seed: int = 0
+) -> GaussianGate:
+    """A `GaussianGate` with one gate for each head."""
+    return GaussianGate(sigma, bias, True, shared, seed)
+
+
 #: Every gate by the name that the command line gives it.
-GATES = {"none": NoGate, "gaussian": GaussianGate}
+GATES: dict[str, Callable[..., Gate]] = {
+    "none": NoGate,
+    "gaussian": GaussianGate,
+    "headwise": headwise_gate,
+}

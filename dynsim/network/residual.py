@@ -1,4 +1,6 @@
-"""Weights of skip connection and branch, by layer: x' = after(skip x + branch f(before(x))).
+"""What stands around attention: the place of the norm, and weights of skip and branch by layer.
+
+    x' = after(skip x + branch f(before(x)))
 
 A number as `skip` of a dynamics stands for that weight of the skip connection, and 1 for that of
 the branch. `Residual` holds both, each for all layers or for every one, and for all dimensions or
@@ -24,9 +26,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dynsim._values import Value, entry_of_layer, real_array, real_number, shown, whole
+from dynsim._values import (
+    Value,
+    check_name,
+    entry_of_layer,
+    real_array,
+    real_number,
+    shown,
+    unknown,
+    whole,
+)
+from dynsim._words import build
 
 __all__ = [
+    "ALIASES",
+    "MIXES",
+    "PLACEMENTS",
     "SKIPS",
     "Residual",
     "ResidualWeights",
@@ -36,7 +51,20 @@ __all__ = [
     "layer_scale",
     "lerp",
     "mix_ln",
+    "read_placement",
+    "read_skip",
 ]
+
+#: Where the norm stands in one sub-layer, x' = after(skip x + branch(f(before(x)))).
+PLACEMENTS = {
+    "post": ("after",),
+    "pre": ("before",),
+    "peri": ("before", "branch"),
+    "ngpt": ("branch", "after"),
+}
+#: Other names: Sandwich-LN (arXiv 2105.13290), x' = x + LN(f(LN(x))), is one layer of Peri-LN
+#: (arXiv 2502.02732), which has a norm of the embedding and one at the end besides.
+ALIASES = {"sandwich": "peri"}
 
 #: A number for all dimensions, or one for each.
 Weight = float | np.ndarray
@@ -215,10 +243,10 @@ def depth_scaled(layers: int) -> Residual:
     return Residual(1.0, whole("number of layers", layers, least=1) ** -0.5)
 
 
-def mix_ln(layers: int, share: float = 0.25) -> tuple[str, ...]:
+def mix_ln(share: float = 0.25, *, layers: int) -> tuple[str, ...]:
     """Mix-LN (arXiv 2412.13795): placement "post" in the first floor(share L) layers, then "pre".
 
-    >>> mix_ln(6, 0.5)
+    >>> mix_ln(0.5, layers=6)
     ('post', 'post', 'post', 'pre', 'pre', 'pre')
     """
     layers, share = whole("number of layers", layers, least=1), real_number("the share", share)
@@ -235,3 +263,41 @@ SKIPS: dict[str, Callable[..., Residual]] = {
     "lerp": lerp,
     "depth-scaled": depth_scaled,
 }
+#: Placements that differ by layer, by name.
+MIXES: dict[str, Callable[..., tuple[str, ...]]] = {"mix-ln": mix_ln}
+
+
+def read_skip(words: str | float, layers: int | None = None) -> float | Residual:
+    """The `skip` of a dynamics that words stand for: a number; A,B,..., skip weights by layer; or
+    a name in `SKIPS` with its parameters.
+
+    layers : the number of layers, unless the words give it
+
+    >>> read_skip("0.5"), read_skip("layerscale:0.1"), read_skip("deepnorm", layers=8)
+    (0.5, Residual(skip=1.0, branch=0.1), Residual(skip=2.0, branch=1.0))
+
+    Raises ValueError for other words.
+    """
+    try:
+        numbers = [float(cell) for cell in str(words).split(",")]
+    except ValueError:
+        if str(words).split(":")[0] not in SKIPS:
+            raise ValueError(unknown("skip weight", words, ["a number", *SKIPS])) from None
+        return build("skip", SKIPS, str(words), given=_of(layers))
+    return numbers[0] if len(numbers) == 1 else by_layer(numbers)
+
+
+def read_placement(words: str, layers: int | None = None) -> str | tuple[str, ...]:
+    """The `placement` of a dynamics that words stand for; `layers` as in `read_skip`.
+
+    >>> read_placement("mix-ln:0.5", layers=4)
+    ('post', 'post', 'pre', 'pre')
+    """
+    if words.split(":")[0] in MIXES:
+        return build("placement", MIXES, words, given=_of(layers))
+    check_name("placement", words, [*PLACEMENTS, *ALIASES, *MIXES])
+    return words
+
+
+def _of(layers: int | None) -> dict[str, int]:
+    return {} if layers is None else {"layers": layers}

@@ -99,7 +99,8 @@ class Lanes:
             self._arguments[w, followed] = Arguments(
                 LANES, self.dtype, w, **fields, followed=followed, row=self.columns * w,
                 long=self.d * w, half=half * w, p_row=fields["p_wide"] * w,
-                v_row=fields["v_wide"] * w, s_row=self.rows * w, value_room=values, head_values=fields["has_values"] * values,
+                v_row=fields["v_wide"] * w, s_row=self.rows * w, value_room=values,
+                head_values=fields["has_values"] * values,
                 head_keys=fields["has_keys"] * self.rows * fields["p_wide"] * w,
                 **{name: np.repeat(array, w, axis=-1) for name, array in self._spread.items()},
             )  # fmt: skip

@@ -27,7 +27,7 @@ from dynsim.masks.layout import strong_components
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.jacobian import is_spherical, tangent_basis, tangent_jacobian
 from dynsim.network.norms import NoNorm
-from dynsim.network.parts import AROUND, check_plain
+from dynsim.network.parts import check_plain
 from dynsim.simulation import Record, simulate
 
 __all__ = [
@@ -65,7 +65,7 @@ def check_equilibria_possible(dynamics: AttentionDynamics) -> None:
             "shared=True), give the matrices, or take one layer, dynamics.layer(t)"
         )
     last = dynamics.mlp_norm if dynamics.mlp.active else dynamics.norm
-    check_plain(dynamics, "an equilibrium", AROUND)
+    check_plain(dynamics, "an equilibrium", ("placement", "skip", "gate"))
     if not dynamics.ends_in_norm or isinstance(last, NoNorm):
         raise ValueError(
             "equilibria are sought for layers that end in a norm; without one only 0 or special "

@@ -86,7 +86,10 @@ def check_alike(dynamics: AttentionDynamics, purpose: str) -> None:
 
 
 def _default(name: str) -> str:
-    """What a dynamics holds in this field unless it is given, as an error shows it."""
+    """What a dynamics holds in this field unless it is given, as an error shows it; a norm, where a
+    norm is not known."""
     from dynsim.network.dynamics import AttentionDynamics
 
+    if name in ("norm", "mlp_norm"):
+        return "dynsim.norms.RMSNorm()"
     return next(repr(f.default) for f in dataclasses.fields(AttentionDynamics) if f.name == name)

@@ -89,13 +89,17 @@ def apply_preset(options: argparse.Namespace) -> None:
     check_name("preset", options.preset, PRESETS)
     if (options.weights or "").startswith("minilm:all"):
         raise ValueError(f"--weights {options.weights} brings whole layers; leave --preset out")
-    rivals = {"norm": ("norm", "ln"), "mask": ("mask", "graph")}
     for name, value in PRESETS[options.preset].options.items():
         field = name.replace("-", "_")
-        if hasattr(options, field) and all(
-            getattr(options, rival, None) is None for rival in rivals.get(name, (field,))
-        ):
+        is_free = getattr(options, field, value) is None and _rival(options, name) is None
+        if is_free:
             setattr(options, field, value)
+
+
+def _rival(options: argparse.Namespace, name: str) -> str | None:
+    """The other option for the same thing, if that is given."""
+    rival = {"norm": "ln", "mask": "graph"}.get(name)
+    return None if rival is None or getattr(options, rival) is None else rival
 
 
 def describe_preset(options: argparse.Namespace) -> list[tuple[str, str]]:
@@ -105,11 +109,13 @@ def describe_preset(options: argparse.Namespace) -> list[tuple[str, str]]:
     preset = PRESETS[options.preset]
     lines = [("preset", f"{options.preset}: {preset.source}")]
     for name, value in preset.options.items():
-        if not hasattr(options, name.replace("-", "_")):
-            lines.append(("", f"{name} = {_shown(value)} is left out: there is no such option"))
-            continue
-        now = getattr(options, name.replace("-", "_"))
-        lines.append(("", f"{name} = {_shown(now)}" + ", as given" * (now != value)))
+        now, rival = getattr(options, name.replace("-", "_"), "missing"), _rival(options, name)
+        words = f"{name} = {_shown(now)}" + ", as given" * (now != value)
+        if now == "missing":
+            words = f"{name} = {_shown(value)} is left out: there is no such option"
+        elif rival is not None:
+            words = f"{name}: as --{rival} says"
+        lines.append(("", words))
     return [*lines, *([("", f"({preset.lacks})")] if preset.lacks else [])]
 
 

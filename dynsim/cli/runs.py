@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["COMPARABLE", "Run", "prepare"]
 
-DEFAULT_DEPTH = 128
+DEFAULT_DEPTH = shared.DEFAULT_DEPTH
 #: Options that `--compare` may vary.
 COMPARABLE = (
     *("mask", "window", "graph", "ln", "norm", "placement", "skip", "value", "scores", "beta"),
+    *("position", "attention", "sink", "qk-norm"),
     *("weights", "d-qk", "heads", "mlp", "dropout", "attention-dropout"),
     *("tokens", "dim", "start", "seed", "x0"),
 )
@@ -251,7 +252,7 @@ def _without(argv: list[str], flag: str) -> list[str]:
     rivals = {"--ln", "--norm"} if flag in ("--ln", "--norm") else {flag}
     words, skip = [], False
     for word in argv:
-        if skip:
+        if skip and not word.startswith("--"):  # --qk-norm may stand by itself
             skip = False
         elif word in rivals:
             skip = True

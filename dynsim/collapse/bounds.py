@@ -32,6 +32,7 @@ from dynsim.masks.connectivity import (
 from dynsim.measures import numerical_rank, singular_values
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.norms import NoNorm, Unit
+from dynsim.network.parts import check_plain
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -180,6 +181,7 @@ def mu_bounds(
     if window is not None:
         whole("window", window, least=1)
     check_dynamics(dynamics)
+    check_plain(dynamics, "a proved bound")
     dynamics.require_deterministic("a proved bound")
     dynamics.check_tokens(x0)
     if dynamics.n_tokens == 1:

@@ -33,6 +33,7 @@ from dynsim._threads import blas_alone
 from dynsim._values import real_array, whole
 from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, check_dynamics
 from dynsim.network.norms import Norm
+from dynsim.network.parts import check_plain
 from dynsim.network.weights import Gaussian, Orthogonal, Weights, Zero
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def infinite_width(dynamics: AttentionDynamics, x0: ArrayLike, depth: int) -> Gr
 
 def _scales(dynamics: AttentionDynamics, d: int) -> tuple[float, float]:
     """s^2, and the variance of a score between tokens of mean square 1."""
+    check_plain(dynamics, "infinite width")
     weights = dynamics.weights
     if len(dynamics.norm.each) > 1:
         raise ValueError("infinite width is for one norm in all layers")

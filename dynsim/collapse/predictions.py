@@ -33,6 +33,7 @@ from dynsim.masks.connectivity import SecondEigenvalue, lambda_2
 from dynsim.masks.walk import transversal_modes
 from dynsim.measures import mu
 from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, check_dynamics
+from dynsim.network.parts import check_plain, unusual_parts
 from dynsim.network.weights import LayerWeights
 
 if TYPE_CHECKING:
@@ -196,9 +197,11 @@ def predict(dynamics: AttentionDynamics, x0: ArrayLike, start: int = 0) -> Predi
     first. Defective multipliers (a window that looks one way, a Jordan block as W_V) come with
     powers of t: what is known of them is in `dynsim._spectra`.
 
-    Raises ValueError for a dynamics with an MLP or dropout, for a skip connection above 2000
-    tokens, and for tokens or a start that cannot be; FloatingPointError where the norm comes to
-    divide by zero.
+    QK-norm changes no late rate: at consensus all scores are equal with it, too.
+
+    Raises ValueError for a dynamics with an MLP, dropout, positions or another kind of attention,
+    for a skip connection above 2000 tokens, and for tokens or a start that cannot be;
+    FloatingPointError where the norm comes to divide by zero.
 
     >>> from dynsim import masks
     >>> from dynsim.network import tokens, weights
@@ -207,6 +210,7 @@ def predict(dynamics: AttentionDynamics, x0: ArrayLike, start: int = 0) -> Predi
     0.45
     """
     check_dynamics(dynamics)
+    check_plain(dynamics, "a late rate", ("qk_norm",))
     dynamics.require_deterministic("a late rate")
     x0 = real_array("tokens", x0)
     dynamics.check_tokens(x0)
@@ -232,7 +236,7 @@ def predict(dynamics: AttentionDynamics, x0: ArrayLike, start: int = 0) -> Predi
     largest = (late.rate + late.error) * np.exp(2.0 * late.standard_error)
     if not scored and (not is_scaled or _only_scales(dynamics, dynamics.weights.layer(start, d))):
         lasts = True  # all tokens go by one matrix, and are scaled at most
-    elif is_scaled:
+    elif is_scaled or dynamics.qk_norm.active:  # scores are small as mu is against the tokens
         lasts = largest <= late.growth * (1.0 + 1e-9)
     else:
         lasts = largest * max(late.growth, float(scored > 1)) < 1.0
@@ -271,6 +275,8 @@ def _has_scores(dynamics: AttentionDynamics, start: int, d: int) -> int:
 def _exponent(dynamics: AttentionDynamics, token: np.ndarray, t: int) -> float:
     """How log mu grows per layer where every multiplier vanishes."""
     d, rows = len(token), dynamics.allowed()
+    if unusual_parts(dynamics):
+        return np.nan
     if not dynamics.weights.layer(t, d).W_V.any():
         return np.inf
     if not (rows == rows[0]).all():
@@ -522,6 +528,7 @@ def transversal_growth(
     array([[0.5, 0.5, 0.5, 0.5]])
     """
     check_dynamics(dynamics)
+    check_plain(dynamics, "the growth of deviations", ("qk_norm",))
     layers = whole("number of layers", layers, least=1)
     modes = np.array([lambda_2(dynamics.mask).value]) if modes is None else np.asarray(modes)
     token = real_array("the consensus token", token)
@@ -609,6 +616,7 @@ def cubic_step(
     (0.048611, 0.048611)
     """
     check_dynamics(dynamics)
+    check_plain(dynamics, "the cubic law")
     allowed = dynamics.allowed()
     if not (allowed == allowed[0]).all() or dynamics.skip:
         raise ValueError(

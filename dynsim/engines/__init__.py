@@ -104,9 +104,11 @@ def preferred(dynamics: AttentionDynamics, dtype: DTypeLike) -> tuple[str, str |
     reason = logscale.reason_against(dynamics, dtype)
     if reason is None:
         return "logscale", None
-    if compiled.reason_against(dynamics) is None:
+    not_compiled = compiled.reason_against(dynamics)
+    if not_compiled is None:
         return "numba", reason
-    return ("torch" if find_spec("torch") else "reference"), reason
+    name = "torch" if find_spec("torch") else "reference"
+    return name, f"{reason}; the numba engine does not apply either, {not_compiled}: {name} is used"
 
 
 def make_engine(

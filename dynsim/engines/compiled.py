@@ -17,12 +17,12 @@ from dynsim.engines.rows import Rows
 from dynsim.engines.workers import Workers
 from dynsim.kernels.record import Scratch
 from dynsim.measures import observe
-from dynsim.network import parts
 from dynsim.network.attention import NoQKNorm, QKNorm, Softmax
 from dynsim.network.dropout import Dropout
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.mlp import NoMLP
 from dynsim.network.norms import NoNorm, Norm
+from dynsim.network.parts import reason_against as unknown_part
 from dynsim.network.weights import LayerArrays, LayerWeights
 
 __all__ = ["CompiledEngine", "reason_against"]
@@ -35,7 +35,7 @@ def reason_against(dynamics: AttentionDynamics) -> str | None:
     """Why the compiled kernels cannot carry out this dynamics, or None."""
     if dynamics.dropout.attention:
         return "its kernels never hold the attention weights that are dropped"
-    return parts.reason_against(dynamics, ("position", "qk_norm", Softmax))
+    return unknown_part(dynamics, ("position", "qk_norm", Softmax))
 
 
 class CompiledEngine(TokenEngine):

@@ -20,9 +20,9 @@ from numpy.typing import DTypeLike
 
 from dynsim.engines.follower import Follower
 from dynsim.measures import CHEAP, deviations
-from dynsim.network import parts
 from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.parts import reason_against as unknown_part
 from dynsim.network.weights import LayerSource, LayerWeights
 
 __all__ = ["LogScaleEngine", "reason_against"]
@@ -41,7 +41,7 @@ def reason_against(dynamics: AttentionDynamics, dtype: DTypeLike) -> str | None:
         return "an MLP does not keep the mean and the deviation of tokens apart"
     if dynamics.dropout.active:
         return "dropout does not keep the mean and the deviation of tokens apart"
-    reason = parts.reason_against(dynamics)
+    reason = unknown_part(dynamics)
     if reason is not None:
         return reason
     if dtype != np.float64:

@@ -15,6 +15,7 @@ from dynsim import masks
 from dynsim._values import whole
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.norms import Unit
+from dynsim.network.parts import unusual_parts
 from dynsim.network.weights import Fixed, Jordan
 
 __all__ = [
@@ -117,7 +118,7 @@ def _jordan_strength(dynamics: AttentionDynamics, d: int) -> float | None:
     """The w of a layer that is `jordan_dynamics(n, w)`, else None."""
     n = dynamics.n_tokens
     plain = isinstance(dynamics.norm, Unit) and dynamics.placement == "post"
-    plain = plain and not dynamics.skip and not dynamics.mlp.active
+    plain = plain and not (dynamics.skip or dynamics.mlp.active or unusual_parts(dynamics))
     if not plain or not dynamics.weights.is_constant or d != n or n < 2:
         return None
     layer = dynamics.weights.layer(0, d)

@@ -25,8 +25,9 @@ from dynsim._values import real_array, whole
 from dynsim.collapse.transient import kreiss_constant, transient_growth
 from dynsim.masks.layout import strong_components
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
-from dynsim.network.jacobian import is_spherical, tangent_basis, tangent_jacobian
+from dynsim.network.jacobian import DIFFERENTIABLE, is_spherical, tangent_basis, tangent_jacobian
 from dynsim.network.norms import NoNorm
+from dynsim.network.parts import check_plain
 from dynsim.simulation import Record, simulate
 
 __all__ = [
@@ -57,6 +58,7 @@ _LONGEST = 20_000
 def check_equilibria_possible(dynamics: AttentionDynamics) -> None:
     """Raise ValueError unless the layers are all alike, without dropout, and end in a norm."""
     check_dynamics(dynamics)
+    check_plain(dynamics, "an equilibrium", DIFFERENTIABLE)
     dynamics.require_deterministic("an equilibrium")
     if not dynamics.is_constant:
         raise ValueError(

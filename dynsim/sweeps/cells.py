@@ -18,10 +18,12 @@ from dynsim.collapse.verdicts import verdict
 from dynsim.engines import find_engine, preferred
 from dynsim.measures import DEFAULT, EVERY_LAYER, SETTLED_RTOL, numerical_rank, singular_values
 from dynsim.measures.costs import layer_cost
+from dynsim.network.attention import ATTENTION, QK_NORMS, with_sink
 from dynsim.network.dropout import Dropout
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.mlp import MLPS
 from dynsim.network.norms import NORMS
+from dynsim.network.positions import POSITIONS
 from dynsim.network.tokens import TOKENS
 from dynsim.network.weights import WEIGHTS, Weights
 from dynsim.simulation import Record, simulate
@@ -81,6 +83,9 @@ def make_dynamics(settings: Settings) -> AttentionDynamics:
         skip=settings["skip"],
         mlp=build("MLP", MLPS, settings["mlp"], given={"shared": shared, "seed": seed}),
         dropout=Dropout(settings["dropout"], settings["attention_dropout"], seed),
+        position=build("position", POSITIONS, settings["position"]),
+        kind=with_sink(build("attention", ATTENTION, settings["attention"]), settings["sink"]),
+        qk_norm=build("QK-norm", QK_NORMS, settings["qk_norm"]),
     )
 
 
@@ -215,7 +220,8 @@ def _dynamics_key(settings: Settings) -> tuple:
     sample do not depend on the others."""
     drawn = any(settings[k].split(":")[0] in _DRAWN for k in ("value", "scores"))
     dropped = settings["dropout"] or settings["attention_dropout"]
-    if drawn or dropped or settings["mlp"] != "none" or settings["engine"] == "torch":
+    torch = settings["engine"] == "torch" or settings["attention"] != "softmax"
+    if drawn or dropped or torch or settings["mlp"] != "none":
         return tuple(settings.values())
     return tuple(value for name, value in settings.items() if name not in ("seed", "start"))
 

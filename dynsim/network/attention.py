@@ -313,10 +313,12 @@ class QKNorm(Value):
 
 
 def _unit(gain: float = 1.0, eps: float = 0.0) -> QKNorm:
+    """s_ij = g (q_i / |q_i|) . (k_j / |k_j|), so that |s_ij| <= |g| (arXiv 2010.04245)."""
     return QKNorm(gain, "unit", eps=eps)
 
 
 def _rms(gain: float = 1.0, eps: float = 0.0) -> QKNorm:
+    """s_ij = g q_i . k_j / sqrt(p) with q and k of mean square 1 (Qwen3, OLMo 2)."""
     return QKNorm(gain, "rms", eps=eps)
 
 

@@ -197,6 +197,8 @@ def test_a_toml_file_is_a_specification(tmp_path):
         {"heads": 2, "mlp": "gaussian", "shared": True, "placement": "pre", "start": "sphere"},
         {"mask": "sinks:2", "value": ["diagonal:1,2,1,1"], "scores": "identity", "d_qk": 4.0},
         {"dropout": 0.1, "attention_dropout": 0.2, "norm": "rms", "seed": 2},
+        {"position": "alibi:0.5", "sink": 0.5, "qk_norm": "rms:2", "heads": 2, "mask": "causal"},
+        {"attention": "sigmoid", "position": "rope:50", "norm": "unit", "skip": 1.0},
     ],
 )
 def test_a_cell_is_the_run_with_these_options(given):

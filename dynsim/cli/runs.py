@@ -17,7 +17,7 @@ from dynsim._words import values
 from dynsim.cli import options as shared
 from dynsim.cli import output
 from dynsim.cli.output import file_name
-from dynsim.engines import find_engine, preferred
+from dynsim.engines import check_applies, find_engine, preferred
 from dynsim.masks.connectivity import MaskFacts, facts
 from dynsim.measures import MEASURES
 from dynsim.results.trajectory import Trajectory, joined, load
@@ -73,6 +73,7 @@ class Run:
         self.engine, self.floored = options.engine, None
         if options.engine == "auto":
             self.engine, self.floored = preferred(self.dynamics, self.x0.dtype)
+        check_applies(self.engine, self.dynamics, self.x0.dtype)
         self.digest = self._digest()
         self.name = options.name or self._own_name()
 
@@ -252,9 +253,10 @@ def _without(argv: list[str], flag: str) -> list[str]:
     rivals = {"--ln", "--norm"} if flag in ("--ln", "--norm") else {flag}
     words, skip = [], False
     for word in argv:
-        if skip and not word.startswith("--"):  # --qk-norm may stand by itself
-            skip = False
-        elif word in rivals:
+        is_value, skip = skip and not word.startswith("--"), False  # --qk-norm may stand alone
+        if is_value:
+            continue
+        if word in rivals:
             skip = True
         elif word.split("=")[0] not in rivals:
             words.append(word)

@@ -25,7 +25,7 @@ from dynsim.network.norms import NoNorm, Norm
 from dynsim.network.parts import reason_against as unknown_part
 from dynsim.network.weights import LayerArrays, LayerWeights
 
-__all__ = ["CompiledEngine", "reason_against"]
+__all__ = ["CompiledEngine", "reason_against", "refuse"]
 
 #: Multiply-adds in a call below which another thread costs more than it brings.
 _THREAD_WORK = 4_000_000
@@ -38,6 +38,15 @@ def reason_against(dynamics: AttentionDynamics) -> str | None:
     return unknown_part(dynamics, ("position", "qk_norm", Softmax))
 
 
+def refuse(dynamics: AttentionDynamics) -> None:
+    """Raise ValueError when the kernels cannot carry out this dynamics."""
+    reason = reason_against(dynamics)
+    if reason is not None:
+        raise ValueError(
+            f"the numba engine does not apply: {reason}; use engine='torch' or 'reference'"
+        )
+
+
 class CompiledEngine(TokenEngine):
     """Numba kernels. The bits of a sample do not depend on batch or threads.
 
@@ -48,11 +57,7 @@ class CompiledEngine(TokenEngine):
     """
 
     def __init__(self, dynamics: AttentionDynamics, threads: int):
-        reason = reason_against(dynamics)
-        if reason is not None:
-            raise ValueError(
-                f"the numba engine does not apply: {reason}; use engine='torch' or 'reference'"
-            )
+        refuse(dynamics)
         self.dynamics = dynamics
         self.threads = threads
         self._workers: Workers | None = None

@@ -25,7 +25,7 @@ from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.parts import reason_against as unknown_part
 from dynsim.network.weights import LayerSource, LayerWeights
 
-__all__ = ["LogScaleEngine", "reason_against"]
+__all__ = ["LogScaleEngine", "reason_against", "refuse"]
 
 _LOG10_MU = len(CHEAP)
 
@@ -49,11 +49,18 @@ def reason_against(dynamics: AttentionDynamics, dtype: DTypeLike) -> str | None:
     return None
 
 
+def refuse(dynamics: AttentionDynamics, dtype: DTypeLike) -> None:
+    """Raise ValueError when the engine cannot follow this dynamics on tokens of this type."""
+    reason = reason_against(dynamics, dtype)
+    if reason is not None:
+        raise ValueError(f"the logscale engine does not apply: {reason}; use engine='numba'")
+
+
 class LogScaleEngine:
     """State: a `Deviation`, its perturbed run included. Bits do not depend on batch or threads."""
 
     def __init__(self, dynamics: AttentionDynamics, threads: int):
-        self._refuse(dynamics, np.float64)
+        refuse(dynamics, np.float64)
         self.dynamics, self._threads = dynamics, threads
         self._weights = _Kept(dynamics.weights)
         self._exact = self._follower(self._weights)
@@ -63,16 +70,11 @@ class LogScaleEngine:
     def _follower(self, weights: LayerSource) -> Follower:
         return Follower(replace(self.dynamics, weights=weights), self._threads)
 
-    def _refuse(self, dynamics: AttentionDynamics, dtype: DTypeLike) -> None:
-        reason = reason_against(dynamics, dtype)
-        if reason is not None:
-            raise ValueError(f"the logscale engine does not apply: {reason}; use engine='numba'")
-
     def begin(self, given: np.ndarray | Deviation) -> Deviation:
         if isinstance(given, Deviation) and given.perturbed:
             return given
         if not isinstance(given, Deviation):
-            self._refuse(self.dynamics, given.dtype)
+            refuse(self.dynamics, given.dtype)
             given = Deviation.whole(given)
         d = given.shape.shape[2]
         numbers = [norm.switches(d) for norm in self.dynamics.norm.each]

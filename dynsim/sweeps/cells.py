@@ -15,7 +15,7 @@ from dynsim._values import check_name
 from dynsim._words import build
 from dynsim.collapse.rates import collapse_rate
 from dynsim.collapse.verdicts import verdict
-from dynsim.engines import find_engine, preferred
+from dynsim.engines import check_applies, find_engine, preferred
 from dynsim.measures import DEFAULT, EVERY_LAYER, SETTLED_RTOL, numerical_rank, singular_values
 from dynsim.measures.costs import layer_cost
 from dynsim.network.attention import ATTENTION, QK_NORMS, with_sink
@@ -105,6 +105,7 @@ def check_cell(settings: Settings) -> None:
     dynamics.check_tokens(x0)
     if settings["engine"] != "auto":
         find_engine(settings["engine"])
+        check_applies(settings["engine"], dynamics, x0.dtype)
 
 
 def cost(settings: Settings) -> float:

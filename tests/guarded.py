@@ -21,7 +21,9 @@ from dynsim.engines import lanes, rows
 from dynsim.engines.kernel_inputs import stacked
 from dynsim.kernels import fields, guards
 from dynsim.kernels.record import Scratch
+from dynsim.network.attention import NoQKNorm, QKNorm, Softmax
 from dynsim.network.deviation import Deviation
+from dynsim.network.positions import ALiBi, NoPosition, PowerDecay, RoPE
 from dynsim.network.residual import PLACEMENTS, Residual
 from dynsim.network.weights import Layers, LayerWeights
 
@@ -63,6 +65,19 @@ def random_layer(rng, d, dtype):
     return layer.astype(dtype)
 
 
+def random_parts(rng, layer):
+    """Positions, QK-norm and sinks; those that act on queries and keys where there are both."""
+    heads, _, p = layer.query.shape
+    every = [NoPosition(), ALiBi(), PowerDecay(1.0)]
+    every += [RoPE(30.0)] * (layer.key.size > 0 and p % 2 == 0)
+    normed = layer.key.size > 0 and rng.integers(2)
+    return {
+        "position": every[rng.integers(len(every))],
+        "kind": Softmax(None if rng.integers(2) else tuple(rng.standard_normal(heads))),
+        "qk_norm": QKNorm(2.0, ("unit", "rms")[rng.integers(2)], eps=0.1) if normed else NoQKNorm(),
+    }
+
+
 def random_case(rng):
     """(carrier, arguments, options, whether it follows): what is computed, but for the threads."""
     n, d = (int(k) for k in rng.integers(1, (90, 40)))
@@ -70,12 +85,15 @@ def random_case(rng):
     dtype = np.float32 if not followed and rng.integers(4) == 0 else np.float64
     if kind is lanes.Lanes:
         n, d = 1 + n // 4, 1 + d // 2
+    layer = random_layer(rng, d, dtype)
+    parts = {} if followed or rng.integers(2) else random_parts(rng, layer)
     dynamics = AttentionDynamics(
         random_mask(rng, n),
-        Layers((random_layer(rng, d, dtype),)),
+        Layers((layer,)),
         random_norm(rng, d, followed),
         tuple(PLACEMENTS)[rng.integers(len(PLACEMENTS))],
         Residual(float(rng.choice([0.0, 1.0, 0.5])), float(rng.choice([1.0, 0.3]))),
+        **parts,
     )
     samples, layers = int(rng.integers(1, 12)), int(rng.integers(1, 6))
     alone = stacked([dynamics.weights.layer(0, d)])

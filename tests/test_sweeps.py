@@ -216,6 +216,8 @@ def test_skip_takes_numbers_intervals_or_names():
         {"dropout": 0.1, "attention_dropout": 0.2, "norm": "rms", "seed": 2},
         {"norm": "dyt:0.7", "skip": "layerscale:0.2", "gate": "gaussian:2", "seed": 3},
         {"norm": "rms", "skip": "deepnorm", "placement": "mix-ln:0.5", "engine": "reference"},
+        {"position": "alibi:0.5", "sink": 0.5, "qk_norm": "rms:2", "heads": 2, "mask": "causal"},
+        {"attention": "sigmoid", "position": "rope:50", "norm": "unit", "skip": 1.0},
     ],
 )
 def test_a_cell_is_the_run_with_these_options(given):

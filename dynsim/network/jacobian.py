@@ -22,10 +22,11 @@ from dynsim.network.attention import Sigmoid, Softmax, Softpick, masked_softmax
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.mlp import ACTIVATIONS, DERIVATIVES, MLPWeights
 from dynsim.network.norms import Norm, Unit
-from dynsim.network.parts import AROUND, check_plain, unusual_parts
+from dynsim.network.parts import AROUND, ATTENTION_PARTS, check_plain, unusual_parts
 from dynsim.network.weights import LayerWeights
 
 __all__ = [
+    "DIFFERENTIABLE",
     "image",
     "is_spherical",
     "jacobian",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 #: Parts whose derivative is known; a hardmax jumps.
-_DIFFERENTIABLE = ("position", "qk_norm", Softmax, Sigmoid, Softpick, *AROUND)
+DIFFERENTIABLE = ("position", "qk_norm", Softmax, Sigmoid, Softpick, *AROUND)
 #: A value and its derivative, or the derivative in one direction.
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -82,7 +83,7 @@ def linearise(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> Pair:
     Raises ValueError for a dynamics with dropout.
     """
     check_dynamics(dynamics)
-    check_plain(dynamics, "the derivative of a layer", _DIFFERENTIABLE)
+    check_plain(dynamics, "the derivative of a layer", DIFFERENTIABLE)
     dynamics.require_deterministic("the derivative of a layer")
     x = real_array("tokens", x)
     layer = dynamics.weights.layer(t, x.shape[-1])
@@ -107,7 +108,7 @@ def jvp(dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, t: int = 0) -
 
     Raises ValueError for a dynamics with dropout.
     """
-    check_plain(dynamics, "the derivative of a layer", _DIFFERENTIABLE)
+    check_plain(dynamics, "the derivative of a layer", DIFFERENTIABLE)
     dynamics.require_deterministic("the derivative of a layer")
     x, v = real_array("tokens", x), real_array("directions", v)
     layer = dynamics.weights.layer(t, x.shape[-1])
@@ -227,7 +228,7 @@ def _attention_jvp(
 
 
 def _is_plain(dynamics: AttentionDynamics) -> bool:
-    return not {"position", "kind", "qk_norm"} & set(unusual_parts(dynamics))
+    return not set(ATTENTION_PARTS) & set(unusual_parts(dynamics))
 
 
 def _attention_with_parts(

@@ -11,6 +11,8 @@ from dynsim.cli.presets import PRESETS, apply_preset
 from dynsim.cli.presets import main as list_presets
 from dynsim.cli.run import COMMAND, main
 from dynsim.cli.runs import COMPARABLE
+from dynsim.network.attention import QK_NORMS, Softmax
+from dynsim.network.positions import RoPE
 
 SMALL = ["--tokens", "6", "--dim", "4", "--samples", "2", "--depth", "8", "--no-figure"]
 
@@ -107,10 +109,9 @@ def test_a_preset_runs_and_says_what_it_sets(name, capsys):
     status, out, _ = run("--preset", name, "--heads", 2, *SMALL, capsys=capsys)
     assert status == 0
     for option, value in PRESETS[name].options.items():
-        assert f"{option} = {'on' if value is True else value}" in out
+        assert f"{option} = {value}" in out
     known = {word for action in COMMAND.parser()._actions for word in action.option_strings}
-    missing = [option for option in PRESETS[name].options if f"--{option}" not in known]
-    assert set(missing) <= {"position", "qk-norm", "sink"}
+    assert {f"--{option}" for option in PRESETS[name].options} <= known
 
 
 def test_presets_are_the_layers_of_their_models(capsys):
@@ -119,7 +120,11 @@ def test_presets_are_the_layers_of_their_models(capsys):
     assert (gpt2.mlp.activation, gpt2.mask.name) == ("gelu_tanh", "causal(6)")
     ngpt = made("--preset", "ngpt", capsys=capsys)
     assert (ngpt.norm, ngpt.placement, ngpt.skip) == (norms.Unit(), "ngpt", residual.lerp(0.05))
+    assert ngpt.qk_norm == QK_NORMS["rms"]()
     assert made("--preset", "gemma3", capsys=capsys).placement == "peri"
+    assert made("--preset", "llama", capsys=capsys).position == RoPE(500000.0)
+    assert made("--preset", "gpt-oss", capsys=capsys).kind == Softmax(0.0)
+    assert not made("--preset", "qwen3", "--qk-norm", "none", capsys=capsys).qk_norm.active
 
 
 def test_options_that_are_given_win(capsys):

@@ -214,9 +214,8 @@ def add_attention_options(group: argparse._ArgumentGroup) -> None:
     """--position, --attention, --sink and --qk-norm: what is inside attention."""
     position = group.add_argument(
         "--position",
-        default="none",
         metavar="NAME[:PARAM...]",
-        help=f"what places do to scores: {parsing.usage(POSITIONS)}",
+        help=f"what places do to scores: {parsing.usage(POSITIONS)} (default: none)",
     )
     completes(position, POSITIONS)
     kind = group.add_argument(
@@ -235,7 +234,6 @@ def add_attention_options(group: argparse._ArgumentGroup) -> None:
         "--qk-norm",
         nargs="?",
         const="rms",
-        default="none",
         metavar="NAME[:PARAM...]",
         help=f"normalise queries and keys: {parsing.usage(QK_NORMS)}; by itself rms "
         f"(default: none)",
@@ -272,7 +270,7 @@ def make_beta(options: argparse.Namespace) -> float | Schedule:
 
 def make_attention(options: argparse.Namespace) -> dict[str, Any]:
     """The fields of a dynamics for --position, --attention, --sink and --qk-norm."""
-    qk_norm = build("QK-norm", QK_NORMS, options.qk_norm)
+    qk_norm = build("QK-norm", QK_NORMS, options.qk_norm or "none")
     beta = make_beta(options)
     if isinstance(qk_norm, QKNorm) and beta != 1.0:
         if qk_norm.gain != 1.0:
@@ -282,7 +280,7 @@ def make_attention(options: argparse.Namespace) -> dict[str, Any]:
             )
         qk_norm = replace(qk_norm, gain=beta)
     return {
-        "position": build("position", POSITIONS, options.position),
+        "position": build("position", POSITIONS, options.position or "none"),
         "kind": with_sink(build("attention", ATTENTION, options.attention), options.sink),
         "qk_norm": qk_norm,
     }
@@ -291,7 +289,7 @@ def make_attention(options: argparse.Namespace) -> dict[str, Any]:
 def _sharpened(options: argparse.Namespace, weights: LayerSource) -> LayerSource:
     """The weights at --beta, which QK-norm takes to itself."""
     beta = make_beta(options)
-    if options.qk_norm != "none" or beta == 1.0:
+    if options.qk_norm not in (None, "none") or beta == 1.0:
         return weights
     if isinstance(weights, Layers) and not isinstance(beta, Schedule):
         return weights.sharpened(beta)
@@ -545,7 +543,8 @@ def make_weights(
         return _real_weights(options)
     of_scores = make_family("scores", options.scores or scores, "M")
     value = make_family("value", options.value or "gaussian", "W_V")
-    beta = options.beta if isinstance(options.beta, float) and options.qk_norm == "none" else 1.0
+    normed = options.qk_norm not in (None, "none")
+    beta = options.beta if isinstance(options.beta, float) and not normed else 1.0
     weights = Weights(
         scores=of_scores,
         value=value,

@@ -24,7 +24,7 @@ class Preset:
     lacks : what of its layers is not here
     """
 
-    options: dict[str, str | bool]
+    options: dict[str, str | float]
     source: str
     lacks: str = ""
 
@@ -53,26 +53,26 @@ PRESETS = {
     ),
     "gemma3": Preset(
         {"mask": "causal", "norm": "rms:eps=1e-6", "placement": "peri", "skip": "1",
-         "position": "rope:1000000", "qk-norm": True, "mlp": "gaussian:gelu_tanh"},
+         "position": "rope:1000000", "qk-norm": "rms", "mlp": "gaussian:gelu_tanh"},
         "Gemma 3, arXiv 2503.19786",
         f"five of six layers see a window of 1024 tokens; {_GATED.format('GeGLU')}",
     ),
     "qwen3": Preset(
         {"mask": "causal", "norm": "rms:eps=1e-6", "placement": "pre", "skip": "1",
-         "position": "rope:1000000", "qk-norm": True, "mlp": "gaussian:gelu"},
+         "position": "rope:1000000", "qk-norm": "rms", "mlp": "gaussian:gelu"},
         "Qwen3, arXiv 2505.09388",
         _GATED.format("SwiGLU"),
     ),
     "gpt-oss": Preset(
         {"mask": "causal", "norm": "rms:eps=1e-5", "placement": "pre", "skip": "1",
-         "position": "rope:150000", "sink": "0", "mlp": "gaussian:gelu"},
+         "position": "rope:150000", "sink": 0.0, "mlp": "gaussian:gelu"},
         "gpt-oss, arXiv 2508.10925",
         "every other layer sees a window of 128 tokens, and experts share the MLP; "
         + _GATED.format("SwiGLU"),
     ),
     "ngpt": Preset(
         {"mask": "causal", "norm": "unit", "placement": "ngpt", "skip": "lerp:0.05",
-         "position": "rope:10000", "qk-norm": True, "mlp": "gaussian:gelu"},
+         "position": "rope:10000", "qk-norm": "rms", "mlp": "gaussian:gelu"},
         "nGPT, arXiv 2410.01131",
         f"its matrices have unit rows and columns; {_GATED.format('SwiGLU')}",
     ),
@@ -91,7 +91,7 @@ def apply_preset(options: argparse.Namespace) -> None:
         raise ValueError(f"--weights {options.weights} brings whole layers; leave --preset out")
     for name, value in PRESETS[options.preset].options.items():
         field = name.replace("-", "_")
-        is_free = getattr(options, field, value) is None and _rival(options, name) is None
+        is_free = getattr(options, field) is None and _rival(options, name) is None
         if is_free:
             setattr(options, field, value)
 
@@ -109,25 +109,17 @@ def describe_preset(options: argparse.Namespace) -> list[tuple[str, str]]:
     preset = PRESETS[options.preset]
     lines = [("preset", f"{options.preset}: {preset.source}")]
     for name, value in preset.options.items():
-        now, rival = getattr(options, name.replace("-", "_"), "missing"), _rival(options, name)
-        words = f"{name} = {_shown(now)}" + ", as given" * (now != value)
-        if now == "missing":
-            words = f"{name} = {_shown(value)} is left out: there is no such option"
-        elif rival is not None:
-            words = f"{name}: as --{rival} says"
-        lines.append(("", words))
+        now, rival = getattr(options, name.replace("-", "_")), _rival(options, name)
+        words = f"{name} = {now}" + ", as given" * (now != value)
+        lines.append(("", words if rival is None else f"{name}: as --{rival} says"))
     return [*lines, *([("", f"({preset.lacks})")] if preset.lacks else [])]
-
-
-def _shown(value: object) -> str:
-    return {True: "on", None: "none", False: "off"}.get(value, str(value))  # type: ignore[call-overload]
 
 
 def compute(plan: None, options: argparse.Namespace, progress: Callable[[float], None]) -> Outcome:
     lines = []
     for name, preset in PRESETS.items():
         lines.append(f"{name:<10}{preset.source}")
-        lines += [f"{'':<10}{option} = {_shown(value)}" for option, value in preset.options.items()]
+        lines += [f"{'':<10}{option} = {value}" for option, value in preset.options.items()]
         lines += [f"{'':<10}({preset.lacks})"] * bool(preset.lacks)
     data = {
         name: {"options": preset.options, "source": preset.source, "lacks": preset.lacks}

@@ -97,7 +97,8 @@ def _scales(dynamics: AttentionDynamics, d: int) -> tuple[float, float]:
     check_plain(dynamics, "infinite width", ("skip", "placement"))
     if not dynamics.residual.are_numbers:
         raise ValueError(
-            "infinite width is for one weight of skip and branch in all dimensions; give numbers"
+            "infinite width: not known with weights of skip and branch that differ by dimension; "
+            "give numbers"
         )
     if len(dynamics.norm.each) > 1:
         raise ValueError("infinite width is for one norm in all layers")

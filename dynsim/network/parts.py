@@ -101,7 +101,7 @@ def check_alike(dynamics: AttentionDynamics, purpose: str) -> None:
     residual = dynamics.residual
     if not (residual.is_constant and residual.are_numbers and isinstance(dynamics.placement, str)):
         raise ValueError(
-            f"{purpose}: not known where weights of skip and branch, or placements, differ by "
+            f"{purpose}: not known with weights of skip and branch, or placements, that differ by "
             f"layer or dimension; take one layer, dynamics.layer(t), or give one number for each"
         )
 

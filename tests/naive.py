@@ -67,6 +67,9 @@ def perceptron(x, W_1, b_1, W_2, b_2, activation):
         return max(z, 0.0) if activation == "relu" else z * 0.5 * math.erfc(-z / math.sqrt(2.0))
 
     hidden = x @ W_1 + b_1
+    if activation == "swiglu":
+        gate, up = hidden[:, : len(W_2)], hidden[:, len(W_2) :]
+        return np.vectorize(lambda g, u: g / (1.0 + math.exp(-g)) * u)(gate, up) @ W_2 + b_2
     return np.vectorize(act)(hidden) @ W_2 + b_2
 
 

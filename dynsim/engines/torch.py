@@ -34,6 +34,7 @@ ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "gelu": functional.gelu,
     "gelu_tanh": partial(functional.gelu, approximate="tanh"),
     "relu": torch.relu,
+    "swiglu": lambda x: functional.silu(x[..., : x.shape[-1] // 2]) * x[..., x.shape[-1] // 2 :],
 }  # fmt: skip
 
 #: How scores (B, T, c, W) with a mask (T, c, W), or None, become weights.

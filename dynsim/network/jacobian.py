@@ -20,7 +20,7 @@ import numpy as np
 from dynsim._values import real_array
 from dynsim.network.attention import Sigmoid, Softmax, Softpick, masked_softmax
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
-from dynsim.network.mlp import ACTIVATIONS, DERIVATIVES, MLPWeights
+from dynsim.network.mlp import ACTIVATIONS, DERIVATIVES, UNITS, MLPWeights
 from dynsim.network.norms import Norm, Unit
 from dynsim.network.parts import AROUND, ATTENTION_PARTS, check_plain, unusual_parts
 from dynsim.network.weights import LayerWeights
@@ -350,19 +350,24 @@ def _gated_jvp(
 def _perceptron_jvp(activation: str, mlp: MLPWeights, x: np.ndarray, v: np.ndarray) -> Pair:
     W_1, b_1, W_2, b_2 = mlp
     hidden = x @ W_1 + b_1
-    return ACTIVATIONS[activation](hidden) @ W_2 + b_2, DERIVATIVES[activation](hidden) * (
-        v @ W_1
-    ) @ W_2
+    moved = DERIVATIVES[activation](hidden) * (v @ W_1)
+    return ACTIVATIONS[activation](hidden) @ W_2 + b_2, moved @ _behind(activation, W_2)
 
 
 def _perceptron(activation: str, mlp: MLPWeights, x: np.ndarray) -> Pair:
     W_1, b_1, W_2, b_2 = mlp
     hidden = x @ W_1 + b_1
-    own = np.einsum("bm,...im,ma->...iab", W_1, DERIVATIVES[activation](hidden), W_2)
+    behind = _behind(activation, W_2)
+    own = np.einsum("bm,...im,ma->...iab", W_1, DERIVATIVES[activation](hidden), behind)
     slope = np.zeros((*x.shape, *x.shape[-2:]))
     i = np.arange(x.shape[-2])
     slope[..., i, :, i, :] = np.moveaxis(own, -3, 0)
     return ACTIVATIONS[activation](hidden) @ W_2 + b_2, slope
+
+
+def _behind(activation: str, W_2: np.ndarray) -> np.ndarray:
+    """What the derivatives by the hidden units meet: of a gate and what it gates the same rows."""
+    return np.concatenate([W_2] * UNITS[activation])
 
 
 def _product(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:

@@ -82,9 +82,9 @@ def _main(argv: list[str] | None) -> int:
         return _list(known)
     named = [options.name] if options.command == "run" else getattr(options, "names", [])
     problem = next((_unknown("name", name, known) for name in named if name not in known), None)
-    if not problem and options.command == "run":
-        if options.settings not in known[options.name].SETTINGS:
-            problem = f"{options.name} has no settings as published; use --settings default"
+    ran = known.get(options.name) if options.command == "run" else None
+    if ran is not None and options.settings not in ran.SETTINGS:
+        problem = f"{options.name} has no settings as published; use --settings default"
     if not problem and getattr(options, "workers", None) is not None and options.workers < 1:
         problem = f"--workers is at least 1; got {options.workers}"
     if problem := problem or _problem_with(options.out):

@@ -155,7 +155,7 @@ def finding(figure: Figure, text: str) -> None:
 
 def _wrapped(text: str, figure: Figure) -> str:
     """Lines as long as the figure is wide, in its type."""
-    letters_per_inch = 12.6
+    letters_per_inch = 13.4
     return "\n".join(wrap(text, int(letters_per_inch * figure.get_figwidth())))
 
 
@@ -169,10 +169,9 @@ def letters(axes: Iterable[Axes]) -> None:
 
 def note(axes: Axes, text: str, x: float = 0.98, y: float = 0.03, **look: Any) -> None:
     """A remark inside a panel, in grey; x and y in shares of it, the text on the panel's side."""
-    look = {"color": "0.35", "fontsize": 6.5, "linespacing": 1.15} | look
-    across = "right" if x > 0.5 else "left"
-    upward = "top" if y > 0.5 else "bottom"
-    axes.text(x, y, text, transform=axes.transAxes, ha=across, va=upward, **look)
+    sides = {"ha": "right" if x > 0.5 else "left", "va": "top" if y > 0.5 else "bottom"}
+    look = sides | {"color": "0.35", "fontsize": 6.5, "linespacing": 1.15} | look
+    axes.text(x, y, text, transform=axes.transAxes, **look)
 
 
 def name_lines(
@@ -226,6 +225,7 @@ def label_ends(
             name, (across, height), xycoords="axes fraction", xytext=(3, 0),
             textcoords="offset points", color=color, fontsize=size, va="center", linespacing=1.0,
             annotation_clip=False,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.4},
         )  # fmt: skip
 
 

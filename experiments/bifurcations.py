@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from dynsim import AttentionDynamics, continuation, equilibria, masks, norms, weights
 from dynsim.results import style
@@ -102,29 +103,19 @@ def draw(data) -> Figure:
     """A coordinate of the last token along each branch: solid stable, dashed unstable."""
     figure, ((family, pair, cooled),) = style.panels(1, 3, height=2.5, extra=0.5)
     _draw_in_w(family, data)
-    slopes = style.shades(style.BLUE, len(data["slopes"]))
+    slopes, ends = style.shades(style.BLUE, len(data["slopes"])), []
     for k, (a, colour) in enumerate(zip(data["slopes"], slopes, strict=True)):
         _branch(pair, data, f"c_{k}", colour)
         p, height = data[f"c_{k}_parameter"], data[f"c_{k}_height"]
-        tip = np.argmin(p)
-        pair.annotate(
-            f"a = {a:g}",
-            (p[tip], height[tip]),
-            xytext=(-5, -3),
-            ha="right",
-            va="top",
-            textcoords="offset points",
-            color=colour,
-            fontsize=7,
-        )
+        ends.append((p[0], height[0], f"a = {a:g}", colour))
     pair.set(xlabel="c", ylabel="last coordinate of token 2", title="W_V = [[a, c], [0, 1]]")
-    low, high = pair.get_xlim()
-    pair.set_xlim(low - 0.22 * (high - low), high)
-    style.note(pair, "● fold: both born together,\none stable, one not", 0.03, 0.97)
+    pair.set_xlim(None, max(x for x, *_ in ends))
+    style.label_ends(pair, ends)
+    style.note(pair, "● fold: both are born,\none stable, one not", 0.03, 0.97)
     for name in ("beta_up", "beta_down"):
         _branch(cooled, data, name, style.MASKS["complete"])
     p = np.concatenate([data[f"beta_{way}_parameter"] for way in ("down", "up")])
-    ends = [
+    folds = [
         data[f"beta_{way}_parameter"][np.argmax(np.abs(data[f"beta_{way}_parameter"] - 1))]
         for way in ("down", "up")
     ]
@@ -134,9 +125,9 @@ def draw(data) -> Figure:
         title="complete mask, full rank",
         xlim=(p.min() - 0.05 * np.ptp(p), p.max() + 0.05 * np.ptp(p)),
     )
-    style.note(
-        cooled, f"stable for β from\n{ends[0]:.3f} to {ends[1]:.3f},\nbetween two folds", 0.04, 0.04
-    )
+    cooled.xaxis.set_major_locator(MaxNLocator(4))
+    words = f"stable for β from\n{folds[0]:.3f} to {folds[1]:.3f},\nbetween two folds"
+    style.note(cooled, words, 0.04, 0.04)
     style.letters((family, pair, cooled))
     style.finding(
         figure,
@@ -169,20 +160,19 @@ def _draw_in_w(axes, data) -> None:
             )
     for birth in range(1, n):
         axes.axvline(birth, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
+    for k in range(1, n + 1):  # beside the dashed line where it is born
+        birth, side = n - k + 1, "left" if k == 2 else "right"
+        across = birth + (0.1 if side == "left" else -0.1) if k > 1 else strengths.max()
         axes.annotate(
-            f"rank {n - birth + 1}",
-            (birth, 1.16),
-            ha="center",
-            fontsize=6.5,
-            color=style.RANKS[n - birth],
-            va="bottom",
+            f"rank {k}", (across, 1.14), ha=side, fontsize=7, color=style.RANKS[k - 1], va="bottom"
         )
     axes.set(
         xlabel="w",
         ylabel=f"last coordinate of token {n}",
-        ylim=(-1.12, 1.6),
+        ylim=(-1.12, 1.42),
         yticks=(-1, -0.5, 0, 0.5, 1),
-        xlim=(0, strengths.max() * 1.04),
+        xlim=(-0.3, strengths.max() * 1.04),
+        xticks=range(1, int(strengths.max()) + 1),
         title=f"all equilibria, N = {n}",
     )
     style.note(axes, "● marginal  ○ saddle\nnone is stable", 0.97, 0.5, va="center")

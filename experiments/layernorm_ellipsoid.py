@@ -87,7 +87,7 @@ def draw(data) -> Figure:
     grid = figure.add_gridspec(2, 3, height_ratios=(1, 1.05))
     segment = figure.add_subplot(grid[0, 0])
     ellipse, surface = (figure.add_subplot(grid[0, k], projection="3d") for k in (1, 2))
-    spectra, distances, angles = (figure.add_subplot(grid[1, k]) for k in range(3))
+    distances, angles, spectra = (figure.add_subplot(grid[1, k]) for k in range(3))
     _segment(segment, data)
     _ellipse(ellipse, data)
     _surface(surface, data)
@@ -95,7 +95,7 @@ def draw(data) -> Figure:
     _draw_spectra(spectra, data, names)
     _draw_distances(distances, data, names)
     _draw_angles(angles, data, names)
-    style.letters((segment, ellipse, surface, spectra, distances, angles))
+    style.letters((segment, ellipse, surface, distances, angles, spectra))
     style.finding(
         figure,
         "LayerNorm puts tokens on an ellipsoid in a hyperplane; MiniLM's inputs are no further "
@@ -128,7 +128,7 @@ def _draw_spectra(axes, data, names) -> None:
             alpha=1 if last else 0.7,
         )
     low = data["semi_axes"][-1]
-    axes.set(yscale="log", xlabel="axis", ylabel="semi-axis", title="13 LayerNorms of MiniLM")
+    axes.set(yscale="log", xlabel="axis", ylabel="semi-axis", title="MiniLM: principal axes")
     axes.annotate(
         f"{names[-1]}:\na gain of nearly 0",
         (len(low[low > 0]), low[0] / 1e3),
@@ -146,7 +146,7 @@ def _draw_distances(axes, data, names) -> None:
     axes.set(
         xscale="log",
         xlabel="distance to the surface\n/ longest semi-axis",
-        title="where outputs land",
+        title="MiniLM: where outputs land",
     )
 
 
@@ -157,7 +157,7 @@ def _draw_angles(axes, data, names) -> None:
     axes.axvspan(90 - typical, 90 + typical, color="0.9", zorder=0)
     axes.set(
         xlabel="degrees; grey: mean angles\nto half of all random directions",
-        title="angle of inputs to 1",
+        title="MiniLM: angle of inputs to 1",
     )
     axes.tick_params(labelleft=False)
 
@@ -245,7 +245,7 @@ def _surface(axes, data) -> None:
     surface = data["semi_axes_4"][:, None, None] * sphere
     axes.plot_wireframe(*surface, color="0.7", linewidth=0.3, rstride=2, cstride=2)
     axes.scatter(*data["points_4"].T, s=2, color=style.VERMILION, depthshade=False)
-    axes.set(title="d = 4: an ellipsoid (in its hyperplane)", aspect="equal")
+    axes.set(title="d = 4: an ellipsoid", aspect="equal")
     _few_ticks(axes)
 
 

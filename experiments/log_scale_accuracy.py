@@ -206,14 +206,13 @@ def _draw_errors(axes, data) -> None:
     axes.axhline(TOLERANCE, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)))
     axes.set(
         yscale="log",
-        xlabel="depth (layers)",
+        xlabel="depth (layers); line: median,\nband: 5 to 95%, dots: largest",
         ylabel="relative error of log mu",
         ylim=(1e-17, 30),
         xlim=(0, depth[-1]),
-        title=f"all {len(deep)} cases",
+        title=f"{np.sum(deep)} cases",
     )
     style.label_ends(axes, ends)
-    style.note(axes, "line: median; band: 5 to 95%;\ndots: largest", 0.97, 0.3, va="bottom")
 
 
 def _draw_cubic(axes, data) -> None:
@@ -222,7 +221,13 @@ def _draw_cubic(axes, data) -> None:
     layers = np.arange(2, len(found) + 2)
     axes.plot(layers, expected, "s", color=style.MASKS["complete"], fillstyle="none", markersize=6)
     axes.plot(layers, found, "o-", color=style.BLUE)
-    axes.set(yscale="log", xlabel="layer", ylabel="−log₁₀ mu", title="complete mask: a cubic law")
+    axes.set(
+        yscale="log",
+        xlabel="layer",
+        xticks=layers[::2],
+        ylabel="−log₁₀ mu",
+        title="complete: a cubic law",
+    )
     style.note(axes, "● log-scale engine\n□ 3 log s + log ‖ZMZᵀZ/N‖", 0.97, 0.05)
 
 

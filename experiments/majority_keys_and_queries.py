@@ -65,18 +65,17 @@ def draw(data) -> Figure:
         axes.scatter(*queries.T, color=style.VERMILION, marker="^", s=6, depthshade=False)
         axes.scatter(*keys.T, color=style.BLUE, marker="o", s=4, depthshade=False)
         axes.set(
-            title=f"{name}: queries at {angle[v]:.0f}°",
+            title=f"{name}\nqueries at {angle[v]:.0f}° to the line of 1",
             xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1),
             xticks=(-1, 0, 1), yticks=(-1, 0, 1), zticks=(-1, 0, 1),
         )  # fmt: skip
         axes.tick_params(labelsize=6, pad=-3)
-        axes.set_box_aspect((1, 1, 1), zoom=1.0)
+        axes.set_box_aspect((1, 1, 1), zoom=1.04)
         axes.view_init(elev=15, azim=-70)
     style.letters(panels)
-    words = (("▲ queries", style.VERMILION, 0.36), ("● keys", style.BLUE, 0.48),
-             ("- - line of 1", "0.4", 0.57))  # fmt: skip
-    for text, colour, x in words:
-        figure.text(x, 0.02, text, color=colour, fontsize=7.5, va="bottom")
+    words = (("▲ queries", style.VERMILION), ("● keys", style.BLUE), ("┄ line of 1", "0.4"))
+    for x, (text, colour) in zip((0.02, 0.3, 0.5), words, strict=True):
+        panels[0].text2D(x, 0.97, text, color=colour, fontsize=7, transform=panels[0].transAxes)
     style.finding(figure, _headline(data))
     return figure
 

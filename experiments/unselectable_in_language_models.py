@@ -280,9 +280,10 @@ def _draw_costs(axes, data) -> None:
     axes.set(
         xlabel="training steps",
         ylabel="loss without − with scaling",
-        title="what scaling is worth: seeds, mean",
+        title="what scaling is worth",
     )
-    style.name_lines(axes, named, room=0.3)
+    style.name_lines(axes, named)
+    style.note(axes, "thin: seeds; thick: mean", 0.97, 0.97)
 
 
 def _count(data) -> str:

@@ -269,7 +269,8 @@ def _draw_minilm(axes, data, m: int) -> None:
         if np.max(runs[v].max(axis=0) / runs[v].min(axis=0)) > 10:
             axes.plot(layers, runs[v].T, color=list(LOOKS.values())[v]["color"], linewidth=0.4)
     floor = 10 * float(np.finfo(np.float32).eps * np.median(data["pretrained_norm"][SAN, m, :, -1]))
-    low, high = runs.min() / 2, runs.max() * 2
+    alike = runs if m == 0 else data["pretrained_mu"][:, 1:, :, 1:]  # sparser masks share an axis
+    low, high = alike.min() / 2, alike.max() * 2
     axes.set(yscale="log", xlabel="layer", xticks=layers, xlim=(0.8, len(layers) + 0.2))
     if low < floor:
         axes.axhspan(low / 30, floor, color="0.9", zorder=0, linewidth=0)

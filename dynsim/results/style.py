@@ -155,7 +155,7 @@ def finding(figure: Figure, text: str) -> None:
 
 def _wrapped(text: str, figure: Figure) -> str:
     """Lines as long as the figure is wide, in its type."""
-    letters_per_inch = 13.4
+    letters_per_inch = 12.8
     return "\n".join(wrap(text, int(letters_per_inch * figure.get_figwidth())))
 
 

@@ -212,6 +212,7 @@ def label_ends(
     placed = []
     for x, y, name, color in ends:
         across, height = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
+        across = 1.0 if 0.93 < across < 1.0 else across  # beside the panel, not over its edge
         tall = apart * (1 + name.count("\n"))
         placed.append([min(max(height, tall / 2), 1 - tall / 2), across, tall, name, color])
     placed.sort(key=lambda one: one[0])
@@ -258,9 +259,10 @@ def _to_column(figure: Figure) -> None:
     """Panels in the order of reading, fewer in a row."""
     placed = [(axes, spec) for axes in figure.axes if (spec := axes.get_subplotspec()) is not None]
     share = COLUMN / figure.get_figwidth()
-    rows: dict[int, list[Axes]] = {}
+    rows: dict[tuple[int, int], list[Axes]] = {}
     for axes, spec in placed:
-        rows.setdefault(spec.rowspan.start, []).append(axes)
+        outer = spec.get_topmost_subplotspec()
+        rows.setdefault((outer.rowspan.start, spec.rowspan.start), []).append(axes)
     heights, lines = [], []
     tall = figure.get_figheight() / max(len(rows), 1)
     for row in rows.values():

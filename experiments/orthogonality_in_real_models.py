@@ -87,8 +87,8 @@ def draw(data) -> Figure:
         row[0].set_ylabel(
             f"{name} ({NORM_OF[name]}, d = {data['dim'][trained]})\nangle to 1 (°)", fontsize=7
         )
-    titles = ("angle to 1", "nearer to 90° than 1",
-              "length of a token", "rotation by the norm")  # fmt: skip
+    titles = ("angle to 1", "closer to 90°",
+              "length of a token", "rotation")  # fmt: skip
     for axes, title in zip(panels[0], titles, strict=True):
         axes.set_title(title)
     for row in panels:

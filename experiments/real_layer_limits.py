@@ -110,7 +110,7 @@ def draw(data) -> Figure:
             xscale="log",
             yscale="log",
             title=title,
-            xlabel="times that the layer is repeated",
+            xlabel="repetitions of the layer",
             ylim=(5e-9, 2.0),
             xlim=(1, depth[-1]),
         )

@@ -311,7 +311,7 @@ def _to_column(figure: Figure) -> None:
     for legend in list(figure.legends):
         words = [text.get_text() for text in legend.get_texts()]
         columns = max(1, int(COLUMN / (0.55 + 0.065 * max(map(len, words)))))
-        handles = legend.legend_handles
+        handles: Any = legend.legend_handles
         legend.remove()
         figure.legend(handles, words, loc="outside lower center", ncols=columns)
 

@@ -112,8 +112,9 @@ ITEMS: dict[str, tuple[Item, ...]] = {
 #: Figures of the command line, by the command that draws them.
 COMMANDS = {
     "main_job": "python -m dynsim.run --mask local --ln on --depth 200",
-    "compare_masks": "python -m dynsim.run --compare mask=causal,local --value orthogonal",
-    "theory": "python -m dynsim.run --mask causal --value orthogonal --scores zero --theory",
+    "compare_masks": "python -m dynsim.run --compare mask=causal,local --ln on --value orthogonal",
+    "theory": "python -m dynsim.run --mask causal --ln on --value orthogonal --scores zero "
+    "--depth 60 --tokens 32 --dim 48 --theory",
     "real_text": "python -m dynsim.run --text LICENSE --tokens 32 --weights minilm:0 --skip 1 "
     "--ln on --depth 24",
 }

@@ -252,7 +252,13 @@ def _section(name: str, experiment, results: _Results | None, folder: Path) -> s
 
 def measured(verdict: Verdict) -> str:
     """The first few numbers of a verdict, as many as a table has room for."""
-    return _short("; ".join(_leaves(verdict.measured)), _SHOWN)
+    words = list(_leaves(verdict.measured))
+    shown = _short(words[0], _SHOWN) if words else ""
+    for word in words[1:]:
+        if len(shown) + len(word) > _SHOWN:
+            return f"{shown}; ..."
+        shown += f"; {word}"
+    return shown
 
 
 def _leaves(value, name: str = ""):

@@ -24,6 +24,7 @@ PAPER = (
     "after, rotation by the norm, per layer, in models with LayerNorm and with RMSNorm"
 )
 
+EXTRAS = ("models",)
 #: There are no settings as published: the paper's models (1.3B to 8B parameters) cannot be had.
 SETTINGS = {
     "smoke": {"models": ["MiniLM"], "tokens": 24, "excerpts": 2},

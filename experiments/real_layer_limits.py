@@ -23,6 +23,7 @@ PAPER = (
     "LayerNorm end, for weights that are made for it"
 )
 
+EXTRAS = ("minilm",)
 SETTINGS = {
     "smoke": {"layers": [0, 2], "tokens": 8, "samples": 1, "depth": 512, "averaged": 32,
               "drawn": 128},

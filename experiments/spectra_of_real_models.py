@@ -25,6 +25,7 @@ PAPER = (
     "|cosine| by layer; all singular values by layer; cosines of the embeddings"
 )
 
+EXTRAS = ("models",)
 SETTINGS = {
     "smoke": {"models": ["MiniLM", "BERT", "ALBERT"], "tokens": 24, "excerpts": 2,
               "shown": 2, "sizes": {"dim": 48, "heads": 4, "layers": 3}},

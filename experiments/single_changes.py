@@ -223,7 +223,9 @@ def is_kept(log_share: float) -> bool:
 
 #: Decades lost at which the scale turns from linear to logarithmic, and then to a coarser one.
 _LINEAR, _FINE = 1.0, 100.0
-_TICKS = {0: "0", 0.5: "−.5", 1: "−1", 2: "−2", 5: "−5", 16: "−16", 100: "−100", 1e30: "−10³⁰",
+#: Where the floor of float64 is drawn.
+_FLOOR = 16.0
+_TICKS = {0: "0", 0.5: "−.5", 1: "−1", 2: "−2", 5: "−5", 16: "−16", 100: "−100",
           1e60: "−10⁶⁰"}  # fmt: skip
 
 
@@ -242,8 +244,8 @@ def draw(data) -> Figure:
     figure, (panels,) = style.panels(1, 2, height=0.155 * rows + 0.4, extra=0.75)
     for axes, start in zip(panels, STARTS, strict=True):
         _draw_changes(axes, data, start)
-    panels[0].set_title("attention alone, with one thing added")
-    panels[1].set_title("pre-norm block, with one thing changed")
+    panels[0].set_title("attention alone, and one thing")
+    panels[1].set_title("pre-norm block, one change")
     style.letters(panels)
     marks = [
         Line2D([], [], linestyle="", marker="s", markersize=4, color=colour, label=name)
@@ -251,7 +253,10 @@ def draw(data) -> Figure:
     ]
     marks += [
         Line2D([], [], linestyle="", marker=mark, fillstyle="none", color="0.3", label=label)
-        for mark, label in (("<", "at or below float64's end"), ("x", "noise, not the input"))
+        for mark, label in (
+            ("<", "at or below float64's floor"),
+            ("x", "as much from equal tokens"),
+        )
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=4)
     style.finding(figure, _headline(data))
@@ -274,36 +279,36 @@ def _headline(data) -> str:
 def _draw_changes(axes, data, start: str) -> None:
     names, families = data[f"{start}_names"], data[f"{start}_families"]
     lost = -data[f"{start}_share"]
-    order = np.argsort(np.median(lost, axis=1), kind="stable")
+    middle = np.median(lost, axis=1)
+    bounds = ~data[f"{start}_below"] & (middle > -np.log10(ROUNDING))
+    order = np.argsort(np.where(bounds, _FLOOR, middle), kind="stable")
     at_start = float(np.median(lost[list(names).index("as it is")]))
     axes.axvline(_place(at_start), color="0.2", linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
     axes.axvspan(_place(-np.log10(KEPT)), 0.1, color="0.955", linewidth=0, zorder=0)
     for row, i in enumerate(order):
         colour = FAMILIES.get(str(families[i]), "black")
-        _draw_row(axes, row, lost[i], colour, bool(data[f"{start}_below"][i]),
-                  is_noise=families[i] == "dropout" and _is_noise(data, start, i))  # fmt: skip
+        if bounds[i]:
+            axes.plot(_place(_FLOOR), row, "<", fillstyle="none", color=colour, markersize=4)
+        else:
+            noise = families[i] == "dropout" and _is_noise(data, start, i)
+            _draw_row(axes, row, lost[i], colour, "x" if noise else "o")
     axes.set_yticks(range(len(order)), names[order], fontsize=6)
     for label, i in zip(axes.get_yticklabels(), order, strict=True):
         label.set_color(FAMILIES.get(str(families[i]), "black"))
         label.set_fontweight("bold" if names[i] == "as it is" else "normal")
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.grid(False, axis="y")
-    furthest = max(16.0, float(np.max(lost[np.isfinite(lost)])))
+    furthest = max(_FLOOR, float(np.max(lost[np.isfinite(lost)])))
     ticks = [tick for tick in _TICKS if tick <= furthest]
     axes.set_xticks(_place(ticks), [_TICKS[tick] for tick in ticks], fontsize=6)
     axes.set_xlim(_place(furthest) - 0.12, 0.08)
     axes.set_xlabel(f"log₁₀ (mu / ‖X‖) after layer {int(data['depth'])}", fontsize=7)
 
 
-def _draw_row(axes, row: int, lost: np.ndarray, colour, below: bool, is_noise: bool) -> None:
-    """Every network a dot and the median a larger one; an arrow where it is only a bound."""
-    ends = (not below) and np.median(lost) > -np.log10(ROUNDING)
-    if ends:
-        axes.plot(_place(16.0), row, marker="<", fillstyle="none", color=colour, markersize=4)
-        return
+def _draw_row(axes, row: int, lost: np.ndarray, colour, mark: str) -> None:
+    """Every network a dot, their range a line, and the median a larger mark."""
     axes.plot(_place(lost), np.full(lost.shape, row), ".", color=colour, markersize=2.5, alpha=0.6)
     axes.hlines(row, *_place([lost.min(), lost.max()]), color=colour, linewidth=0.8)
-    mark = "x" if is_noise else "o"
     axes.plot(_place(np.median(lost)), row, marker=mark, color=colour, markersize=4)
 
 

@@ -55,8 +55,8 @@ LATE = (0.04, 0.08)
 
 def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
     """log10(mu / ||X||): by layer (variant, norm, network, layer), and in the end by the weight of
-    the skip with the norm after it, in float64 (norm, skip, network). Under DeepNorm's skip, the share of
-    entries that have in the end the sign that they had after layer 1 (norm, network)."""
+    the skip with the norm after it, in float64 (norm, skip, network). Under DeepNorm's skip, the
+    share of entries that have in the end the sign that they had after layer 1 (norm, network)."""
     depth, networks = settings["depth"], settings["networks"]
     around = (("post", 1.0), ("post", residual.deepnorm(depth)), ("pre", 1.0))
     by_layer = np.empty((len(around), len(NORMS), networks, depth + 1))
@@ -143,8 +143,7 @@ def draw(data) -> Figure:
     fall = rate(1.0) * depth
     post.plot([0, depth], [0, fall], color="0.3", linewidth=0.7, zorder=1)
     style.note(post, "grey: 2$^{-layer/2}$, predicted", 0.97, 0.95)
-    style.note(post, "DyT and Derf: float64 ends", 0.03, 0.05)
-    deep.plot([0, depth], [0, rate(deepnorm_skip(data)) * depth], color="0.3", linewidth=0.7)
+    style.note(post, "DyT and Derf: to the floor of float64", 0.03, 0.05)
     style.note(deep, f"skip (2L)$^{{1/4}}$ = {deepnorm_skip(data):.2g}", 0.03, 0.05)
     _draw_skips(skips, data)
     style.letters((post, deep, pre, skips))
@@ -169,9 +168,11 @@ def _draw_layers(axes, data, variant: int) -> None:
             middle = np.median(runs, axis=0)
         axes.plot(layers, middle, **look)
         last = np.flatnonzero(np.isfinite(middle))[-1]
+        if last < layers[-1]:
+            axes.plot(layers[last], middle[last], "|", color=look["color"], markersize=7)
         ends.append((layers[-1], middle[last], name, look["color"]))
     axes.set(xlabel="layer", ylabel="log₁₀ (mu / ‖X‖)", title=VARIANTS[variant],
-             xlim=(0, 1.0 * layers[-1]))  # fmt: skip
+             xlim=(0, layers[-1]))  # fmt: skip
     axes.set_ylim(top=0.03 * -axes.get_ylim()[0])
     style.label_ends(axes, ends)
 
@@ -255,8 +256,8 @@ def _frozen(data) -> Verdict:
     signs = dict(zip(NORMS, np.median(data["signs"], axis=1), strict=True))
     skip = deepnorm_skip(data)
     return Verdict(
-        statement="after DeepNorm's skip DyT and Derf keep mu, where RMSNorm and LayerNorm lose it: "
-        "entries keep the signs that they have after layer 1, the branch no longer decides anything",
+        statement="after DeepNorm's skip DyT and Derf keep mu, where RMSNorm and LayerNorm lose "
+        "it: entries keep the signs that they have after layer 1, the branch decides nothing more",
         paper="ours: slope at 0 times the skip's weight is above 1",
         measured={
             "log10(mu / ||X||) after the last layer": {k: _short(v) for k, v in found.items()},

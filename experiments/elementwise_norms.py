@@ -192,7 +192,7 @@ def _draw_skips(axes, data) -> None:
         ends.append((skips[-1], middle[-1], name, look["color"]))
     for name, slope in SLOPES.items():
         axes.axvline(1 / slope, color=LOOKS[name]["color"], linewidth=0.7, zorder=1)
-    style.note(axes, "vertical: slope at 0 × skip = 1", 0.97, 0.1)
+    style.note(axes, "vertical: slope at 0 × skip = 1", 0.97, 0.86)
     axes.set(xlabel="weight of the skip", ylabel="log₁₀ (mu / ‖X‖), last layer",
              title="post, by skip", ylim=(lowest - 0.5, 0.6))  # fmt: skip
     style.label_ends(axes, ends)
@@ -211,15 +211,16 @@ def _short(value: float) -> float | str:
 
 
 def _drop_in(data) -> Verdict:
-    measured, alike = {}, {}
+    measured, alike, floor = {}, {}, _floor("DyT")
     for v, variant in enumerate(VARIANTS):
-        found = {name: max(row[-1], _floor("DyT")) for name, row in medians(data, v).items()}
+        found = {name: max(row[-1], floor) for name, row in medians(data, v).items()}
         apart = [abs(found[name] - found[USUAL]) for name in ELEMENTWISE]
         alike[variant] = bool(max(apart) < np.log10(2.0))
         measured[f"{variant}: log10(mu / ||X||) after the last layer, or the floor of float64"] = {
             name: _short(value) for name, value in found.items()
         }
-    which = [variant for variant, same in alike.items() if same]
+    seen = [variant for v, variant in enumerate(VARIANTS) if medians(data, v)[USUAL][-1] > floor]
+    which = [variant for variant in seen if alike[variant]]
     return Verdict(
         statement="DyT and Derf leave as much of mu as RMSNorm in its place, after all layers, in "
         "each of three settings",
@@ -229,7 +230,7 @@ def _drop_in(data) -> Verdict:
         tolerance="a factor of 2, medians over networks; below the floor of float64 nothing is "
         "compared",
         reproduced=all(alike.values()),
-        only_with="" if all(alike.values()) or VARIANTS[PRE] not in which else " or ".join(which),
+        only_with="" if all(alike.values()) else " or ".join(which),
     )
 
 
@@ -251,6 +252,16 @@ def _rate(data) -> Verdict:
     )  # fmt: skip
 
 
+def _threshold(data, name: str) -> list[float]:
+    """Slope at 0 times the weight of the skip: the smallest that keeps .9 of ||X||, and the largest
+    that does not; infinity and 0 where there is none."""
+    kept = np.median(data["by_skip"][SCANNED.index(name)], axis=1) > np.log10(0.9)
+    products = SLOPES[name] * data["skips"]
+    return [round(float(v), 3) for v in (
+        np.min(products, initial=np.inf, where=kept), np.max(products, initial=0.0, where=~kept)
+    )]  # fmt: skip
+
+
 def _frozen(data) -> Verdict:
     found = {name: row[-1] for name, row in medians(data, DEEPNORM).items()}
     signs = dict(zip(NORMS, np.median(data["signs"], axis=1), strict=True))
@@ -266,6 +277,9 @@ def _frozen(data) -> Verdict:
             },
             "slope at 0 times the skip": {
                 name: round(float(slope * skip), 3) for name, slope in SLOPES.items()
+            },
+            "the same, smallest that keeps .9 and largest that does not, of those tried": {
+                name: _threshold(data, name) for name in ELEMENTWISE
             },
         },
         tolerance="mu above .9 of ||X||, and above 95% of the signs; RMSNorm and LayerNorm below "

@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 
 import dynsim
 from dynsim import attention, gates, masks, mlp, norms, positions, residual, tokens, weights
+from dynsim.engines import preferred
 from dynsim.network.schedules import Linear
 from dynsim.results import style
 from experiments.record import Verdict
@@ -51,6 +52,8 @@ FAMILIES = {
 }
 #: The names of the two networks in the data, and in words.
 STARTS = {"alone": "attention alone", "block": "pre-norm block"}
+#: Where a panel has room for a note, in shares of it.
+CORNERS = {"alone": (0.97, 0.03), "block": (0.03, 0.97)}
 #: Largest gain of the scores that is tried.
 SHARP = 16.0
 
@@ -187,18 +190,12 @@ def _followed(dynamics, x0: np.ndarray, depth: int) -> tuple[float, bool]:
 
     By the engine that knows most: below the floor, compiled, or the definition itself.
     """
-    record = dynsim.Record(measures=())
-    for engine in ("logscale", "numba", "reference"):
-        try:
-            run = dynsim.simulate(dynamics, x0, depth, record=record, engine=engine)
-        except ValueError as refusal:
-            if "engine does not apply" not in str(refusal):
-                raise
-            continue
-        size = run["frobenius_norm"][0, -1]
-        share = run["log10_mu"][0, -1] - np.log10(size) if size > 0 else -np.inf
-        return float(share), engine == "logscale"
-    raise ValueError(f"no engine applies to {dynamics}")
+    engine, _ = preferred(dynamics, x0.dtype)
+    engine = "reference" if engine == "torch" else engine  # which has the same numbers
+    run = dynsim.simulate(dynamics, x0, depth, record=dynsim.Record(measures=()), engine=engine)
+    size = run["frobenius_norm"][0, -1]
+    share = run["log10_mu"][0, -1] - np.log10(size) if size > 0 else -np.inf
+    return float(share), engine == "logscale"
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -285,6 +282,7 @@ def _draw_changes(axes, data, start: str) -> None:
     at_start = float(np.median(lost[list(names).index("as it is")]))
     axes.axvline(_place(at_start), color="0.2", linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
     axes.axvspan(_place(-np.log10(KEPT)), 0.1, color="0.955", linewidth=0, zorder=0)
+    style.note(axes, f"grey: more than {KEPT:.0%} kept\ndashed: as it is", *CORNERS[start])
     for row, i in enumerate(order):
         colour = FAMILIES.get(str(families[i]), "black")
         if bounds[i]:

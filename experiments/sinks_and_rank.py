@@ -214,12 +214,12 @@ def draw(data) -> Figure:
     factors, logits = data["factors"], data["logits"]
     stable = np.moveaxis(data["massive"][..., STABLE_RANK], -1, 0)  # tokens, factor, network
     rank.plot(factors, np.median(data["bound"], axis=1), color="0.4", linewidth=0.9, linestyle=":")
-    rank.set(xscale="log", xlabel="first token × factor", ylabel="stable rank", ylim=(0, None),
-             title="rank, last layer")  # fmt: skip
+    rank.set(xscale="log", xlabel="first token × factor", ylabel="stable rank",
+             ylim=(0, 1.1 * stable.max()), title="rank, last layer")  # fmt: skip
     _lines(rank, factors, stable, TOKENS)
     style.note(rank, "dots: bound", 0.03, 0.04)
     entropies = np.moveaxis(data["valley"][..., ENTROPY], 0, -1)  # layer, tokens, network
-    valley.set(xlabel="layer", ylabel="entropy of singular values", title="massive for a while",
+    valley.set(xlabel="layer", ylabel="entropy (0 to 1)", title="singular values by layer",
                ylim=(0, 1))  # fmt: skip
     _lines(valley, np.arange(len(entropies)), np.moveaxis(entropies, 1, 0), TOKENS)
     first.set(xscale="log", xlabel="first token × factor", ylabel="share of attention on it",
@@ -239,13 +239,13 @@ def draw(data) -> Figure:
         axes.set(xlabel="sink logit", ylabel=label,
                  title="mu, last layer" if measure == SHARE else "rank, last layer")  # fmt: skip
         _lines(axes, logits, sinks[:, 1:, :, measure], KINDS)
-    style.note(share, "dots: no sink", 0.97, 0.1)
+    style.note(share, "dots: no sink", 0.97, 0.4)
     style.letters(rows.flat)
     forced, attracts, slows = (claim(data).reproduced for claim in (_forced, _no_sink, _slows))
     style.finding(
         figure,
-        "One massive token makes the stable rank 1 and changes nothing else; a sink keeps tokens "
-        "apart, even without a skip if there are several heads"
+        "One massive token makes the stable rank 1 while the others stay apart; a sink keeps "
+        "tokens apart, without a skip too, if there are several heads"
         if forced and attracts and slows
         else "A massive first token, and sinks, in random networks",
     )
@@ -378,8 +378,8 @@ def _slows(data) -> Verdict:
             },
             "attention on the sink, largest logit": _round(np.median(data["paid"][0, -1])),
         },
-        tolerance="of logits of 0 and more: with a skip it grows from one to the next; without one at least one decade with "
-        "several heads, at most 1e-3 with one",
+        tolerance="of logits of 0 and more: with a skip it grows from one to the next; without one "
+        "at least one decade with several heads, at most 1e-3 with one",
         reproduced=bool(
             np.all(np.diff(gained[BLOCK]) > -1e-3)
             and gained[BLOCK].min() > 0

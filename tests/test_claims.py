@@ -86,6 +86,11 @@ CHANGES = {
 }  # fmt: skip
 #: Whose claims have tests of their own, and where.
 ELSEWHERE = {
+    "tests/test_architect_claims.py": {
+        "elementwise_norms",
+        "single_changes",
+        "sinks_and_rank",
+    },
     "tests/test_training.py": {
         "layernorm_and_rmsnorm_twins",
         "majority_keys_and_queries",

@@ -288,7 +288,7 @@ def _draw_changes(axes, data, start: str) -> None:
         if bounds[i]:
             axes.plot(_place(_FLOOR), row, "<", fillstyle="none", color=colour, markersize=4)
         else:
-            noise = families[i] == "dropout" and _is_noise(data, start, i)
+            noise = families[i] == "dropout" and _is_noise(data, start, int(i))
             _draw_row(axes, row, lost[i], colour, "x" if noise else "o")
     axes.set_yticks(range(len(order)), names[order], fontsize=6)
     for label, i in zip(axes.get_yticklabels(), order, strict=True):
@@ -439,7 +439,7 @@ def _noise(data) -> Verdict:
             "the same from equal tokens": _table(dict(zip(names, equal, strict=True))),
         },
         tolerance=f"{_TOLERANCE}; {SAME:g} in log10 from equal tokens",
-        reproduced=all(is_kept(found[name]) and _is_noise(data, "alone", i)
+        reproduced=all(is_kept(found[name]) and _is_noise(data, "alone", int(i))
                        for name, i in zip(names, rows, strict=True)),
     )  # fmt: skip
 

@@ -319,5 +319,5 @@ def _to_column(figure: Figure) -> None:
 def shades(color: Any, count: int, lightest: float = 0.65) -> list[tuple[float, float, float]]:
     """So many tones of a colour, from light to the colour itself, for series in an order."""
     base = np.array(mpl.colors.to_rgb(color))
-    mix = np.linspace(lightest, 0.0, count)[:, None]
+    mix = np.linspace(lightest if count > 1 else 0.0, 0.0, count)[:, None]
     return [tuple(row) for row in (1 - mix) * base + mix]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,7 +27,10 @@ __all__ = [
     "describe_attended",
     "describe_dynamics",
     "describe_mask",
+    "describe_shape",
+    "headline",
     "measure_table",
+    "short_labels",
     "summary",
 ]
 
@@ -51,13 +54,15 @@ _SHARE_AT = 128
 
 
 class Result(NamedTuple):
-    """A run that is done; `error` if it ended early, `theory` if that was asked for."""
+    """A run that is done; `error` if it ended early, `theory` if that was asked for, `groups` its
+    samples by outcome."""
 
     facts: MaskFacts
     trajectory: Trajectory
     verdict: Verdict
     error: str | None = None
     theory: Comparison | None = None
+    groups: Sequence[tuple[Verdict, np.ndarray]] = ()
 
 
 def summary(result: Result) -> dict:
@@ -70,7 +75,7 @@ def summary(result: Result) -> dict:
     "rounding" is how far rounding may move the mean of a measure (null for arbitrarily far), and
     "within_rounding" whether it lies no further than that from its value at collapse.
     """
-    facts, trajectory, verdict, error, theory = result
+    facts, trajectory, verdict, error, theory, _ = result
     failure = {} if error is None else {"error": error}
     return failure | {
         "mask": facts.to_dict(),
@@ -161,6 +166,45 @@ def describe_mask(facts: MaskFacts) -> list[tuple[str, str]]:
     return lines
 
 
+#: What became of runs, where only their kinds of verdict are told.
+_KINDS = {
+    **dict.fromkeys(("collapsed", "floor"), "collapsed to consensus"),
+    **dict.fromkeys(("staying", "growing"), "no collapse"),
+    "collapsing": "collapsing",
+    "slow": "slowly falling",
+    "rank one": "to rank one, not to consensus",
+    "mixed": "samples differ",
+    "short": "too short to say",
+    "zero": "all tokens zero",
+    "none": "nothing to judge",
+}
+#: Characters of a title in one line.
+_TITLE = 110
+
+
+def headline(runs: Mapping[str, Result]) -> str:
+    """What happened, in one line: of each run, or which runs did what, or how many of them."""
+    heads = {label: result.verdict.headline for label, result in runs.items()}
+    kinds: dict[str, list[str]] = {}
+    for label, result in runs.items():
+        kinds.setdefault(_KINDS[result.verdict.kind], []).append(label)
+    words = "; ".join(f"{label}: {head}" if label else head for label, head in heads.items())
+    if len(words) > _TITLE and len(runs) > 1:
+        words = "; ".join(f"{kind}: {', '.join(labels)}" for kind, labels in kinds.items())
+    if len(words) > _TITLE and len(runs) > 1:
+        counts = (f"{kind} in {len(labels)}" for kind, labels in kinds.items())
+        words = f"{len(runs)} runs: {'; '.join(counts)}"
+    return words[:1].upper() + words[1:]
+
+
+def short_labels(labels: list[str]) -> list[str]:
+    """The labels of a comparison without the name of the option, where values alone are clear."""
+    pairs = [label.partition(" ") for label in labels]
+    clear = all(value and not value[0].isdigit() and value[0] != "." for _, _, value in pairs)
+    alike = len({name for name, _, _ in pairs}) == 1 and not any("," in label for label in labels)
+    return [value for _, _, value in pairs] if alike and clear else labels
+
+
 def describe_attended(dynamics: AttentionDynamics) -> str:
     """What the first and the last token attend to: whether a mask looks back or ahead."""
     layout, last = dynamics.layout, dynamics.n_tokens - 1
@@ -220,6 +264,13 @@ def describe_dynamics(dynamics: AttentionDynamics) -> str:
     if dynamics.dropout.active:
         parts.append(f"dropout {_dropout_in_words(dynamics.dropout)}")
     return "; ".join(parts)
+
+
+def describe_shape(shape: tuple[int, int, int]) -> str:
+    """How many samples of how many tokens."""
+    samples, n, d = shape
+    many, tokens = "s" * (samples != 1), "s" * (n != 1)
+    return f"{samples} sample{many} of {n} token{tokens} of dimension {d}"
 
 
 def norm_in_words(norm: Norm) -> str:
@@ -310,7 +361,7 @@ def comparison_table(runs: Mapping[str, Result]) -> str:
     rows[0] += [*(f"mu_{depth} / mu_0" for depth in depths), "stable rank"]
     if any(result.theory for result in runs.values()):
         rows[0] += ["fitted", "predicted", "max ||P^t||", "bound / mu", "infinite width"]
-    for label, (facts, trajectory, _, _, theory) in runs.items():
+    for label, (facts, trajectory, _, _, theory, _) in runs.items():
         logs = _band(trajectory["log10_mu"])[1] * np.log(10.0)
         marks = _marks(_mostly_within_rounding(trajectory, "log10_mu"))
         mu = [from_log(log) + mark for log, mark in zip(logs, marks, strict=True)]

@@ -5,6 +5,7 @@ Every sample is judged by itself, for one network may collapse some inputs and k
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from dynsim.collapse.rates import doubly_exponential
 from dynsim.measures import floor, rank_is_sure
 from dynsim.results.trajectory import Trajectory
 
-__all__ = ["Verdict", "from_log", "groups", "verdict"]
+__all__ = ["Verdict", "from_log", "groups", "together", "verdict"]
 
 #: Below this share of ||X||_F a distance counts as gone.
 _GONE = 1e-6
@@ -90,14 +91,20 @@ def verdict(trajectory: Trajectory) -> Verdict:
     'collapsed'
     """
     check_instance("a trajectory", trajectory, Trajectory, "dynsim.simulate(...)")
-    parts = [part for part, _ in groups(trajectory)]
+    return together(trajectory, groups(trajectory))
+
+
+def together(trajectory: Trajectory, parts: Sequence[tuple[Verdict, np.ndarray]]) -> Verdict:
+    """One verdict on all `groups` of a trajectory."""
     if len(parts) == 1:
-        return replace(parts[0], sentence=parts[0].sentence + _caveat(trajectory))
+        ((one, _),) = parts
+        return replace(one, sentence=one.sentence + _caveat(trajectory))
     total = trajectory.n_samples
     counts: dict[str, int] = {}
-    phrases, headlines = [], []
-    for part in parts:
-        (n,) = part.samples.values()
+    phrases: list[str] = []
+    headlines: list[str] = []
+    for part, which in parts:
+        n = int(which.sum())
         counts[part.kind] = counts.get(part.kind, 0) + n
         phrases.append(f"{n} of {total} samples {part.sentence}")
         headlines.append(f"{n}{'' if headlines else f' of {total} samples'}: {part.headline}")

@@ -36,6 +36,8 @@ OUTCOME_COLOURS = {
     "staying": "#0072B2",
     "growing": "#009E73",
 }
+#: Outcomes in words, where these are others than those of the kind.
+_OUTCOMES = {"floor": "collapsed", "slow": "slowly falling", "short": "too short to say"}
 _OTHER_COLOUR = "#555555"
 #: The colours of runs that are compared; more of them are graded from dark to light.
 _RUN_COLOURS = (
@@ -177,7 +179,8 @@ def _name(label: str, kind: str, samples: np.ndarray, n_groups: int) -> str:
     """What is written at the end of a line: the run, and how many of its samples ended so."""
     if n_groups == 1:
         return label or "to consensus"
-    return f"{label}{', ' * bool(label)}{int(samples.sum())} of {len(samples)} {kind}"
+    words = _OUTCOMES.get(kind, kind)
+    return f"{label}{', ' * bool(label)}{int(samples.sum())} of {len(samples)} {words}"
 
 
 def _shares(curve: _Curve, name: str, edge: float) -> np.ndarray:
@@ -342,10 +345,10 @@ def _finish_distances(axes: Axes, curves: Sequence[_Curve], edge: float) -> None
     if at <= edge:
         return
     axes.axhline(at, color="0.35", linewidth=0.8, linestyle=(0, (1, 2)), zorder=0.5)
-    words = f"floor of {dtype}; dotted lines: within rounding"
+    words = f"{dtype} floor (dotted lines: rounding)"
     if not all(curve.run.follows_mu for curve in curves):
         axes.axhspan(edge, at, color="0.92", linewidth=0, zorder=0)
-        words = f"below the floor of {dtype}: rounding"
+        words = f"{dtype} floor: rounding below"
     axes.text(0.99, at, words, transform=axes.get_yaxis_transform(), fontsize=6.5, color="0.35",
               ha="right", va="bottom", bbox=_PAPER)  # fmt: skip
 
@@ -462,8 +465,9 @@ def _write_ends(axes: Axes, ends: Sequence[_End]) -> None:
     known = [end for end in ends if np.isfinite(end.height)]
     for end in known:
         if end.depth is not None:
-            axes.annotate(end.words, (end.depth, end.height), (-2, -4), textcoords="offset points",
-                          color=end.colour, fontsize=8, ha="right", va="top", bbox=_PAPER)  # fmt: skip
+            at = end.depth, end.height
+            axes.annotate(end.words, at, (-2, -4), textcoords="offset points", color=end.colour,
+                          fontsize=8, ha="right", va="top", bbox=_PAPER)  # fmt: skip
     shown = sorted((end for end in known if end.depth is None), key=lambda end: end.height)
     if len(shown) > most:
         shown = [shown[k] for k in _thinned(np.arange(len(shown)), most)]

@@ -130,8 +130,12 @@ def test_layers_that_change_nothing_are_left_out():
 
 
 def test_a_small_change_looks_small():
-    axes = plots.rank_trajectory({"": run(masks.local(6), depth=1)}).axes[0]
-    assert axes.get_ylim()[0] <= -1
+    """Where nothing collapses the axis goes from consensus, 0, to 1."""
+    trajectory = run(masks.local(6), depth=1)
+    axes = plots.rank_trajectory({"": trajectory}).axes[0]
+    assert axes.get_ylim()[0] == 0
+    share = np.median(trajectory["mu"] / trajectory["frobenius_norm"], axis=0)
+    assert np.allclose(lines_of(axes)["log10_mu: to consensus"].get_ydata(), share)
 
 
 def test_missing_measures_leave_a_panel_empty():

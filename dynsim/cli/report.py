@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +26,7 @@ __all__ = [
     "Result",
     "comparison_table",
     "describe_attended",
+    "describe_bounded",
     "describe_dynamics",
     "describe_mask",
     "describe_shape",
@@ -187,22 +189,37 @@ def headline(runs: Mapping[str, Result]) -> str:
     heads = {label: result.verdict.headline for label, result in runs.items()}
     kinds: dict[str, list[str]] = {}
     for label, result in runs.items():
-        kinds.setdefault(_KINDS[result.verdict.kind], []).append(label)
+        kinds.setdefault(_in_words(result.verdict), []).append(label)
     words = "; ".join(f"{label}: {head}" if label else head for label, head in heads.items())
     if len(words) > _TITLE and len(runs) > 1:
         words = "; ".join(f"{kind}: {', '.join(labels)}" for kind, labels in kinds.items())
     if len(words) > _TITLE and len(runs) > 1:
-        counts = (f"{kind} in {len(labels)}" for kind, labels in kinds.items())
-        words = f"{len(runs)} runs: {'; '.join(counts)}"
+        counts = Counter(_KINDS[result.verdict.kind] for result in runs.values())
+        words = f"{len(runs)} runs: {'; '.join(f'{kind} in {n}' for kind, n in counts.items())}"
     return words[:1].upper() + words[1:]
 
 
+def _in_words(verdict: Verdict) -> str:
+    """The kind of a verdict, or of a mixed one how many samples ended how."""
+    if verdict.kind != "mixed":
+        return _KINDS[verdict.kind]
+    total = f" of {sum(verdict.samples.values())}"
+    parts: list[str] = []
+    for kind, number in verdict.samples.items():
+        parts.append(f"{number}{'' if parts else total} {_KINDS[kind]}")
+    return ", ".join(parts)
+
+
 def short_labels(labels: list[str]) -> list[str]:
-    """The labels of a comparison without the name of the option, where values alone are clear."""
+    """The labels of a comparison without the name of the option, where values alone are clear.
+
+    >>> short_labels(["mask causal", "mask local"]), short_labels(["window 1", "window 2"])
+    (['causal', 'local'], ['window 1', 'window 2'])
+    """
     pairs = [label.partition(" ") for label in labels]
-    clear = all(value and not value[0].isdigit() and value[0] != "." for _, _, value in pairs)
-    alike = len({name for name, _, _ in pairs}) == 1 and not any("," in label for label in labels)
-    return [value for _, _, value in pairs] if alike and clear else labels
+    clear = all(name in ("mask", "norm", "value", "placement") for name, _, _ in pairs)
+    alone = not any("," in label for label in labels)
+    return [value for _, _, value in pairs] if clear and alone else labels
 
 
 def describe_attended(dynamics: AttentionDynamics) -> str:
@@ -271,6 +288,12 @@ def describe_shape(shape: tuple[int, int, int]) -> str:
     samples, n, d = shape
     many, tokens = "s" * (samples != 1), "s" * (n != 1)
     return f"{samples} sample{many} of {n} token{tokens} of dimension {d}"
+
+
+def describe_bounded(theory: Comparison, shape: tuple[int, int, int]) -> str:
+    """That bounds are those of the first samples, where they are not those of all."""
+    bounded = len(theory.measured) if theory.bounds else shape[0]
+    return f"bounds of the first {bounded} samples" if bounded < shape[0] else ""
 
 
 def norm_in_words(norm: Norm) -> str:

@@ -216,7 +216,7 @@ def _of_one(planned: list[runs.Run], done: dict[str, report.Result]) -> Outcome:
         report.describe_dynamics(run.dynamics),
         report.describe_shape(run.shape),
     ]
-    parts += [] if theory is None else [theory.distance]
+    parts += [] if theory is None else [theory.distance, report.describe_bounded(theory, run.shape)]
     return Outcome(
         data=report.summary(result),
         verdict=result.verdict.sentence,
@@ -227,7 +227,7 @@ def _of_one(planned: list[runs.Run], done: dict[str, report.Result]) -> Outcome:
             {"": result.trajectory},
             report.headline(done),
             curves,
-            subtitle="; ".join(parts),
+            subtitle="; ".join(filter(None, parts)),
             groups={"": _grouped(plots, result)},
         ),
     )

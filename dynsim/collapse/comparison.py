@@ -235,6 +235,13 @@ class Comparison:
             curves["infinite width"] = np.median(np.log10(self.wide.mu / own), axis=0)
         return curves
 
+    def _least_excess(self, bound: Bound) -> float:
+        """log10 of how many times a bound exceeds measured mu where it is nearest, over samples and
+        depths; NaN where it does not apply. Rounding may make it a little less than 0."""
+        with np.errstate(invalid="ignore"):  # equal tokens under a bound of 0
+            excess = (bound.log10_bound - self.measured)[bound.applies]
+        return float(np.nanmin(excess, initial=np.inf)) if excess.size else np.nan
+
     def to_dict(self) -> dict:
         """JSON-ready; bounds as medians over samples."""
         prediction = self.prediction
@@ -257,6 +264,7 @@ class Comparison:
                     "source": one.source,
                     "applies": int(one.applies.sum()),
                     "sentence": str(one),
+                    "least_log10_excess": _plain(self._least_excess(one)),
                     "log10_bound": _plain(np.median(one.log10_bound[one.applies], axis=0).tolist())
                     if one.applies.any()
                     else None,

@@ -70,6 +70,26 @@ class Group(NamedTuple):
     samples: np.ndarray
 
 
+class _Scale(NamedTuple):
+    """The axis of the distances: of the shares themselves, from 0, where all are above a tenth,
+    else of their log10, from `edge`, at which exact zeros are drawn."""
+
+    edge: float
+    linear: bool
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        return (0.0, 1.04) if self.linear else (self.edge, -0.04 * self.edge)
+
+    def place(self, logs: np.ndarray) -> np.ndarray:
+        """Heights of shares of which these are the log10.
+
+        They are drawn on a plain axis, also the logarithms: matplotlib's own ends at 1e-308.
+        """
+        logs = np.where(np.isneginf(logs), self.edge, np.maximum(logs, self.edge + _DEEPEST))
+        return 10.0**logs if self.linear else logs
+
+
 class _Curve(NamedTuple):
     """A group with its name and colour in the figure."""
 
@@ -129,16 +149,17 @@ def rank_trajectory(
     ['mu / ||X||   (dashed: distance to rank one)', 'stable rank', 'cosine']
     """
     curves = _curves(runs, groups or {})
-    edge = _lower_edge(curves, theory or {})
+    scale = _scale(curves)
     head = _Head(title, subtitle)
     figure, (distances, ranks, cosines) = _panels(head, _label_room(curves, theory or {}))
-    ends = [*_draw_distances(distances, curves, edge), *_draw_theory(distances, theory or {}, edge)]
-    _finish_distances(distances, curves, edge)
+    ends = [*_draw_distances(distances, curves, scale)]
+    ends += _draw_theory(distances, theory or {}, scale)
+    _finish_distances(distances, curves, scale)
     _write_ends(distances, ends)
     _draw_ranks(ranks, curves)
     _draw_cosines(cosines, curves)
     depth = max(run.depth for run in runs.values())
-    shown = _shown_depth(curves, depth, edge)
+    shown = _shown_depth(curves, depth, scale)
     for axes, name in (
         (distances, "a  distance to consensus"),
         (ranks, "b  directions that carry the tokens"),
@@ -183,27 +204,25 @@ def _name(label: str, kind: str, samples: np.ndarray, n_groups: int) -> str:
     return f"{label}{', ' * bool(label)}{int(samples.sum())} of {len(samples)} {words}"
 
 
-def _shares(curve: _Curve, name: str, edge: float) -> np.ndarray:
-    """log10 of a distance as a share of ||X||, (samples, T+1); exact zeros at `edge`, NaN where it
-    was not recorded. They are drawn on a plain axis: matplotlib's own ends at 1e-308."""
+def _log_shares(curve: _Curve, name: str) -> np.ndarray:
+    """log10 of a distance as a share of ||X||, (samples, T+1); NaN where it was not recorded."""
     run, which = curve.run, curve.samples
     with np.errstate(divide="ignore", invalid="ignore"):
         size = np.log10(run["frobenius_norm"][which])
         log = run["log10_mu"][which] if name == "mu" else np.log10(run[name][which])
-        share = np.where(np.isneginf(size), -np.inf, log - size)
-    return np.where(np.isneginf(share), edge, np.maximum(share, edge + _DEEPEST))
+        return np.where(np.isneginf(size), -np.inf, log - size)
 
 
-def _draw_distances(axes: Axes, curves: Sequence[_Curve], edge: float) -> list[_End]:
+def _draw_distances(axes: Axes, curves: Sequence[_Curve], scale: _Scale) -> list[_End]:
     """mu of every sample and in the median, the median distance to rank one in dashes."""
     ends = []
     for k, curve in enumerate(curves):
-        values = _shares(curve, "mu", edge)
+        values = scale.place(_log_shares(curve, "mu"))
         end = _draw(axes, curve, "log10_mu", values, curves, k)
         ends.append(_End(curve.label, end, curve.colour))
         if "rank_one_distance" not in curve.run.measures:
             continue
-        shares = _shares(curve, "rank_one_distance", edge)
+        shares = scale.place(_log_shares(curve, "rank_one_distance"))
         end = _draw_median(axes, curve, "rank_one_distance", shares, "--", 1.3, 1.5 + 0.01 * k)
         if len(curves) == 1 and np.isfinite(end):
             ends.append(_End("to rank one", end, curve.colour))
@@ -268,7 +287,7 @@ def _draw_median(
     return float(middle[-1])
 
 
-def _draw_theory(axes: Axes, theory: Mapping[str, np.ndarray], edge: float) -> list[_End]:
+def _draw_theory(axes: Axes, theory: Mapping[str, np.ndarray], scale: _Scale) -> list[_End]:
     """Bounds in grey, what is predicted in black over what is measured."""
     ends, n_bounds = [], 0
     for name, values in theory.items():
@@ -278,7 +297,7 @@ def _draw_theory(axes: Axes, theory: Mapping[str, np.ndarray], edge: float) -> l
             n_bounds += 1
         elif name == "infinite width":
             look |= {"color": "#7A4FA3", "linestyle": (0, (6, 2, 1, 2))}
-        values = np.maximum(values, edge)
+        values = scale.place(values)
         axes.plot(np.arange(len(values)), values, label=name, zorder=3.0, **look)
         known = np.flatnonzero(np.isfinite(values))
         if len(known):
@@ -287,33 +306,30 @@ def _draw_theory(axes: Axes, theory: Mapping[str, np.ndarray], edge: float) -> l
     return ends
 
 
-def _lower_edge(curves: Sequence[_Curve], theory: Mapping[str, np.ndarray]) -> float:
-    """log10 of the lower edge of the distances, where exact zeros are drawn.
+def _scale(curves: Sequence[_Curve]) -> _Scale:
+    """The axis on which the distances of these curves are seen.
 
     A line below the range of floating-point numbers leaves the panel if another stays, and at
-    `_DEEPEST` in any case. There is a decade at least, so that a small change looks small.
+    `_DEEPEST` in any case.
     """
-    lowest = []
     bottom = float(np.log10(floor(1.0, curves[0].run.final.dtype))) - 2.0
+    lowest = []
     for curve in curves:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            size = np.log10(curve.run["frobenius_norm"][curve.samples])
-            logs = curve.run["log10_mu"][curve.samples] - size
-        zeros = np.isneginf(logs) | np.isneginf(size)
+        logs = _log_shares(curve, "mu")
         least = float(np.min(logs, where=np.isfinite(logs), initial=0.0))
-        lowest.append(min(least, bottom) if zeros.any() else least)
+        lowest.append(min(least, bottom) if np.isneginf(logs).any() else least)
     staying = [low for low in lowest if low > _RANGE]
     edge = min(staying) if staying else max(*lowest, _DEEPEST)
     if len(staying) < len(lowest):
         edge = min(edge, bottom)  # the others are seen to leave
-    return min(edge - 0.03 * abs(edge), -1.0)
+    return _Scale(min(edge - 0.03 * abs(edge), -1.0), edge > -1.0)
 
 
-def _shown_depth(curves: Sequence[_Curve], depth: int, edge: float) -> int:
+def _shown_depth(curves: Sequence[_Curve], depth: int, scale: _Scale) -> int:
     """The depth to which panels go: all layers, or less where most of them change nothing."""
     last = 0
     for curve in curves:
-        last = max(last, _last_change(_shares(curve, "mu", edge), edge, 0.0))
+        last = max(last, _last_change(scale.place(_log_shares(curve, "mu")), *scale.limits))
         for name, low, high in (("mean_cosine", -1.0, 1.0), ("stable_rank", 1.0, 10.0)):
             if name in curve.run.measures:
                 last = max(last, _last_change(curve.run[name][curve.samples], low, high))
@@ -331,23 +347,25 @@ def _last_change(values: np.ndarray, low: float, high: float) -> int:
     return int(depths[after[-1] + 1]) if len(after) else 0
 
 
-def _finish_distances(axes: Axes, curves: Sequence[_Curve], edge: float) -> None:
+def _finish_distances(axes: Axes, curves: Sequence[_Curve], scale: _Scale) -> None:
     """Axis and floor; below the floor mu of a run that is not followed further is rounding."""
-    axes.set_ylim(edge, -0.04 * edge)
+    axes.set_ylim(*scale.limits)
     words = "mu / ||X||"
     if any("rank_one_distance" in curve.run.measures for curve in curves):
         words += "   (dashed: distance to rank one)"
     axes.set_ylabel(words, fontsize=8, labelpad=2)
+    if scale.linear:
+        return
     axes.yaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=2))
     axes.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
     dtype = curves[0].run.final.dtype
     at = float(np.log10(floor(1.0, dtype)))
-    if at <= edge:
+    if at <= scale.edge:
         return
     axes.axhline(at, color="0.35", linewidth=0.8, linestyle=(0, (1, 2)), zorder=0.5)
     words = f"{dtype} floor (dotted lines: rounding)"
     if not all(curve.run.follows_mu for curve in curves):
-        axes.axhspan(edge, at, color="0.92", linewidth=0, zorder=0)
+        axes.axhspan(scale.edge, at, color="0.92", linewidth=0, zorder=0)
         words = f"{dtype} floor: rounding below"
     axes.text(0.99, at, words, transform=axes.get_yaxis_transform(), fontsize=6.5, color="0.35",
               ha="right", va="bottom", bbox=_PAPER)  # fmt: skip

@@ -180,6 +180,8 @@ _KINDS = {
     "zero": "all tokens zero",
     "none": "nothing to judge",
 }
+#: The same of samples.
+_OF_SAMPLES = {"floor": "collapsed", "slow": "slowly falling", "short": "too short to say"}
 #: Characters of a title in one line.
 _TITLE = 110
 
@@ -192,7 +194,7 @@ def headline(runs: Mapping[str, Result]) -> str:
         kinds.setdefault(_in_words(result.verdict), []).append(label)
     words = "; ".join(f"{label}: {head}" if label else head for label, head in heads.items())
     if len(words) > _TITLE and len(runs) > 1:
-        words = "; ".join(f"{kind}: {', '.join(labels)}" for kind, labels in kinds.items())
+        words = "; ".join(f"{', '.join(labels)}: {kind}" for kind, labels in kinds.items())
     if len(words) > _TITLE and len(runs) > 1:
         counts = Counter(_KINDS[result.verdict.kind] for result in runs.values())
         words = f"{len(runs)} runs: {'; '.join(f'{kind} in {n}' for kind, n in counts.items())}"
@@ -206,7 +208,7 @@ def _in_words(verdict: Verdict) -> str:
     total = f" of {sum(verdict.samples.values())}"
     parts: list[str] = []
     for kind, number in verdict.samples.items():
-        parts.append(f"{number}{'' if parts else total} {_KINDS[kind]}")
+        parts.append(f"{number}{'' if parts else total} {_OF_SAMPLES.get(kind, kind)}")
     return ", ".join(parts)
 
 

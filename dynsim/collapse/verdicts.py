@@ -332,6 +332,8 @@ def _open(trajectory: Trajectory) -> Verdict:
         kind, words = ("slow", "slowly falling") if _is_slow(share) else ("collapsing",) * 2
         sentence = f"{words}: mu falls {fit.words} and is now {now} of ||X||, {left}"
         headline = f"{words} to consensus{fit.pace}"
+        if kind == "slow":
+            headline = f"{words}, mu is still {now} of ||X||"
         return Verdict(kind, sentence, **fit.numbers, headline=headline)
     if "rank_one_distance" in trajectory.measures:
         depths, rest = _rank_one_share(trajectory)

@@ -223,13 +223,13 @@ class Comparison:
         }
         predicted = self.prediction
         if self.comparable and predicted is not None:
-            measured = np.median(self.measured - size, axis=0)
-            depths = np.arange(len(measured))
+            depths = np.arange(depth)
             fall = (depths - depths[-1]) * np.log10(predicted.rate)
             if not predicted.at_most:
                 fall += predicted.power * np.log10(np.maximum(depths, 1) / max(depths[-1], 1))
             name = "predicted slope" + ", powers of t left out" * predicted.at_most
-            curves[name] = np.where(depths >= depths[-1] // 2, measured[-1] + fall, np.nan)
+            ending = np.median(self.measured[:, -1:] + fall - size, axis=0)
+            curves[name] = np.where(depths >= depths[-1] // 2, ending, np.nan)
         if self.wide is not None and np.isfinite(self.wide.mu[:, 1:]).all(axis=0).any():
             own = 1.0 if frobenius_norm is None else self.wide.frobenius_norm
             curves["infinite width"] = np.median(np.log10(self.wide.mu / own), axis=0)

@@ -468,7 +468,7 @@ def _panels(head: _Head, room: float) -> tuple[Figure, list[Axes]]:
 def _dress(axes: Axes, name: str, depth: int) -> None:
     axes.set_xlim(0, max(depth, 1))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.set_title(name, loc="left", fontsize=8.5, pad=4)
+    axes.set_title(name, loc="left", fontsize=8.5, y=1.0, pad=4)  # y: not searched for
     axes.tick_params(labelsize=8, length=2.5)
     axes.grid(True, color="0.92", linewidth=0.6)
     axes.set_axisbelow(True)

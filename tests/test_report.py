@@ -80,8 +80,10 @@ def test_a_headline_counts_samples_that_differ():
 def test_shapes_and_bounds_in_words():
     assert report.describe_shape((1, 1, 3)) == "1 sample of 1 token of dimension 3"
     found = outcome(masks.causal(6), Identity(), 20, theory=True)
-    assert report.describe_bounded(found.theory, (3, 6, 3)) == ""
-    assert report.describe_bounded(found.theory, (8, 6, 3)) == "bounds of the first 3 samples"
+    assert report.describe_bounded(found.theory, (1, 6, 3)) == ""
+    assert report.describe_bounded(found.theory, (3, 6, 3)) == "bounds: medians over 3 samples"
+    words = "bounds: medians over the first 3 of 8 samples"
+    assert report.describe_bounded(found.theory, (8, 6, 3)) == words
 
 
 def test_a_band_may_reach_zero():

@@ -293,9 +293,12 @@ def describe_shape(shape: tuple[int, int, int]) -> str:
 
 
 def describe_bounded(theory: Comparison, shape: tuple[int, int, int]) -> str:
-    """That bounds are those of the first samples, where they are not those of all."""
-    bounded = len(theory.measured) if theory.bounds else shape[0]
-    return f"bounds of the first {bounded} samples" if bounded < shape[0] else ""
+    """Whose bounds the figure shows: medians, so that single samples may lie above."""
+    bounded, samples = len(theory.measured), shape[0]
+    if theory.sharpest is None or samples == 1:
+        return ""
+    some = f"the first {bounded} of " if bounded < samples else ""
+    return f"bounds: medians over {some}{samples} samples"
 
 
 def norm_in_words(norm: Norm) -> str:

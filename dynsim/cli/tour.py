@@ -84,7 +84,8 @@ def prepare(options: argparse.Namespace, words: list[str]) -> list[int]:
 def compute(
     numbers: list[int], options: argparse.Namespace, progress: Callable[..., None]
 ) -> Outcome:
-    waits = not (options.no_pause or options.json) and sys.stdin.isatty() and sys.stdout.isatty()
+    at_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    waits = at_terminal and not (options.no_pause or options.json)
     seen = []
     for number in numbers:
         if not options.json:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from scipy import stats
 
 from dynsim.results import style
@@ -138,6 +138,9 @@ def draw(data) -> Figure:
         axes.set(xlabel="training steps", ylabel=label, xlim=(0, data["step"][-1]))
         axes.xaxis.set_major_locator(MaxNLocator(4))
     panels[0].set(yscale="log", title="loss")
+    panels[0].yaxis.set_major_formatter("{x:g}")
+    panels[0].yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    panels[0].yaxis.set_minor_formatter(NullFormatter())
     panels[1].set(title="accuracy")
     panels[2].set(ylim=(0, 90), title="queries")
     style.name_lines(panels[2], named)
@@ -154,7 +157,7 @@ def _headline(data) -> str:
         return "The majority task, learnt with and without projection"
     return (
         "With the projection queries turn to the line of 1; the published variant without is "
-        "slower, RMSNorm is not"
+        "slower, RMSNorm is not shown to be"
         if speed_up(data, RMS)["interval"][0] <= 1
         else "With the projection queries turn to the line of 1 and the loss falls in fewer steps"
     )

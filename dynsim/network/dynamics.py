@@ -179,10 +179,10 @@ class AttentionDynamics(Value):
         if self.needs_factors:
             what = "RoPE" if self.position.turns else "QK-norm"
             object.__setattr__(self, "weights", with_factors(self.weights, what))
+            if self.weights.dim is not None:
+                self._check_width(self.weights.dim)
         if self.qk_norm.active:
             check_no_temperature(self.weights)
-        if self.weights.dim is not None:
-            self._check_width(self.weights.dim)
 
     @property
     def needs_factors(self) -> bool:

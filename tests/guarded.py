@@ -24,6 +24,7 @@ from dynsim.kernels.record import Scratch
 from dynsim.network.attention import NoQKNorm, QKNorm, Softmax
 from dynsim.network.deviation import Deviation
 from dynsim.network.positions import ALiBi, NoPosition, PowerDecay, RoPE
+from dynsim.network.residual import PLACEMENTS, Residual
 from dynsim.network.weights import Layers, LayerWeights
 
 
@@ -43,10 +44,12 @@ def random_mask(rng, n):
     return makers[rng.integers(len(makers) if n > 1 else 2)](n)
 
 
-def random_norm(rng, d):
+def random_norm(rng, d, followed):
     gain, bias = rng.uniform(0.5, 2.0, d), rng.standard_normal(d)
     every = [norms.NoNorm(), norms.Unit(), norms.RMSNorm(gain), norms.LayerNorm(gain, bias)]
-    return every[rng.integers(4)]
+    if not followed:
+        every += [norms.DyT(0.7, gain, bias), norms.Derf(0.7, 0.1, gain, bias)]
+    return every[rng.integers(len(every))]
 
 
 def random_layer(rng, d, dtype):
@@ -87,9 +90,9 @@ def random_case(rng):
     dynamics = AttentionDynamics(
         random_mask(rng, n),
         Layers((layer,)),
-        random_norm(rng, d),
-        ("post", "pre", "peri")[rng.integers(3)],
-        float(rng.choice([0.0, 1.0, 0.5])),
+        random_norm(rng, d, followed),
+        tuple(PLACEMENTS)[rng.integers(len(PLACEMENTS))],
+        Residual(float(rng.choice([0.0, 1.0, 0.5])), float(rng.choice([1.0, 0.3]))),
         **parts,
     )
     samples, layers = int(rng.integers(1, 12)), int(rng.integers(1, 6))

@@ -11,6 +11,7 @@ Another registry joins by an entry in `TABLES`.
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +24,11 @@ from dynsim.engines import ENGINES, make_engine
 from dynsim.equilibria.certify import certify
 from dynsim.equilibria.continuation import FAMILIES
 from dynsim.equilibria.lyapunov import spectrum, transversal
-from dynsim.equilibria.stability import stability
+from dynsim.equilibria.stability import check_equilibria_possible
 from dynsim.network.attention import ATTENTION, QK_NORMS
+from dynsim.network.gates import FixedGate, GateWeights, GaussianGate
 from dynsim.network.positions import POSITIONS
+from dynsim.network.residual import MIXES, PLACEMENTS, SKIPS, by_layer
 from dynsim.network.schedules import SCHEDULES
 from dynsim.network.weights import Orthogonal, Sharpened, Weights
 
@@ -46,7 +49,7 @@ PURPOSES = {
     "the transversal exponent": lambda d: transversal(d, X[0, 0], layers=20),
     "beta as a parameter": lambda d: FAMILIES["beta"](d, 4, 2.0),
     "Lyapunov exponents": lambda d: spectrum(d, X[0], layers=5, discard=2, count=2),
-    "an equilibrium": lambda d: stability(d, X[0]),
+    "an equilibrium": check_equilibria_possible,
     "the derivative of a layer": lambda d: jacobian.jacobian(d, X[0]),
 }
 
@@ -57,6 +60,16 @@ class Table(NamedTuple):
     title: str
     rows: list[tuple[str, Any, dict[str, Any]]]
 
+
+def placed(places):
+    """The formula of a sub-layer with norms at these places."""
+    seen = "norm(x)" if "before" in places else "x"
+    branch = f"norm(f({seen}))" if "branch" in places else f"f({seen})"
+    whole = f"s x + b {branch}"
+    return SimpleNamespace(__doc__=f"x' = norm({whole})" if "after" in places else f"x' = {whole}")
+
+
+GATE = GateWeights(np.linspace(-1.0, 1.0, 16).reshape(1, 4, 4), np.full((1, 4), 0.2))
 
 TABLES = [
     Table("Positions: `position=`, `--position`", [
@@ -82,6 +95,32 @@ TABLES = [
         ("list:A,B,...", SCHEDULES["list"],
          {"weights": Sharpened(PLAIN.weights, SCHEDULES["list"]((1.0, 0.5, 2.0)))}),
     ]),
+    Table("Norms: `norm=`, `--norm`, `--ln-scaling`", [
+        *((name, norms.NORMS[name], {"norm": norms.NORMS[name]()})
+          for name in ("none", "unit", "rms", "layernorm")),
+        ("dyt[:A][:GAIN][:BIAS]", norms.DyT, {"norm": norms.DyT()}),
+        ("derf[:A][:S][:GAIN][:BIAS]", norms.Derf, {"norm": norms.Derf()}),
+        ("--ln-scaling", norms.ln_scaling, {"norm": norms.ln_scaling(norms.RMSNorm(), 3)}),
+    ]),
+    Table("Placements, with weights s of the skip connection and b of the branch: `placement=`, "
+          "`--placement`", [
+        *((name, placed(places), {"placement": name}) for name, places in PLACEMENTS.items()),
+        ("mix-ln[:SHARE]", MIXES["mix-ln"], {"placement": MIXES["mix-ln"](0.5, layers=3)}),
+    ]),
+    Table("Weights of skip and branch: `skip=`, `--skip`", [
+        ("deepnorm", SKIPS["deepnorm"], {"skip": SKIPS["deepnorm"](3)}),
+        ("layerscale[:SCALE]", SKIPS["layerscale"], {"skip": SKIPS["layerscale"](0.3)}),
+        ("layerscale:A,B,...", SKIPS["layerscale"],
+         {"skip": SKIPS["layerscale"](np.array([0.1, 0.2, 0.3, 0.4]))}),
+        ("lerp[:ALPHA]", SKIPS["lerp"], {"skip": SKIPS["lerp"](0.3)}),
+        ("depth-scaled", SKIPS["depth-scaled"], {"skip": SKIPS["depth-scaled"](3)}),
+        ("A,B,...", by_layer, {"skip": by_layer([1.0, 0.5, 0.2])}),
+    ]),
+    Table("Gates: `gate=`, `--gate`", [
+        ("gaussian[:SIGMA][:BIAS]", GaussianGate, {"gate": GaussianGate(shared=True)}),
+        ("headwise[:SIGMA][:BIAS]", GaussianGate, {"gate": GaussianGate(1.0, 0.0, True, True)}),
+        ("gates.FixedGate", FixedGate, {"gate": FixedGate(GATE)}),
+    ]),
 ]  # fmt: skip
 
 HEAD = ("part", "formula", "source", "engines", "refused for")
@@ -100,7 +139,9 @@ def row(name, entry, fields):
 
 def engines(dynamics):
     """Those that give the states of the definition; others must say that they do not apply."""
-    dynamics, exact = replace(dynamics, skip=1.0), X  # softpick may leave nothing of a token
+    exact = X
+    if dynamics.skip == PLAIN.skip:  # softpick may leave nothing of a token
+        dynamics = replace(dynamics, skip=1.0)
     for t in range(3):
         exact = np.stack([dynamics.step(x, t) for x in exact])
     for name in ENGINES:

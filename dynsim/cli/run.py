@@ -157,6 +157,7 @@ def announce(planned: list[runs.Run]) -> str:
                 lines.append(("attends", report.describe_attended(first.dynamics)))
     options = first.options
     source = options.x0 or options.text or f"{options.start}, seed {options.seed}"
+    lines += shared.describe_preset(options)
     lines.append(("dynamics", report.describe_dynamics(first.dynamics)))
     lines.append(("input", f"{report.describe_shape(first.shape)} ({source})"))
     return "\n".join(f"{name:<10}{value}" for name, value in lines)

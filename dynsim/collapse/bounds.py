@@ -261,7 +261,7 @@ class _Run:
         dynamics = self.dynamics
         heads = len(dynamics.weights.layer(self.start, self.dim).query)
         self.require(heads == 1, f"there are {heads} heads; it is for one")
-        self.require(not dynamics.skip, "there is a skip connection")
+        self.require(not dynamics.residual.has_skip, "there is a skip connection")
         self.require(not dynamics.mlp.active, "there is an MLP")
         self.require(isinstance(dynamics.norm, norm), f"it is for {norm_name}")
         self.require(

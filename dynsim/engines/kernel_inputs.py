@@ -9,23 +9,38 @@ import numpy as np
 
 from dynsim.kernels.record import aligned
 from dynsim.network.attention import NoQKNorm, QKNorm
-from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
-from dynsim.network.norms import Norm, NormSwitches
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.norms import ElementwiseNorm, Norm, NormSwitches
 from dynsim.network.positions import RoPE
 from dynsim.network.weights import LayerArrays, LayerWeights
 
 __all__ = ["ScoreParts", "in_panels", "padded", "parts", "score_parts", "settings", "stacked"]
 
 
+#: What kernels call the functions of element-wise norms; 0 is the formula of all other norms.
+_FUNCTIONS = {"tanh": 1, "erf": 2}
+
+
 def settings(
-    dynamics: AttentionDynamics, weights: LayerArrays, norm: Norm, n: int, d: int, columns: int
+    dynamics: AttentionDynamics,
+    weights: LayerArrays,
+    norm: Norm,
+    n: int,
+    d: int,
+    columns: int,
+    t: int = 0,
 ) -> dict[str, Any]:
-    """The fields of the kernels' records that all arrangements share.
+    """The fields of the kernels' records that all arrangements share, for layers like layer t.
 
     Gain and bias, and the biases of `weights`, have `columns` entries.
     """
-    numbers = norm.switches(d)
-    places = PLACEMENTS[dynamics.placement] if numbers.active else ()
+    if isinstance(norm, ElementwiseNorm):
+        function, factor, shift = _FUNCTIONS[norm.function], float(norm.a), float(norm.s)
+        numbers = NormSwitches(True, False, factor, shift, norm.gain, norm.bias)
+    else:
+        function, numbers = 0, norm.switches(d)
+    places = dynamics.places(t) if numbers.active else ()
+    residual = dynamics.residual.layer(t)
     gain, bias = np.zeros((2, columns), weights.query.dtype)
     gain[:d], bias[:d] = numbers.gain, numbers.bias
     given, heads, _, p = weights.query.shape
@@ -34,9 +49,10 @@ def settings(
         "columns": columns, "biased": bool(weights.query_bias.any()),
         "has_keys": weights.key.size > 0, "has_values": weights.value.size > 0,
         "before": "before" in places, "branch": "branch" in places, "after": "after" in places,
-        "centre": bool(numbers.centre), "scale": float(numbers.scale),
-        "shift": float(numbers.shift), "inverse_size": _inverse_size(numbers, places),
-        "skip": float(dynamics.skip), "gain": gain, "bias": bias,
+        "centre": bool(numbers.centre), "function": function, "scale": float(numbers.scale),
+        "shift": float(numbers.shift),
+        "inverse_size": 0.0 if function else _inverse_size(numbers, places),
+        "skip": float(residual.skip), "weight": float(residual.branch), "gain": gain, "bias": bias,
         "start": 0, "layers": 1, "samples": 1, "wanted": False, "ordered": False,
     }  # fmt: skip
 

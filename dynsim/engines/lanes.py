@@ -37,7 +37,11 @@ _OBSERVED = 65_536
 
 
 class Lanes:
-    """A dynamics with given weights and norm, ready for the kernels in lanes."""
+    """A dynamics with given weights and norm, ready for the kernels in lanes.
+
+    t : the first of the layers that it is for, all of which have the same norm, placement and
+        weights of skip and branch
+    """
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Lanes:
         d: int,
         scratch: Scratch,
         qk_norm: QKNorm | NoQKNorm | None = None,
+        t: int = 0,
     ):
         self.scratch = scratch
         parts_ = score_parts(dynamics, weights, qk_norm or dynamics.qk_norm, n, 1)
@@ -55,7 +60,7 @@ class Lanes:
         self.n, self.d, self.dtype = n, d, weights.query.dtype
         self.rows, self.columns = (-(-size // PAD) * PAD for size in (n, d))
         packed = LayerArrays(*(padded(array, PAD) for array in weights))
-        fields = settings(dynamics, weights, norm, n, d, self.columns)
+        fields = settings(dynamics, weights, norm, n, d, self.columns, t)
         layout, offsets = dynamics.layout, None
         begin, end = np.zeros(n, np.int64), np.full(n, n, np.int64)
         if isinstance(layout, Ranges):
@@ -72,7 +77,7 @@ class Lanes:
             "p_wide": packed.query.shape[-1],
             "v_wide": packed.value.shape[-1] or self.columns,
             "block": LANE_ROWS, "has_next": True, "has_offsets": offsets is not None,
-            "common_keys": not dynamics.skip and common_keys(layout) is not None,
+            "common_keys": not dynamics.residual.has_skip and common_keys(layout) is not None,
         }  # fmt: skip
         self._spread = {
             "query_bias": packed.query_bias, "output_bias": packed.output_bias,

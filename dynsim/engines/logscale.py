@@ -18,6 +18,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import DTypeLike
 
+from dynsim.engines import compiled
 from dynsim.engines.follower import Follower
 from dynsim.measures import CHEAP, deviations
 from dynsim.network.deviation import Deviation
@@ -41,7 +42,9 @@ def reason_against(dynamics: AttentionDynamics, dtype: DTypeLike) -> str | None:
         return "an MLP does not keep the mean and the deviation of tokens apart"
     if dynamics.dropout.active:
         return "dropout does not keep the mean and the deviation of tokens apart"
-    reason = unknown_part(dynamics)
+    if not dynamics.residual.are_numbers:
+        return "its kernels take one weight of skip and branch for all dimensions"
+    reason = unknown_part(dynamics, ("placement", "skip"))
     if reason is not None:
         return reason
     if dtype != np.float64:
@@ -53,7 +56,8 @@ def refuse(dynamics: AttentionDynamics, dtype: DTypeLike) -> None:
     """Raise ValueError when the engine cannot follow this dynamics on tokens of this type."""
     reason = reason_against(dynamics, dtype)
     if reason is not None:
-        raise ValueError(f"the logscale engine does not apply: {reason}; use engine='numba'")
+        other = "numba" if compiled.reason_against(dynamics) is None else "torch"
+        raise ValueError(f"the logscale engine does not apply: {reason}; use engine={other!r}")
 
 
 class LogScaleEngine:

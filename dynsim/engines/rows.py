@@ -27,7 +27,7 @@ _advance_with_parts = Kernel("rows", "advance_with_parts", ROWS)
 
 
 class Rows:
-    """A dynamics with given weights and norm, ready for the kernels in rows."""
+    """A dynamics with given weights and norm, ready for the kernels in rows; t as for `Lanes`."""
 
     def __init__(
         self,
@@ -38,15 +38,17 @@ class Rows:
         d: int,
         scratch: Scratch,
         qk_norm: QKNorm | NoQKNorm | None = None,
+        t: int = 0,
     ):
-        self.scratch, self.layout, self.skip = scratch, dynamics.layout, dynamics.skip
+        self.scratch, self.layout = scratch, dynamics.layout
+        self.skip = dynamics.residual.has_skip
         self.n, self.d, self.dtype = n, d, weights.query.dtype
         self.w = vector_width(8 * self.dtype.itemsize)
         parts_ = score_parts(dynamics, weights, qk_norm or dynamics.qk_norm, n, self.w)
         self._advance, weights = _advance_with_parts if parts_.any else _advance, parts_.weights
         panel = panel_columns(self.w)
         self.columns = -(-d // panel) * panel
-        fields = settings(dynamics, weights, norm, n, d, self.columns)
+        fields = settings(dynamics, weights, norm, n, d, self.columns, t)
         p_wide = -(-fields["p"] // panel) * panel
         v_wide = -(-fields["v"] // panel) * panel if fields["has_values"] else self.columns
         self._fields = fields | self._biased(parts_.fields, panel) | {

@@ -21,8 +21,9 @@ from dynsim.engines.base import Advanced, TokenEngine
 from dynsim.engines.tiles import edges, tiles
 from dynsim.measures import CHEAP
 from dynsim.network.attention import AttentionKind, Hardmax, Sigmoid, Softmax, Softpick
-from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
-from dynsim.network.norms import Norm
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.gates import GateWeights
+from dynsim.network.norms import ElementwiseNorm, Norm
 from dynsim.network.parts import unusual_parts
 from dynsim.network.positions import RoPE
 from dynsim.network.weights import LayerWeights
@@ -38,6 +39,9 @@ ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
 
 #: How scores (B, T, c, W) with a mask (T, c, W), or None, become weights.
 _Rule = Callable[[Tensor, Tensor | None], Tensor]
+
+#: The functions of element-wise norms.
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "erf": torch.erf}
 
 #: Bytes of temporaries on a CPU: what fits in its caches is faster than what fits in memory.
 _CPU_BUDGET = 2**24
@@ -76,6 +80,7 @@ class _Heads(NamedTuple):
     value: Tensor | None  # (d, H q); None for the identity
     output: Tensor  # (H q, d)
     output_bias: Tensor | None  # (d,); None for zeros
+    gate: tuple[Tensor, Tensor] | None  # (d, H q) and (H q,), or 1 for q; None without gates
 
 
 class TorchEngine(TokenEngine):
@@ -171,7 +176,11 @@ class TorchEngine(TokenEngine):
     def _weights(self, t: int, like: Tensor) -> tuple[_Heads, Any]:
         """Attention's and the MLP's weights of layer t on the device."""
         d = like.shape[-1]
-        heads = self._kept("attention", self.dynamics.weights.layer(t, d), like.dtype, self._heads)
+        layer = self.dynamics.weights.layer(t, d)
+        heads = self._kept("attention", layer, like.dtype, self._heads)
+        if self.dynamics.gate.active:
+            gate = self.dynamics.gate_of(layer, t)
+            heads = heads._replace(gate=self._kept("gate", gate, like.dtype, self._gate))
         mlp = self.dynamics.mlp
         if not mlp.active:
             return heads, None
@@ -185,22 +194,29 @@ class TorchEngine(TokenEngine):
             self._held[name] = source, dtype, there
         return there
 
-    def _heads(self, layer: LayerWeights, dtype: torch.dtype) -> _Heads:
-        def beside(matrices: np.ndarray) -> Any:  # (H, d, p) -> (d, H p)
-            if not matrices.size:
-                return None
-            return self.put(matrices.swapaxes(0, 1).reshape(matrices.shape[1], -1), dtype)
+    def _beside(self, matrices: np.ndarray, dtype: torch.dtype) -> Any:
+        """(H, d, p) -> (d, H p); None where there are none."""
+        if not matrices.size:
+            return None
+        return self.put(matrices.swapaxes(0, 1).reshape(matrices.shape[1], -1), dtype)
 
+    def _gate(self, gate: GateWeights, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        return self._beside(gate.W, dtype), self.put(gate.b.ravel(), dtype)
+
+    def _heads(self, layer: LayerWeights, dtype: torch.dtype) -> _Heads:
+        if self.dynamics.gate.active:
+            layer = layer.with_values
         return _Heads(
             n_heads=len(layer.query),
-            query=beside(layer.query),
+            query=self._beside(layer.query, dtype),
             query_bias=self.put(
                 layer.query_bias.ravel() if layer.query_bias.any() else None, dtype
             ),
-            key=beside(layer.key),
-            value=beside(layer.value),
+            key=self._beside(layer.key, dtype),
+            value=self._beside(layer.value, dtype),
             output=self.put(layer.output.reshape(-1, layer.output.shape[2]), dtype),
             output_bias=self.put(layer.output_bias if layer.output_bias.any() else None, dtype),
+            gate=None,
         )
 
     def _perceptron(self, weights: Sequence[np.ndarray], dtype: torch.dtype) -> tuple[Tensor, ...]:
@@ -222,7 +238,7 @@ class TorchEngine(TokenEngine):
         def attend(z: Tensor) -> Tensor:
             return dropped(self._attend(z, heads, dropped, t), "projection")
 
-        x = self._sublayer(x, attend, dynamics.norm.layer(t))
+        x = self._sublayer(x, attend, dynamics.norm.layer(t), t)
         if perceptron is None:
             return x
         W_1, b_1, W_2, b_2 = perceptron
@@ -231,18 +247,25 @@ class TorchEngine(TokenEngine):
         def perceive(z: Tensor) -> Tensor:
             return dropped(activation(z @ W_1 + b_1) @ W_2 + b_2, "mlp")
 
-        return self._sublayer(x, perceive, dynamics.mlp_norm.layer(t))
+        return self._sublayer(x, perceive, dynamics.mlp_norm.layer(t), t)
 
-    def _sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], norm: Norm) -> Tensor:
-        """after(skip x + branch(function(before(x))))"""
-        places, skip = PLACEMENTS[self.dynamics.placement], self.dynamics.skip
+    def _sublayer(
+        self, x: Tensor, function: Callable[[Tensor], Tensor], norm: Norm, t: int
+    ) -> Tensor:
+        """after(skip x + branch(function(before(x)))), both weighted as in layer t"""
+        places, residual = self.dynamics.places(t), self.dynamics.residual.layer(t)
         branch = function(self._normalised(x, norm) if "before" in places else x)
         branch = self._normalised(branch, norm) if "branch" in places else branch
-        x = skip * x + branch if skip else branch
+        if residual.branch_has_weight:
+            branch = self._constant(residual.branch, x.dtype) * branch
+        x = self._constant(residual.skip, x.dtype) * x + branch if residual.has_skip else branch
         return self._normalised(x, norm) if "after" in places else x
 
     def _normalised(self, x: Tensor, norm: Norm) -> Tensor:
         """`Norm.apply`: NaN for a token that cannot be scaled."""
+        if isinstance(norm, ElementwiseNorm):
+            gain, bias = (self._constant(number, x.dtype) for number in (norm.gain, norm.bias))
+            return gain * FUNCTIONS[norm.function](norm.a * x + norm.s) + bias
         active, centre, scale, shift, gain, bias = norm.switches(x.shape[-1])
         if not active:
             return x
@@ -265,7 +288,7 @@ class TorchEngine(TokenEngine):
         return y
 
     def _constant(self, number: Any, dtype: torch.dtype) -> Any:
-        """A norm's gain or bias, a number or an array, that torch may multiply with."""
+        """A number or an array, as a norm's gain, that torch may multiply with."""
         if np.ndim(number) == 0:
             return float(number)
         return self._kept(f"norm {id(number)}", number, dtype, self.put)
@@ -281,12 +304,14 @@ class TorchEngine(TokenEngine):
             fused = self._plain and self._device.type == "cpu" and _is_tame(query, key)
             tile = _fused if fused else _mixed
             mixed = self._over_tiles(query, key, value, tile)  # (S H, N, q)
-        mixed = mixed.unflatten(0, (len(x), heads.n_heads)).transpose(1, 2).flatten(2)
-        return _projected(mixed, heads.output, heads.output_bias)
+        mixed = mixed.unflatten(0, (len(x), heads.n_heads)).transpose(1, 2)  # (S, N, H, q)
+        if heads.gate is not None:
+            mixed = mixed * _projected(x, *heads.gate).sigmoid().unflatten(2, (heads.n_heads, -1))
+        return _projected(mixed.flatten(2), heads.output, heads.output_bias)
 
     def _entropy(self, x: Tensor, heads: _Heads, t: int = 0) -> Tensor:
         """Mean entropy of the rows of A in layer t for samples x, (S, N, d)."""
-        places, norm = PLACEMENTS[self.dynamics.placement], self.dynamics.norm.layer(t)
+        places, norm = self.dynamics.places(t), self.dynamics.norm.layer(t)
         x = self._normalised(x, norm) if "before" in places else x
         query, key = self._query_and_key(x, heads, t)
         rows = self._over_tiles(query, key, key[..., :1], _row_entropy)  # (S H, N, 1)

@@ -65,8 +65,8 @@ def certify(dynamics: AttentionDynamics, x: np.ndarray, radius: float = 1e-10) -
     (2, '< 1')
     """
     check_dynamics(dynamics)
-    check_plain(dynamics, "a certificate of an equilibrium")
     dynamics.require_deterministic("a certificate of an equilibrium")
+    check_plain(dynamics, "a certificate of an equilibrium")
     x = real_array("tokens", x, axes=2)
     plain = isinstance(dynamics.norm, Unit) and dynamics.placement == "post"
     layer = dynamics.weights.layer(0, x.shape[1]) if dynamics.weights.is_constant else None

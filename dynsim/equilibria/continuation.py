@@ -63,8 +63,9 @@ def _beta(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamic
     layer = dynamics.weights.layer(0, d)
     if layer.query_bias.any() or layer.output_bias.any():
         raise ValueError("beta scales the scores of weights without biases; these have some")
-    check_plain(dynamics, "beta as a parameter", ("position", "kind"))
-    if dynamics.needs_factors:
+    known = ("position", "kind", "placement", "skip", "gate")
+    check_plain(dynamics, "beta as a parameter", known)
+    if dynamics.needs_factors or dynamics.gate.active:
         return replace(dynamics, weights=Layers((layer.sharpened(value),)))
     return replace(dynamics, weights=Fixed(value * layer.M, layer.W_V))
 

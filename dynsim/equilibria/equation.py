@@ -10,7 +10,7 @@ from dynsim import masks
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.jacobian import image, is_spherical, linearise
 from dynsim.network.norms import NoNorm
-from dynsim.network.parts import ATTENTION_PARTS, check_plain
+from dynsim.network.parts import AROUND, ATTENTION_PARTS, check_plain
 
 __all__ = ["ROUNDING", "SAME", "TOLERANCE", "Equation", "Hits", "padded", "restricted"]
 
@@ -150,7 +150,7 @@ def restricted(dynamics: AttentionDynamics, tokens: np.ndarray) -> AttentionDyna
     if len(tokens) == dynamics.n_tokens and np.array_equal(tokens, np.arange(len(tokens))):
         return dynamics
     if np.any(np.diff(tokens) != 1):
-        parts = [name for name in ATTENTION_PARTS if name != "position"]
+        parts = [name for name in (*ATTENTION_PARTS, *AROUND) if name != "position"]
         check_plain(dynamics, "some tokens without those between them", parts)
     allowed = dynamics.allowed()[np.ix_(tokens, tokens)]
     return replace(dynamics, mask=masks.from_array(allowed))

@@ -317,8 +317,8 @@ def transversal(dynamics: AttentionDynamics, c: np.ndarray, **options: Any) -> f
     >>> round(float(np.exp(exponent)), 6)  # lambda_2 = 1/2, and 1/2 for a token alone
     0.25
     """
-    check_plain(dynamics, "the transversal exponent", ("qk_norm",))
-    if dynamics.skip or dynamics.mlp.active or dynamics.placement != "post":
+    check_plain(dynamics, "the transversal exponent", ("qk_norm", "norm", "mlp_norm"))
+    if dynamics.residual.has_skip or dynamics.mlp.active or dynamics.placement != "post":
         raise ValueError(
             "the transversal exponent is known for layers of attention and a norm after it alone; "
             "take the whole spectrum"

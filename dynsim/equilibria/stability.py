@@ -49,6 +49,8 @@ __all__ = [
 #: All multipliers inside the unit circle; none outside but some not told apart from it; some
 #: outside; all outside.
 KINDS = ("stable", "marginal", "saddle", "unstable")
+#: Parts with which equilibria are known; an element-wise norm has one at 0, of rank 0.
+_KNOWN = tuple(part for part in DIFFERENTIABLE if part not in ("norm", "mlp_norm"))
 #: Powers of J that `transient` looks at, at most.
 _POWERS = 20_000
 #: Layers of runs that measure a basin, at most.
@@ -58,7 +60,7 @@ _LONGEST = 20_000
 def check_equilibria_possible(dynamics: AttentionDynamics) -> None:
     """Raise ValueError unless the layers are all alike, without dropout, and end in a norm."""
     check_dynamics(dynamics)
-    check_plain(dynamics, "an equilibrium", DIFFERENTIABLE)
+    check_plain(dynamics, "an equilibrium", _KNOWN)
     dynamics.require_deterministic("an equilibrium")
     if not dynamics.is_constant:
         raise ValueError(
@@ -66,7 +68,7 @@ def check_equilibria_possible(dynamics: AttentionDynamics) -> None:
             "shared=True), give the matrices, or take one layer, dynamics.layer(t)"
         )
     last = dynamics.mlp_norm if dynamics.mlp.active else dynamics.norm
-    if dynamics.placement != "post" or isinstance(last, NoNorm):
+    if not dynamics.ends_in_norm or isinstance(last, NoNorm):
         raise ValueError(
             "equilibria are sought for layers that end in a norm; without one only 0 or special "
             "weights stay, and whole lines of states do; use placement 'post' and norms.Unit()"

@@ -136,12 +136,14 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
 
     @inner
     def skipped(r, x, c, log_x, y, c_y, log_y, count):
-        skip = splat(x, r.skip)
-        top = maximum(log_x, log_y)
+        skip, weight = splat(x, r.skip), splat(x, r.weight)
+        top = log_y
+        if r.skip != 0.0:
+            top = maximum(log_x, log_y)
         top = where_within(top, -_MOST, math.inf, top, splat(x, 0.0))
-        kept, added = skip * _exp(x, log_x - top), _exp(x, log_y - top)
+        kept, added = skip * _exp(x, log_x - top), weight * _exp(x, log_y - top)
         combine(y, kept, x, added, count * r.row)
-        combine(c_y, skip, c, splat(x, 1.0), r.long)
+        combine(c_y, skip, c, weight, r.long)
         return top
 
     finish = composed(normalised, skipped)

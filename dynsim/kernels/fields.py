@@ -85,7 +85,8 @@ def _strips(r) -> int:
 _SIZES = """
     n d p v heads given start layers samples rows columns row long p_wide p_row v_wide v_row
     s_row block head_keys value_room head_values biased has_keys has_values before branch after
-    centre wanted followed common_keys ordered normed turned half has_biases bias_row has_sinks
+    centre function wanted followed common_keys ordered
+    normed turned half has_biases bias_row has_sinks
 """  # head_keys, head_values: from one head's to the next's, 0 where tokens serve all heads
 
 _GIVEN = {
@@ -158,7 +159,7 @@ def _shared(owner: str) -> dict[str, Array]:
 #: Lanes: `offsets`, if there, are added to the scores.
 LANES = Record(
     f"{_SIZES} has_next has_offsets",
-    "skip scale shift inverse_size qk_shift",
+    "skip weight scale shift inverse_size qk_shift",
     **_GIVEN,
     **_PARTS,
     offsets=Array(lambda r: r.has_offsets * r.n * r.n),
@@ -170,7 +171,7 @@ LANES = Record(
 #: keys and values while they read the other.
 ROWS = Record(
     f"{_SIZES} has_next lists value_step edges member members",
-    "skip scale shift inverse_size qk_shift",
+    "skip weight scale shift inverse_size qk_shift",
     **_GIVEN,
     **_PARTS,
     indices=Array(lambda r: r.lists * r.edges, "int32"),

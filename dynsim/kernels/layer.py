@@ -158,15 +158,15 @@ def composed(normalise: Callable, skip: Callable) -> Callable:
 
     States are (tokens, first token, log of a size): the input x, and y, what attention makes of it,
     which becomes the output; its log is returned. normalise(r, y, c, log, count) and skip(r, x, c,
-    log_x, y, c_y, log_y, count), which is y + r.skip x, change y and return its log. For tokens as
-    they are the first token and the log mean nothing.
+    log_x, y, c_y, log_y, count), which is r.weight y + r.skip x, change y and return its log. For
+    tokens as they are the first token and the log mean nothing.
     """
 
     @inner
     def finish(r, x, c, log_x, y, c_y, log_y, count):
         if r.branch:
             log_y = normalise(r, y, c_y, log_y, count)
-        if r.skip != 0.0:
+        if r.skip != 0.0 or r.weight != 1.0:
             log_y = skip(r, x, c, log_x, y, c_y, log_y, count)
         if r.after:
             log_y = normalise(r, y, c_y, log_y, count)

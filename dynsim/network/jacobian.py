@@ -13,16 +13,16 @@ tests compare all of it with automatic differentiation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from dynsim._values import real_array
 from dynsim.network.attention import Sigmoid, Softmax, Softpick, masked_softmax
-from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, check_dynamics
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.mlp import ACTIVATIONS, DERIVATIVES, UNITS, MLPWeights
 from dynsim.network.norms import Norm, Unit
-from dynsim.network.parts import ATTENTION_PARTS, check_plain, unusual_parts
+from dynsim.network.parts import AROUND, ATTENTION_PARTS, check_plain, unusual_parts
 from dynsim.network.weights import LayerWeights
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 #: Parts whose derivative is known; a hardmax jumps.
-DIFFERENTIABLE = ("position", "qk_norm", Softmax, Sigmoid, Softpick)
+DIFFERENTIABLE = ("position", "qk_norm", Softmax, Sigmoid, Softpick, *AROUND)
 #: A value and its derivative, or the derivative in one direction.
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -52,6 +52,8 @@ def image(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarray:
     plain = _is_plain(dynamics)
 
     def attend(z: np.ndarray, layer: LayerWeights) -> np.ndarray:
+        if dynamics.gate.active:
+            return dynamics.gated(dynamics.attention_of(z, layer, t), z, layer, t)
         if not plain:
             mixed = dynamics.attention_of(z, layer, t) @ _valued(z[..., None, :, :], layer)
             return mixed.sum(axis=-3) + layer.output_bias
@@ -86,12 +88,14 @@ def linearise(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> Pair:
     x = real_array("tokens", x)
     layer = dynamics.weights.layer(t, x.shape[-1])
     norm = dynamics.norm.layer(t)
-    x, total = _sublayer(dynamics, norm, x, lambda z: _attention(dynamics, z, layer, t))
+    attention = _gated if dynamics.gate.active else _attention
+    x, total = _sublayer(dynamics, t, norm, x, lambda z: attention(dynamics, z, layer, t))
     if not dynamics.mlp.active:
         return x, total
     mlp = dynamics.mlp.layer(t, x.shape[-1])
     norm = dynamics.mlp_norm.layer(t)
-    x, last = _sublayer(dynamics, norm, x, lambda z: _perceptron(dynamics.mlp.activation, mlp, z))
+    perceptron = lambda z: _perceptron(dynamics.mlp.activation, mlp, z)  # noqa: E731
+    x, last = _sublayer(dynamics, t, norm, x, perceptron)
     return x, _product(last, total)
 
 
@@ -108,25 +112,29 @@ def jvp(dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, t: int = 0) -
     dynamics.require_deterministic("the derivative of a layer")
     x, v = real_array("tokens", x), real_array("directions", v)
     layer = dynamics.weights.layer(t, x.shape[-1])
-    norm = dynamics.norm.layer(t)
+    attention = _gated_jvp if dynamics.gate.active else _attention_jvp
     x, v = _sublayer_jvp(
-        dynamics, norm, x, v, lambda y, w: _attention_jvp(dynamics, y, w, layer, t)
+        dynamics, t, dynamics.norm.layer(t), x, v, lambda y, w: attention(dynamics, y, w, layer, t)
     )
     if not dynamics.mlp.active:
         return x, v
     mlp = dynamics.mlp.layer(t, x.shape[-1])
     perceptron = lambda *z: _perceptron_jvp(dynamics.mlp.activation, mlp, *z)  # noqa: E731
-    return _sublayer_jvp(dynamics, dynamics.mlp_norm.layer(t), x, v, perceptron)
+    return _sublayer_jvp(dynamics, t, dynamics.mlp_norm.layer(t), x, v, perceptron)
 
 
 # --- the parts of a layer -----------------------------------------------------------------------
 
 
 def _sublayer(
-    dynamics: AttentionDynamics, norm: Norm, x: np.ndarray, linearised: Callable[[np.ndarray], Pair]
+    dynamics: AttentionDynamics,
+    t: int,
+    norm: Norm,
+    x: np.ndarray,
+    linearised: Callable[[np.ndarray], Pair],
 ) -> Pair:
     """after(skip x + branch(f(before(x)))) and its derivative; linearised(z) = (f(z), df/dz)."""
-    places = PLACEMENTS[dynamics.placement]
+    places, weights = dynamics.places(t), dynamics.residual.layer(t)
     seen = norm.apply(x) if "before" in places else x
     out, slope = linearised(seen)
     if "before" in places:
@@ -134,10 +142,10 @@ def _sublayer(
     if "branch" in places:
         slope = np.einsum("...iab,...ibjc->...iajc", norm.derivative(out), slope)
         out = norm.apply(out)
-    if dynamics.skip:
-        out = dynamics.skip * x + out
-        i, a = np.indices(x.shape[-2:])
-        slope[..., i, a, i, a] += dynamics.skip
+    out = weights.joined(x, out)
+    slope = np.reshape(weights.branch, (-1, 1, 1)) * slope
+    i, a = np.indices(x.shape[-2:])
+    slope[..., i, a, i, a] += weights.skip
     if "after" in places:
         slope = np.einsum("...iab,...ibjc->...iajc", norm.derivative(out), slope)
         out = norm.apply(out)
@@ -146,6 +154,7 @@ def _sublayer(
 
 def _sublayer_jvp(
     dynamics: AttentionDynamics,
+    t: int,
     norm: Norm,
     x: np.ndarray,
     v: np.ndarray,
@@ -153,12 +162,11 @@ def _sublayer_jvp(
 ) -> Pair:
     """after(skip x + branch(f(before(x)))) and its derivative in the direction v; branch(z, w) =
     (f(z), df(z) w)."""
-    places = PLACEMENTS[dynamics.placement]
+    places, weights = dynamics.places(t), dynamics.residual.layer(t)
     out, w = branch(*(_norm_jvp(norm, x, v) if "before" in places else (x, v)))
     if "branch" in places:
         out, w = _norm_jvp(norm, out, w)
-    if dynamics.skip:
-        out, w = dynamics.skip * x + out, dynamics.skip * v + w
+    out, w = weights.joined(x, out), weights.joined(v, w)
     return _norm_jvp(norm, out, w) if "after" in places else (out, w)
 
 
@@ -284,6 +292,61 @@ def _slopes_of_query_and_key(
     return turned(W_Q), turned(W_K)
 
 
+# --- gates --------------------------------------------------------------------------------------
+
+
+def _columns(layer: LayerWeights) -> Iterator[tuple[int, slice, LayerWeights]]:
+    """(h, columns, weights): attention with these weights gives, in its first entries, these
+    columns of A_h x V_h, for a layer with value matrices."""
+    n_heads, d, width = layer.value.shape
+    for h in range(n_heads):
+        for first in range(0, width, d):
+            columns = slice(first, min(first + d, width))
+            output = np.zeros((n_heads, d, d))
+            output[h, :, : columns.stop - first] = layer.value[h, :, columns]
+            none = np.zeros((n_heads, 0, 0))
+            yield h, columns, layer._replace(value=none, output=output, output_bias=np.zeros(d))
+
+
+def _gated(dynamics: AttentionDynamics, x: np.ndarray, layer: LayerWeights, t: int) -> Pair:
+    """sum_h (Y_h * G_h) O_h + bias with dG = G (1 - G) * (dx W_g), token by token."""
+    layer = layer.with_values
+    gate, i = dynamics.gate_of(layer, t), np.arange(x.shape[-2])
+    shape = (*x.shape[:-1], layer.value.shape[2])
+    G, W_g = gate.open(x), np.broadcast_to(gate.W, layer.value.shape)
+    out, slope = layer.output_bias, np.zeros((*x.shape, *x.shape[-2:]))
+    for h, columns, alone in _columns(layer):
+        Y, moved = _attention(dynamics, x, alone, t)
+        number, O_h = columns.stop - columns.start, layer.output[h, columns]
+        Y, moved = Y[..., :number], moved[..., :number, :, :]
+        g = np.broadcast_to(G[..., h, :, :], shape)[..., columns]
+        out = out + (Y * g) @ O_h
+        slope += np.einsum("...iqjb,...iq,qa->...iajb", moved, g, O_h, optimize=True)
+        own = np.einsum("...iq,bq,qa->...iab", Y * g * (1.0 - g), W_g[h, :, columns], O_h,
+                        optimize=True)  # fmt: skip
+        slope[..., i, :, i, :] += np.moveaxis(own, -3, 0)
+    return out, slope
+
+
+def _gated_jvp(
+    dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, layer: LayerWeights, t: int
+) -> Pair:
+    """As `_gated`, in the direction v."""
+    layer = layer.with_values
+    gate, width = dynamics.gate_of(layer, t), layer.value.shape[2]
+    G, turned = gate.open(x), v[..., None, :, :] @ gate.W
+    G, turned = (np.broadcast_to(z, (*z.shape[:-1], width)) for z in (G, turned))
+    out, w = layer.output_bias, np.zeros(np.broadcast_shapes(x.shape, v.shape))
+    for h, columns, alone in _columns(layer):
+        Y, moved = _attention_jvp(dynamics, x, v, alone, t)
+        number, O_h = columns.stop - columns.start, layer.output[h, columns]
+        g, u = G[..., h, :, columns], turned[..., h, :, columns]
+        Y, moved = Y[..., :number], moved[..., :number]
+        out = out + (Y * g) @ O_h
+        w = w + (moved * g + Y * g * (1.0 - g) * u) @ O_h
+    return out, w
+
+
 def _perceptron_jvp(activation: str, mlp: MLPWeights, x: np.ndarray, v: np.ndarray) -> Pair:
     W_1, b_1, W_2, b_2 = mlp
     hidden = x @ W_1 + b_1
@@ -334,7 +397,7 @@ def is_spherical(dynamics: AttentionDynamics) -> bool:
     """True when every layer ends by scaling tokens to the unit sphere."""
     check_dynamics(dynamics)
     last = dynamics.mlp_norm if dynamics.mlp.active else dynamics.norm
-    return all(isinstance(norm, Unit) for norm in last.each) and dynamics.placement == "post"
+    return all(isinstance(norm, Unit) for norm in last.each) and dynamics.ends_in_norm
 
 
 def tangent_jacobian(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> np.ndarray:

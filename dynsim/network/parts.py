@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from dynsim._values import shown
 from dynsim.network.attention import NoQKNorm, Softmax
+from dynsim.network.gates import NoGate
+from dynsim.network.norms import ElementwiseNorm
 from dynsim.network.positions import NoPosition
+from dynsim.network.residual import Residual
 
 if TYPE_CHECKING:
     from dynsim.network.dynamics import AttentionDynamics
 
 __all__ = [
+    "AROUND",
     "ATTENTION_PARTS",
     "PLAIN",
+    "check_alike",
     "check_plain",
     "first_unknown",
     "reason_against",
@@ -35,7 +40,15 @@ PLAIN: dict[str, Callable[[Any], bool]] = {
     "position": lambda position: isinstance(position, NoPosition),
     "kind": lambda kind: kind == Softmax(),
     "qk_norm": lambda norm: isinstance(norm, NoQKNorm),
+    "norm": lambda norm: not any(isinstance(one, ElementwiseNorm) for one in norm.each),
+    "mlp_norm": lambda norm: not any(isinstance(one, ElementwiseNorm) for one in norm.each),
+    "placement": lambda placement: placement in ("post", "pre", "peri"),
+    "skip": lambda skip: not isinstance(skip, Residual),
+    "gate": lambda gate: isinstance(gate, NoGate),
 }
+
+#: Those that stand around the attention: with them a layer has an exact derivative as ever.
+AROUND = ("norm", "mlp_norm", "placement", "skip", "gate")
 
 
 def unusual_parts(dynamics: AttentionDynamics) -> dict[str, Any]:
@@ -83,8 +96,21 @@ def reason_against(dynamics: AttentionDynamics, allows: Collection[str | type] =
     return None if name is None else f"it does not know {name}={shown(getattr(dynamics, name))}"
 
 
+def check_alike(dynamics: AttentionDynamics, purpose: str) -> None:
+    """Raise ValueError unless norm, skip and branch stand alike in all layers and dimensions."""
+    residual = dynamics.residual
+    if not (residual.is_constant and residual.are_numbers and isinstance(dynamics.placement, str)):
+        raise ValueError(
+            f"{purpose}: not known with weights of skip and branch, or placements, that differ by "
+            f"layer or dimension; take one layer, dynamics.layer(t), or give one number for each"
+        )
+
+
 def _default(name: str) -> str:
-    """What a dynamics holds in this field unless it is given, as an error shows it."""
+    """What a dynamics holds in this field unless it is given, as an error shows it; a norm, where a
+    norm is not known."""
     from dynsim.network.dynamics import AttentionDynamics
 
+    if name in ("norm", "mlp_norm"):
+        return "dynsim.norms.RMSNorm()"
     return next(repr(f.default) for f in dataclasses.fields(AttentionDynamics) if f.name == name)

@@ -124,6 +124,15 @@ class LayerWeights(LayerArrays):
         """The value matrix of every head, output included, (H, d, d)."""
         return self.value @ self.output if self.value.size else self.output
 
+    @property
+    def with_values(self) -> LayerWeights:
+        """The same with a value matrix: W_V where there was none, and the identity as output."""
+        if self.value.size:
+            return self
+        heads, d, _ = self.output.shape
+        identity = np.broadcast_to(np.eye(d, dtype=self.output.dtype), (heads, d, d))
+        return self._replace(value=self.output, output=np.ascontiguousarray(identity))
+
     def sharpened(self, beta: float) -> LayerWeights:
         """With all scores multiplied by beta >= 0, the inverse temperature.
 

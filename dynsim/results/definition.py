@@ -20,9 +20,11 @@ from dynsim.masks.networkx_view import compile_layout, graph_from_layout
 from dynsim.network.attention import ATTENTION, NoQKNorm, QKNorm
 from dynsim.network.dropout import Dropout
 from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.gates import FixedGate, GateWeights, GaussianGate, NoGate
 from dynsim.network.mlp import FixedMLP, GaussianMLP, MLPWeights, NoMLP
 from dynsim.network.norms import NORMS, PerLayer
 from dynsim.network.positions import POSITIONS
+from dynsim.network.residual import Residual
 from dynsim.network.schedules import SCHEDULES
 from dynsim.network.weights import (
     WEIGHTS,
@@ -48,6 +50,7 @@ _CLASSES = {
         *(*NORMS.values(), PerLayer, *WEIGHTS.values(), FromArray, Weights, Layers, LayerWeights),
         *(*POSITIONS.values(), *ATTENTION.values(), NoQKNorm, QKNorm),
         *(*SCHEDULES.values(), Sharpened),
+        *(Residual, NoGate, GaussianGate, FixedGate, GateWeights),
     )
 }
 #: Masks that their kind and number of tokens say all about.

@@ -38,7 +38,7 @@ from dynsim.network.weights import Gaussian, Orthogonal, Weights, Zero
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["MOST_SPREAD", "Gram", "infinite_width"]
+__all__ = ["MOST_SPREAD", "Gram", "infinite_width", "scales"]
 
 #: Standard deviation of the scores in a row up to which the expectation of softmax is expanded.
 MOST_SPREAD = 1.5
@@ -81,7 +81,7 @@ def infinite_width(dynamics: AttentionDynamics, x0: ArrayLike, depth: int) -> Gr
     x0 = real_array("tokens", x0)
     dynamics.check_tokens(x0)
     depth = whole("depth", depth, least=1)
-    scale, score = _scales(dynamics, x0.shape[-1])
+    scale, score = scales(dynamics, x0.shape[-1])
     x0 = x0.reshape(-1, *x0.shape[-2:])
     layers = _Layers(dynamics, x0.shape[-1], scale, score)
     with blas_alone():
@@ -89,7 +89,7 @@ def infinite_width(dynamics: AttentionDynamics, x0: ArrayLike, depth: int) -> Gr
     return Gram(*(np.stack(columns) for columns in zip(*samples, strict=True)))
 
 
-def _scales(dynamics: AttentionDynamics, d: int) -> tuple[float, float]:
+def scales(dynamics: AttentionDynamics, d: int) -> tuple[float, float]:
     """s^2, and the variance of a score between tokens of mean square 1."""
     weights = dynamics.weights
     if len(dynamics.norm.each) > 1:

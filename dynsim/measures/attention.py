@@ -47,7 +47,7 @@ def _attention(A: ArrayLike, axes: int = 2) -> np.ndarray:
     return A
 
 
-def _skips(skip: ArrayLike, layers: int) -> np.ndarray:
+def checked_skips(skip: ArrayLike, layers: int) -> np.ndarray:
     """One weight of the skip connection for every layer."""
     skip = real_array("weights of the skip connection", skip)
     if skip.shape not in ((), (layers,)):
@@ -85,7 +85,7 @@ def position_influence(A: ArrayLike, skip: ArrayLike = 0.0) -> np.ndarray:
         raise ValueError(f"attention is (layers, N, N) or (layers, H, N, N); got shape {A.shape}")
     A = A.mean(axis=1) if A.ndim == 4 else A
     product = np.eye(A.shape[-1])
-    for weight, layer in zip(_skips(skip, len(A)), A, strict=True):
+    for weight, layer in zip(checked_skips(skip, len(A)), A, strict=True):
         product = (weight * product + layer @ product) / (weight + 1.0)
     return product
 
@@ -110,7 +110,7 @@ def uniform_causal_influence(n: int, depth: int, skip: ArrayLike = 0.0) -> np.nd
     """
     n, depth = whole("number of tokens", n, least=1), whole("depth", depth, least=0)
     bits = 2 * n + 2 * depth.bit_length() + _SPARE_BITS
-    moments = [_moment(k, _skips(skip, depth), bits) for k in range(1, n + 1)]
+    moments = [_moment(k, checked_skips(skip, depth), bits) for k in range(1, n + 1)]
     shares = np.empty(n)
     for j in range(n, 0, -1):  # moments are the (n - j)-th differences, at 1 .. j
         shares[j - 1] = math.comb(n - 1, j - 1) * moments[-1] / (1 << bits)
@@ -212,5 +212,5 @@ def bulk_share(x: ArrayLike) -> np.ndarray:
     >>> bulk_share([0.0, 0.5, 1.0]).round(4)
     array([0.   , 0.609, 1.   ])
     """
-    x = np.clip(real_array("shares of the edge", x), 0.0, 1.0)
-    return 2.0 / np.pi * (x * np.sqrt(1.0 - x * x) + np.arcsin(x))
+    share = np.clip(real_array("shares of the edge", x), 0.0, 1.0)
+    return 2.0 / np.pi * (share * np.sqrt(1.0 - share * share) + np.arcsin(share))

@@ -196,7 +196,7 @@ _FOLLOWED = (
 _OF_APART = f"e = max(8 eps ||X||_F / mu, max(N, d) 2^-52), {_FOLLOWED}"
 
 #: By measure. The numerical rank and clusters are counted to tolerances far above rounding; an
-#: entropy's error depends on the scores, that of a rank without the first token on the others' size.
+#: entropy's error depends on the scores, that of a rank without the first token on what is left.
 ROUNDING = {
     "mu": Rounding(0.0, f"8 eps ||X||_F / mu times mu, {_FOLLOWED}", _mu),
     "norm_min": _LENGTH,

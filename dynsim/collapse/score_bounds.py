@@ -173,6 +173,16 @@ class _Blocks:
         """How much r layers bring tokens together at least: 1 - tau of their product."""
         return self.floor(more) ** r * (1.0 - self.coefficients[r])
 
+    def log_left(self, r: int, more: float = 0.0) -> float:
+        """log(1 - gain): -inf where r layers make all tokens equal."""
+        with np.errstate(divide="ignore"):
+            return float(np.log1p(-self.gain(r, more)))
+
+    def fall(self, r: int) -> np.ndarray:
+        """log of what blocks of r layers leave of a diameter, (depth + 1,)."""
+        whole = self.blocks(r)
+        return np.where(whole > 0, self.log_left(r) * np.maximum(whole, 1), 0.0)
+
     def blocks(self, r: int) -> np.ndarray:
         """Whole blocks of r layers before each depth, (depth + 1,)."""
         return np.arange(self.depth + 1) // r
@@ -223,7 +233,7 @@ def _theorem_1(
 
 
 def _walk(dynamics: AttentionDynamics, x0: np.ndarray, blocks: _Blocks) -> tuple[np.ndarray, dict]:
-    falls = {r: blocks.blocks(r) * np.log1p(-blocks.gain(r)) for r in blocks.coefficients}
+    falls = {r: blocks.fall(r) for r in blocks.coefficients}
     best = min(falls, key=lambda r: falls[r][-1])
     logs = _without_norm(dynamics, x0, blocks.depth) + np.min(list(falls.values()), axis=0)
     return logs, {"B": blocks.B, "c": blocks.floor(), "r": best}
@@ -270,7 +280,7 @@ def _in_hemisphere(x: np.ndarray, blocks: _Blocks) -> tuple[np.ndarray, float]:
         sizes = [_log(start)]
         for _ in range(blocks.depth // r):
             uneven = min(-np.log(h), np.log1p(np.exp(sizes[-1])))
-            sizes.append(sizes[-1] + np.log1p(-blocks.gain(r, uneven)))
+            sizes.append(sizes[-1] + blocks.log_left(r, uneven))
         best = np.minimum(best, np.array(sizes)[blocks.blocks(r)])
     n = len(x)
     return np.minimum(best + 0.5 * np.log((n - 1) / 2.0), 0.5 * np.log(n)), h

@@ -116,7 +116,8 @@ def interaction_energy(x: ArrayLike, beta: float = 1.0) -> np.ndarray:
     def above(cosines: np.ndarray, where: np.ndarray) -> np.ndarray:
         return np.sum(np.exp(beta * (cosines - 1.0)), axis=(-2, -1), where=where)
 
-    n = np.shape(x)[-2] if np.ndim(x) >= 2 else 1
+    x = real_array("tokens", x, own=(np.float32,), axes=2)
+    n = x.shape[-2]
     pairs = _over_pairs(x, above, np.sum) if n > 1 else 0.0
     own = np.sum(np.exp(beta * (_own_cosines(x) - 1.0)), axis=-1)
     return np.exp(beta) / (2.0 * beta) * (own + 2.0 * pairs) / n**2

@@ -1,4 +1,4 @@
-"""One file per figure or table. ``python -m experiments list | run NAME | all``.
+"""One file per figure or table. ``python -m experiments list | run NAME | draw | all | report``.
 
 An experiment is a module of this package with
 
@@ -7,8 +7,9 @@ An experiment is a module of this package with
                   without "paper" where nothing of the kind is published, or it cannot be had here
     compute(settings, seed, progress) -> {name: array}; long ones take `checkpoints` too, a folder
                   for what they need to go on after an interruption
-    draw(data) -> matplotlib Figure
-    claim(data) -> Verdict
+    draw(data) -> matplotlib Figure, made inside `dynsim.results.style.context`
+    claim(data) -> Verdict, or claims(data) -> [Verdict, ...]
+    EXTRAS      names of the optional dependencies of dynsim that it needs, where it needs any
 
 and is found by being there. Experiments use the public names of dynsim only. They run from a
 checkout: they are no part of what ``pip install dynsim`` installs.
@@ -20,7 +21,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
 
-__all__ = ["did_you_mean", "experiments"]
+__all__ = ["did_you_mean", "experiments", "extras"]
 
 
 def experiments() -> dict[str, ModuleType]:
@@ -28,6 +29,11 @@ def experiments() -> dict[str, ModuleType]:
     modules = (import_module(f"experiments.{m.name}") for m in iter_modules(__path__)
                if not m.name.startswith("__"))  # fmt: skip
     return {m.__name__.split(".")[1]: m for m in modules if hasattr(m, "SETTINGS")}
+
+
+def extras(experiment: ModuleType) -> tuple[str, ...]:
+    """The optional dependencies of dynsim that an experiment needs."""
+    return tuple(getattr(experiment, "EXTRAS", ()))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

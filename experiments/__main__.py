@@ -1,4 +1,4 @@
-"""``python -m experiments list | run NAME | all | soundness``"""
+"""``python -m experiments list | run NAME | draw | all | report | soundness``"""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import did_you_mean, experiments
-from experiments.record import carry_out, write_report
+from dynsim.cli.output import add_figure_options
+from experiments import did_you_mean, experiments, extras
+from experiments.record import carry_out, draw_again, read, sidecar_of, write_report
 
 FIGURES = Path(__file__).parent.parent / "figures"
 
@@ -26,20 +27,34 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
 
-def _main(argv: list[str] | None) -> int:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="experiments", description=__doc__.strip("`"))
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="name every experiment and the paper's item")
+    commands.add_parser("list", help="name every experiment, its paper's item, cost and extras")
     one = commands.add_parser("run", help="compute, draw and judge one experiment")
     one.add_argument("name")
-    every = commands.add_parser("all", help="run every experiment")
+    again = commands.add_parser("draw", help="draw figures again from their data, and judge them")
+    again.add_argument(
+        "names", nargs="*", metavar="NAME", help="experiments (default: all that have data)"
+    )
+    every = commands.add_parser("all", help="run every experiment that has no results yet")
+    every.add_argument("names", nargs="*", metavar="NAME", help="some of them (default: all)")
+    every.add_argument("--workers", type=int, help="processes (default: the number of cores)")
+    every.add_argument("--again", action="store_true", help="run those that have results, too")
     for command in (one, every):
         command.add_argument(
             "--settings", default="default", choices=("smoke", "default", "paper"),
             help="seconds, minutes, or as published, which not all have (default: default)",
         )  # fmt: skip
-        command.add_argument("--seed", type=int, default=0)
-        command.add_argument("--out", type=Path, default=FIGURES, metavar="DIR")
+        command.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    for command in (one, again, every):
+        add_figure_options(command)
+    gallery = commands.add_parser("report", help="write README.md, the gallery of all results")
+    for command in (one, again, every, gallery):
+        command.add_argument(
+            "--out", type=Path, default=FIGURES, metavar="DIR",
+            help="where results lie and go (default: figures)",
+        )  # fmt: skip
     storm = commands.add_parser(
         "soundness", help="try every proof, bound and exact claim against independent referees"
     )
@@ -55,33 +70,57 @@ def _main(argv: list[str] | None) -> int:
         "--out", type=Path, default=FIGURES, metavar="DIR",
         help="where soundness.json goes (default: figures)",
     )  # fmt: skip
-    options = parser.parse_args(argv)
+    return parser
+
+
+def _main(argv: list[str] | None) -> int:
+    options = _parser().parse_args(argv)
     if options.command == "soundness":
         return _soundness(options)
     known = experiments()
     if options.command == "list":
-        for name, experiment in known.items():
-            print(f"{name}\n    {experiment.PAPER}")
-        return 0
-    if options.command == "run" and options.name not in known:
-        print(f"experiments: {_unknown('name', options.name, known)}", file=sys.stderr)
-        return 2
-    if options.command == "run" and options.settings not in known[options.name].SETTINGS:
-        print(f"experiments: {options.name} has no settings as published; use --settings default",
-              file=sys.stderr)  # fmt: skip
-        return 2
-    if problem := _problem_with(options.out):
+        return _list(known)
+    named = [options.name] if options.command == "run" else getattr(options, "names", [])
+    problem = next((_unknown("name", name, known) for name in named if name not in known), None)
+    ran = known.get(options.name) if options.command == "run" else None
+    if ran is not None and options.settings not in ran.SETTINGS:
+        problem = f"{options.name} has no settings as published; use --settings default"
+    if not problem and getattr(options, "workers", None) is not None and options.workers < 1:
+        problem = f"--workers is at least 1; got {options.workers}"
+    if problem := problem or _problem_with(options.out):
         print(f"experiments: {problem}", file=sys.stderr)
         return 2
-    names = [options.name] if options.command == "run" else list(known)
-    names = [name for name in names if options.settings in known[name].SETTINGS]
+    if options.command == "report":
+        from experiments.gallery import write
+
+        print(f"wrote {write(known, options.out)}")
+        return 0
     try:
-        verdicts = [v for name in names for v in _run(name, known[name], options)]
+        if options.command == "all":
+            from experiments.everything import run_missing
+
+            return run_missing(options, known)
+        names = named or [n for n in known if (options.out / f"{n}.npz").exists()]
+        verdicts = [v for name in names for v in _carry_out(name, known[name], options)]
+    except FileNotFoundError as error:
+        print(f"experiments: {error.filename} is not there; python -m experiments run makes it",
+              file=sys.stderr)  # fmt: skip
+        return 2
     except KeyboardInterrupt:
         print("experiments: interrupted; the experiment under way wrote no results",
               file=sys.stderr)  # fmt: skip
         return 130
     return 1 if any(verdict.failed for verdict in verdicts) else 0
+
+
+def _list(known) -> int:
+    for name, experiment in known.items():
+        recorded = read(sidecar_of(FIGURES, name))
+        cost = f"{recorded['runtime_s']:.0f} s" if recorded else "not run yet"
+        needed = extras(experiment)
+        words = f"; needs the extras {', '.join(needed)}" if needed else ""
+        print(f"{name}\n    {experiment.PAPER}\n    {cost}{words}")
+    return 0
 
 
 def _unknown(kind: str, name: str, known) -> str:
@@ -98,14 +137,22 @@ def _problem_with(folder: Path) -> str | None:
         return f"--out {folder}: cannot write there ({error.strerror}); name another folder"
 
 
-def _run(name, experiment, options):
-    with _progress(name) as report:
-        verdicts = carry_out(name, experiment, options.settings, options.seed, options.out, report)
+def _carry_out(name, experiment, options):
+    look = {"formats": options.format, "width": options.width, "title": not options.no_title}
+    if options.command == "draw":
+        verdicts = draw_again(name, experiment, options.out, **look)
+        written = options.format
+    else:
+        with _progress(name) as report:
+            verdicts = carry_out(
+                name, experiment, options.settings, options.seed, options.out, report, **look
+            )
+        written = (*options.format, "npz", "json")
     for verdict in verdicts:
         print(f"{name}: {verdict.outcome}: {verdict.statement}")
-        for key, value in verdict.measured.items():
+        for key, value in verdict.measured.items() if options.command == "run" else ():
             print(f"    {key}: {value}")
-    for suffix in ("png", "npz", "json"):
+    for suffix in written:
         print(f"    wrote {options.out / name}.{suffix}")
     return verdicts
 

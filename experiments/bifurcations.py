@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from dynsim import AttentionDynamics, continuation, equilibria, masks, norms, plots, weights
+from dynsim import AttentionDynamics, continuation, equilibria, masks, norms, weights
+from dynsim.results import style
 from experiments.record import Verdict
 
 PAPER = "WU, arXiv 2405.18781, Theorem 3, section 4.3.1 and App. F.4, continued in a parameter"
@@ -84,53 +87,95 @@ def _columns(name: str, branch) -> dict[str, np.ndarray]:
     }
 
 
-def _branch(axes, data, name: str, colour: str, label: str) -> None:
+def _branch(axes, data, name: str, colour: str) -> Line2D:
+    """Solid where stable, dashed where not, a mark at every bifurcation."""
     p, height, radius = (data[f"{name}_{key}"] for key in ("parameter", "height", "radius"))
     stable = radius < 1
-    axes.plot(p, np.where(stable, height, np.nan), color=colour, linewidth=2, label=label)
     axes.plot(p, np.where(stable, np.nan, height), color=colour, linewidth=1, linestyle="--")
+    (line,) = axes.plot(p, np.where(stable, height, np.nan), color=colour, linewidth=1.8)
     for event in data[f"{name}_events"]:
-        kind, _, value = str(event).rpartition(" at ")
-        k = np.argmin(np.abs(p - float(value)))
-        axes.plot(p[k], height[k], marker="o", color="0.2", markersize=4)
-        axes.annotate(kind, (p[k], height[k]), fontsize=7, xytext=(3, 3),
-                      textcoords="offset points")  # fmt: skip
+        k = np.argmin(np.abs(p - float(str(event).rpartition(" at ")[2])))
+        axes.plot(p[k], height[k], marker="o", color="0.2", markersize=4, zorder=4)
+    return line
 
 
 def draw(data) -> Figure:
-    """Last coordinate of the last token along each branch: solid stable, dashed unstable."""
-    figure = Figure(figsize=(14, 3.9), layout="constrained")
-    family, left, right = figure.subplots(1, 3)
+    """A coordinate of the last token along each branch: solid stable, dashed unstable."""
+    figure, ((family, pair, cooled),) = style.panels(1, 3, height=2.5, extra=0.5)
     _draw_in_w(family, data)
-    colours = ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9")
-    for k, (a, colour) in enumerate(zip(data["slopes"], colours, strict=False)):
-        _branch(left, data, f"c_{k}", colour, f"a = {a:g}")
-    left.set(xlabel="c", ylabel="last coordinate of token 2", title="W_V = [[a, c], [0, 1]]")
-    left.legend(frameon=False, fontsize=8)
-    for name, colour in (("beta_up", "#0072B2"), ("beta_down", "#D55E00")):
-        _branch(right, data, name, colour, "")
-    right.set(xlabel="inverse temperature", ylabel="last coordinate of the last token",
-              title="stable full-rank equilibrium, complete mask")  # fmt: skip
-    for axes in (family, left, right):
-        axes.spines[["top", "right"]].set_visible(False)
+    slopes, ends = style.shades(style.BLUE, len(data["slopes"])), []
+    for k, (a, colour) in enumerate(zip(data["slopes"], slopes, strict=True)):
+        _branch(pair, data, f"c_{k}", colour)
+        p, height = data[f"c_{k}_parameter"], data[f"c_{k}_height"]
+        ends.append((p[0], height[0], f"a = {a:g}", colour))
+    pair.set(xlabel="c", ylabel="last coordinate of token 2", title="W_V = [[a, c], [0, 1]]")
+    pair.set_xlim(None, max(x for x, *_ in ends))
+    style.label_ends(pair, ends)
+    style.note(pair, "● fold: both are born,\none stable, one not", 0.03, 0.97)
+    for name in ("beta_up", "beta_down"):
+        _branch(cooled, data, name, style.MASKS["complete"])
+    p = np.concatenate([data[f"beta_{way}_parameter"] for way in ("down", "up")])
+    folds = [
+        data[f"beta_{way}_parameter"][np.argmax(np.abs(data[f"beta_{way}_parameter"] - 1))]
+        for way in ("down", "up")
+    ]
+    cooled.set(
+        xlabel="inverse temperature β",
+        ylabel="last coordinate of the last token",
+        title="complete mask, full rank",
+        xlim=(p.min() - 0.05 * np.ptp(p), p.max() + 0.05 * np.ptp(p)),
+    )
+    cooled.xaxis.set_major_locator(MaxNLocator(4))
+    words = f"stable for β from\n{folds[0]:.3f} to {folds[1]:.3f},\nbetween two folds"
+    style.note(cooled, words, 0.04, 0.04)
+    style.letters((family, pair, cooled))
+    style.finding(
+        figure,
+        "Equilibria of rank k are born at w = N − k + 1, stable ones in folds; these persist in a "
+        "range of temperatures"
+        if claim(data).reproduced
+        else "Equilibria continued in a parameter",
+    )
     return figure
 
 
 def _draw_in_w(axes, data) -> None:
-    """A filled mark is marginal, an open one a saddle; none of them is stable."""
+    """By rank; solid is marginal, dashed a saddle; none of them is stable."""
     n = int(data["jordan"])
     w, rank, kind, _, height = data["w"].T
-    for k, style in zip(range(1, n + 1), plots.STYLES, strict=False):
-        for name, face in (("marginal", style["color"]), ("saddle", "none")):
+    strengths = np.unique(w)
+    for k in range(1, n + 1):
+        colour = style.RANKS[k - 1]
+        for name, face in (("marginal", colour), ("saddle", "white")):
             mine = (rank == k) & (kind == equilibria.KINDS.index(name))
-            axes.scatter(w[mine], height[mine], s=9, marker=style["marker"], facecolors=face,
-                         edgecolors=style["color"], linewidths=0.7,
-                         label=f"rank {k}, {name}" if mine.any() else None)  # fmt: skip
+            axes.plot(
+                w[mine],
+                height[mine],
+                linestyle="none",
+                marker="o",
+                markersize=2.6,
+                markerfacecolor=face,
+                markeredgecolor=colour,
+                markeredgewidth=0.6,
+            )
     for birth in range(1, n):
-        axes.axvline(birth, color="0.6", linewidth=0.8, linestyle=(0, (2, 2)))
-    axes.set(xlabel="w", ylabel=f"last coordinate of token {n}",
-             title=f"all equilibria, W_V = jordan(w), N = {n}")  # fmt: skip
-    axes.legend(frameon=False, fontsize=7)
+        axes.axvline(birth, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
+    for k in range(1, n + 1):  # beside the dashed line where it is born
+        birth, side = n - k + 1, "left" if k == 2 else "right"
+        across = birth + (0.1 if side == "left" else -0.1) if k > 1 else strengths.max()
+        axes.annotate(
+            f"rank {k}", (across, 1.14), ha=side, fontsize=7, color=style.RANKS[k - 1], va="bottom"
+        )
+    axes.set(
+        xlabel="w",
+        ylabel=f"last coordinate of token {n}",
+        ylim=(-1.12, 1.42),
+        yticks=(-1, -0.5, 0, 0.5, 1),
+        xlim=(-0.3, strengths.max() * 1.04),
+        xticks=range(1, int(strengths.max()) + 1),
+        title=f"all equilibria, N = {n}",
+    )
+    style.note(axes, "● marginal  ○ saddle\nnone is stable", 0.97, 0.5, va="center")
 
 
 def _births(data) -> dict[str, list[int]]:
@@ -140,10 +185,13 @@ def _births(data) -> dict[str, list[int]]:
     w, rank, _, first, _ = data["w"].T
     found = {}
     for k in range(2, n + 1):
-        counts = [int(np.sum((w == v) & (rank == k) & (first == n - k + 1)))
-                  for v in data["strengths"]]  # fmt: skip
-        for words, side in (("below", data["strengths"] < n - k + 1),
-                            ("above", data["strengths"] > n - k + 1)):  # fmt: skip
+        counts = [
+            int(np.sum((w == v) & (rank == k) & (first == n - k + 1))) for v in data["strengths"]
+        ]
+        for words, side in (
+            ("below", data["strengths"] < n - k + 1),
+            ("above", data["strengths"] > n - k + 1),
+        ):
             found[f"rank {k}, {words} w = {n - k + 1}"] = sorted(
                 set(np.array(counts)[side].tolist())
             )

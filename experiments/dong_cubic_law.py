@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import dynsim
-from dynsim import masks, plots, predictions, tokens, weights
+from dynsim import masks, predictions, tokens, weights
+from dynsim.results import style
 from experiments.record import Verdict
 
 PAPER = (
@@ -54,28 +55,45 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
 
 def draw(data) -> Figure:
     """Left: -log10 mu by depth, measured and predicted. Right: how far they differ."""
-    figure = Figure(figsize=(10.0, 4.0), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, ((left, right),) = style.panels(1, 2, height=2.4)
     depth = np.arange(data["log_s"].shape[1])
     decades, predicted = -data["log_s"] / np.log(10.0), -data["predicted"] / np.log(10.0)
-    one, two = plots.STYLES[:2]
-    for sample, (line, law) in enumerate(zip(decades, predicted, strict=True)):
-        label = (None, None) if sample else ("measured", "3 log s + log ||Z M Zᵀ Z W_V / N||")
-        left.plot(depth[1:], line[1:], markersize=4, label=label[0], **one)
-        left.plot(depth[2:], law, markersize=9, fillstyle="none", label=label[1],
-                  **{**two, "linestyle": "none"})  # fmt: skip
+    colour = style.MASKS["complete"]
     scale = decades[:, -1].min() / 3.0 ** depth[-1]
-    left.plot(depth[1:], scale * 3.0 ** depth[1:], color="0.4", linewidth=0.8, label="slope 3^L")
-    left.set(yscale="log", xlabel="layer", ylabel="-log10 of mu", title="mu = 10^(-y)")
-    left.legend(frameon=False)
-    error = np.abs(data["predicted"] - data["log_s"][:, 2:]).max(axis=0)
-    right.plot(depth[2:][error > 0], error[error > 0], **one)  # 0: no error that float64 can show
+    left.plot(depth[1:], scale * 3.0 ** depth[1:], color="0.5", linewidth=0.8, linestyle="--")
+    left.plot(depth[2:], predicted.T, "s", markersize=6, fillstyle="none", color=style.VERMILION)
+    left.plot(depth[1:], decades.T[1:], "o-", color=colour, markersize=2.5, linewidth=0.8)
+    left.set(
+        yscale="log", xlabel="layer", xticks=depth[2::2], ylabel="−log₁₀ mu", title="mu by layer"
+    )
+    words = (
+        (f"● measured, {len(decades)} samples", colour),
+        ("□ 3 log s + log ‖Z M Zᵀ Z W_V / N‖", style.VERMILION),
+        ("- - 3ᴸ", "0.4"),
+    )
+    for k, (text, tone) in enumerate(words):
+        left.text(
+            0.04, 0.96 - 0.09 * k, text, color=tone, transform=left.transAxes, va="top", fontsize=7
+        )
+    error = np.maximum(np.abs(data["predicted"] - data["log_s"][:, 2:]), 1e-15)
+    right.plot(depth[2:], error.T, "o-", color=style.VERMILION, markersize=2.5, linewidth=0.6)
     right.axhline(TOLERANCE, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)))
-    right.set(yscale="log", xlabel="layer", ylabel="|log mu, predicted - measured|",
-              title="error of the law, worst sample")  # fmt: skip
-    for axes in (left, right):
-        axes.grid(True, color="0.92", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
+    style.note(right, "tolerance, where s < 10⁻⁸", 0.97, 0.62)
+    right.set(
+        yscale="log",
+        xlabel="layer",
+        xticks=depth[2::2],
+        ylabel="|log mu, predicted − measured|",
+        title="error of the law",
+    )
+    style.letters((left, right))
+    style.finding(
+        figure,
+        "Under the complete mask log mu triples in every layer, with the coefficient that "
+        "expansion gives"
+        if claim(data).reproduced
+        else "log mu under the complete mask, and the law of 3ᴸ",
+    )
     return figure
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from dynsim import equilibria, plots
+from dynsim import equilibria
+from dynsim.results import style
 from experiments.record import Verdict
 
 PAPER = "WU, arXiv 2405.18781, Theorem 3 and App. F: equilibria of every rank under the causal mask"
@@ -72,30 +73,78 @@ def _law(n: int, strengths) -> np.ndarray:
 
 def draw(data) -> Figure:
     """Counts by rank, the smallest spectral radius by rank, and the 2 cos(pi / k) law."""
-    figure = Figure(figsize=(11.5, 3.6), layout="constrained")
-    counts, radii, law = figure.subplots(1, 3)
+    figure, ((counts, radii, law),) = style.panels(1, 3, height=2.3)
     sizes = range(2, len(data["family"]))
-    for n, style in zip(sizes, plots.STYLES, strict=False):
-        ranks = np.arange(1, n + 1)
-        look = style | {"markersize": 4, "linewidth": 1.2}
-        counts.plot(ranks, data["family"][n, 1 : n + 1], label=f"N = {n}", **look)
-        radii.plot(ranks, data["smallest_radius"][n, 1 : n + 1], **look)
-        if np.any(data["searched"][n] > 0):
-            counts.plot(ranks, data["searched"][n, 1 : n + 1], color=style["color"], alpha=0.4,
-                        marker="*", markersize=9, linestyle="none")  # fmt: skip
-    counts.set(yscale="log", xlabel="rank", ylabel="equilibria", title="family (stars: all found)")
-    counts.legend(frameon=False, fontsize=8)
-    radii.axhline(1, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
-    radii.set(xlabel="rank", ylabel="smallest spectral radius", title="w = N + 1/2: none below 1")
+    tones = dict(zip(sizes, style.shades(style.BLUE, len(sizes)), strict=True))
+    largest = max(sizes)
+    ranks = np.arange(1, largest + 1)
+    counts.plot(ranks, data["family"][largest, 1:], "o-", color="black")
+    ends, lines = [], {}
+    for n in sizes:
+        searched = data["searched"][n, 1 : n + 1]
+        more = np.flatnonzero(searched > data["family"][n, 1 : n + 1])
+        if len(more):
+            counts.plot(more + 1, searched[more], "*:", color=tones[n], markersize=6, linewidth=0.8)
+            ends.append((more[-1] + 1, searched[more[-1]], f"N = {n}", tones[n]))
+        (lines[f"N = {n}"],) = radii.plot(
+            np.arange(1, n + 1), data["smallest_radius"][n, 1 : n + 1], "o-", color=tones[n]
+        )
+    counts.set(
+        yscale="log",
+        xlabel="rank k",
+        ylabel="equilibria",
+        ylim=(1.5, None),
+        xticks=ranks,
+        title="●: the family; ★: all found",
+    )
+    style.label_ends(counts, ends)
+    counts.annotate("2ᵏ, for every N", (0.72 * largest, 2 ** (0.6 * largest)), fontsize=7)
+    radii.set(
+        xlabel="rank k",
+        ylabel="smallest spectral radius",
+        xticks=ranks,
+        ylim=(0.9, None),
+        title="none below 1 (w = N + 1/2)",
+    )
+    radii.axhline(1, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)))
+    style.name_lines(radii, _without_equal_ends(lines), room=0.2)
     tokens = np.arange(FIRST, data["largest_multiplier"].shape[1] + 1)
-    for k, style in zip(tokens, plots.STYLES, strict=False):
+    named = {}
+    for k, colour in zip(tokens, style.shades(style.VERMILION, len(tokens)), strict=True):
         away = np.abs(data["largest_multiplier"][:, k - 1] - 2 * np.cos(np.pi / k))
-        law.plot(data["strengths"], away, label=f"token {k}", **style)
-    law.set(xscale="log", yscale="log", xlabel="w", title="largest multiplier − 2 cos(π/k)")
-    law.legend(frameon=False, fontsize=8)
-    for axes in (counts, radii, law):
-        axes.spines[["top", "right"]].set_visible(False)
+        (named[f"token {k}"],) = law.plot(data["strengths"], away, "o-", color=colour)
+    w = data["strengths"][[0, -1]]
+    law.plot(w, w**-2.0, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)))
+    law.set(
+        xscale="log",
+        yscale="log",
+        xlabel="w",
+        ylabel="largest multiplier − 2 cos(π/k)",
+        title="the law, error below w⁻²",
+    )
+    style.name_lines(law, named, room=0.28)
+    style.letters((counts, radii, law))
+    style.finding(
+        figure,
+        "WU's family has 2ᵏ equilibria of rank k, from N = 4 on saddles for every k > 1, whose "
+        "largest multipliers tend to 2 cos(π/k)"
+        if claim(data).reproduced
+        else "WU's family of equilibria: numbers, spectral radii and multipliers",
+    )
     return figure
+
+
+def _without_equal_ends(lines):
+    """Lines that lie on each other share one name."""
+    shared = {}
+    for name, line in lines.items():
+        shared.setdefault(round(float(line.get_ydata()[-1]), 3), []).append((name, line))
+    return {
+        (names[0][0] if len(names) == 1 else f"N = {', '.join(n[4:] for n, _ in names)}"): (
+            names[-1][1]
+        )
+        for names in shared.values()
+    }
 
 
 def claim(data) -> Verdict:

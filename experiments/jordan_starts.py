@@ -15,7 +15,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from dynsim import basins, equilibria, plots, tokens
+from dynsim import basins, equilibria, tokens
+from dynsim.results import style
 from experiments.record import Verdict
 
 PAPER = "WU, arXiv 2405.18781, Theorem 3 (2) and App. F.3, Lemma 13: starts that keep their rank"
@@ -81,25 +82,67 @@ def interval(count: int, of: int) -> list[float]:
 
 def draw(data) -> Figure:
     """Shares of uniform starts above rank one; shares of Lemma 13's starts."""
-    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
-    uniform, lemma = figure.subplots(1, 2)
+    figure, ((uniform, lemma),) = style.panels(1, 2, height=2.4)
     total, above = data["counts"].sum(axis=(1, 2)), data["counts"][:, 2:].sum(axis=(1, 2))
-    _bars(uniform, data["tokens"], zip(above, total, strict=True), plots.STYLES[0], None)
-    uniform.set(yscale="log", title="uniform starts", ylabel="share that ends above rank 1")
-    for s, (name, style) in enumerate(zip(SETS, plots.STYLES, strict=False)):
-        _bars(lemma, data["tokens"] + 0.08 * (s - 1), data["kept"][:, s], style, name)
-    lemma.set(title="token 2 in the set of Lemma 13", ylim=(0, 1.05))
-    lemma.legend(frameon=False, fontsize=8)
+    sizes = data["tokens"]
+    shares = _bars(uniform, sizes, zip(above, total, strict=True), style.BLUE, "o")
+    for n, share in zip(sizes, shares, strict=True):
+        uniform.annotate(
+            f"{100 * share:.2g}%",
+            (n, share),
+            xytext=(6, 2),
+            fontsize=7,
+            textcoords="offset points",
+            color=style.BLUE,
+        )
+    uniform.set(
+        yscale="log",
+        title="uniform starts",
+        ylabel="share that ends above rank 1",
+        xlim=(sizes[0] - 0.5, sizes[-1] + 0.9),
+    )
+    looks = {
+        SETS[0]: (style.SKY, "s"),
+        SETS[1]: (style.GREEN, "^"),
+        SETS[2]: (style.VERMILION, "o"),
+    }
+    ends = []
+    for s, (name, (colour, marker)) in enumerate(looks.items()):
+        shares = _bars(lemma, sizes + 0.1 * (s - 1), data["kept"][:, s], colour, marker)
+        ends.append((sizes[-1] + 0.25, shares[-1], name.replace(", ", ",\ntoken 1 "), colour))
+    lemma.set(
+        title="token 2 in the set of Lemma 13",
+        ylim=(-0.03, 1.06),
+        ylabel="share that ends above rank 1",
+        xlim=(sizes[0] - 0.4, sizes[-1] + 0.4),
+    )
+    style.label_ends(lemma, ends)
     for axes in (uniform, lemma):
-        axes.set(xlabel="tokens N = d", xticks=data["tokens"])
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.set(xlabel="tokens N = d", xticks=sizes)
+    style.letters((uniform, lemma))
+    style.finding(
+        figure,
+        "Random starts of WU's layers keep a rank above 1 ever more rarely as N grows; those of "
+        "Lemma 13 always do while token 1 is held"
+        if claim(data).reproduced
+        else "Where random starts of WU's layers end",
+    )
     return figure
 
 
-def _bars(axes, at, counts, style, name) -> None:
+def _bars(axes, at, counts, colour, marker) -> np.ndarray:
     share, low, high = np.array([interval(*pair) for pair in counts]).T
-    axes.errorbar(at, share, yerr=[share - low, high - share], capsize=3, label=name,
-                  color=style["color"], marker=style["marker"], linestyle="none")  # fmt: skip
+    axes.errorbar(
+        at,
+        share,
+        yerr=[share - low, high - share],
+        capsize=2,
+        color=colour,
+        marker=marker,
+        linestyle="none",
+        markersize=4,
+    )
+    return share
 
 
 def claim(data) -> Verdict:

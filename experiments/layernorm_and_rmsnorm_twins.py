@@ -15,7 +15,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from dynsim import minilm, plots
+from dynsim import minilm
+from dynsim.results import style
 from experiments.record import Verdict
 
 PAPER = (
@@ -77,57 +78,100 @@ def compute(settings: dict, seed: int, progress, checkpoints) -> dict[str, np.nd
     }
 
 
+COLOURS = {"LayerNorm": style.NORMS["layernorm"], "RMSNorm": style.NORMS["rms"]}
+
+
 def draw(data) -> Figure:
     """The offset over training, and by norm at the end beside random directions; length and
     rotation by norm, of the widest models; MiniLM."""
-    figure = Figure(figsize=(11.5, 6.6), layout="constrained")
-    (course, share, loss), (rotation, length, real) = figure.subplots(2, 3)
+    figure, ((course, share, loss), (rotation, length, real)) = style.panels(2, 3, height=2.3)
     norms = np.arange(1, data["offset"].shape[-1] + 1)
-    tones = np.linspace(0.35, 1.0, len(data["dims"]))
-    for k, (name, style) in enumerate(zip(TWINS, plots.STYLES, strict=False)):
-        for d, tone, of_dim in zip(data["dims"], tones, range(len(tones)), strict=True):
-            look = style | {"markersize": 4, "linewidth": 1.4, "alpha": tone, "markevery": 0.2}
-            label = f"{name}, d = {d}"
+    by_norm: dict = {}
+    ends: dict = {"course": [], "share": [], "loss": []}
+    for k, (name, colour) in enumerate(COLOURS.items()):
+        tones = style.shades(colour, len(data["dims"]))
+        for of_dim, (d, tone) in enumerate(zip(data["dims"], tones, strict=True)):
             offset, baseline = (data[key][of_dim, k] for key in ("offset", "baseline"))
-            course.plot(data["step"], offset.mean(axis=(1, 2)), label=label, **look)
-            loss.plot(data["step"], data["loss"][of_dim, k].mean(axis=1), **look)
-            ratio = offset[-1] / baseline[-1]  # seed, norm
-            share.plot(norms, np.median(ratio, axis=0), **(look | {"markevery": None}))
-        look = style | {"markersize": 4, "linewidth": 1.4}
-        last = {name: data[name][-1, k, -1].mean(axis=0) for name in MEASURES}
-        rotation.plot(norms, last["rotation"], **look)
-        length.plot(norms, last["length_before"], **look)
-        length.plot(norms, last["length_after"], **(look | {"alpha": 0.4}))
-    at = np.arange(1, len(data["minilm_offset"]) + 1)
-    look = {"markersize": 4}
-    real.plot(at, data["minilm_offset"], label="to 1", **(plots.STYLES[2] | look))
-    real.plot(at, data["minilm_baseline"], label="random, r.m.s.", **(plots.STYLES[3] | look))
-    course.set(xlabel="training steps", ylabel="√d |mean cosine to 1|",
-               title="mean over norms and seeds")  # fmt: skip
-    share.set(ylabel="to 1 / random direction (r.m.s.)", yscale="log",
-              title="after training: median of seeds")  # fmt: skip
+            lines = {
+                "course": (course, data["step"], offset.mean(axis=(1, 2))),
+                "share": (share, norms, np.median(offset[-1] / baseline[-1], axis=0)),
+                "loss": (loss, data["step"], data["loss"][of_dim, k].mean(axis=1)),
+            }
+            for panel, (axes, x, y) in lines.items():
+                axes.plot(x, y, color=tone, linestyle="-" if k == 0 else "--")
+                ends[panel].append((x[-1], y[-1], f"d = {d}", tone))
+        last = {measure: data[measure][-1, k, -1].mean(axis=0) for measure in MEASURES}
+        dash = "-" if k == 0 else "--"
+        (by_norm[name],) = rotation.plot(
+            norms, last["rotation"], color=colour, linestyle=dash, marker="o"
+        )
+        length.plot(norms, last["length_before"], color=colour, linestyle=dash, marker="o")
+        length.plot(
+            norms,
+            last["length_after"],
+            color=colour,
+            linestyle=dash,
+            marker="^",
+            markerfacecolor="white",
+            linewidth=0.8,
+        )
+    course.set(
+        xlabel="training steps", ylabel="√d |mean cosine to 1|", title="over training (means)"
+    )
+    share.set(ylabel="to 1 / random direction (r.m.s.)", yscale="log", title="after training")
     low, typical, high = stats.halfnorm.ppf([0.025, 0.5, 0.975])
-    share.axhspan(low, high, color="0.92", zorder=0)
+    share.axhspan(low, high, color="0.93", zorder=0)
     share.axhline(typical, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
-    share.text(norms[-1], 1.05 * low, "random directions: median, 95%", fontsize=7, color="0.3",
-               ha="right", va="bottom")  # fmt: skip
+    share.set_ylim(low / 3, None)
+    style.note(share, "grey: random directions,\nmedian and 95%", 0.97, 0.03)
     widest = data["dims"][-1]
-    loss.set(xlabel="training steps", ylabel="held-out loss (nats per character)")
-    rotation.set(ylabel="rotation by the norm (°)", title=f"d = {widest}, after training")
-    length.set(ylabel="mean length before (pale: after)", yscale="log", title=f"d = {widest}")
-    real.set(ylabel="√d |mean cosine|", title=f"all-MiniLM-L6-v2, d = {minilm.DIM}", ylim=(0, None))
+    loss.set(
+        xlabel="training steps",
+        ylabel="held-out loss\n(nats per character)",
+        title="both learn alike",
+    )
+    rotation.set(ylabel="rotation by the norm (°)", title=f"d = {widest}", ylim=(0, None))
+    length.set(
+        ylabel="mean length of a token", yscale="log", title=f"d = {widest}: ● before, △ after"
+    )
+    _draw_minilm(real, data)
     for axes in (share, rotation, length, real):
-        axes.set_xlabel("norm, in the order of the depth")
+        axes.set_xlabel("norm, in order of depth")
     for axes in (share, rotation, length):
         axes.set_xticks(norms)
-    for axes in figure.axes:
-        axes.grid(True, color="0.92", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    real.legend(frameon=False, fontsize=8)
-    handles, names = course.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    style.label_ends(course, ends["course"])
+    style.label_ends(share, ends["share"])
+    style.name_lines(rotation, by_norm)
+    for k, (name, colour) in enumerate(COLOURS.items()):
+        course.text(
+            0.97,
+            0.97 - 0.1 * k,
+            f"{'—' if k == 0 else '- -'} {name}",
+            color=colour,
+            transform=course.transAxes,
+            ha="right",
+            va="top",
+            fontsize=7,
+        )
+    style.letters(figure.axes)
+    style.finding(
+        figure,
+        "Training with LayerNorm brings hidden vectors nearer to orthogonal to 1, training with "
+        "RMSNorm does not"
+        if claim(data).reproduced
+        else "Twins with LayerNorm and RMSNorm: hidden vectors and the vector of ones",
+    )
     return figure
+
+
+def _draw_minilm(axes, data) -> None:
+    at = np.arange(1, len(data["minilm_offset"]) + 1)
+    axes.vlines(at, data["minilm_offset"], data["minilm_baseline"], color="0.85", linewidth=1)
+    axes.plot(at, data["minilm_offset"], "o", color=COLOURS["LayerNorm"])
+    axes.plot(at, data["minilm_baseline"], "_", color="black", markersize=6)
+    top = 1.3 * max(data["minilm_offset"].max(), data["minilm_baseline"].max())
+    axes.set(ylabel="√d |mean cosine|", title=f"MiniLM, d = {minilm.DIM}", ylim=(0, top))
+    style.note(axes, "● to 1   ▬ random (r.m.s.)", 0.97, 0.97)
 
 
 def ratio(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:

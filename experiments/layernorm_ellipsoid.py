@@ -9,12 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from scipy import stats
 
-from dynsim import geometry, minilm, norms, plots
+from dynsim import geometry, minilm, norms
+from dynsim.results import style
 from experiments.record import Verdict
 
 PAPER = (
@@ -84,51 +83,142 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
 
 def draw(data) -> Figure:
     """The small images; spectra, distances to the surface and angles to 1 of the 13."""
-    figure = Figure(figsize=(13.0, 8.0), layout="constrained")
-    grid = figure.add_gridspec(2, 3)
-    _segment(figure.add_subplot(grid[0, 0]), data)
-    _ellipse(figure.add_subplot(grid[0, 1], projection="3d"), data)
-    _surface(figure.add_subplot(grid[0, 2], projection="3d"), data)
-    spectra, distances, angles = (figure.add_subplot(grid[1, k]) for k in range(3))
-    colours = colormaps["viridis"](np.linspace(0, 0.9, len(data["names"])))
-    for k, colour in enumerate(colours):
+    figure = Figure(figsize=(style.PAGE, 5.0), layout="constrained")
+    grid = figure.add_gridspec(2, 3, height_ratios=(1, 1.05))
+    segment = figure.add_subplot(grid[0, 0])
+    ellipse, surface = (figure.add_subplot(grid[0, k], projection="3d") for k in (1, 2))
+    distances, angles, spectra = (figure.add_subplot(grid[1, k]) for k in range(3))
+    _segment(segment, data)
+    _ellipse(ellipse, data)
+    _surface(surface, data)
+    names = data["names"].tolist()
+    _draw_spectra(spectra, data, names)
+    _draw_distances(distances, data, names)
+    _draw_angles(angles, data, names)
+    style.letters((segment, ellipse, surface, distances, angles, spectra))
+    style.finding(
+        figure,
+        "LayerNorm puts tokens on an ellipsoid in a hyperplane; MiniLM's inputs are no further "
+        "from orthogonal to 1 than from orthogonal to random directions"
+        if claim(data).reproduced
+        else "LayerNorm's image for d = 2, 3 and 4, and MiniLM's 13 LayerNorms",
+    )
+    return figure
+
+
+#: Of MiniLM's LayerNorms: attention's, the MLP's, and the two that stand out.
+_ATTENTION, _MLP = style.SKY, style.INDIGO
+
+
+def _colour(name: str) -> str:
+    return _ATTENTION if "attention" in name else _MLP if "MLP" in name else "black"
+
+
+def _draw_spectra(axes, data, names) -> None:
+    """Semi-axes of all 13, those alike in grey, with the thin axis of one."""
+    for k, name in enumerate(names):
         s = data["semi_axes"][k]
         s = s[s > 0]
-        spectra.plot(np.arange(1, len(s) + 1), np.maximum(s, s[0] / 1e3), color=colour)
-        share = np.arange(1, data["distance"].shape[1] + 1) / data["distance"].shape[1]
-        distances.plot(np.sort(np.maximum(data["distance"][k], 1e-17)), share, color=colour)
-        angles.plot(np.sort(data["angle_before"][k]), share, color=colour)
-    spectra.set(yscale="log", xlabel="axis", ylabel="semi-axis", title="MiniLM: principal axes")
-    distances.set(xscale="log", xlabel="distance to the surface / longest semi-axis",
-                  ylabel="share of tokens", title="MiniLM: where outputs land")  # fmt: skip
-    angles.axvline(90, color="0.6", linewidth=0.8, linestyle=(0, (2, 2)))
+        last = k == len(names) - 1
+        axes.plot(
+            np.arange(1, len(s) + 1),
+            np.maximum(s, s[0] / 1e3),
+            color=_colour(name),
+            linewidth=1.4 if last else 0.6,
+            alpha=1 if last else 0.7,
+        )
+    low = data["semi_axes"][-1]
+    axes.set(yscale="log", xlabel="axis", ylabel="semi-axis", title="MiniLM: principal axes")
+    axes.annotate(
+        f"{names[-1]}:\na gain of nearly 0",
+        (len(low[low > 0]), low[0] / 1e3),
+        xytext=(-8, 12),
+        textcoords="offset points",
+        ha="right",
+        fontsize=6.5,
+        color=_MLP,
+    )
+
+
+def _draw_distances(axes, data, names) -> None:
+    """A row a LayerNorm: median and 1 to 99% of its outputs' distances to the surface."""
+    _draw_rows(axes, names, np.maximum(data["distance"], 1e-17))
+    axes.set(
+        xscale="log",
+        xlabel="distance to the surface\n/ longest semi-axis",
+        title="MiniLM: where outputs land",
+    )
+
+
+def _draw_angles(axes, data, names) -> None:
+    """The same for angles of inputs to 1, over those of random directions."""
+    _draw_rows(axes, names, data["angle_before"])
     typical = np.degrees(np.median(data["baseline"]) * MEDIAN / minilm.DIM**0.5)
-    angles.axvspan(90 - typical, 90 + typical, color="0.9", zorder=0)
-    angles.text(0.98, 0.05, "grey: the mean angles to half\nof all random directions",
-                transform=angles.transAxes, ha="right", fontsize=7, color="0.3")  # fmt: skip
-    angles.set(xlabel="degrees", ylabel="share of tokens", title="MiniLM: angle of inputs to 1")
-    for axes in (spectra, distances, angles):
-        axes.spines[["top", "right"]].set_visible(False)
-    handles = [Line2D([], [], color=colour) for colour in colours]
-    figure.legend(handles, data["names"].tolist(), loc="outside lower center", ncols=7,
-                  frameon=False, fontsize=8)  # fmt: skip
-    return figure
+    axes.axvspan(90 - typical, 90 + typical, color="0.9", zorder=0)
+    axes.set(
+        xlabel="degrees; grey: mean angles\nto half of all random directions",
+        title="MiniLM: angle of inputs to 1",
+    )
+    axes.tick_params(labelleft=False)
+
+
+def _draw_rows(axes, names, values) -> None:
+    low, quarter, middle, upper, high = np.percentile(values, [1, 25, 50, 75, 99], axis=1)
+    at, colours = np.arange(len(names)), [_colour(name) for name in names]
+    axes.hlines(at, low, high, color=colours, linewidth=0.7)
+    axes.hlines(at, quarter, upper, color=colours, linewidth=2.6)
+    axes.scatter(middle, at, color="white", edgecolors=colours, s=9, zorder=3, linewidths=0.8)
+    axes.set_yticks(at, names, fontsize=6)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(False, axis="y")
 
 
 def _segment(axes, data) -> None:
     """d = 2: the two ends of a segment."""
     center, half = data["center_2"], data["axes_2"][0] * data["semi_axes_2"][0]
     ends = np.stack([center - half, center + half])
-    axes.plot(*ends.T, color="0.6", label="image")
-    axes.plot(*data["points_2"].T, "o", color=plots.STYLES[1]["color"], markersize=5,
-              label="real tokens")  # fmt: skip
-    axes.quiver(*center, *data["normal_2"] * 0.5 * np.linalg.norm(half), angles="xy",
-                scale_units="xy", scale=1, width=0.006, color=plots.STYLES[0]["color"])  # fmt: skip
-    axes.plot([], [], color=plots.STYLES[0]["color"], label="normal, along 1/gain")
+    axes.plot(*ends.T, color="0.6")
+    axes.plot(*data["points_2"].T, "o", color=style.VERMILION, markersize=5)
+    axes.quiver(
+        *center,
+        *data["normal_2"] * 0.5 * np.linalg.norm(half),
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        width=0.008,
+        color=style.BLUE,
+    )
+    axes.annotate(
+        "all tokens land\non two points",
+        ends[ends[:, 1].argmax()],
+        xytext=(8, -2),
+        textcoords="offset points",
+        color=style.VERMILION,
+        fontsize=6.5,
+        va="center",
+    )
+    tip = center + data["normal_2"] * 0.5 * np.linalg.norm(half)
+    axes.annotate(
+        "normal,\nalong 1/gain",
+        tip,
+        xytext=(4, 0),
+        textcoords="offset points",
+        color=style.BLUE,
+        fontsize=6.5,
+        va="center",
+    )
+    axes.annotate(
+        "image",
+        center - 0.5 * half,
+        xytext=(-4, -4),
+        textcoords="offset points",
+        color="0.4",
+        fontsize=6.5,
+        ha="right",
+        va="top",
+    )
     axes.set_aspect("equal", adjustable="datalim")
     axes.set(title="d = 2", xlabel="coordinate 1", ylabel="coordinate 2")
-    axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _ellipse(axes, data) -> None:
@@ -137,11 +227,15 @@ def _ellipse(axes, data) -> None:
     circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
     curve = data["center_3"] + (circle * data["semi_axes_3"]) @ data["axes_3"]
     axes.plot(*curve.T, color="0.6")
-    axes.scatter(*data["points_3"].T, s=8, color=plots.STYLES[1]["color"], depthshade=False)
-    axes.quiver(*data["center_3"], *data["normal_3"] * data["semi_axes_3"][-1] * 0.8,
-                color=plots.STYLES[0]["color"])  # fmt: skip
-    axes.set(title="d = 3", aspect="equal")
-    axes.tick_params(labelsize=6)
+    axes.scatter(*data["points_3"].T, s=3, color=style.VERMILION, depthshade=False)
+    axes.quiver(
+        *data["center_3"],
+        *data["normal_3"] * data["semi_axes_3"][-1] * 0.8,
+        color=style.BLUE,
+        linewidth=1,
+    )
+    axes.set(title="d = 3: an ellipse", aspect="equal")
+    _few_ticks(axes)
 
 
 def _surface(axes, data) -> None:
@@ -149,10 +243,15 @@ def _surface(axes, data) -> None:
     u, v = np.meshgrid(np.linspace(0, 2 * np.pi, 49), np.linspace(0, np.pi, 25))
     sphere = np.stack([np.cos(u) * np.sin(v), np.sin(u) * np.sin(v), np.cos(v)])
     surface = data["semi_axes_4"][:, None, None] * sphere
-    axes.plot_wireframe(*surface, color="0.6", linewidth=0.4, rstride=2, cstride=2)
-    axes.scatter(*data["points_4"].T, s=8, color=plots.STYLES[1]["color"], depthshade=False)
-    axes.set(title="d = 4, in its hyperplane", aspect="equal")
-    axes.tick_params(labelsize=6)
+    axes.plot_wireframe(*surface, color="0.7", linewidth=0.3, rstride=2, cstride=2)
+    axes.scatter(*data["points_4"].T, s=2, color=style.VERMILION, depthshade=False)
+    axes.set(title="d = 4: an ellipsoid", aspect="equal")
+    _few_ticks(axes)
+
+
+def _few_ticks(axes) -> None:
+    axes.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1), zticks=(-1, 0, 1))
+    axes.tick_params(labelsize=6, pad=-3)
 
 
 def claim(data) -> Verdict:

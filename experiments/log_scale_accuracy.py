@@ -12,7 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import dynsim
-from dynsim import masks, norms, plots, tokens, weights
+from dynsim import masks, norms, tokens, weights
+from dynsim.results import style
 from experiments.digits import Layer, log_mu
 from experiments.record import Verdict
 
@@ -137,36 +138,97 @@ def errors(data, engine: str) -> np.ndarray:
 
 
 def draw(data) -> Figure:
-    """log10 mu against depth, exact and as computed; and the relative errors of its logarithm."""
-    figure = Figure(figsize=(11.5, 3.9), layout="constrained")
-    curves, wrong = figure.subplots(1, 2)
-    depth = np.arange(data["exact"].shape[1])
-    ours, plain = plots.STYLES[0], plots.STYLES[1]
-    for k, layers in enumerate(data["layers"]):
-        for name, style, label in (
-            ("exact", ours, "many digits"), ("numba", plain, "double precision")
-        ):  # fmt: skip
-            curves.plot(
-                depth[: layers + 1], data[name][k, : layers + 1] / np.log(10.0),
-                color=style["color"], linewidth=0.6, label=None if k else label,
-            )  # fmt: skip
-    curves.set(xlabel="depth (layers)", ylabel="log10 mu", ylim=(-100, 3))
-    for name, style, label in (
-        ("numba", plain, "double precision"), ("logscale", ours, "log-scale engine")
-    ):  # fmt: skip
-        for k, row in enumerate(np.maximum(errors(data, name), 1e-17)):
-            shown = slice(data["layers"][k] + 1)
-            wrong.semilogy(
-                depth[shown], row[shown], color=style["color"], linewidth=0.6,
-                label=None if k else label,
-            )  # fmt: skip
-    wrong.axhline(TOLERANCE, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)))
-    wrong.set(xlabel="depth (layers)", ylabel="relative error of log mu", ylim=(1e-17, 10))
-    for axes in (curves, wrong):
-        axes.grid(True, color="0.92", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+    """log10 mu of a few cases, exact and as computed; the errors of all of them as quantiles."""
+    figure, ((curves, wrong, cubic),) = style.panels(1, 3, height=2.4)
+    _draw_curves(curves, data)
+    _draw_errors(wrong, data)
+    _draw_cubic(cubic, data)
+    style.letters((curves, wrong, cubic))
+    worst = errors(data, "logscale").max()
+    style.finding(
+        figure,
+        f"The log-scale engine follows mu far below the floor of double precision, its logarithm "
+        f"to a relative error of {worst:.0e}"
+        if claim(data).reproduced
+        else "Errors of log mu, by the log-scale engine and in double precision",
+    )
     return figure
+
+
+def _draw_curves(axes, data) -> None:
+    """Cases between the slowest and the fastest collapse, a tenth of them apart."""
+    deep = np.flatnonzero(data["layers"] == data["layers"].max())
+    order = deep[np.argsort(data["exact"][deep, -1])]
+    for k in order[np.linspace(0, len(order) - 1, 9).astype(int)]:
+        exact, plain, ours = (data[n][k] / np.log(10.0) for n in ("exact", "numba", "logscale"))
+        axes.plot(exact, color="0.75", linewidth=3)
+        axes.plot(plain, color=style.VERMILION, linewidth=1)
+        axes.plot(ours, color=style.BLUE, linewidth=1, linestyle="--")
+    depth = data["exact"].shape[1] - 1
+    axes.set(
+        xlabel="depth (layers)",
+        ylabel="log₁₀ mu",
+        ylim=(-100, 8),
+        xlim=(0, depth),
+        title="nine of the cases",
+    )
+    words = (
+        ("60 digits and more", "0.55"),
+        ("log-scale engine", style.BLUE),
+        ("double precision: stops at rounding", style.VERMILION),
+    )
+    for k, (text, colour) in enumerate(words):
+        axes.annotate(
+            text,
+            (0.04, 0.21 - 0.075 * k),
+            xycoords="axes fraction",
+            fontsize=6.5,
+            color=colour,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.8},
+        )
+
+
+def _draw_errors(axes, data) -> None:
+    """Median, 5 to 95% and the largest of all cases with so many layers."""
+    deep = data["layers"] == data["layers"].max()
+    ends = []
+    for name, colour, label in (
+        ("numba", style.VERMILION, "double\nprecision"),
+        ("logscale", style.BLUE, "log-scale\nengine"),
+    ):
+        rows = np.clip(errors(data, name)[deep], 1e-17, 1e3)  # where mu is 0: infinite
+        low, middle, high = np.percentile(rows, [5, 50, 95], axis=0)
+        depth = np.arange(rows.shape[1])
+        axes.fill_between(depth, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.plot(depth, middle, color=colour)
+        axes.plot(depth, rows.max(axis=0), color=colour, linewidth=0.7, linestyle=":")
+        ends.append((depth[-1], middle[-1], label, colour))
+    axes.axhline(TOLERANCE, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)))
+    axes.set(
+        yscale="log",
+        xlabel="depth (layers); line: median,\nband: 5 to 95%, dots: largest",
+        ylabel="relative error of log mu",
+        ylim=(1e-17, 30),
+        xlim=(0, depth[-1]),
+        title=f"{np.sum(deep)} cases",
+    )
+    style.label_ends(axes, ends)
+
+
+def _draw_cubic(axes, data) -> None:
+    """Minus log10 mu under the complete mask, and what the cubic law says."""
+    found, expected = (-data[name] / np.log(10.0) for name in ("cubic", "cubic_expected"))
+    layers = np.arange(2, len(found) + 2)
+    axes.plot(layers, expected, "s", color=style.MASKS["complete"], fillstyle="none", markersize=6)
+    axes.plot(layers, found, "o-", color=style.BLUE)
+    axes.set(
+        yscale="log",
+        xlabel="layer",
+        xticks=layers[::2],
+        ylabel="−log₁₀ mu",
+        title="complete: a cubic law",
+    )
+    style.note(axes, "● log-scale engine\n□ 3 log s + log ‖ZMZᵀZ/N‖", 0.97, 0.05)
 
 
 def claim(data) -> Verdict:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
+from dynsim.results import style
 from experiments import majority_task
 from experiments.majority_task import LAYERNORM, PUBLISHED, RMS
 from experiments.record import Verdict
@@ -50,30 +51,42 @@ def angles_to_line_of_ones(vectors: np.ndarray) -> np.ndarray:
 
 def draw(data) -> Figure:
     """Keys, queries and the line of **1** of all seeds, each vector drawn with length 1."""
-    figure = Figure(figsize=(11.5, 4.2), layout="constrained")
+    figure = Figure(figsize=(style.PAGE, 2.9), layout="constrained")
     angle = angles_to_line_of_ones(data["queries"]).mean(axis=(1, 2))
-    for v, name in enumerate(VARIANTS):
-        axes = figure.add_subplot(1, len(VARIANTS), v + 1, projection="3d")
+    panels = [figure.add_subplot(1, len(VARIANTS), v + 1, projection="3d")
+              for v in range(len(VARIANTS))]  # fmt: skip
+    for v, (name, axes) in enumerate(zip(VARIANTS, panels, strict=True)):
         keys, queries = (
             (data[kind][v] / np.linalg.norm(data[kind][v], axis=-1, keepdims=True)).reshape(-1, 3)
             for kind in ("keys", "queries")
         )
         end = 3**-0.5
-        axes.plot(*[[-end, end]] * 3, color="0.4", linestyle=(0, (2, 2)), label="line of 1")
-        axes.scatter(
-            *queries.T, color="#D55E00", marker="^", s=14, label="queries", depthshade=False
-        )
-        axes.scatter(*keys.T, color="#0072B2", marker="o", s=10, label="keys", depthshade=False)
+        axes.plot(*[[-end, end]] * 3, color="0.4", linestyle=(0, (2, 2)), linewidth=1)
+        axes.scatter(*queries.T, color=style.VERMILION, marker="^", s=6, depthshade=False)
+        axes.scatter(*keys.T, color=style.BLUE, marker="o", s=4, depthshade=False)
         axes.set(
-            title=f"{name}\nqueries to the line of 1: {angle[v]:.0f}°",
+            title=f"{name}\nqueries at {angle[v]:.0f}° to the line of 1",
             xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1),
             xticks=(-1, 0, 1), yticks=(-1, 0, 1), zticks=(-1, 0, 1),
         )  # fmt: skip
-        axes.set_box_aspect((1, 1, 1))
+        axes.tick_params(labelsize=6, pad=-3)
+        axes.set_box_aspect((1, 1, 1), zoom=1.04)
         axes.view_init(elev=15, azim=-70)
-    handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
+    style.letters(panels)
+    words = (("▲ queries", style.VERMILION), ("● keys", style.BLUE), ("┄ line of 1", "0.4"))
+    for x, (text, colour) in zip((0.02, 0.3, 0.5), words, strict=True):
+        panels[0].text2D(x, 0.97, text, color=colour, fontsize=7, transform=panels[0].transAxes)
+    style.finding(figure, _headline(data))
     return figure
+
+
+def _headline(data) -> str:
+    if claim(data).reproduced:
+        return (
+            "With LayerNorm's projection the keys lie in a plane and the queries near its normal, "
+            "the line of 1; without it neither does"
+        )
+    return "Keys and queries of the majority task in three dimensions"
 
 
 def claim(data) -> Verdict:

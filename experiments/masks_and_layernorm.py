@@ -21,9 +21,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
 import dynsim
-from dynsim import gram, masks, minilm, mlp, norms, plots, weights
+from dynsim import gram, masks, minilm, mlp, norms, weights
+from dynsim.results import style
 from experiments import bert
 from experiments.record import Verdict
 
@@ -178,55 +181,102 @@ def _pretrained(settings: dict) -> tuple[np.ndarray, np.ndarray]:
     return tuple(found)
 
 
+#: Variants: SAN in grey, LayerNorm in its blue, skip connections in vermilion, both, all.
+LOOKS = {
+    "SAN": {"color": style.GREY, "linestyle": ":", "marker": "v"},
+    "SAN + skip": {"color": style.VERMILION, "linestyle": "--", "marker": "s"},
+    "SAN + LN": {"color": style.NORMS["layernorm"], "linestyle": "-", "marker": "o"},
+    "SAN + skip + LN": {"color": style.GREEN, "linestyle": "-.", "marker": "D"},
+    "transformer": {"color": style.BLACK, "linestyle": (0, (4, 1)), "marker": "^"},
+}
+
+
 def draw(data) -> Figure:
     """Rows: no dropout, hidden, attention, MiniLM. A column a mask, a line a variant, log-log."""
-    figure = Figure(figsize=(11.5, 10.5), layout="constrained")
-    panels = figure.subplots(4, len(MASKS), sharey="row")
-    level = 0.5 * data["mu"][LN, :, NONE, ..., 0].mean()
-    rows = {"initialised,\nno dropout": NONE, "initialised,\nhidden dropout .1": HIDDEN,
-            "initialised,\nattention dropout .1": ATTENTION}  # fmt: skip
-    for row, (name, p) in zip(panels, rows.items(), strict=False):
+    figure, rows = style.panels(4, len(MASKS), height=1.66, extra=0.85)
+    size = np.sqrt(np.mean(data["frobenius_norm"][LN, :, NONE, ..., 0] ** 2))
+    conditions = {
+        "initialised,\nno dropout": NONE,
+        "initialised,\nhidden dropout .1": HIDDEN,
+        "initialised,\nattention dropout .1": ATTENTION,
+    }
+    for row, (name, p) in zip(rows, conditions.items(), strict=False):
         for m, axes in enumerate(row):
-            for v in range(len(VARIANTS)):
-                runs = data["mu"][v, m, p].reshape(-1, data["mu"].shape[-1])
-                _line(axes, v, runs)
-            predicted = data["predicted"][0, m, p]
-            axes.plot(
-                np.arange(1, predicted.shape[1]), np.exp(np.log(predicted).mean(axis=0))[1:],
-                color="black", linewidth=0.9, linestyle=(0, (1, 1)), zorder=3,
-                label="SAN + LN, predicted (infinite width)",
-            )  # fmt: skip
-            axes.set(xscale="log", ylim=(level * 1e-5, level * 1e3))
-        row[0].set(ylabel=f"{name}\nmu")
-    for m, axes in enumerate(panels[-1]):
-        for v in range(len(VARIANTS)):
-            _line(axes, v, data["pretrained_mu"][v, m])
-        axes.set(xlabel="layer", xticks=range(1, minilm.N_LAYERS + 1))
-    panels[-1, 0].set(ylabel="MiniLM, pretrained,\nno dropout\nmu")
-    for axes, name in zip(panels[0], MASKS, strict=True):
-        axes.set(title=name)
-    for letter, axes in zip("abcdefghijklmnop", panels.flat, strict=True):
-        axes.text(0.02, 0.98, letter, transform=axes.transAxes, va="top", fontweight="bold")
-        axes.set(yscale="log")
-        axes.grid(True, color="0.92", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
-    figure.suptitle(
-        "LayerNorm alone keeps mu up at initialisation only where dropout adds noise", fontsize=12
+            lines = [
+                _line(axes, v, data["mu"][v, m, p].reshape(-1, data["mu"].shape[-1]))
+                for v in range(len(VARIANTS))
+            ]
+            predicted = np.exp(np.log(data["predicted"][0, m, p]).mean(axis=0))
+            lines += axes.plot(
+                np.arange(1, len(predicted)),
+                predicted[1:],
+                color=style.SKY,
+                linewidth=3.5,
+                alpha=0.6,
+                zorder=1,
+            )
+            axes.set(xscale="log", yscale="log", ylim=(size * 1e-4, size * 1e3))
+            axes.tick_params(labelleft=m == 0)
+        row[0].set(ylabel=f"mu\n{name}")
+    for m, axes in enumerate(rows[-1]):
+        _draw_minilm(axes, data, m)
+        axes.tick_params(labelleft=m < 2)
+    rows[-1, 0].set(ylabel="mu\nMiniLM,\nno dropout")
+    for axes, name in zip(rows[0], MASKS, strict=True):
+        axes.set(title=name.replace("uni-directional", "one-way"))
+    for axes in rows.flat:
+        axes.yaxis.set_major_locator(LogLocator(10, numticks=5))
+        axes.yaxis.set_minor_locator(NullLocator())
+    figure.legend(
+        lines, [*LOOKS, "SAN + LN, predicted"], loc="outside lower center", ncols=len(lines)
     )
+    style.letters(rows.flat)
+    style.finding(figure, _headline(data))
     return figure
 
 
-def _line(axes, v: int, runs: np.ndarray) -> None:
+def _headline(data) -> str:
+    alone = _layernorm_alone(data)
+    if alone.only_with:
+        return f"LayerNorm alone keeps mu up at initialisation only with {alone.only_with}"
+    if alone.reproduced:
+        return "LayerNorm alone keeps mu up at initialisation"
+    return "mu by layer under four masks: parts of BERT, and of MiniLM"
+
+
+def _line(axes, v: int, runs: np.ndarray) -> Line2D:
     """Geometric mean over runs, and their whole range as a band."""
-    style, layers = plots.STYLES[v], np.arange(1, runs.shape[1])
+    look, layers = list(LOOKS.values())[v], np.arange(1, runs.shape[1])
     shown = np.maximum(runs[:, 1:], 1e-300)
-    look = style | {"markevery": (0.02 + 0.04 * v, 0.16), "markersize": 4, "linewidth": 1.3}
-    axes.plot(layers, np.exp(np.log(shown).mean(axis=0)), label=list(VARIANTS)[v], **look)
-    axes.fill_between(
-        layers, shown.min(axis=0), shown.max(axis=0), color=style["color"], alpha=0.2, linewidth=0
+    (line,) = axes.plot(
+        layers,
+        np.exp(np.log(shown).mean(axis=0)),
+        markevery=(0.02 + 0.05 * v, 0.25),
+        **look,
     )
+    axes.fill_between(
+        layers, shown.min(axis=0), shown.max(axis=0), color=look["color"], alpha=0.15, linewidth=0
+    )
+    return line
+
+
+def _draw_minilm(axes, data, m: int) -> None:
+    """Means and, where they part by a factor of ten, every excerpt; grey where mu is rounding."""
+    runs = data["pretrained_mu"][:, m, :, 1:]
+    layers = np.arange(1, runs.shape[-1] + 1)
+    for v in range(len(VARIANTS)):
+        _line(axes, v, data["pretrained_mu"][v, m])
+        if np.max(runs[v].max(axis=0) / runs[v].min(axis=0)) > 10:
+            axes.plot(layers, runs[v].T, color=list(LOOKS.values())[v]["color"], linewidth=0.4)
+    floor = 10 * float(np.finfo(np.float32).eps * np.median(data["pretrained_norm"][SAN, m, :, -1]))
+    alike = runs if m == 0 else data["pretrained_mu"][:, 1:, :, 1:]  # sparser masks share an axis
+    low, high = alike.min() / 2, alike.max() * 2
+    axes.set(yscale="log", xlabel="layer", xticks=layers, xlim=(0.8, len(layers) + 0.2))
+    if low < floor:
+        axes.axhspan(low / 30, floor, color="0.9", zorder=0, linewidth=0)
+        style.note(axes, "rounding (float32)", 0.03, 0.03)
+        low /= 30
+    axes.set_ylim(low, high)
 
 
 # --- claims -------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import dynsim
-from dynsim import connectivity, masks, plots, tokens, transient, weights
+from dynsim import connectivity, masks, tokens, transient, weights
+from dynsim.results import style
 from experiments.record import Verdict
 
 PAPER = (
@@ -65,34 +66,117 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
     return {**table, "depth": kept, "fall": fall}
 
 
+#: The colour of every mask.
+COLOURS = dict(
+    zip(
+        MASKS,
+        (
+            style.MASKS[m]
+            for m in ("complete", "causal", "sinks", "star", "ring", "local", "causal-local")
+        ),
+        strict=True,
+    )
+)
+
+
 def draw(data) -> Figure:
-    """Left: mu against depth. Right: the decay per layer against the radius."""
-    figure = Figure(figsize=(11.0, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
-    for m, (name, style) in enumerate(zip(MASKS, plots.STYLES, strict=False)):
-        label = f"{name} (r = {data['radius'][m]:.0f})"
-        middle = np.median(data["fall"][m], axis=0)
-        if np.isfinite(middle[1:]).all():
-            look = style | {"markevery": (0.03 + 0.03 * m, 0.2), "markersize": 5}
-            left.plot(data["depth"][1:], middle[1:], label=label, **look)
-        else:  # the complete mask
-            left.plot([], [], label=f"{label}: 0 after one layer", **style)
-        point = {"color": style["color"], "marker": style["marker"], "linestyle": "none"}
-        right.plot(data["radius"][m], 1.0 - data["rate"][m], markersize=9, **point)
-        right.plot(
-            data["radius"][m], 1.0 - data["lambda_2"][m], markersize=15, fillstyle="none", **point
+    """mu against depth; the late decay against the radius."""
+    figure, ((falls, rates),) = style.panels(1, 2, height=2.8)
+    deepest = -20.0
+    ends = []
+    for m, (name, colour) in enumerate(COLOURS.items()):
+        fall = np.median(data["fall"][m], axis=0)
+        seen = np.isfinite(fall) & (data["depth"] > 0)
+        depth, fall = data["depth"][seen], fall[seen]
+        look = {"color": colour, "linewidth": 2 if m == DEFECTIVE else 1.2}
+        falls.plot(depth, fall, **look)
+        if len(fall):
+            k = int(np.argmax(fall < deepest)) if (fall < deepest).any() else len(fall) - 1
+            ends.append((depth[k], max(fall[k], deepest), name, colour))
+        rates.scatter(
+            data["radius"][m],
+            1 - data["lambda_2"][m],
+            s=46,
+            marker="o",
+            facecolors="none",
+            edgecolors=colour,
         )
-    left.set(xscale="log", xlabel="depth (layers)", ylabel="log10 of mu / mu at depth 0",
-             ylim=(-20.0, 1.0), title="distance to consensus")  # fmt: skip
-    right.set(xscale="log", yscale="log", xlabel="radius r of the mask",
-              ylabel="1 - factor per layer",
-              title="late decay: fitted (full), 1 - |lambda_2| (open)")  # fmt: skip
-    for axes in (left, right):
-        axes.grid(True, color="0.92", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        rates.scatter(data["radius"][m], 1 - data["rate"][m], s=9, color=colour)
+    falls.set(
+        xscale="log",
+        xlabel="depth (layers)",
+        ylabel="log₁₀ of mu / mu at depth 0",
+        ylim=(deepest, 1),
+        title="distance to consensus",
+    )
+    _name_falls(falls, ends, deepest)
+    rates.set(
+        xscale="log",
+        yscale="log",
+        xlabel="radius r of the mask",
+        ylabel="1 − factor per layer",
+        title="late decay: ● fitted, ○ 1 − |λ₂|",
+        xlim=(0.6, 900),
+    )
+    _name_rates(rates, data)
+    style.letters((falls, rates))
+    style.finding(
+        figure,
+        "A larger radius does not mean slower collapse: the mask of the largest radius decays "
+        "among the fastest in the end"
+        if claim(data).reproduced
+        else "Collapse by mask, and the radius of masks",
+    )
     return figure
+
+
+def _name_falls(axes, ends, deepest: float) -> None:
+    """Names along the lines that leave the panel below; beside the one that does not."""
+    for rank, (x, y, name, colour) in enumerate(sorted(ends)):
+        if y > deepest + 1:
+            axes.annotate(
+                name,
+                (x, y),
+                xytext=(-2, 6),
+                textcoords="offset points",
+                ha="right",
+                color=colour,
+                fontsize=7,
+            )
+        else:
+            axes.annotate(
+                name,
+                (x, deepest),
+                xytext=(-1.5, 4),
+                textcoords="offset points",
+                ha="right" if rank != 1 else "left",
+                va="bottom",
+                rotation=90,
+                color=colour,
+                fontsize=7,
+            )
+
+
+def _name_rates(axes, data) -> None:
+    """Names to the right, masks at one place one below the other."""
+    ends = [
+        (data["radius"][m], 1 - data["lambda_2"][m], name, colour)
+        for m, (name, colour) in enumerate(COLOURS.items())
+    ]
+    one = data["radius"].max()
+    for x, y, name, colour in ends:
+        if x > 1:
+            axes.annotate(
+                f"{name}\n(r = {x:.0f})",
+                (x, y),
+                xytext=(0, -8 if y > 1e-3 else 8),
+                ha="center",
+                va="top" if y > 1e-3 else "bottom",
+                textcoords="offset points",
+                color=colour,
+                fontsize=7,
+            )
+    style.label_ends(axes, [(1.15, y, name, colour) for x, y, name, colour in ends if x == 1 < one])
 
 
 def claim(data) -> Verdict:

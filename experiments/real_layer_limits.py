@@ -13,8 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import dynsim
-from dynsim import basins, lyapunov, masks, measures, minilm, plots
+from dynsim import basins, lyapunov, masks, measures, minilm
 from dynsim.network.mlp import NoMLP
+from dynsim.results import style
 from experiments.record import Verdict
 
 PAPER = (
@@ -35,6 +36,8 @@ CLUSTER = 1e-3
 APART = 0.1
 #: The highest rank that is claimed to be kept.
 HIGHEST = 2
+#: Of layers 0, 1, ...
+COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.BLACK, style.PINK, style.SKY)
 TEXT = Path(__file__).parents[1] / "LICENSE"
 
 
@@ -99,48 +102,41 @@ def _kind(exponent: float, error: float) -> str:
 
 def draw(data) -> Figure:
     """mu / ||X|| while one layer is repeated; what it ends at is written at the end of each."""
-    figure = Figure(figsize=(10.0, 4.6), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, (panels,) = style.panels(1, 2, height=2.9, sharey=True)
     depth = np.arange(1, data["curves"].shape[-1])
-    for part, (panel, title) in enumerate(zip(panels, PARTS, strict=True)):
-        heights = []
+    for part, (axes, title) in enumerate(zip(panels, PARTS, strict=True)):
+        ends = []
+        axes.set(
+            xscale="log",
+            yscale="log",
+            title=title,
+            xlabel="times that the layer is repeated",
+            ylim=(5e-9, 2.0),
+            xlim=(1, depth[-1]),
+        )
         for row, k in enumerate(data["layers"]):
-            color = plots.STYLES[row]["color"]
+            colour = COLOURS[row]
             curves = np.maximum(data["curves"][row, part, :, 1:], 1e-8)
-            for curve in curves:
-                panel.loglog(depth, curve, color=color, linewidth=1.2)
-            heights.append((curves[:, -1].max(), _end(data, row, part), k, color))
-        for y, words, k, color in _spread(heights):
-            panel.annotate(
-                f"layer {k}: {words}", (1.02, y), xycoords=panel.get_yaxis_transform(),
-                color=color, fontsize=8, va="center",
-            )  # fmt: skip
-        panel.set(title=f"({'ab'[part]}) {title}", xlabel="times that the layer is repeated",
-                  ylim=(5e-9, 2.0))  # fmt: skip
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("mu / ||X||  (1e-8 stands for less)")
-    figure.suptitle("A real layer repeated keeps one or two clusters of tokens", fontsize=11)
+            axes.plot(depth, curves.T, color=colour, linewidth=1)
+            ends.append(
+                (depth[-1], curves[:, -1].max(), f"layer {k}: {_end(data, row, part)}", colour)
+            )
+        style.label_ends(axes, ends)
+    panels[0].set_ylabel("mu / ‖X‖  (10⁻⁸ stands for less)")
+    style.letters(panels)
+    style.finding(
+        figure,
+        "A real layer repeated keeps one or two clusters of tokens: no rank above 2"
+        if claim(data).reproduced
+        else "Layers of MiniLM by themselves, repeated",
+    )
     return figure
 
 
 def _end(data, row: int, part: int) -> str:
     """The rank of every sample and how it ends, once where they agree."""
     pairs = zip(data["rank"][row, part], data["kind"][row, part], strict=True)
-    return " | ".join(dict.fromkeys(f"rank {rank}, {kind}" for rank, kind in pairs))
-
-
-def _spread(heights):
-    """Labels from the lowest on, at least a line apart."""
-    floor, apart = 0.0, 10**0.42
-    below = []
-    for y, *rest in sorted(heights):
-        floor = max(y, floor * apart)
-        below.append([floor, *rest])
-    top = 1.5
-    for label in reversed(below):
-        label[0] = min(label[0], top)
-        top = label[0] / apart
-    return below
+    return "; ".join(dict.fromkeys(f"rank {rank}, {kind}" for rank, kind in pairs))
 
 
 def claim(data) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -16,9 +17,20 @@ from types import ModuleType
 import numpy as np
 
 from dynsim import plots
-from dynsim.results import written_whole
+from dynsim.results import style, written_whole
 
-__all__ = ["Verdict", "carry_out", "commit_of_code", "write_report"]
+__all__ = [
+    "Verdict",
+    "carry_out",
+    "commit_of_code",
+    "draw_again",
+    "judged",
+    "read",
+    "read_data",
+    "sidecar_of",
+    "write_figure",
+    "write_report",
+]
 
 #: Whose versions are written down, where they are loaded.
 PACKAGES = ("dynsim", "numpy", "scipy", "numba", "matplotlib", "torch", "mpmath")
@@ -56,24 +68,25 @@ class Verdict:
 
 
 def carry_out(
-    name: str, experiment: ModuleType, settings: str, seed: int, folder: Path, progress
+    name: str, experiment: ModuleType, settings: str, seed: int, folder: Path, progress, **look
 ) -> list[Verdict]:
     """Compute, judge and draw; write NAME.png, NAME.npz and NAME.json, each whole or not at all.
 
-    With several claims, an experiment has `claims(data)` instead of `claim(data)`.
+    With several claims, an experiment has `claims(data)` instead of `claim(data)`. `look` is what
+    `write_figure` takes.
     """
     commit = commit_of_code()  # of the code that runs, before the figures change the tree
-    begun = time.perf_counter()
+    begun, spent = time.perf_counter(), _processor_time()
     checkpoints = folder / "checkpoints" / f"{name}-{settings}-{seed}"
     resumed = checkpoints.exists()
     kept = {"checkpoints": checkpoints} if _is_resumable(experiment) else {}
     data = experiment.compute(experiment.SETTINGS[settings], seed, progress, **kept)
-    runtime = time.perf_counter() - begun
-    several = hasattr(experiment, "claims")
-    verdicts = experiment.claims(data) if several else [experiment.claim(data)]
-    plots.save(experiment.draw(data), folder / f"{name}.png")
+    runtime, cpu = time.perf_counter() - begun, _processor_time() - spent
+    verdicts = judged(experiment, data)
+    write_figure(name, experiment, data, folder, **look)
     with written_whole(folder / f"{name}.npz") as temporary:
         np.savez_compressed(temporary, **data)
+    several = hasattr(experiment, "claims")
     sidecar = {
         "experiment": name,
         "paper": experiment.PAPER,
@@ -85,13 +98,62 @@ def carry_out(
             else {"verdict": asdict(verdicts[0])}
         ),
         "runtime_s": round(runtime, 1),
+        "processor_s": round(cpu, 1),
         "resumed": resumed,
         "versions": _versions(),
         "commit": commit,
     }
-    with written_whole(folder / f"{name}.json") as temporary:
+    with written_whole(sidecar_of(folder, name)) as temporary:
         temporary.write_text(json.dumps(sidecar, indent=2) + "\n")
     return verdicts
+
+
+def judged(experiment: ModuleType, data) -> list[Verdict]:
+    """All verdicts on data."""
+    return experiment.claims(data) if hasattr(experiment, "claims") else [experiment.claim(data)]
+
+
+def write_figure(
+    name: str, experiment: ModuleType, data, folder: Path,
+    formats=("png",), width: str = "page", title: bool = True,
+) -> None:  # fmt: skip
+    """Draw in the style of the project and write NAME in every format."""
+    with style.context():
+        figure = style.fit(experiment.draw(data), width, title)
+    for suffix in formats:
+        plots.save(figure, folder / f"{name}.{suffix}")
+
+
+def draw_again(name: str, experiment: ModuleType, folder: Path, **look) -> list[Verdict]:
+    """The figure from the data that lie in the folder; returns what they say of the claims.
+
+    Raises FileNotFoundError where they lie not.
+    """
+    data = read_data(folder, name)
+    write_figure(name, experiment, data, folder, **look)
+    return judged(experiment, data)
+
+
+def read_data(folder: Path, name: str) -> dict[str, np.ndarray]:
+    """The arrays of an experiment."""
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def sidecar_of(folder: Path, name: str) -> Path:
+    """Where settings, seed, runtime and verdicts of an experiment are written down."""
+    return folder / f"{name}.json"
+
+
+def read(path: Path) -> dict | None:
+    """What a JSON file holds; None without a file."""
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _processor_time() -> float:
+    """Seconds of all threads and finished children of this process."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def write_report(reports, folder: Path) -> None:

@@ -16,7 +16,8 @@ import json
 import numpy as np
 from matplotlib.figure import Figure
 
-from dynsim import basins, equilibria, masks, plots
+from dynsim import basins, equilibria, masks
+from dynsim.results import style
 from experiments.record import Verdict
 
 PAPER = "WU, arXiv 2405.18781, Theorem 3: equilibria of every rank; theirs of rank > 1 not stable"
@@ -69,21 +70,36 @@ def _certificate(layer, found) -> str:
 
 def draw(data) -> Figure:
     """The stable equilibrium of widest basin of each rank: how fast, how steady, how robust."""
-    figure = Figure(figsize=(11.5, 3.6), layout="constrained")
-    panels = figure.subplots(1, 3)
-    for n, style in zip(_sizes(data), plots.STYLES, strict=False):
-        rows = np.where(data["table"] < 0, np.nan, data["table"])[n, 1 : n + 1]
-        for axes, column in zip(panels, (2, 3, 4), strict=True):
-            axes.plot(np.arange(1, n + 1), rows[:, column], label=f"N = {n}", **style)
-    speed, growth, basin = panels
-    speed.axhline(1, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
-    speed.set(ylabel="spectral radius")
-    speed.legend(frameon=False, fontsize=8)
-    growth.set(yscale="log", ylabel="transient growth, max ||J^k||")
-    basin.set(yscale="log", ylabel="distance from which all samples return")
-    for axes in panels:
+    figure, (panels,) = style.panels(1, 3, height=2.1)
+    sizes = _sizes(data)
+    for axes, column in zip(panels, (2, 3, 4), strict=True):
+        named = {}
+        for n, colour, marker in zip(
+            sizes, style.shades(style.GREEN, len(sizes)), "os^Dv", strict=False
+        ):
+            rows = np.where(data["table"] < 0, np.nan, data["table"])[n, 1 : n + 1]
+            (named[f"N = {n}"],) = axes.plot(
+                np.arange(1, n + 1), rows[:, column], color=colour, marker=marker
+            )
         axes.set(xlabel="rank", xticks=range(1, len(data["table"])))
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_yscale("linear" if column == 2 else "log")
+        axes.set_xlim(0.8, len(data["table"]) - 0.2)
+        if column == 2:
+            axes.axhline(1, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)))
+            axes.set_ylim(None, 1.01)
+        style.name_lines(axes, named)
+    speed, growth, basin = panels
+    speed.set(ylabel="spectral radius", title="stable: below 1")
+    growth.set(ylabel="max ‖Jᵏ‖", title="transient growth")
+    basin.set(ylabel="distance", title="from where all starts return")
+    style.letters(panels)
+    style.finding(
+        figure,
+        "One causal layer has stable equilibria of every rank at once; those of high rank are "
+        "fragile"
+        if claim(data).reproduced
+        else "Equilibria of one causal layer, by rank",
+    )
     return figure
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import dynsim
-from dynsim import basins, equilibria, masks, plots
+from dynsim import basins, equilibria, masks
+from dynsim.results import style
 from experiments.record import Verdict
 
 PAPER = "WU, arXiv 2405.18781, App. F.4: full-rank equilibria under undirected masks (open there)"
@@ -112,27 +113,70 @@ def _certificate(found) -> str:
 
 
 def draw(data) -> Figure:
-    """Spectral radius and basin radius of each case; the way back."""
-    figure = Figure(figsize=(12.5, 4.2), layout="constrained")
-    bars, ways = figure.subplots(1, 2)
-    names, rows = data["cases"], data["rows"]
+    """A row a case: how stable, how far from singular, from how far it returns and how fast, and
+    which share of random starts finds a rank above one."""
+    names, rows = data["cases"].tolist(), data["rows"]
+    above = np.array([data[f"ends_{k}"][2:].sum() for k in range(len(names))])
+    figure, ((radii, radius, found, ways),) = style.panels(
+        1, 4, height=0.75 + 0.22 * len(names), extra=0.45, sharey=True, width_ratios=(3, 2, 2, 3.4)
+    )
     at = np.arange(len(names))
-    bars.barh(at - 0.2, rows[:, 0], height=0.38, color="#0072B2", label="spectral radius")
-    bars.barh(at + 0.2, rows[:, 3], height=0.38, color="#E69F00", label="smallest singular value")
-    bars.axvline(1, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)))
-    bars.set(yticks=at, yticklabels=names)
-    bars.invert_yaxis()
-    bars.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
-    for k, name in enumerate(names):
-        style = plots.STYLES[k % len(plots.STYLES)] | {"markevery": 0.2, "markersize": 4}
-        if k >= len(plots.STYLES):  # styles come again, with hollow marks
-            style |= {"markerfacecolor": "white", "linewidth": 0.8}
-        ways.plot(np.maximum(data[f"return_{k}"], 1e-17), label=name, **style)
-    ways.set(yscale="log", xlabel="depth (layers)", ylabel="distance to the equilibrium",
-             title="from the edge of the measured basin")  # fmt: skip
-    ways.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-    for axes in (bars, ways):
-        axes.spines[["top", "right"]].set_visible(False)
+    colours = [style.MASKS[name.split()[0]] for name in names]
+    radii.hlines(at, 0, rows[:, 0], color="0.85", linewidth=1)
+    radii.scatter(rows[:, 3], at, marker="D", facecolors="white", edgecolors=colours, s=16)
+    radii.scatter(rows[:, 0], at, marker="o", color=colours, s=18, zorder=3)
+    radii.axvline(1, color="0.4", linewidth=0.8, linestyle=(0, (2, 2)))
+    radii.set(
+        xlim=(0, 1.05),
+        xticks=(0, 0.5, 1),
+        xlabel="● spectral radius\n◇ least singular value",
+        title="stable below 1",
+    )
+    radius.scatter(rows[:, 7], at, marker="o", color=colours, s=18)
+    radius.set(
+        xscale="log",
+        xlim=(1e-3, 0.3),
+        xlabel="distance, all\n64 starts return",
+        title="basin radius",
+    )
+    shown = np.maximum(100 * above, 0.004)
+    found.scatter(
+        shown,
+        at,
+        marker="o",
+        s=18,
+        edgecolors=colours,
+        facecolors=[c if a else "white" for c, a in zip(colours, above, strict=True)],
+    )
+    found.set(
+        xscale="log",
+        xlim=(0.002, 20),
+        xlabel="% of 10,000\nstarts (○: none)",
+        title="above rank 1",
+    )
+    found.set_xticks([0.004, 0.1, 10], ["0", "0.1", "10"])
+    found.minorticks_off()
+    deepest = 16.0
+    for k, colour in enumerate(colours):
+        fall = np.log10(np.maximum(data[f"return_{k}"], 1e-17)) / deepest
+        ways.plot(k - 0.42 - 0.84 * fall, color=colour, linewidth=1)
+        ways.axhline(k + 0.5, color="0.85", linewidth=0.4)
+    ways.grid(False)
+    ways.set(
+        xlabel="depth (layers); distance from\n1 (top) to 10⁻¹⁶ (bottom)",
+        title="the way back",
+    )
+    radii.set_yticks(at, [name.replace("N=", "N = ").replace("d=", "d = ") for name in names])
+    radii.set_ylim(len(names) - 0.5, -0.5)
+    for axes in (radii, radius, found):
+        axes.grid(False, axis="y")
+    style.letters((radii, radius, found, ways))
+    style.finding(
+        figure,
+        "Undirected masks have stable equilibria of full rank, which random starts hardly ever find"
+        if claim(data).reproduced
+        else "Equilibria of full rank under undirected masks, not all of them shown to be stable",
+    )
     return figure
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from dynsim import basins, equilibria, plots, tokens
+from dynsim import basins, equilibria, tokens
+from dynsim.results import style
 from experiments.record import Verdict
 
 PAPER = "WU, arXiv 2405.18781, section 4.3.1, App. E, Fig. 1 and 5: two tokens in the plane"
@@ -61,25 +62,85 @@ def exact(w):
 
 def draw(data) -> Figure:
     """The torus of angles by where it leads; the share against w with the closed form."""
-    figure = Figure(figsize=(9.5, 4.2), layout="constrained")
-    torus, shares = figure.subplots(1, 2)
-    colours = ListedColormap(["#BBBBBB", "#DDDDDD", "#D55E00", "#0072B2"])
+    figure, ((torus, shares),) = style.panels(1, 2, height=2.9)
+    colours = ListedColormap(["#B4B4B4", "#DEDEDE", style.VERMILION, style.BLUE])
     torus.imshow(
         data["picture"].T, origin="lower", extent=(0, 2, 0, 2), cmap=colours, vmin=-0.5, vmax=3.5
     )
-    torus.set(xlabel="angle of token 1 / π", ylabel="angle of token 2 / π",
-              title="w = 2: coloured starts keep rank 2")  # fmt: skip
+    torus.grid(False)
+    ticks, words = (0, 0.5, 1, 1.5, 2), ("0", "π/2", "π", "3π/2", "2π")
+    torus.set(
+        xlabel="angle of token 1",
+        ylabel="angle of token 2",
+        xticks=ticks,
+        yticks=ticks,
+        xticklabels=words,
+        yticklabels=words,
+        title=f"where pairs end, w = {W:g}",
+    )
+    middle = {
+        3: ("rank 2", "white"),
+        1: ("rank 1: both at (0, 1)", "0.25"),
+        0: ("rank 1: both at (0, −1)", "0.25"),
+    }
+    torus.text(0.36, 1.12, middle[3][0], ha="center", va="center", color="white", fontsize=6)
+    torus.text(1.36, 0.13, middle[3][0], ha="center", va="center", color="white", fontsize=6)
+    torus.text(0.9, 1.0, middle[0][0], ha="center", va="center", rotation=90, fontsize=7)
+    torus.text(1.75, 1.0, middle[1][0], ha="center", va="center", rotation=90, fontsize=7)
     w = np.linspace(1, data["strengths"].max(), 400)
-    shares.plot(w, exact(w), color="0.4", label="1/4 + arccos(1/w) / 2π")
+    shares.plot(w, exact(w), color="0.4")
     share, low, high = data["held"].T
     shares.errorbar(
-        data["strengths"], share, yerr=[share - low, high - share], fmt="o", capsize=3,
-        color=plots.STYLES[0]["color"], label="token 1 held, measured",
-    )  # fmt: skip
-    shares.axhline(data["free"][0], color="#D55E00", linestyle="--", label="both free, w = 2")
-    shares.set(xlabel="w", ylabel="share of starts that keep rank 2", ylim=(0, 0.55))
-    shares.legend(frameon=False, fontsize=8)
-    shares.spines[["top", "right"]].set_visible(False)
+        data["strengths"],
+        share,
+        yerr=[share - low, high - share],
+        fmt="o",
+        capsize=2,
+        color=style.BLUE,
+        markersize=4,
+    )
+    shares.annotate(
+        "token 1 held at (0, 1):\n1/4 + arccos(1/w) / 2π",
+        (5, exact(5.0)),
+        xytext=(0, -8),
+        textcoords="offset points",
+        va="top",
+        fontsize=7,
+        color=style.BLUE,
+    )
+    free, low, high = data["free"]
+    shares.errorbar(
+        [W],
+        [free],
+        yerr=[[free - low], [high - free]],
+        fmt="s",
+        capsize=2,
+        color=style.VERMILION,
+        markersize=4,
+    )
+    shares.annotate(
+        f"both free: {100 * free:.1f}%",
+        (W, free),
+        xytext=(7, 0),
+        va="center",
+        textcoords="offset points",
+        fontsize=7,
+        color=style.VERMILION,
+    )
+    shares.set(
+        xlabel="w",
+        ylabel="share of starts that keep rank 2",
+        ylim=(0, 0.55),
+        title="measured, and in closed form (line)",
+    )
+    style.letters((torus, shares))
+    style.finding(
+        figure,
+        f"Two tokens under LayerNorm: with token 1 held up to half of all starts keep rank 2, with "
+        f"both free {100 * free:.1f}% at w = {W:g}"
+        if claim(data).reproduced
+        else "Two tokens in the plane: starts that keep rank 2",
+    )
     return figure
 
 

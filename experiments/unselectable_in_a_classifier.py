@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from dynsim import plots
+from dynsim.results import style
 from experiments.record import Verdict
 from experiments.unselectable_in_language_models import unselectable
 
@@ -51,29 +51,61 @@ def compute(settings: dict, seed: int, progress, checkpoints) -> dict[str, np.nd
 
 def draw(data) -> Figure:
     """Accuracy over training; unselectable keys by layer, before and after training."""
-    figure = Figure(figsize=(9.5, 3.6), layout="constrained")
-    accuracy, keys = figure.subplots(1, 2)
-    for seed in data["accuracy"].T:
-        accuracy.plot(data["step"], seed, color=plots.STYLES[0]["color"], linewidth=0.8)
+    figure, ((accuracy, keys),) = style.panels(1, 2, height=2.3)
+    accuracy.plot(data["step"], data["accuracy"], color=style.BLUE, linewidth=0.8)
     accuracy.axhline(0.5, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
-    accuracy.set(xlabel="training steps", ylabel="held-out accuracy", ylim=(0.4, 1.02),
-                 title="source or prose: one line a seed")  # fmt: skip
+    style.note(accuracy, "chance", 0.97, 0.19)
+    accuracy.set(
+        xlabel="training steps",
+        ylabel="held-out accuracy",
+        ylim=(0.4, 1.02),
+        title="it learns to tell source from prose: a line a seed",
+    )
     layers = 1 + np.arange(data["unselectable"].shape[-1])
-    for k, (key, label) in enumerate((("at_first", "untrained"), ("unselectable", "trained"))):
+    kinds = (
+        ("at_first", "untrained", style.GREY, "s"),
+        ("unselectable", "trained", style.BLUE, "o"),
+    )
+    top = max(100 * data["unselectable"].mean(axis=1).max(), 1.0)
+    for k, (key, label, colour, marker) in enumerate(kinds):
         percent = 100 * data[key].mean(axis=1)  # seed, layer
-        at = layers + 0.36 * (k - 0.5)
-        colour = plots.STYLES[k]["color"]
-        keys.bar(at, percent.mean(axis=0), 0.34, color=colour, alpha=0.6, label=label)
-        for seed in percent:
-            keys.plot(at, seed, color="0.2", marker=".", markersize=4, linestyle="none")
-    keys.set(xlabel="layer", ylabel="unselectable keys (%)", xticks=layers,
-             title="mean, and one dot a seed")  # fmt: skip
-    keys.set_ylim(0, 1.25 * max(100 * data["unselectable"].mean(axis=1).max(), 1.0))
-    keys.legend(frameon=False, fontsize=8, ncols=2, loc="upper right")
-    for axes in (accuracy, keys):
-        axes.grid(True, color="0.92", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        at = layers + 0.24 * (k - 0.5)
+        keys.scatter(
+            np.broadcast_to(at, percent.shape),
+            percent,
+            s=8,
+            color=colour,
+            marker=marker,
+            facecolors="none",
+            linewidths=0.7,
+        )
+        keys.hlines(percent.mean(axis=0), at - 0.1, at + 0.1, color=colour, linewidth=2)
+        keys.annotate(
+            label,
+            (at[0], percent[:, 0].max() + 0.03 * top),
+            xytext=(0, 5),
+            ha="center" if k else "right",
+            textcoords="offset points",
+            color=colour,
+            fontsize=7,
+        )
+    keys.set(
+        xlabel="layer",
+        ylabel="unselectable keys (%)",
+        xticks=layers,
+        ylim=(0, 1.25 * top),
+        xlim=(0.2, len(layers) + 0.6),
+        title="a mark a seed; bars: means",
+    )
+    keys.grid(False, axis="x")
+    style.letters((accuracy, keys))
+    style.finding(
+        figure,
+        "Without LayerNorm a good share of keys is unselectable in every layer of a classifier, "
+        "trained or not"
+        if claim(data).reproduced
+        else "Unselectable keys of a classifier without LayerNorm",
+    )
     return figure
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from dynsim import minilm, plots
+from dynsim import minilm
+from dynsim.results import style
 from experiments.record import Verdict
 
 PAPER = (
@@ -128,60 +129,161 @@ def cost_of_no_scaling(data) -> np.ndarray:
     return (loss[:, 1] - loss[:, 0] + loss[:, 3] - loss[:, 2]) / 2.0
 
 
+#: By projection and scaling: LayerNorm and RMSNorm in their colours, without scaling in pale ones.
+LOOKS = {
+    "LayerNorm": {"color": style.NORMS["layernorm"], "marker": "o"},
+    "no scaling": {"color": style.SKY, "marker": "s"},
+    "no projection (RMSNorm)": {"color": style.NORMS["rms"], "marker": "^"},
+    "neither": {"color": style.ORANGE, "marker": "D"},
+}
+#: Tables 1 and 2 of the paper, percent by layer: after the norm without scaling; before the norm
+#: of the model with scaling.
+PAPERS_AFTER, PAPERS_BEFORE = (51.0, 32.2, 34.7, 36.8), (44.8, 28.5, 22.3, 26.1)
+
+
 def draw(data) -> Figure:
-    """Loss, what scaling is worth by rate; unselectable keys by layer and place."""
-    figure = Figure(figsize=(13.5, 6.8), layout="constrained")
-    (losses, costs, short), (before, after, real) = figure.subplots(2, 3)
-    for name, loss, style in zip(VARIANTS, data["loss"][0], plots.STYLES, strict=False):
-        losses.plot(
-            data["step"], loss.mean(axis=1), label=name, markevery=0.12, markersize=4, **style
-        )
-        low, high = loss.min(axis=1), loss.max(axis=1)
-        losses.fill_between(data["step"], low, high, color=style["color"], alpha=0.2, linewidth=0)
-    losses.set(xlabel="training steps", ylabel="held-out loss (nats per character)",
-               title=f"rate {data['rates'][0]:g}: mean and range of seeds")  # fmt: skip
-    for rate, cost, style in zip(
-        data["rates"], cost_of_no_scaling(data), plots.STYLES[4:], strict=False
-    ):
-        for seed in cost.T:
-            costs.plot(data["step"], seed, color=style["color"], linewidth=0.6, alpha=0.7)
-        look = {"color": style["color"], "linestyle": style["linestyle"], "linewidth": 2}
-        costs.plot(data["step"], cost.mean(axis=1), label=f"rate {rate:g}", **look)
-    costs.axhline(0, color="0.5", linewidth=0.8)
-    costs.set(xlabel="training steps", ylabel="loss without − with scaling",
-              title="what scaling is worth: seeds and mean")  # fmt: skip
-    costs.legend(frameon=False, fontsize=8)
+    """Unselectable keys by layer and place, beside the paper's; the losses; what scaling is worth
+    by rate."""
+    figure, ((before, after, short), (real, losses, costs)) = style.panels(2, 3, height=2.25)
     long, brief = (
-        100 * data[key][0].mean(axis=(1, 2)) for key in ("unselectable", "unselectable_short")
-    )  # variant, layer, place
-    layers = 1 + np.arange(long.shape[1])
-    width = 0.8 / len(VARIANTS)
-    panels = (
-        (before, long[..., 0], "long texts, before the norm"),
-        (after, long[..., 1], "long texts, after the norm"),
-        (short, brief[..., 1], "short texts, after the norm"),
+        100 * data[key][0].mean(axis=2) for key in ("unselectable", "unselectable_short")
+    )  # variant, seed, layer, place
+    top = max(5.0, 1.12 * long.max())
+    _draw_shares(before, long[..., 0], PAPERS_BEFORE, top)
+    _draw_shares(after, long[..., 1], PAPERS_AFTER, top)
+    _draw_shares(short, brief[..., 1], None, top)
+    before.set_title("before the norm, long texts")
+    after.set_title("after it, long texts")
+    short.set_title("after it, short texts")
+    style.note(before, "▽ paper, with scaling", 0.97, 0.04)
+    style.note(after, "▽ paper, no scaling", 0.97, 0.97)
+    _name_variants(short)
+    _draw_minilm(real, data, top)
+    lines = {}
+    for name, loss in zip(VARIANTS, data["loss"][0], strict=True):
+        (lines[name],) = losses.plot(
+            data["step"],
+            loss.mean(axis=1),
+            linewidth=1.0,
+            **LOOKS[name],
+            markevery=(list(VARIANTS).index(name), 5),
+            markersize=3,
+        )
+    losses.set(
+        xlabel="training steps",
+        ylabel="loss (nats per character)",
+        title=f"held-out loss, rate {data['rates'][0]:g}",
     )
-    for axes, of_place, title in panels:
-        for v, (of_variant, style) in enumerate(zip(of_place, plots.STYLES, strict=False)):
-            at = layers + (v - (len(VARIANTS) - 1) / 2) * width
-            axes.bar(at, of_variant, width, color=style["color"])
-        axes.set(xlabel="layer", ylabel="unselectable keys (%)", title=title, xticks=layers)
-        axes.set_ylim(0, max(5.0, 1.05 * long.max()))
-    at = 1 + np.arange(data["minilm"].shape[1])
-    for k, (label, style) in enumerate(
-        zip(("before the norm", "after it", "keys of heads"), plots.STYLES[4:], strict=False)
-    ):
-        percent = 100 * data["minilm"][..., k].mean(axis=0)
-        real.bar(at + 0.25 * (k - 1), percent, 0.25, color=style["color"], label=label)
-    real.set(xlabel="layer", ylabel="unselectable keys (%)", ylim=(0, max(5.0, 1.05 * long.max())),
-             title=f"all-MiniLM-L6-v2, d = {minilm.DIM}: {_count(data)}")  # fmt: skip
-    for axes in figure.axes:
-        axes.grid(True, color="0.92", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    handles, names = losses.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    style.note(losses, "four variants,\nhardly told apart", 0.97, 0.95)
+    _draw_costs(costs, data)
+    style.letters(figure.axes)
+    style.finding(figure, _headline(data))
     return figure
+
+
+def _headline(data) -> str:
+    shown = claim(data).measured["shown"]
+    none, some, lower, _ = shown.values()
+    if not (none and some):
+        return "Unselectable keys and losses of small language models"
+    worth = "a lower loss comes with it" if lower else "that it lowers the loss is not shown"
+    return f"With scaling no key is unselectable, without it some are in every layer; {worth}"
+
+
+def _draw_shares(axes, shares, papers, top: float) -> None:
+    """By variant: means over seeds joined, seeds as dots; zeros are drawn, too."""
+    layers = 1 + np.arange(shares.shape[-1])
+    for v, (name, of_variant) in enumerate(zip(VARIANTS, shares, strict=True)):
+        at = layers + 0.13 * (v - (len(VARIANTS) - 1) / 2)
+        look = LOOKS[name]
+        axes.scatter(
+            np.broadcast_to(at, of_variant.shape),
+            of_variant,
+            s=3,
+            color=look["color"],
+            alpha=0.6,
+            linewidths=0,
+        )
+        axes.plot(at, of_variant.mean(axis=0), linestyle="none", markersize=4.5, **look)
+    if papers is not None and len(papers) == len(layers):
+        axes.plot(layers, papers, "v", color="black", fillstyle="none", markersize=6)
+    axes.set(
+        xlabel="layer",
+        ylabel="unselectable keys (%)",
+        xticks=layers,
+        ylim=(-0.05 * top, top),
+        xlim=(0.5, len(layers) + 0.5),
+    )
+    axes.grid(False, axis="x")
+
+
+def _name_variants(axes) -> None:
+    for k, (name, look) in enumerate(LOOKS.items()):
+        height = 0.95 - 0.1 * k
+        axes.plot(
+            [0.3], [height], transform=axes.transAxes, linestyle="none", markersize=4.5, **look
+        )
+        axes.text(
+            0.36,
+            height,
+            name,
+            transform=axes.transAxes,
+            va="center",
+            fontsize=7,
+            color=look["color"],
+        )
+
+
+def _draw_minilm(axes, data, top: float) -> None:
+    """Dots at the shares of MiniLM's hidden states and keys, most of which are zeros."""
+    layers = 1 + np.arange(data["minilm"].shape[1])
+    words = ("before the norm", "after it", "keys of heads")
+    for k, (label, marker) in enumerate(zip(words, "o^s", strict=True)):
+        percent = 100 * data["minilm"][..., k].mean(axis=0)
+        axes.plot(
+            layers + 0.2 * (k - 1),
+            percent,
+            marker,
+            color=style.STYLES[k + 4]["color"],
+            markersize=4,
+        )
+        height = 0.9 - 0.1 * k
+        axes.plot(
+            [0.3],
+            [height],
+            marker,
+            transform=axes.transAxes,
+            markersize=4,
+            color=style.STYLES[k + 4]["color"],
+        )
+        axes.text(0.36, height, label, transform=axes.transAxes, va="center", fontsize=7)
+    axes.set(
+        xlabel="layer",
+        ylabel="unselectable keys (%)",
+        ylim=(-0.05 * top, top),
+        xticks=layers,
+        title=f"MiniLM, d = {minilm.DIM}: {_count(data)}",
+    )
+    axes.grid(False, axis="x")
+
+
+def _draw_costs(axes, data) -> None:
+    """Every seed by rate, and the means."""
+    named = {}
+    colours = (style.PINK, style.GREEN)
+    for rate, cost, colour in zip(data["rates"], cost_of_no_scaling(data), colours, strict=False):
+        axes.plot(data["step"], cost, color=colour, linewidth=0.5, alpha=0.7)
+        (named[f"rate {rate:g}"],) = axes.plot(
+            data["step"], cost.mean(axis=1), color=colour, linewidth=2
+        )
+    axes.axhline(0, color="0.5", linewidth=0.8)
+    axes.set(
+        xlabel="training steps",
+        ylabel="loss without − with scaling",
+        title="what scaling is worth",
+    )
+    style.name_lines(axes, named)
+    style.note(axes, "thin: seeds; thick: mean", 0.97, 0.97)
 
 
 def _count(data) -> str:

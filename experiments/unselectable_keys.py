@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import beta
 
-from dynsim import gaussian_keys, norms, plots, selectability
+from dynsim import gaussian_keys, norms, selectability
+from dynsim.results import style
 from experiments.record import Verdict
 
 PAPER = (
@@ -85,43 +86,67 @@ def crossing(keys, curve) -> float:
 
 def draw(data) -> Figure:
     """Before and after over d and n; shares and expectations over n; the front over d."""
-    figure = Figure(figsize=(13.0, 7.2), layout="constrained")
-    (before, after), (shares, front) = figure.subplots(2, 2)
+    figure, ((before, after), (shares, front)) = style.panels(2, 2, height=2.2)
     dims, keys = data["dims"], data["keys"]
     found, low, high = share(data["counts"][0])
     normed = share(data["counts"][1])[0]
-    titles = ("Gaussian keys (Fig. 1c)", "the same after LayerNorm (Fig. 1d)")
+    titles = ("Gaussian keys", "the same after LayerNorm")
     for axes, values, title in zip((before, after), (found, normed), titles, strict=True):
-        image = axes.pcolormesh(keys, dims, values, vmin=0, vmax=1, cmap="viridis", rasterized=True)
+        image = axes.pcolormesh(keys, dims, values, vmin=0, vmax=1, cmap="cividis", rasterized=True)
         axes.set(xlabel="number of keys n", ylabel="dimension d", title=title)
-    figure.colorbar(image, ax=[before, after], label="share of sets with an unselectable key")
+        axes.grid(False)
+    figure.colorbar(image, ax=after, label="share of sets with\nan unselectable key")
     inside = (data["front"] >= keys[0]) & (data["front"] <= keys[-1])
     inside &= (data["front_dims"] >= dims[0]) & (data["front_dims"] <= dims[-1])
-    before.plot(data["front"][inside], data["front_dims"][inside], "w--", linewidth=1.5)
+    before.plot(data["front"][inside], data["front_dims"][inside], "w--", linewidth=1.2)
+    before.text(0.97, 0.93, "none", transform=before.transAxes, color="white", ha="right", va="top")
+    before.text(0.97, 0.08, "all sets", transform=before.transAxes, ha="right")
+    if not normed.any():
+        after.text(0.5, 0.5, "none at all", transform=after.transAxes, color="white", ha="center")
     shown = np.unique(np.linspace(0, len(dims) - 1, 5).astype(int))
-    for style, a in zip(plots.STYLES, shown, strict=False):
-        colour = style["color"]
-        shares.plot(keys, found[a], color=colour, label=f"d = {dims[a]}")
-        shares.fill_between(keys, low[a], high[a], color=colour, alpha=0.2, linewidth=0)
+    named = {}
+    for colour, a in zip(style.shades(style.BLUE, len(shown))[::-1], shown, strict=True):
+        (named[f"d = {dims[a]}"],) = shares.plot(keys, found[a], color=colour, linewidth=1)
+        shares.fill_between(keys, low[a], high[a], color=colour, alpha=0.25, linewidth=0)
         poisson = -np.expm1(-data["expected"][a])
-        shares.plot(keys, poisson, color=colour, linestyle=":", linewidth=1.2)
-    shares.plot([], [], color="0.3", linestyle=":", label="1 - exp(-exact)")
-    shares.set(xlabel="number of keys n", ylabel="share of sets with an unselectable key",
-               title="share of sets, 95% band")  # fmt: skip
-    shares.legend(frameon=False, fontsize=8, ncols=2, loc="upper right", bbox_to_anchor=(1, 0.93))
+        shares.plot(keys, poisson, color="black", linestyle=":", linewidth=1)
+    shares.set(
+        xlabel="number of keys n",
+        ylabel="share of sets with\nan unselectable key",
+        xlim=(keys[0], keys[-1]),
+        title="dotted: 1 − exp(−exact expectation)",
+    )
+    style.name_lines(shares, named)
     middle, early, late = (
         np.array([crossing(keys, row) for row in curves]) for curves in (found, high, low)
     )
-    front.plot(data["front_dims"], data["front"], color="0.3", linestyle=":",
-               label="exact expectation = log 2")  # fmt: skip
+    front.plot(data["front_dims"], data["front"], color="black", linestyle=":")
     errors = [np.nan_to_num(middle - early), np.nan_to_num(late - middle)]
-    front.errorbar(dims, middle, yerr=np.maximum(errors, 0), fmt="o", capsize=3, markersize=4,
-                   color=plots.STYLES[0]["color"], label="measured, share 1/2")  # fmt: skip
-    front.set(yscale="log", xlabel="dimension d", ylabel="number of keys n", title="the front n(d)")
+    front.errorbar(
+        dims,
+        middle,
+        yerr=np.maximum(errors, 0),
+        fmt="o",
+        capsize=2,
+        markersize=3.5,
+        color=style.BLUE,
+    )
+    front.set(
+        yscale="log",
+        xlabel="dimension d",
+        ylabel="number of keys n",
+        title="where the share is 1/2",
+    )
     front.xaxis.set_major_locator(MaxNLocator(integer=True))
-    front.legend(frameon=False, fontsize=8)
-    for axes in (shares, front):
-        axes.spines[["top", "right"]].set_visible(False)
+    style.note(front, "● measured, 95% intervals\n··· exact: expectation log 2", 0.97, 0.05)
+    style.letters((before, after, shares, front))
+    style.finding(
+        figure,
+        "Random keys of few dimensions hold unselectable ones, as many as an exact formula says; "
+        "after LayerNorm none"
+        if claim(data).reproduced
+        else "Unselectable keys among random ones, before and after LayerNorm",
+    )
     return figure
 
 

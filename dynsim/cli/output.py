@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -18,7 +19,6 @@ import numpy as np
 from dynsim._files import written_whole
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterator
 
     from rich.progress import Progress
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPTIONS",
+    "add_figure_options",
     "add_options",
     "check_folder",
     "check_name",
     "file_name",
+    "formats",
     "progress_bar",
     "report",
     "stem",
@@ -41,7 +43,7 @@ FIGURE_FORMATS = ("png", "svg", "pdf")
 #: Seconds after which work is taken to tell how long it will last, and from which on that is said.
 _TELLS, _LONG = 10.0, 3600.0
 #: The options that are added here, which do not change what is computed.
-OPTIONS = ("out", "name", "format", "no_figure", "json")
+OPTIONS = ("out", "name", "format", "width", "no_title", "no_figure", "json")
 
 
 def add_options(parser: argparse.ArgumentParser, writes: bool = True, draws: bool = True) -> None:
@@ -54,13 +56,34 @@ def add_options(parser: argparse.ArgumentParser, writes: bool = True, draws: boo
             "--name", metavar="NAME", help="name of the files (default: made from the options)"
         )
     if writes and draws:
-        group.add_argument(
-            "--format", default="png", choices=FIGURE_FORMATS, help="format of the figure"
-        )
+        add_figure_options(group)
         group.add_argument("--no-figure", action="store_true", help="draw nothing")
     group.add_argument(
         "--json", action="store_true", help="print one JSON object on standard output, nothing else"
     )
+
+
+def add_figure_options(group: argparse._ActionsContainer) -> None:
+    """--format, --width and --no-title."""
+    group.add_argument(
+        "--format", default=("png",), type=formats, metavar="F[,F]",
+        help=f"formats of the figure: {', '.join(FIGURE_FORMATS)} (default: png)",
+    )  # fmt: skip
+    group.add_argument(
+        "--width", default="page", choices=("column", "page"),
+        help="width of the figure: 3.5 or 7.2 inches (default: page)",
+    )  # fmt: skip
+    group.add_argument("--no-title", action="store_true", help="draw no title above the figure")
+
+
+def formats(words: str) -> tuple[str, ...]:
+    """Formats of figures, by names with commas between them."""
+    named = tuple(dict.fromkeys(words.split(",")))
+    if unknown := [name for name in named if name not in FIGURE_FORMATS]:
+        raise argparse.ArgumentTypeError(
+            f"unknown format {unknown[0]!r}; known are {', '.join(FIGURE_FORMATS)}"
+        )
+    return named
 
 
 def file_name(*words: str) -> str:
@@ -109,10 +132,12 @@ def write(command: str, outcome: Outcome, data: dict, options: argparse.Namespac
         with written_whole(files[-1]) as temporary:
             np.savez_compressed(temporary, **outcome.arrays)  # type: ignore[arg-type]
     if outcome.draw is not None and not options.no_figure:
-        from dynsim.results import plots
+        from dynsim.results import plots, style
 
-        files.append(f"{path}.{options.format}")
-        plots.save(outcome.draw(plots), files[-1])
+        figure = style.fit(outcome.draw(plots), options.width, not options.no_title)
+        for suffix in options.format:
+            files.append(f"{path}.{suffix}")
+            plots.save(figure, files[-1])
     return files
 
 

@@ -19,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dynsim._files import written_whole
 from dynsim.measures import mu
+from dynsim.results.style import STYLES, context
 from dynsim.results.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -49,21 +50,8 @@ __all__ = [
     "save",
 ]
 
-#: Colour, dash and marker of the first, second, ... run: dark and light alternate.
-STYLES: list[dict[str, Any]] = [
-    {"color": color, "linestyle": dash, "marker": marker}
-    for color, dash, marker in [
-        ("#0072B2", "-", "o"),
-        ("#D55E00", "--", "s"),
-        ("#009E73", "-.", "^"),
-        ("#000000", ":", "D"),
-        ("#CC79A7", (0, (5, 1)), "v"),
-        ("#56B4E9", (0, (3, 1, 1, 1)), "P"),
-        ("#E69F00", (0, (1, 1)), "X"),
-        ("#666666", (0, (6, 2, 1, 2)), "*"),
-    ]
-]
-
+#: Largest resolution and width of a PNG.
+_DPI, _PIXELS = 240, 1725
 #: log10 of what float64 still holds, and of the lowest distance on an axis.
 _RANGE, _DEEPEST = -330.0, -1000.0
 #: Where a legend may stand in a panel: above what `_note` writes.
@@ -612,7 +600,9 @@ def _draw_ellipsoid(axes: Any, survey: Survey) -> None:
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG (150 dots per inch), SVG or PDF by its suffix; whole or not at all.
+    """Write a figure as PNG (240 dots per inch, up to 1,725 wide), SVG or PDF by its suffix.
+
+    It is written whole or not at all, and text stays text.
 
     Raises ValueError for a suffix that matplotlib does not know or where a folder is in the way,
     OSError where the system does not let it write.
@@ -624,6 +614,6 @@ def save(figure: Figure, path: str | Path) -> None:
     ...     Path(folder, "empty.svg").read_text()[:5]
     '<?xml'
     """
-    with written_whole(path) as temporary:
+    with context(), written_whole(path) as temporary:
         metadata = {"Date": None} if temporary.suffix == ".svg" else None
-        figure.savefig(temporary, dpi=150, metadata=metadata)
+        figure.savefig(temporary, dpi=min(_DPI, _PIXELS / figure.get_figwidth()), metadata=metadata)

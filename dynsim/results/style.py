@@ -1,0 +1,291 @@
+"""One style for all figures: sizes, colours that mean one thing, panels, names beside lines.
+
+A figure is drawn inside `context` for a page (183 mm wide, text of 7 to 9 points), and `fit` makes
+of it one for a column, or one without its title. Text stays text in PDF and SVG. Colours are
+Okabe and Ito's, with three of Paul Tol's for masks, so that they can be told apart by colour-blind
+readers; lines differ in dash and marker, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from itertools import pairwise
+from textwrap import wrap
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from matplotlib.lines import Line2D
+
+__all__ = [
+    "COLUMN",
+    "DASHES",
+    "KINDS",
+    "MASKS",
+    "NORMS",
+    "PAGE",
+    "RANKS",
+    "STYLES",
+    "WIDTHS",
+    "context",
+    "finding",
+    "fit",
+    "label_ends",
+    "letters",
+    "name_lines",
+    "note",
+    "panels",
+    "shades",
+]
+
+#: Inches: one column and the whole page of a journal with two columns (89 and 183 mm).
+COLUMN, PAGE = 3.5, 7.2
+WIDTHS = {"column": COLUMN, "page": PAGE}
+
+BLUE, VERMILION, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
+PINK, SKY, ORANGE, GREY = "#CC79A7", "#56B4E9", "#E69F00", "#666666"
+TEAL, OLIVE, WINE, INDIGO, SAND = "#44AA99", "#999933", "#882255", "#332288", "#B8A04C"
+
+#: Dashes that are told apart at the size of a column.
+DASHES: tuple[Any, ...] = (
+    "-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (6, 2, 1, 2)),
+)  # fmt: skip
+
+#: Colour, dash and marker of the first, second, ... series: dark and light alternate.
+STYLES: list[dict[str, Any]] = [
+    {"color": color, "linestyle": dash, "marker": marker}
+    for color, dash, marker in zip(
+        (BLUE, VERMILION, GREEN, BLACK, PINK, SKY, ORANGE, GREY), DASHES, "os^DvPX*", strict=True
+    )
+]
+
+#: Colours of norms: none is grey, LayerNorm blue, RMSNorm vermilion, the unit norm pink.
+NORMS = {"none": GREY, "layernorm": BLUE, "rms": VERMILION, "unit": PINK}
+
+#: Colours of masks; none of them is a norm's.
+MASKS = {
+    "complete": BLACK,
+    "causal": GREEN,
+    "local": ORANGE,
+    "causal-local": SKY,
+    "ring": WINE,
+    "star": OLIVE,
+    "sinks": TEAL,
+    "global": INDIGO,
+    "random": SAND,
+}
+
+#: Colours of equilibria by stability, dark to light.
+KINDS = {"stable": GREEN, "marginal": ORANGE, "saddle": SKY, "unstable": VERMILION}
+
+#: Colours of ranks 1, 2, ...; higher ones begin again.
+RANKS = ("#555555", BLUE, VERMILION, GREEN, PINK, ORANGE)
+
+RC: dict[str, Any] = {
+    "font.size": 8.0,
+    "axes.titlesize": 8.0,
+    "axes.labelsize": 8.0,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "legend.fontsize": 7.0,
+    "figure.titlesize": 9.0,
+    "figure.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.92",
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.0,
+    "patch.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.handlelength": 2.2,
+    "figure.constrained_layout.h_pad": 0.04,
+    "figure.constrained_layout.w_pad": 0.04,
+    "mathtext.default": "regular",
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "dynsim",
+}
+
+
+def context() -> AbstractContextManager[None]:
+    """The style, while figures are made and written; matplotlib's own settings return after it.
+
+    >>> with context():
+    ...     figure, axes = panels(1, 2)
+    >>> figure.get_figwidth(), axes.shape
+    (7.2, (1, 2))
+    """
+    return mpl.rc_context(RC)
+
+
+def panels(
+    rows: int, columns: int, height: float = 2.1, extra: float = 0.35, **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure as wide as a page with axes (rows, columns).
+
+    height : of a row, in inches. extra : above them, for the title. options : of `Figure.subplots`.
+    """
+    figure = Figure(figsize=(PAGE, extra + rows * height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def finding(figure: Figure, text: str) -> None:
+    """What the figure shows, in one sentence above it: bold, from the left edge, wrapped."""
+    figure.suptitle(_wrapped(text, figure), x=0.012, ha="left")
+
+
+def _wrapped(text: str, figure: Figure) -> str:
+    """Lines as long as the figure is wide, in its type."""
+    letters_per_inch = 12.8
+    return "\n".join(wrap(text, int(letters_per_inch * figure.get_figwidth())))
+
+
+def letters(axes: Iterable[Axes]) -> None:
+    """Bold letters from a on before the titles of panels, which move to the left."""
+    for letter, one in zip("abcdefghijklmnopqrstuvwxyz", axes, strict=False):
+        title = one.get_title() or one.get_title(loc="left")
+        one.set_title("")
+        one.set_title(f"$\\mathbf{{{letter}}}$  {title}".rstrip(), loc="left")
+
+
+def note(axes: Axes, text: str, x: float = 0.98, y: float = 0.03, **look: Any) -> None:
+    """A remark inside a panel, in grey; x and y in shares of it, the text on the panel's side."""
+    sides = {"ha": "right" if x > 0.5 else "left", "va": "top" if y > 0.5 else "bottom"}
+    look = sides | {"color": "0.35", "fontsize": 6.5, "linespacing": 1.15} | look
+    axes.text(x, y, text, transform=axes.transAxes, **look)
+
+
+def name_lines(
+    axes: Axes, named: Mapping[str, Line2D], apart: float | None = None, room: float = 0.0
+) -> None:
+    """The name of each line beside its right end, in its colour, in place of a legend.
+
+    Set the panel's scales and limits first. apart : least distance of names, in shares of the
+    panel's height (default: a line of text). room : share of the panel's width that is added on the
+    right for the names; without it they stand beside the panel.
+    """
+    if room:
+        low, high = axes.get_xlim()
+        if axes.get_xscale() == "log":
+            axes.set_xlim(low, high * (high / low) ** (room / (1 - room)))
+        else:
+            axes.set_xlim(low, high + (high - low) * room / (1 - room))
+    ends = []
+    for name, line in named.items():
+        line.set_label(name)
+        x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+        last = np.flatnonzero(np.isfinite(x) & np.isfinite(y))[-1]
+        ends.append((x[last], y[last], name, line.get_color()))
+    label_ends(axes, ends, apart)
+
+
+def label_ends(
+    axes: Axes, ends: Iterable[tuple[float, float, str, Any]], apart: float | None = None
+) -> None:
+    """Names at the right of lines, at least `apart` of the panel's height from each other.
+
+    ends : (x, y, name, colour); set the panel's limits first, with room on the right.
+    """
+    size = 7.0
+    axes.get_xlim(), axes.get_ylim()  # limits are settled when they are asked for
+    if apart is None:
+        apart = 1.25 * size / 72 / _inches(axes)
+    placed = []
+    for x, y, name, color in ends:
+        across, height = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
+        tall = apart * (1 + name.count("\n"))
+        placed.append([min(max(height, tall / 2), 1 - tall / 2), across, tall, name, color])
+    placed.sort(key=lambda one: one[0])
+    for _ in range(200):  # neighbours push each other away, within the panel
+        for below, above in pairwise(placed):
+            push = max(0.0, (above[2] + below[2]) / 2 - (above[0] - below[0])) / 2
+            below[0], above[0] = max(below[2] / 2, below[0] - push), above[0] + push
+            above[0] = min(1 - above[2] / 2, above[0])
+    for height, across, _, name, color in placed:
+        axes.annotate(
+            name, (across, height), xycoords="axes fraction", xytext=(3, 0),
+            textcoords="offset points", color=color, fontsize=size, va="center", linespacing=1.0,
+            annotation_clip=False,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.4},
+        )  # fmt: skip
+
+
+def _inches(axes: Axes) -> float:
+    """About the height of a panel, before the layout is known."""
+    spec, whole = axes.get_subplotspec(), axes.get_figure(root=True)
+    rows = spec.get_gridspec().nrows / len(spec.rowspan) if spec is not None else 1
+    return max(0.72 * whole.get_figheight() / rows, 0.4) if whole is not None else 1.0
+
+
+def fit(figure: Figure, width: str = "page", title: bool = True) -> Figure:
+    """The figure for a column or a page, with its title or without; it is changed.
+
+    In a column as many panels stand side by side as have their size on a page.
+
+    Raises ValueError for an unknown width.
+    """
+    if width not in WIDTHS:
+        raise ValueError(f"unknown width {width!r}; known are {', '.join(WIDTHS)}")
+    before = figure.get_suptitle()
+    if width == "column" and figure.get_figwidth() > COLUMN:
+        _to_column(figure)
+    words = " ".join(before.split())
+    if words:
+        figure.suptitle(_wrapped(words, figure) if title else "", x=0.012, ha="left")
+    return figure
+
+
+def _to_column(figure: Figure) -> None:
+    """Panels in the order of reading, fewer in a row."""
+    placed = [(axes, spec) for axes in figure.axes if (spec := axes.get_subplotspec()) is not None]
+    share = COLUMN / figure.get_figwidth()
+    rows: dict[int, list[Axes]] = {}
+    for axes, spec in placed:
+        rows.setdefault(spec.rowspan.start, []).append(axes)
+    heights, lines = [], []
+    tall = figure.get_figheight() / max(len(rows), 1)
+    for row in rows.values():
+        across = max(1, round(len(row) * share))
+        for first in range(0, len(row), across):
+            lines.append(row[first : first + across])
+            heights.append(tall)
+    figure.set_size_inches(COLUMN, sum(heights))
+    most = int(np.lcm.reduce([len(line) for line in lines])) if lines else 1
+    grid = GridSpec(len(lines), most, figure=figure)
+    for k, line in enumerate(lines):
+        span = most // len(line)
+        for c, axes in enumerate(line):
+            axes.set_subplotspec(grid[k, c * span : (c + 1) * span])
+    for legend in figure.legends:
+        legend.set_ncols(max(1, round(_columns(legend) * share)))
+
+
+def _columns(legend: Any) -> int:
+    return int(getattr(legend, "_ncols", 1))
+
+
+def shades(color: Any, count: int, lightest: float = 0.65) -> list[tuple[float, float, float]]:
+    """So many tones of a colour, from light to the colour itself, for series in an order."""
+    base = np.array(mpl.colors.to_rgb(color))
+    mix = np.linspace(lightest, 0.0, count)[:, None]
+    return [tuple(row) for row in (1 - mix) * base + mix]
+

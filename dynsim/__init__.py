@@ -47,6 +47,7 @@ _NAMES = {
 }
 #: And the modules and rooms, by the name under which they are public.
 _ROOMS = {
+    "attention": "network.attention",
     "basins": "equilibria.basins",
     "bounds": "collapse.bounds",
     "comparison": "collapse.comparison",
@@ -57,6 +58,7 @@ _ROOMS = {
     "engines": "engines",
     "equilibria": "equilibria",
     "gaussian_keys": "geometry.gaussian_keys",
+    "gates": "network.gates",
     "geometry": "geometry",
     "gram": "collapse.gram",
     "influence": "collapse.influence",
@@ -69,9 +71,12 @@ _ROOMS = {
     "mlp": "network.mlp",
     "norms": "network.norms",
     "plots": "results.plots",
+    "positions": "network.positions",
     "predictions": "collapse.predictions",
     "rates": "collapse.rates",
+    "residual": "network.residual",
     "rounding": "measures.rounding",
+    "schedules": "network.schedules",
     "score_bounds": "collapse.score_bounds",
     "selectability": "geometry.selectability",
     "sensitivity": "collapse.sensitivity",

@@ -12,10 +12,10 @@ import numpy as np
 
 from dynsim._values import whole
 
-__all__ = ["DROPOUT", "MLPS", "SCORES", "TOKENS", "VALUES", "stream"]
+__all__ = ["DROPOUT", "GATES", "MLPS", "SCORES", "TOKENS", "VALUES", "stream"]
 
 #: First part of a key: what is drawn. Then comes the sample or the layer; for dropout, both.
-TOKENS, SCORES, VALUES, MLPS, DROPOUT = range(5)
+TOKENS, SCORES, VALUES, MLPS, DROPOUT, GATES = range(6)
 
 
 def stream(seed: int, *key: int) -> np.random.Generator:

@@ -188,3 +188,67 @@ def laguerre_bound(q, e):
         return 0.0
     spread = max(n * second - first**2, 0.0) + 1e-14 * n * second
     return n / (first + math.sqrt((n - 1) * spread)) * (1.0 - 1e-13)
+
+
+def attend_with_parts(x, layer, allowed, position, kind, qk_norm):
+    """Attention with a position, of another kind, with QK-norm: score by score.
+
+    position, kind : (name, number or numbers by head); qk_norm : its settings, or nothing
+    """
+    out = np.zeros_like(x) + layer.output_bias
+    for h in range(len(layer.query)):
+        query = x @ layer.query[h] + layer.query_bias[h]
+        key = x @ layer.key[h] if layer.key.size else x
+        if qk_norm:
+            query = scaled_key(query, qk_norm["gain"], qk_norm["kind"], qk_norm["eps"])
+            query = query / (query.shape[1] ** 0.5 if qk_norm["kind"] == "rms" else 1.0)
+            key = scaled_key(key, qk_norm["key_gain"], qk_norm["kind"], qk_norm["eps"])
+        number = position[1][h] if isinstance(position[1], tuple) else position[1]
+        of_kind = kind[1][h] if isinstance(kind[1], tuple) else kind[1]
+        value = x @ layer.W_V[h]
+        for i in range(len(x)):
+            seen = [j for j in range(len(x)) if allowed[i, j]]
+            scores = [positioned(query[i], key[j], i, j, position[0], number) for j in seen]
+            for j, share in zip(seen, shares_of(scores, kind[0], of_kind), strict=True):
+                out[i] += share * value[j]
+    return out
+
+
+def scaled_key(x, gain, kind, eps):
+    mean = 1 if kind == "unit" else x.shape[1]
+    return np.array([gain * row / math.sqrt(sum(v * v for v in row) / mean + eps) for row in x])
+
+
+def positioned(q, k, i, j, name, number):
+    """The score of token i for token j."""
+    if name == "RoPE":
+        half, score = len(q) // 2, 0.0
+        for c in range(half):
+            angle = (j - i) * number ** (-2 * c / len(q))
+            turned = complex(k[c], k[c + half]) * complex(math.cos(angle), math.sin(angle))
+            score += q[c] * turned.real + q[c + half] * turned.imag
+        return score
+    distance = abs(i - j)
+    added = {
+        "NoPosition": lambda: 0.0,
+        "ALiBi": lambda: -number * distance,
+        "Decay": lambda: distance * math.log(number),
+        "PowerDecay": lambda: -number * math.log(1 + distance),
+    }[name]
+    return float(q @ k) + added()
+
+
+def shares_of(scores, kind, number):
+    """The weights of the values in one row."""
+    if kind == "Softmax":
+        top = max(scores) if number is None else max(*scores, number)
+        powers = [math.exp(s - top) for s in scores]
+        rest = 0.0 if number is None else math.exp(number - top)
+        return [p / (math.fsum(powers) + rest) for p in powers]
+    if kind == "Sigmoid":
+        return [1.0 / (1.0 + len(scores) * math.exp(-s)) for s in scores]
+    if kind == "Softpick":
+        total = math.fsum(abs(math.exp(s) - 1.0) for s in scores) + number
+        return [max(math.exp(s) - 1.0, 0.0) / total for s in scores]
+    largest = [s == max(scores) for s in scores]
+    return [one / sum(largest) for one in largest]

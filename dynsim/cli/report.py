@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -199,16 +200,17 @@ def describe_dynamics(dynamics: AttentionDynamics) -> str:
     attention = "sum_h A_h(x) x W_V^h" if dynamics.weights.n_heads > 1 else "A(x) x W_V"
     kind = norm_in_words(dynamics.norm)
     norm = "" if kind == "NoNorm" else {"Unit": "unit"}.get(kind, kind)
-    skip = f"{dynamics.skip:g} x + " if dynamics.skip else ""
-    inner = attention
-    if norm and dynamics.placement in ("pre", "peri"):
+    skip, weight = _residual_in_words(dynamics)
+    if dynamics.gate.active:
+        one = "(A(x) x W_V * G)"
+        attention = "sum_h (A_h(x) x V_h * G_h) O_h" if dynamics.weights.n_heads > 1 else one
+    inner, places = attention, dynamics.places(0) if norm else ()
+    if "before" in places:
         inner = inner.replace("A(x) x", "A(z) z").replace("A_h(x) x", "A_h(z) z")
-        inner = f"{norm}({inner})" if dynamics.placement == "peri" else inner
-        formula = f"x' = {skip}{inner}, z = {norm}(x)"
-    elif norm:
-        formula = f"x' = {norm}({skip}{inner})"
-    else:
-        formula = f"x' = {skip}{inner}"
+    inner = f"{norm}({inner})" if "branch" in places else inner
+    inner = f"{skip}{weight}{inner}"
+    formula = f"x' = {norm}({inner})" if "after" in places else f"x' = {inner}"
+    formula += f", z = {norm}(x)" if "before" in places else ""
     n_layers = dynamics.weights.n_layers
     repeated = f"given for each of {n_layers} layers" if n_layers else "fresh in every layer"
     repeated = "the same in all layers" if dynamics.weights.is_constant else repeated
@@ -217,9 +219,31 @@ def describe_dynamics(dynamics: AttentionDynamics) -> str:
         parts.append(f"then an MLP ({dynamics.mlp.activation}) in the same form")
     if dynamics.norm.n_layers:
         parts.append("each layer has norms of its own")
+    if not isinstance(dynamics.placement, str):
+        parts.append(f"norms by layer: {_runs(dynamics.placement)}; the formula is of the first")
+    if dynamics.gate.active:
+        parts.append(f"G = sigmoid of x W_g, {dynamics.gate}")
     if dynamics.dropout.active:
         parts.append(f"dropout {_dropout_in_words(dynamics.dropout)}")
     return "; ".join(parts)
+
+
+def _residual_in_words(dynamics: AttentionDynamics) -> tuple[str, str]:
+    """What stands before x, with a plus, and before the branch; letters where there are several."""
+    residual = dynamics.residual
+    words = []
+    for letter, weight in zip("sb", (residual.skip, residual.branch), strict=True):
+        axes = np.ndim(weight)
+        words.append(
+            f"{weight:g}" if not axes else f"{letter}_t" if axes == 2 else f"diag({letter})"
+        )
+    skip, branch = words
+    return f"{skip} x + " * residual.has_skip, f"{branch} " * (branch != "1")
+
+
+def _runs(names: tuple[str, ...]) -> str:
+    """Names that repeat, with their numbers: 4 post, 12 pre."""
+    return ", ".join(f"{len(list(same))} {name}" for name, same in groupby(names))
 
 
 def norm_in_words(norm: Norm) -> str:

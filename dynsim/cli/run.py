@@ -157,6 +157,7 @@ def announce(planned: list[runs.Run]) -> str:
     samples, n, d = first.shape
     options = first.options
     source = options.x0 or options.text or f"{options.start}, seed {options.seed}"
+    lines += shared.describe_preset(options)
     lines.append(("dynamics", report.describe_dynamics(first.dynamics)))
     lines.append(("input", f"{samples} samples of {n} tokens of dimension {d} ({source})"))
     return "\n".join(f"{name:<10}{value}" for name, value in lines)

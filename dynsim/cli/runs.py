@@ -32,7 +32,7 @@ DEFAULT_DEPTH = 128
 #: Options that `--compare` may vary.
 COMPARABLE = (
     *("mask", "window", "graph", "ln", "norm", "placement", "skip", "value", "scores", "beta"),
-    *("weights", "d-qk", "heads", "mlp", "dropout", "attention-dropout"),
+    *("weights", "d-qk", "heads", "mlp", "gate", "preset", "dropout", "attention-dropout"),
     *("tokens", "dim", "start", "seed", "x0"),
 )
 #: Runs of one comparison at most: each is a line in the figure and a row in the table.
@@ -51,6 +51,7 @@ class Run:
     def __init__(self, options: argparse.Namespace, label: str = ""):
         self.label = label
         self.earlier = load(options.resume) if options.resume else None
+        shared.apply_preset(options)
         self.options = options = _with_saved_options(options, self.earlier)
         if options.depth is not None and options.depth < 1:
             raise ValueError(f"--depth is a positive number of layers; got {options.depth}")
@@ -83,7 +84,8 @@ class Run:
         self.x0 = shared.make_tokens(options, graph, weights)
         self.input = describe(self.x0)
         mask = graph or shared.make_mask(options, self.x0.shape[-2])
-        self.dynamics = shared.make_dynamics(options, mask, weights, dropout)
+        layers = options.depth or weights.n_layers or DEFAULT_DEPTH
+        self.dynamics = shared.make_dynamics(options, mask, weights, dropout, layers=layers)
 
     def _go_on(self, options: argparse.Namespace, earlier: Trajectory) -> None:
         """From the saved run alone, for other files may have moved; --theory needs its input."""

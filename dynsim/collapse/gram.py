@@ -4,7 +4,7 @@ With fresh weights of mean 0 in every layer, G = X X^T / d, (N, N), is all that 
 depends on. With attention matrices A one layer is
 
     K = s^2 E[A G A^T + diag(a / (1 - a) sum_j A_ij^2 G_jj)],  diagonal divided by 1 - p,
-    G' = normalised(skip^2 G + K),
+    G' = normalised(skip^2 G + branch^2 K),
 
 s^2 / d the variance of the entries of W_V (heads and output included), p the dropout of the
 projection and a that of the attention weights. Scores are Gaussian with covariance c G_ik G_jl,
@@ -31,8 +31,9 @@ import numpy as np
 
 from dynsim._threads import blas_alone
 from dynsim._values import real_array, whole
-from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, check_dynamics
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.norms import Norm
+from dynsim.network.parts import check_plain
 from dynsim.network.weights import Gaussian, Orthogonal, Weights, Zero
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def infinite_width(dynamics: AttentionDynamics, x0: ArrayLike, depth: int) -> Gr
     """The prediction for `depth` layers from tokens x0, (N, d) or (samples, N, d).
 
     Raises ValueError for weights that are not fresh Gaussian or orthogonal values and Gaussian or
-    zero scores, for an MLP, and for a norm with a bias or with a gain by dimension.
+    zero scores, for an MLP, for a norm with a bias or with a gain by dimension, for weights of skip
+    and branch by dimension, and for parts that it is not known with (`dynsim.network.parts`).
 
     >>> from dynsim.network import dropout, norms, tokens
     >>> from dynsim import masks
@@ -92,6 +94,11 @@ def infinite_width(dynamics: AttentionDynamics, x0: ArrayLike, depth: int) -> Gr
 def scales(dynamics: AttentionDynamics, d: int) -> tuple[float, float]:
     """s^2, and the variance of a score between tokens of mean square 1."""
     weights = dynamics.weights
+    check_plain(dynamics, "infinite width", ("skip", "placement"))
+    if not dynamics.residual.are_numbers:
+        raise ValueError(
+            "infinite width is for one weight of skip and branch in all dimensions; give numbers"
+        )
     if len(dynamics.norm.each) > 1:
         raise ValueError("infinite width is for one norm in all layers")
     switches = dynamics.norm.layer(0).switches(d)
@@ -126,30 +133,30 @@ class _Layers:
         self.dynamics, self.d, self.scale, self.score = dynamics, d, scale, score
         allowed = dynamics.allowed()
         self.P = allowed / allowed.sum(axis=1, keepdims=True)
-        self.places = PLACEMENTS[dynamics.placement]
 
     def run(self, x: np.ndarray, depth: int) -> np.ndarray:
         """mu, ||X||_F and the spread of scores, (depth + 1,) each."""
         centred = x - x.mean(axis=1, keepdims=True)
         pair = (x @ x.T / self.d, centred @ centred.T / self.d)
-        measured = [self._measured(pair)]
-        for _ in range(depth):
+        measured = [self._measured(pair, 0)]
+        for t in range(depth):
             if not measured[-1][2] <= MOST_SPREAD:
                 break
-            pair = self._layer(pair)
-            measured.append(self._measured(pair))
+            pair = self._layer(pair, t)
+            measured.append(self._measured(pair, t + 1))
         rest = np.full((depth + 1 - len(measured), 3), np.nan)
         return np.concatenate([measured, rest]).T
 
-    def _layer(self, pair: Pair) -> Pair:
-        (G, _), dropout = self._at("before", pair), self.dynamics.dropout
+    def _layer(self, pair: Pair, t: int) -> Pair:
+        (G, _), dropout = self._at("before", pair, t), self.dynamics.dropout
         K, squares = self._attended(G)
         each, a = np.arange(len(K)), dropout.attention
         K[each, each] += a / (1.0 - a) * (squares @ G.diagonal())
         K[each, each] /= 1.0 - dropout.hidden
-        branch, _ = self._at("branch", (self.scale * K, self.scale * K))
-        skip = self.dynamics.skip**2
-        return self._at("after", (skip * pair[0] + branch, skip * pair[1] + branch))
+        branch, _ = self._at("branch", (self.scale * K, self.scale * K), t)
+        skip, weight = (float(number) ** 2 for number in self.dynamics.residual.layer(t))
+        branch = weight * branch
+        return self._at("after", (skip * pair[0] + branch, skip * pair[1] + branch), t)
 
     def _attended(self, G: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """E[A G A^T] and E[A_ij^2], (N, N) each, to first order in the variance of scores.
@@ -172,23 +179,25 @@ class _Layers:
         size = G.diagonal()
         return self.score * size[:, None] * (size - 2.0 * PG + M.diagonal()[:, None])
 
-    def _at(self, place: str, pair: Pair) -> Pair:
-        """The pair after the norm, where it stands at this place."""
+    def _at(self, place: str, pair: Pair, t: int) -> Pair:
+        """The pair after the norm, where it stands at this place in layer t."""
         norm: Norm = self.dynamics.norm.layer(0)
         active, centre, scale, shift, gain, _ = norm.switches(self.d)
-        if not active or place not in self.places:
+        if not active or place not in self.dynamics.places(t):
             return pair
         G = pair[1] if centre else pair[0]
         size = np.sqrt(G.diagonal() + shift / self.d)
         G = float(np.squeeze(gain)) ** 2 * scale**2 / self.d * G / np.outer(size, size)
         return G, G
 
-    def _measured(self, pair: Pair) -> tuple[float, float, float]:
+    def _measured(self, pair: Pair, t: int) -> tuple[float, float, float]:
+        """mu, ||X||_F and the spread of the scores of layer t, or of the last if there is none."""
         G, n = pair[0], len(pair[0])
         total = np.trace(G)
         squared = total - G.sum() / n
         mu = np.sqrt(self.d * squared) if squared > _ROUNDING * total else np.nan
-        G, P = self._at("before", pair)[0], self.P
+        t = t if self.dynamics.n_layers is None else min(t, self.dynamics.n_layers - 1)
+        G, P = self._at("before", pair, t)[0], self.P
         variances = (P * self._variances(G, P @ G, P @ G @ P.T)).sum(axis=1)
         spread = np.sqrt(max(variances.max(), 0.0))
         return mu, np.sqrt(self.d * total), spread

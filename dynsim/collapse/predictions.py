@@ -32,7 +32,8 @@ from dynsim.collapse.transient import Growth, deviation_walk, kreiss_constant, t
 from dynsim.masks.connectivity import SecondEigenvalue, lambda_2
 from dynsim.masks.walk import transversal_modes
 from dynsim.measures import mu
-from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, check_dynamics
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
+from dynsim.network.parts import check_alike, check_plain
 from dynsim.network.weights import LayerWeights
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ _CYCLE = 1e-3
 _NEAR = 1e-2
 #: log of the cubic law's coefficient below which it is rounding.
 _VANISHED = -30.0
+#: Parts beyond the papers' that predictions are for, where layers are alike in them.
+_KNOWN = ("skip", "placement")
 #: Tokens up to which the transient growth of the walk is part of a prediction.
 _GROWTH_LIMIT = 128
 
@@ -71,18 +74,20 @@ class _Consensus(NamedTuple):
 
 def _consensus(dynamics: AttentionDynamics, c: np.ndarray, t: int) -> _Consensus:
     """Layer t and its derivative at the consensus token c."""
-    norm, places, identity = dynamics.norm.layer(t), PLACEMENTS[dynamics.placement], np.eye(len(c))
+    norm, places, identity = dynamics.norm.layer(t), dynamics.places(t), np.eye(len(c))
+    residual = dynamics.residual.layer(t)
     with np.errstate(invalid="ignore"):  # found below
         normed, weights = dynamics.attention_input(c, t)
         branch = normed @ weights.W_V.sum(axis=0) + weights.output_bias
     before = norm.derivative(c).T if "before" in places else identity
-    skip, behind = dynamics.skip * identity, identity
+    skip, behind = residual.skip * identity, identity
     if "branch" in places:
         behind, branch = norm.derivative(branch).T, norm.apply(branch)
-    token = dynamics.skip * c + branch
+    behind = residual.branch * behind
+    token = residual.joined(c, branch)
     if "after" in places:
-        behind, token = norm.derivative(token).T, norm.apply(token)
-        skip = skip @ behind
+        last, token = norm.derivative(token).T, norm.apply(token)
+        skip, behind = skip @ last, behind @ last
     if not np.all(np.isfinite(token)):
         raise FloatingPointError(
             f"the consensus token stopped being finite in layer {t + 1}: the norm divides by zero, "
@@ -197,8 +202,9 @@ def predict(dynamics: AttentionDynamics, x0: ArrayLike, start: int = 0) -> Predi
     powers of t: what is known of them is in `dynsim._spectra`.
 
     Raises ValueError for a dynamics with an MLP or dropout, for a skip connection above 2000
-    tokens, and for tokens or a start that cannot be; FloatingPointError where the norm comes to
-    divide by zero.
+    tokens, for weights of skip and branch or placements that differ by layer or dimension, for
+    parts that it is not known with (`dynsim.network.parts`), and for tokens or a start that cannot
+    be; FloatingPointError where the norm comes to divide by zero.
 
     >>> from dynsim import masks
     >>> from dynsim.network import tokens, weights
@@ -208,6 +214,8 @@ def predict(dynamics: AttentionDynamics, x0: ArrayLike, start: int = 0) -> Predi
     """
     check_dynamics(dynamics)
     dynamics.require_deterministic("a late rate")
+    check_plain(dynamics, "a late rate", _KNOWN)
+    check_alike(dynamics, "a late rate")
     x0 = real_array("tokens", x0)
     dynamics.check_tokens(x0)
     start, available = whole("number of the first layer", start, least=0), dynamics.n_layers
@@ -222,11 +230,11 @@ def predict(dynamics: AttentionDynamics, x0: ArrayLike, start: int = 0) -> Predi
     if np.isnan(second.value):
         raise FloatingPointError("lambda_2 of the mask did not converge; use a smaller mask")
     walk = [Mode(second.value, second.error, 1, second.power, second.at_most)]
-    if dynamics.skip:
+    if dynamics.residual.has_skip:
         walk = transversal_modes(dynamics.mask)
     late, d = _late_rate(dynamics, token, walk, start), x0.shape[-1]
     is_scaled, scored = _is_scaled(dynamics, d), _has_scores(dynamics, start, d)
-    if is_scaled and abs(dynamics.skip) == 1 and "after" not in PLACEMENTS[dynamics.placement]:
+    if is_scaled and abs(_skip(dynamics)) == 1 and not dynamics.ends_in_norm:
         # the token grows like t, and the branch adds a share of 1 / t to it and to deviations
         late = late._replace(power=max(late.power, 0) + 1, at_most=True)
     largest = (late.rate + late.error) * np.exp(2.0 * late.standard_error)
@@ -307,7 +315,7 @@ def _late_rate(
         late = _multipliers(dynamics, token, walk)
         if late is not None:
             return late
-    if not dynamics.skip and not walk[0].value:
+    if not dynamics.residual.has_skip and not walk[0].value:
         return _Late(0.0, _own_growth(dynamics, token, start), 0, False)
     return _lyapunov(dynamics, token, walk, start)
 
@@ -353,10 +361,11 @@ def _multipliers(dynamics: AttentionDynamics, token: np.ndarray, walk: list[Mode
     """From eigenvalues; None when the consensus token does not settle."""
     layer = dynamics.weights.layer(0, len(token))
     if not _is_scaled(dynamics, len(token)):
-        values = modes(layer.W_V.sum(axis=0))
-        own = max(abs(dynamics.skip + mode.value) for mode in values)
+        skip, branch = map(float, dynamics.residual.layer(0))
+        values = modes(branch * layer.W_V.sum(axis=0))
+        own = max(abs(skip + mode.value) for mode in values)
         growth = max(own, 1.0) if layer.output_bias.any() else own
-        top = _products(dynamics.skip, walk, values)
+        top = _products(_skip(dynamics), walk, values)
         return _Late(float(abs(top.value)), float(growth), top.power, top.at_most, float(top.error))
     if _only_scales(dynamics, layer):
         ratio = _ratio_of_scales(modes(_cycle_of_scales(dynamics, layer)))
@@ -394,7 +403,7 @@ def _only_scales(dynamics: AttentionDynamics, layer: LayerWeights) -> bool:
     """True when a layer maps a token to a linear function of it, divided by a size."""
     norms = [norm.switches(layer.W_V.shape[-1]) for norm in dynamics.norm.each]
     shifted = any(norm.shift or np.any(norm.bias) for norm in norms)
-    return not (dynamics.skip or shifted or layer.output_bias.any())
+    return not (dynamics.residual.has_skip or shifted or layer.output_bias.any())
 
 
 def _cycle_of_scales(dynamics: AttentionDynamics, layer: LayerWeights) -> np.ndarray:
@@ -403,7 +412,7 @@ def _cycle_of_scales(dynamics: AttentionDynamics, layer: LayerWeights) -> np.nda
     norm = dynamics.norm.layer(0).switches(d)
     centre = np.eye(d) - norm.centre / d
     linear = layer.W_V.sum(axis=0)
-    for _ in PLACEMENTS[dynamics.placement]:
+    for _ in dynamics.places(0):
         linear = linear @ centre * norm.gain
     return linear
 
@@ -429,7 +438,7 @@ def _multipliers_of_cycle(
         token = token + step
         if np.linalg.norm(step) <= 1e-13 * np.linalg.norm(token):
             across = _round(dynamics, token, np.array([m.value for m in walk]), length)[1]
-            top = _across_cycle(walk, across, alone=not dynamics.skip)
+            top = _across_cycle(walk, across, alone=not dynamics.residual.has_skip)
             rate = abs(top.value) ** (1.0 / length)
             error = top.error * (rate / abs(top.value) if top.value else 1.0) / length
             return _Late(float(rate), _size_growth(dynamics), top.power, top.at_most, float(error))
@@ -458,7 +467,12 @@ def _across_cycle(walk: list[Mode], across: np.ndarray, alone: bool) -> Mode:
 
 def _size_growth(dynamics: AttentionDynamics) -> float:
     """The factor per layer of a token's size under an active norm."""
-    return 1.0 if "after" in PLACEMENTS[dynamics.placement] else max(1.0, abs(dynamics.skip))
+    return 1.0 if dynamics.ends_in_norm else max(1.0, abs(_skip(dynamics)))
+
+
+def _skip(dynamics: AttentionDynamics) -> float:
+    """The weight of the skip connection, the same in all layers and dimensions."""
+    return float(dynamics.residual.layer(0).skip)
 
 
 def _round(
@@ -522,6 +536,7 @@ def transversal_growth(
     array([[0.5, 0.5, 0.5, 0.5]])
     """
     check_dynamics(dynamics)
+    check_plain(dynamics, "the growth of deviations", _KNOWN)
     layers = whole("number of layers", layers, least=1)
     modes = np.array([lambda_2(dynamics.mask).value]) if modes is None else np.asarray(modes)
     token = real_array("the consensus token", token)
@@ -576,7 +591,7 @@ def _lyapunov(
     error = np.std(means, ddof=1) / len(means) ** 0.5 if len(means) > 1 else np.inf
     near = exponents[:-1] >= exponents[slowest] - 2.0 * error
     power = max(mode.power for mode, close in zip(walk, near, strict=True) if close)
-    at_most = walk[slowest].at_most or bool(dynamics.skip and power)
+    at_most = walk[slowest].at_most or bool(dynamics.residual.has_skip and power)
     rate = np.exp(exponents[slowest])
     return _Late(
         float(rate), float(growth), power, at_most, standard_error=float(error), method="Lyapunov"
@@ -610,7 +625,8 @@ def cubic_step(
     """
     check_dynamics(dynamics)
     allowed = dynamics.allowed()
-    if not (allowed == allowed[0]).all() or dynamics.skip:
+    check_plain(dynamics, "the cubic law", _KNOWN)
+    if not (allowed == allowed[0]).all() or dynamics.residual.has_skip:
         raise ValueError(
             "the cubic law needs a mask under which all tokens attend to the same ones, as the "
             "complete one, and no skip connection"

@@ -17,31 +17,38 @@ from dynsim.engines.rows import Rows
 from dynsim.engines.workers import Workers
 from dynsim.kernels.record import Scratch
 from dynsim.measures import observe
+from dynsim.network import parts
+from dynsim.network.attention import Softmax
 from dynsim.network.dropout import Dropout
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.mlp import NoMLP
 from dynsim.network.norms import NoNorm
-from dynsim.network.weights import LayerWeights
+from dynsim.network.weights import LayerArrays, LayerWeights
 
 __all__ = ["CompiledEngine", "reason_against"]
 
 #: Multiply-adds in a call below which another thread costs more than it brings.
 _THREAD_WORK = 4_000_000
 
+#: Parts that the kernels know.
+_CARRIED = ("position", "qk_norm", Softmax, "norm", "mlp_norm", "placement", "skip")
+
 
 def reason_against(dynamics: AttentionDynamics) -> str | None:
     """Why the compiled kernels cannot carry out this dynamics, or None."""
     if dynamics.dropout.attention:
         return "its kernels never hold the attention weights that are dropped"
-    return None
+    return parts.reason_against(dynamics, _CARRIED)
 
 
 class CompiledEngine(TokenEngine):
     """Numba kernels. The bits of a sample do not depend on batch or threads.
 
-    Under hidden dropout the kernels do the attention, layer by layer, and numpy what comes after.
+    Under hidden dropout, and with weights of skip and branch by dimension, the kernels do the
+    attention, layer by layer, and numpy what comes after.
 
-    Raises ValueError for dropout of the attention weights, which the kernels never hold.
+    Raises ValueError for dropout of the attention weights, which the kernels never hold, for other
+    kinds of attention than the softmax, and for gates.
     """
 
     def __init__(self, dynamics: AttentionDynamics, threads: int):
@@ -58,8 +65,8 @@ class CompiledEngine(TokenEngine):
 
     def advance(self, x: np.ndarray, start: int, stop: int, entropy: bool = False) -> Advanced:
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
-            if self.dynamics.dropout.active:
-                return self._with_dropout(x, start, stop, entropy)
+            if self.dynamics.dropout.active or not self.dynamics.residual.are_numbers:
+                return self._composed(x, start, stop, entropy)
             if not self.dynamics.mlp.active:
                 return self._attention(x, start, stop, entropy)
             seen, entropies = [], None
@@ -70,7 +77,7 @@ class CompiledEngine(TokenEngine):
                 entropies = found if t == start else entropies
             return x, np.stack(seen, axis=-1), entropies
 
-    def _with_dropout(self, x: np.ndarray, start: int, stop: int, entropy: bool) -> Advanced:
+    def _composed(self, x: np.ndarray, start: int, stop: int, entropy: bool) -> Advanced:
         seen, entropies = [], None
         for t in range(start, stop):
             found = None
@@ -116,30 +123,45 @@ class CompiledEngine(TokenEngine):
     def carried(
         self, shape: tuple[int, ...], dtype: np.dtype, start: int, stop: int
     ) -> Iterator[tuple[Lanes | Rows, int]]:
-        """(carrier, number of layers) for all layers: one, unless the norm or the shapes of weights
-        change.
+        """(carrier, number of layers) for all layers: one, unless the norm, its place, the weights
+        of skip and branch or the shapes of weights change.
 
         No job of an interrupted call is at work any more: carriers share the memory of those.
         """
         if self._workers is not None:
             self._workers.settle()
         weights, norm, (_, n, d) = self.dynamics.weights, self.dynamics.norm, shape
-        kind = Lanes if n * d <= LANES_UP_TO else Rows
+        weights, norm, (_, n, d) = self.dynamics.weights, self.dynamics.norm, shape
+        kind, qk_norm = Lanes if n * d <= LANES_UP_TO else Rows, self.dynamics.qk_norm
+
+        def beside(t: int) -> tuple:
+            """What layer t has beside its weights, to be compared."""
+            norms = id(norm.layer(t)), id(qk_norm.layer(t))
+            return *norms, self.dynamics.places(t), self.dynamics.residual.layer(t)
+
+        def made(layers: LayerArrays, t: int) -> Lanes | Rows:
+            norms = norm.layer(t), qk_norm.layer(t)
+            return kind(self.dynamics, layers, norms[0], n, d, self._scratch, norms[1], t)
+
         if weights.is_constant:
-            same_norm = norm.n_layers is None
-            for t in (start,) if same_norm else range(start, stop):
-                key = (n, d, dtype, 0 if same_norm else t)
+            for t in (start,) if self._same_beside else range(start, stop):
+                key = (n, d, dtype, beside(t))
                 if key not in self._carriers:
                     layer = stacked([weights.layer(t, d).astype(dtype)])
-                    made = kind(self.dynamics, layer, norm.layer(t), n, d, self._scratch)
-                    self._carriers[key] = made
-                yield self._carriers[key], stop - start if same_norm else 1
+                    self._carriers[key] = made(layer, t)
+                yield self._carriers[key], stop - start if self._same_beside else 1
             return
-        drawn = [(weights.layer(t, d).astype(dtype), norm.layer(t)) for t in range(start, stop)]
-        for _, alike in groupby(drawn, key=lambda one: (id(one[1]), [a.shape for a in one[0]])):
-            layers, norms = zip(*alike, strict=True)
-            made = kind(self.dynamics, stacked(list(layers)), norms[0], n, d, self._scratch)
-            yield made, len(layers)
+        drawn = [(t, weights.layer(t, d).astype(dtype)) for t in range(start, stop)]
+        for _, alike in groupby(drawn, lambda one: (beside(one[0]), [a.shape for a in one[1]])):
+            numbers, layers = zip(*alike, strict=True)
+            yield made(stacked(list(layers)), numbers[0]), len(layers)
+
+    @cached_property
+    def _same_beside(self) -> bool:
+        """True when all layers have the same beside their weights."""
+        dynamics = self.dynamics
+        norms = dynamics.norm.n_layers is None and dynamics.qk_norm.is_constant
+        return norms and isinstance(dynamics.placement, str) and dynamics.residual.is_constant
 
     def every(self, work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
         """work(job) for all jobs, each on its own thread, at once."""

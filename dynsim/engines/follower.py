@@ -63,7 +63,9 @@ class Follower:
     def __init__(self, dynamics: AttentionDynamics, threads: int):
         self.dynamics = dynamics
         self._plain = CompiledEngine(dynamics, threads)
-        self._common_keys = not dynamics.skip and common_keys(dynamics.layout) is not None
+        self._common_keys = (
+            not dynamics.residual.has_skip and common_keys(dynamics.layout) is not None
+        )
         by_steps = not has_common_key(dynamics.layout) and not is_strongly_connected(dynamics.mask)
         self._near, self._far = (np.inf, np.inf) if by_steps else (NEAR, FAR)
 
@@ -184,7 +186,8 @@ class Follower:
         scores = _score_range(self._strength(t), before[:, those])
         added = (_ROUNDING * (1.0 + scores) + self._moved(part, carried, t, known, most)) / _LN10
         error = before[-1, those] + added
-        if self.dynamics.weights.n_heads > 1 or self.dynamics.skip:  # heads attend to several
+        skip = self.dynamics.residual.has_skip
+        if self.dynamics.weights.n_heads > 1 or skip:  # heads attend to several
             error = np.maximum(error, seen[-1, those, 0])
         seen[-1, those, 0] = error
         return after.replaced(those, carried.with_observed(seen[:, those, 0].T)), seen

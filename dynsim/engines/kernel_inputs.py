@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dynsim.kernels.record import aligned
-from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
-from dynsim.network.norms import Norm, NormSwitches
+from dynsim.network.attention import NoQKNorm, QKNorm
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.norms import ElementwiseNorm, Norm, NormSwitches
+from dynsim.network.positions import RoPE
 from dynsim.network.weights import LayerArrays, LayerWeights
 
-__all__ = ["in_panels", "padded", "parts", "settings", "stacked"]
+__all__ = ["ScoreParts", "in_panels", "padded", "parts", "score_parts", "settings", "stacked"]
+
+
+#: What kernels call the functions of element-wise norms; 0 is the formula of all other norms.
+_FUNCTIONS = {"tanh": 1, "erf": 2}
 
 
 def settings(
-    dynamics: AttentionDynamics, weights: LayerArrays, norm: Norm, n: int, d: int, columns: int
+    dynamics: AttentionDynamics,
+    weights: LayerArrays,
+    norm: Norm,
+    n: int,
+    d: int,
+    columns: int,
+    t: int = 0,
 ) -> dict[str, Any]:
-    """The fields of the kernels' records that all arrangements share.
+    """The fields of the kernels' records that all arrangements share, for layers like layer t.
 
     Gain and bias, and the biases of `weights`, have `columns` entries.
     """
-    numbers = norm.switches(d)
-    places = PLACEMENTS[dynamics.placement] if numbers.active else ()
+    if isinstance(norm, ElementwiseNorm):
+        function, factor, shift = _FUNCTIONS[norm.function], float(norm.a), float(norm.s)
+        numbers = NormSwitches(True, False, factor, shift, norm.gain, norm.bias)
+    else:
+        function, numbers = 0, norm.switches(d)
+    places = dynamics.places(t) if numbers.active else ()
+    residual = dynamics.residual.layer(t)
     gain, bias = np.zeros((2, columns), weights.query.dtype)
     gain[:d], bias[:d] = numbers.gain, numbers.bias
     given, heads, _, p = weights.query.shape
@@ -32,11 +49,68 @@ def settings(
         "columns": columns, "biased": bool(weights.query_bias.any()),
         "has_keys": weights.key.size > 0, "has_values": weights.value.size > 0,
         "before": "before" in places, "branch": "branch" in places, "after": "after" in places,
-        "centre": bool(numbers.centre), "scale": float(numbers.scale),
-        "shift": float(numbers.shift), "inverse_size": _inverse_size(numbers, places),
-        "skip": float(dynamics.skip), "gain": gain, "bias": bias,
+        "centre": bool(numbers.centre), "function": function, "scale": float(numbers.scale),
+        "shift": float(numbers.shift),
+        "inverse_size": 0.0 if function else _inverse_size(numbers, places),
+        "skip": float(residual.skip), "weight": float(residual.branch), "gain": gain, "bias": bias,
         "start": 0, "layers": 1, "samples": 1, "wanted": False, "ordered": False,
     }  # fmt: skip
+
+
+class ScoreParts(NamedTuple):
+    """Positions, QK-norm and sinks as the kernels take them.
+
+    weights : with the two halves of queries and keys apart, where they are turned
+    fields : settings and arrays that all arrangements share
+    by_key : arrays along the numbers of a key: gains (p,), cosines and sines (n, half)
+    """
+
+    weights: LayerArrays
+    fields: dict[str, Any]
+    by_key: dict[str, np.ndarray]
+
+    @property
+    def any(self) -> bool:
+        """Whether the kernel with these parts is needed."""
+        names = "normed", "turned", "has_biases", "has_sinks"
+        return any(self.fields[name] for name in names)
+
+
+def score_parts(
+    dynamics: AttentionDynamics, weights: LayerArrays, qk_norm: QKNorm | NoQKNorm, n: int, w: int
+) -> ScoreParts:
+    """Those of a dynamics; halves of queries and keys are padded to a multiple of w numbers."""
+    position, kind, dtype = dynamics.position, dynamics.kind, weights.query.dtype
+    heads, p = weights.query.shape[1], weights.query.shape[3]
+    biases = position.biases(n, heads)
+    sink = getattr(kind, "sink", None)
+    fields: dict[str, Any] = {
+        "normed": qk_norm.active, "turned": position.turns, "half": 0, "qk_shift": 0.0,
+        "has_biases": biases is not None, "bias_row": 2 * n - 1, "has_sinks": sink is not None,
+    }  # fmt: skip
+    by_key = {}
+    if biases is not None:
+        fields["biases"] = biases.astype(dtype)
+    if sink is not None:
+        fields["sinks"] = np.ascontiguousarray(np.broadcast_to(np.asarray(sink, dtype), heads))
+    if isinstance(qk_norm, QKNorm):
+        query_gain, key_gain, fields["qk_shift"] = qk_norm.factors(p)
+        by_key = {"query_gain": query_gain.astype(dtype), "key_gain": key_gain.astype(dtype)}
+    if isinstance(position, RoPE):
+        by_key = {name: _halves(gain, w) for name, gain in by_key.items()}
+        angles = padded(position.angles(n, p), w)
+        by_key |= {"cosines": np.cos(angles).astype(dtype), "sines": np.sin(angles).astype(dtype)}
+        fields["half"] = angles.shape[1]
+        weights = weights._replace(
+            **{name: _halves(getattr(weights, name), w) for name in ("query", "query_bias", "key")}
+        )
+    return ScoreParts(weights, fields, by_key)
+
+
+def _halves(array: np.ndarray, w: int) -> np.ndarray:
+    """The first and the second half of the last axis, each padded with zeros to a multiple of w."""
+    first, second = np.split(array, 2, axis=-1)
+    return np.concatenate([padded(first, w), padded(second, w)], axis=-1)
 
 
 def _inverse_size(numbers: NormSwitches, places: Sequence[str]) -> float:

@@ -7,12 +7,13 @@ import math
 import numpy as np
 
 from dynsim.engines.base import Advanced, Every
-from dynsim.engines.kernel_inputs import padded, parts, settings
+from dynsim.engines.kernel_inputs import padded, parts, score_parts, settings
 from dynsim.kernels.fields import LANE_ROWS, LANES, PAD
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import REGISTER_BYTES
 from dynsim.kernels.record import Arguments, Scratch, aligned
 from dynsim.masks.layout import Ranges, common_keys
+from dynsim.network.attention import NoQKNorm, QKNorm
 from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.norms import Norm
@@ -20,7 +21,9 @@ from dynsim.network.weights import LayerArrays
 
 __all__ = ["LANES_UP_TO", "Lanes"]
 
-_advance = Kernel("lanes", "advance", LANES, varying="layers start samples wanted")
+_VARYING = "layers start samples wanted"
+_advance = Kernel("lanes", "advance", LANES, varying=_VARYING)
+_advance_with_parts = Kernel("lanes", "advance_with_parts", LANES, varying=_VARYING)
 _follow = Kernel("lanes", "follow", LANES)
 
 #: Numbers in a state up to which samples share vectors. By size alone, so that the bits of a sample
@@ -34,7 +37,11 @@ _OBSERVED = 65_536
 
 
 class Lanes:
-    """A dynamics with given weights and norm, ready for the kernels in lanes."""
+    """A dynamics with given weights and norm, ready for the kernels in lanes.
+
+    t : the first of the layers that it is for, all of which have the same norm, placement and
+        weights of skip and branch
+    """
 
     def __init__(
         self,
@@ -44,12 +51,16 @@ class Lanes:
         n: int,
         d: int,
         scratch: Scratch,
+        qk_norm: QKNorm | NoQKNorm | None = None,
+        t: int = 0,
     ):
         self.scratch = scratch
+        parts_ = score_parts(dynamics, weights, qk_norm or dynamics.qk_norm, n, 1)
+        self._advance, weights = _advance_with_parts if parts_.any else _advance, parts_.weights
         self.n, self.d, self.dtype = n, d, weights.query.dtype
         self.rows, self.columns = (-(-size // PAD) * PAD for size in (n, d))
         packed = LayerArrays(*(padded(array, PAD) for array in weights))
-        fields = settings(dynamics, weights, norm, n, d, self.columns)
+        fields = settings(dynamics, weights, norm, n, d, self.columns, t)
         layout, offsets = dynamics.layout, None
         begin, end = np.zeros(n, np.int64), np.full(n, n, np.int64)
         if isinstance(layout, Ranges):
@@ -60,17 +71,19 @@ class Lanes:
             offsets = np.full((n, n), -np.inf, self.dtype)
             offsets[layout.row_of_edge, layout.indices] = 0.0
             fields["offsets"] = offsets
-        self._fields = fields | {
+        self._fields = fields | parts_.fields | {
             "query": packed.query, "key": packed.key, "value": packed.value,
             "output": packed.output, "begin": begin, "end": end, "rows": self.rows,
             "p_wide": packed.query.shape[-1],
             "v_wide": packed.value.shape[-1] or self.columns,
             "block": LANE_ROWS, "has_next": True, "has_offsets": offsets is not None,
-            "common_keys": not dynamics.skip and common_keys(layout) is not None,
+            "common_keys": not dynamics.residual.has_skip and common_keys(layout) is not None,
         }  # fmt: skip
         self._spread = {
             "query_bias": packed.query_bias, "output_bias": packed.output_bias,
             "gain": self._fields.pop("gain"), "bias": self._fields.pop("bias"),
+            **{name: padded(array, PAD) if array.ndim == 1 else array
+               for name, array in parts_.by_key.items()},
         }  # fmt: skip
         self._arguments: dict[tuple[int, bool], Arguments] = {}
 
@@ -80,12 +93,14 @@ class Lanes:
         few = samples * size <= _NARROW_BYTES and not followed
         w = (_NARROW_BYTES if few else REGISTER_BYTES) // size
         if (w, followed) not in self._arguments:
-            fields = self._fields
+            fields = self._fields.copy()
+            half = fields.pop("half")
             values = self.rows * fields["v_wide"] * w
             self._arguments[w, followed] = Arguments(
                 LANES, self.dtype, w, **fields, followed=followed, row=self.columns * w,
-                long=self.d * w, p_row=fields["p_wide"] * w, v_row=fields["v_wide"] * w,
-                s_row=self.rows * w, value_room=values, head_values=fields["has_values"] * values,
+                long=self.d * w, half=half * w, p_row=fields["p_wide"] * w,
+                v_row=fields["v_wide"] * w, s_row=self.rows * w, value_room=values,
+                head_values=fields["has_values"] * values,
                 head_keys=fields["has_keys"] * self.rows * fields["p_wide"] * w,
                 **{name: np.repeat(array, w, axis=-1) for name, array in self._spread.items()},
             )  # fmt: skip
@@ -117,7 +132,7 @@ class Lanes:
                 seen = seen.reshape(shape)
                 mine.set(start=done, layers=some, observed=seen)
                 mine.set(wanted=wanted, entropy=entropies[part])
-                _advance(mine)
+                self._advance(mine)
                 observed[done : done + some, :, part] = seen
                 done += some
 

@@ -18,8 +18,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import DTypeLike
 
+from dynsim.engines import compiled
 from dynsim.engines.follower import Follower
 from dynsim.measures import CHEAP, deviations
+from dynsim.network import parts
 from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.weights import LayerSource, LayerWeights
@@ -40,6 +42,11 @@ def reason_against(dynamics: AttentionDynamics, dtype: DTypeLike) -> str | None:
         return "an MLP does not keep the mean and the deviation of tokens apart"
     if dynamics.dropout.active:
         return "dropout does not keep the mean and the deviation of tokens apart"
+    if not dynamics.residual.are_numbers:
+        return "its kernels take one weight of skip and branch for all dimensions"
+    reason = parts.reason_against(dynamics, ("placement", "skip"))
+    if reason is not None:
+        return reason
     if dtype != np.float64:
         return f"it needs float64 tokens, not {np.dtype(dtype)}"
     return None
@@ -62,7 +69,8 @@ class LogScaleEngine:
     def _refuse(self, dynamics: AttentionDynamics, dtype: DTypeLike) -> None:
         reason = reason_against(dynamics, dtype)
         if reason is not None:
-            raise ValueError(f"the logscale engine does not apply: {reason}; use engine='numba'")
+            other = "numba" if compiled.reason_against(dynamics) is None else "torch"
+            raise ValueError(f"the logscale engine does not apply: {reason}; use engine={other!r}")
 
     def begin(self, given: np.ndarray | Deviation) -> Deviation:
         if isinstance(given, Deviation) and given.perturbed:

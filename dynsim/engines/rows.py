@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from dynsim.engines.base import Advanced, Every
-from dynsim.engines.kernel_inputs import in_panels, padded, parts, settings
+from dynsim.engines.kernel_inputs import in_panels, padded, parts, score_parts, settings
 from dynsim.kernels.fields import ROWS, TEAM, block_rows, panel_columns
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.record import Arguments, Scratch, aligned
 from dynsim.masks.layout import Layout, Ranges, common_keys
+from dynsim.network.attention import NoQKNorm, QKNorm
 from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.norms import Norm
@@ -22,10 +23,11 @@ from dynsim.network.weights import LayerArrays
 __all__ = ["Rows"]
 
 _advance, _follow = Kernel("rows", "advance", ROWS), Kernel("rows", "follow", ROWS)
+_advance_with_parts = Kernel("rows", "advance_with_parts", ROWS)
 
 
 class Rows:
-    """A dynamics with given weights and norm, ready for the kernels in rows."""
+    """A dynamics with given weights and norm, ready for the kernels in rows; t as for `Lanes`."""
 
     def __init__(
         self,
@@ -35,16 +37,23 @@ class Rows:
         n: int,
         d: int,
         scratch: Scratch,
+        qk_norm: QKNorm | NoQKNorm | None = None,
+        t: int = 0,
     ):
-        self.scratch, self.layout, self.skip = scratch, dynamics.layout, dynamics.skip
+        self.scratch, self.layout = scratch, dynamics.layout
+        self.skip = dynamics.residual.has_skip
         self.n, self.d, self.dtype = n, d, weights.query.dtype
         self.w = vector_width(8 * self.dtype.itemsize)
+        parts_ = score_parts(dynamics, weights, qk_norm or dynamics.qk_norm, n, self.w)
+        self._advance, weights = _advance_with_parts if parts_.any else _advance, parts_.weights
         panel = panel_columns(self.w)
         self.columns = -(-d // panel) * panel
-        fields = settings(dynamics, weights, norm, n, d, self.columns)
+        fields = settings(dynamics, weights, norm, n, d, self.columns, t)
         p_wide = -(-fields["p"] // panel) * panel
         v_wide = -(-fields["v"] // panel) * panel if fields["has_values"] else self.columns
-        self._fields = fields | {
+        self._fields = fields | self._biased(parts_.fields, panel) | {
+            **{name: padded(array, panel) if array.ndim == 1 else array
+               for name, array in parts_.by_key.items()},
             "query": in_panels(weights.query, panel), "key": in_panels(weights.key, panel),
             "value": in_panels(weights.value, panel), "output": in_panels(weights.output, panel),
             "query_bias": padded(weights.query_bias, panel),
@@ -54,6 +63,17 @@ class Rows:
             "meeting": np.zeros(TEAM, np.int64),
         }  # fmt: skip
         self._arguments: dict[bool, Arguments] = {}
+
+    def _biased(self, fields: dict[str, Any], panel: int) -> dict[str, Any]:
+        """The fields with room behind the biases of a head; of lists, with biases by entry."""
+        if not fields["has_biases"]:
+            return fields
+        biases, layout = fields["biases"], self.layout
+        if not isinstance(layout, Ranges):
+            biases = biases[:, self.n - 1 + layout.indices - layout.row_of_edge]
+        room = np.zeros((len(biases), panel + self.w), self.dtype)
+        biases = np.concatenate([biases, room], axis=1)
+        return fields | {"biases": biases, "bias_row": biases.shape[1]}
 
     def _given(self, followed: bool) -> Arguments:
         """What the kernels are given, but for the state."""
@@ -135,7 +155,7 @@ class Rows:
                     if start < stop:
                         seen = observed[sample, start:stop]
                         mine.set(start=start, layers=stop - start, wanted=wanted, observed=seen)
-                        _advance(mine)
+                        self._advance(mine)
 
         every(work, range(teams * members))
         out = state[:, : self.n, : self.d].copy()  # the state is memory of the next call

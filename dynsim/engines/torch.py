@@ -20,8 +20,12 @@ from torch.nn import functional
 from dynsim.engines.base import Advanced, TokenEngine
 from dynsim.engines.tiles import edges, tiles
 from dynsim.measures import CHEAP
-from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics
-from dynsim.network.norms import Norm
+from dynsim.network.attention import AttentionKind, Hardmax, Sigmoid, Softmax, Softpick
+from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.gates import GateWeights
+from dynsim.network.norms import ElementwiseNorm, Norm
+from dynsim.network.parts import unusual_parts
+from dynsim.network.positions import RoPE
 from dynsim.network.weights import LayerWeights
 
 __all__ = ["TorchEngine", "devices", "find_device"]
@@ -31,6 +35,12 @@ ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "gelu_tanh": partial(functional.gelu, approximate="tanh"),
     "relu": torch.relu,
 }  # fmt: skip
+
+#: How scores (B, T, c, W) with a mask (T, c, W), or None, become weights.
+_Rule = Callable[[Tensor, Tensor | None], Tensor]
+
+#: The functions of element-wise norms.
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "erf": torch.erf}
 
 #: Bytes of temporaries on a CPU: what fits in its caches is faster than what fits in memory.
 _CPU_BUDGET = 2**26
@@ -69,6 +79,7 @@ class _Heads(NamedTuple):
     value: Tensor | None  # (d, H q); None for the identity
     output: Tensor  # (H q, d)
     output_bias: Tensor  # (d,)
+    gate: tuple[Tensor, Tensor] | None  # (d, H q) and (H q,), or 1 for q; None without gates
 
 
 class TorchEngine(TokenEngine):
@@ -102,6 +113,7 @@ class TorchEngine(TokenEngine):
             for group in groups
         ]
         self._place = self.put(place)
+        self._plain = not {"position", "kind"} & set(unusual_parts(dynamics))
         self._held: dict = {}
 
     @property
@@ -163,7 +175,11 @@ class TorchEngine(TokenEngine):
     def _weights(self, t: int, like: Tensor) -> tuple[_Heads, Any]:
         """Attention's and the MLP's weights of layer t on the device."""
         d = like.shape[-1]
-        heads = self._kept("attention", self.dynamics.weights.layer(t, d), like.dtype, self._heads)
+        layer = self.dynamics.weights.layer(t, d)
+        heads = self._kept("attention", layer, like.dtype, self._heads)
+        if self.dynamics.gate.active:
+            gate = self.dynamics.gate_of(layer, t)
+            heads = heads._replace(gate=self._kept("gate", gate, like.dtype, self._gate))
         mlp = self.dynamics.mlp
         if not mlp.active:
             return heads, None
@@ -177,20 +193,27 @@ class TorchEngine(TokenEngine):
             self._held[name] = source, dtype, there
         return there
 
-    def _heads(self, layer: LayerWeights, dtype: torch.dtype) -> _Heads:
-        def beside(matrices: np.ndarray) -> Any:  # (H, d, p) -> (d, H p)
-            if not matrices.size:
-                return None
-            return self.put(matrices.swapaxes(0, 1).reshape(matrices.shape[1], -1), dtype)
+    def _beside(self, matrices: np.ndarray, dtype: torch.dtype) -> Any:
+        """(H, d, p) -> (d, H p); None where there are none."""
+        if not matrices.size:
+            return None
+        return self.put(matrices.swapaxes(0, 1).reshape(matrices.shape[1], -1), dtype)
 
+    def _gate(self, gate: GateWeights, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        return self._beside(gate.W, dtype), self.put(gate.b.ravel(), dtype)
+
+    def _heads(self, layer: LayerWeights, dtype: torch.dtype) -> _Heads:
+        if self.dynamics.gate.active:
+            layer = layer.with_values
         return _Heads(
             n_heads=len(layer.query),
-            query=beside(layer.query),
+            query=self._beside(layer.query, dtype),
             query_bias=self.put(layer.query_bias.ravel(), dtype),
-            key=beside(layer.key),
-            value=beside(layer.value),
+            key=self._beside(layer.key, dtype),
+            value=self._beside(layer.value, dtype),
             output=self.put(layer.output.reshape(-1, layer.output.shape[2]), dtype),
             output_bias=self.put(layer.output_bias, dtype),
+            gate=None,
         )
 
     def _perceptron(self, weights: Sequence[np.ndarray], dtype: torch.dtype) -> tuple[Tensor, ...]:
@@ -210,9 +233,9 @@ class TorchEngine(TokenEngine):
         dynamics, dropped = self.dynamics, _Dropped(self, t, numbers)
 
         def attend(z: Tensor) -> Tensor:
-            return dropped(self._attend(z, heads, dropped), "projection")
+            return dropped(self._attend(z, heads, dropped, t), "projection")
 
-        x = self._sublayer(x, attend, dynamics.norm.layer(t))
+        x = self._sublayer(x, attend, dynamics.norm.layer(t), t)
         if perceptron is None:
             return x
         W_1, b_1, W_2, b_2 = perceptron
@@ -221,18 +244,25 @@ class TorchEngine(TokenEngine):
         def perceive(z: Tensor) -> Tensor:
             return dropped(activation(z @ W_1 + b_1) @ W_2 + b_2, "mlp")
 
-        return self._sublayer(x, perceive, dynamics.mlp_norm.layer(t))
+        return self._sublayer(x, perceive, dynamics.mlp_norm.layer(t), t)
 
-    def _sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], norm: Norm) -> Tensor:
-        """after(skip x + branch(function(before(x))))"""
-        places, skip = PLACEMENTS[self.dynamics.placement], self.dynamics.skip
+    def _sublayer(
+        self, x: Tensor, function: Callable[[Tensor], Tensor], norm: Norm, t: int
+    ) -> Tensor:
+        """after(skip x + branch(function(before(x)))), both weighted as in layer t"""
+        places, residual = self.dynamics.places(t), self.dynamics.residual.layer(t)
         branch = function(self._normalised(x, norm) if "before" in places else x)
         branch = self._normalised(branch, norm) if "branch" in places else branch
-        x = skip * x + branch if skip else branch
+        if residual.branch_has_weight:
+            branch = self._constant(residual.branch, x.dtype) * branch
+        x = self._constant(residual.skip, x.dtype) * x + branch if residual.has_skip else branch
         return self._normalised(x, norm) if "after" in places else x
 
     def _normalised(self, x: Tensor, norm: Norm) -> Tensor:
         """`Norm.apply`: NaN for a token that cannot be scaled."""
+        if isinstance(norm, ElementwiseNorm):
+            gain, bias = (self._constant(number, x.dtype) for number in (norm.gain, norm.bias))
+            return gain * FUNCTIONS[norm.function](norm.a * x + norm.s) + bias
         active, centre, scale, shift, gain, bias = norm.switches(x.shape[-1])
         if not active:
             return x
@@ -249,35 +279,91 @@ class TorchEngine(TokenEngine):
         return gain * y + bias
 
     def _constant(self, number: Any, dtype: torch.dtype) -> Any:
-        """A norm's gain or bias, a number or an array, that torch may multiply with."""
+        """A number or an array, as a norm's gain, that torch may multiply with."""
         if np.ndim(number) == 0:
             return float(number)
         return self._kept(f"norm {id(number)}", number, dtype, self.put)
 
-    def _attend(self, x: Tensor, heads: _Heads, dropped: _Dropped) -> Tensor:
+    def _attend(self, x: Tensor, heads: _Heads, dropped: _Dropped, t: int) -> Tensor:
         """sum_h A_h x W_V^h + bias for samples x, (S, N, d)."""
-        query, key = self._query_and_key(x, heads)
+        query, key = self._query_and_key(x, heads, t)
         value = _by_head(x, heads.value, heads.n_heads)
         if self.dynamics.dropout.attention:
             factors = dropped.attention_factors(heads.n_heads, x.dtype)
             mixed = self._over_tiles(query, key, value, _scaled, factors)
         else:
-            tile = _fused if self._device.type == "cpu" and _is_tame(query, key) else _mixed
+            fused = self._plain and self._device.type == "cpu" and _is_tame(query, key)
+            tile = _fused if fused else _mixed
             mixed = self._over_tiles(query, key, value, tile)  # (S H, N, q)
-        mixed = mixed.unflatten(0, (len(x), heads.n_heads)).transpose(1, 2).flatten(2)
+        mixed = mixed.unflatten(0, (len(x), heads.n_heads)).transpose(1, 2)  # (S, N, H, q)
+        if heads.gate is not None:
+            W, b = heads.gate
+            mixed = mixed * torch.sigmoid(x @ W + b).unflatten(2, (heads.n_heads, -1))
+        mixed = mixed.flatten(2)
         return mixed @ heads.output + heads.output_bias
 
     def _entropy(self, x: Tensor, heads: _Heads, t: int = 0) -> Tensor:
         """Mean entropy of the rows of A in layer t for samples x, (S, N, d)."""
-        places, norm = PLACEMENTS[self.dynamics.placement], self.dynamics.norm.layer(t)
+        places, norm = self.dynamics.places(t), self.dynamics.norm.layer(t)
         x = self._normalised(x, norm) if "before" in places else x
-        query, key = self._query_and_key(x, heads)
+        query, key = self._query_and_key(x, heads, t)
         rows = self._over_tiles(query, key, key[..., :1], _row_entropy)  # (S H, N, 1)
         return rows.unflatten(0, (len(x), heads.n_heads)).mean(dim=(1, 2, 3))
 
-    def _query_and_key(self, x: Tensor, heads: _Heads) -> tuple[Tensor, Tensor]:
+    def _query_and_key(self, x: Tensor, heads: _Heads, t: int) -> tuple[Tensor, Tensor]:
         query = _by_head(x, heads.query, heads.n_heads, heads.query_bias)
-        return query, _by_head(x, heads.key, heads.n_heads)
+        key = _by_head(x, heads.key, heads.n_heads)
+        norms = self._qk_norms(t, query.shape[2])
+        query, key = (
+            self._normalised(z, norm) for z, norm in zip((query, key), norms, strict=True)
+        )
+        return self._turned(query), self._turned(key)
+
+    def _qk_norms(self, t: int, width: int) -> tuple[Norm, Norm]:
+        """What queries and keys are normalised by, the same objects in every call."""
+        qk_norm = self.dynamics.qk_norm
+        key = f"qk norms {0 if qk_norm.is_constant else t} {width}"
+        if key not in self._held:
+            self._held[key] = qk_norm.layer(t).norms(width)
+        return self._held[key]
+
+    def _turned(self, x: Tensor) -> Tensor:
+        """`Position.turned` for queries or keys (B, N, p)."""
+        position = self.dynamics.position
+        if not isinstance(position, RoPE):
+            return x
+        n, width = x.shape[1:]
+        angles = self._once(f"angles of {width}", lambda: position.angles(n, width))
+        a, b = x.split(width // 2, dim=2)
+        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=2)
+
+    def _once(self, name: str, made: Callable[[], np.ndarray]) -> Tensor:
+        """An array that stays the same, made once, in float64 where there is one."""
+        if name not in self._held:
+            array = made()
+            self._held[name] = self.put(
+                array.astype(np.float32) if self._device.type == "mps" else array
+            )
+        return self._held[name]
+
+    def _rule(self, heads: slice, n_heads: int, rows: Tensor, keys: Tensor) -> _Rule:
+        """How scores (B, T, c, W) of some tiles become weights: samples and heads of this slice,
+        rows (T, c) against keys (T, W)."""
+        if self._plain:
+            return _softmax
+        dynamics, place = self.dynamics, self.dynamics.n_tokens - 1
+        which = torch.arange(heads.start, heads.stop, device=self._device) % n_heads
+
+        def rule(scores: Tensor, allowed: Tensor | None) -> Tensor:
+            biases = dynamics.position.biases(dynamics.n_tokens, n_heads)
+            if biases is not None:
+                table = self._once("biases", lambda: biases)
+                offsets = place + keys[:, None, :] - rows[:, :, None]
+                scores = scores + table[:, offsets].to(scores.dtype)[which]
+            return _KINDS[type(dynamics.kind)](dynamics.kind, scores, allowed, which)
+
+        return rule
 
     # --- tiles, within the budget ---------------------------------------------------------------
 
@@ -311,18 +397,19 @@ class TorchEngine(TokenEngine):
     ) -> Tensor:
         n_tiles, height = group.rows.shape
         width = group.keys(slice(0, 1)).shape[1]
-        squares = 3 if factors is None else 4
+        squares = (3 if factors is None else 4) + (0 if self._plain else 3)
         each = (height + width) * (query.shape[2] + value.shape[2]) + squares * height * width
         at_once = max(1, self.budget // (each * query.element_size()))
-        batch = len(query)
+        batch, n_heads = len(query), self.dynamics.weights.n_heads
         out = query.new_empty(batch, n_tiles, height, value.shape[2])
         for b in _slices(batch, at_once):
             for part in _slices(n_tiles, max(1, at_once // batch)):
                 keys = group.keys(part)
                 q = _taken(query[b], group.rows[part])
                 k, v = _taken(key[b], keys), _taken(value[b], keys)
+                rule = self._rule(b, n_heads, group.rows[part], keys)
                 more = () if factors is None else (factors[b][:, entries[part]],)
-                out[b, part] = tile(q, k, v, group.allowed(part), *more)
+                out[b, part] = tile(q, k, v, group.allowed(part), rule, *more)
         return out.flatten(1, 2)
 
     def _samples_at_once(self, x: Tensor, t: int) -> int:
@@ -406,30 +493,74 @@ def _is_tame(query: Tensor, key: Tensor) -> bool:
     return bool(bound.isfinite())
 
 
-def _fused(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> Tensor:
-    """As `_mixed`, never holding the scores: twice as fast on a CPU and as exact."""
+def _fused(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, _: _Rule) -> Tensor:
+    """As `_mixed` of the softmax, never holding the scores: twice as fast on a CPU and as exact."""
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=1.0)
 
 
-def _mixed(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> Tensor:
-    return _attention(q, k, allowed) @ v
+def _mixed(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, rule: _Rule) -> Tensor:
+    return rule(q @ k.mT, allowed) @ v
 
 
-def _scaled(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, factors: Tensor) -> Tensor:
-    return (_attention(q, k, allowed) * factors) @ v
+def _scaled(
+    q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, rule: _Rule, factors: Tensor
+) -> Tensor:
+    return (rule(q @ k.mT, allowed) * factors) @ v
 
 
-def _row_entropy(q: Tensor, k: Tensor, _: Tensor, allowed: Tensor | None) -> Tensor:
-    p = _attention(q, k, allowed)
+def _row_entropy(q: Tensor, k: Tensor, _: Tensor, allowed: Tensor | None, rule: _Rule) -> Tensor:
+    p = rule(q @ k.mT, allowed)
     return -torch.xlogy(p, p).sum(dim=-1, keepdim=True)
 
 
-def _attention(q: Tensor, k: Tensor, allowed: Tensor | None) -> Tensor:
-    """Masked softmax of q k^T: (B, T, c, p), (B, T, W, p) and (T, c, W) -> (B, T, c, W)."""
-    scores = q @ k.mT
+# --- kinds of attention: scores (B, T, c, W), allowed (T, c, W) and heads (B,) -> (B, T, c, W) ----
+
+
+def _masked(scores: Tensor, allowed: Tensor | None) -> Tensor:
+    return scores if allowed is None else scores.masked_fill(~allowed, -torch.inf)
+
+
+def _softmax(scores: Tensor, allowed: Tensor | None) -> Tensor:
     if allowed is not None:
         scores.masked_fill_(~allowed, -torch.inf)
     return scores.softmax(dim=-1)
+
+
+def _softmax_with_sink(kind: Softmax, scores: Tensor, allowed: Any, heads: Tensor) -> Tensor:
+    scores = _masked(scores, allowed)
+    if kind.sink is None:
+        return scores.softmax(dim=-1)
+    sinks = torch.tensor(kind.sink, dtype=scores.dtype, device=scores.device).reshape(-1)
+    column = sinks[heads % len(sinks)][:, None, None, None].expand(*scores.shape[:-1], 1)
+    return torch.cat([scores, column], dim=-1).softmax(dim=-1)[..., :-1]
+
+
+def _sigmoid(kind: Sigmoid, scores: Tensor, allowed: Any, heads: Tensor) -> Tensor:
+    if allowed is None:
+        return torch.sigmoid(scores - np.log(scores.shape[-1]))
+    numbers = allowed.sum(dim=-1, keepdim=True).to(scores.dtype)
+    return torch.sigmoid(_masked(scores - numbers.log(), allowed))
+
+
+def _softpick(kind: Softpick, scores: Tensor, allowed: Any, heads: Tensor) -> Tensor:
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, 0.0)  # e^0 - 1 = 0
+    most = scores.amax(dim=-1, keepdim=True).clamp(min=0.0)
+    one = torch.exp(-most)
+    near = torch.expm1(scores.clamp(max=1.0)) * one
+    rest = torch.where(scores < 1.0, near, torch.exp(scores - most) - one)
+    return rest.clamp(min=0.0) / (rest.abs().sum(dim=-1, keepdim=True) + kind.eps * one)
+
+
+def _hardmax(kind: Hardmax, scores: Tensor, allowed: Any, heads: Tensor) -> Tensor:
+    scores = _masked(scores, allowed)
+    largest = (scores == scores.amax(dim=-1, keepdim=True)).to(scores.dtype)
+    return largest / largest.sum(dim=-1, keepdim=True)
+
+
+_KINDS: dict[type[AttentionKind], Callable[..., Tensor]] = {
+    Softmax: _softmax_with_sink, Sigmoid: _sigmoid, Softpick: _softpick, Hardmax: _hardmax,
+}  # fmt: skip
 
 
 def _observe(x: Tensor) -> Tensor:

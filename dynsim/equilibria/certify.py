@@ -22,6 +22,7 @@ from dynsim.measures import SOLVED_RTOL, numerical_rank, singular_values
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.jacobian import jacobian
 from dynsim.network.norms import Unit
+from dynsim.network.parts import check_plain
 
 __all__ = ["certify", "save_certificate"]
 
@@ -65,6 +66,7 @@ def certify(dynamics: AttentionDynamics, x: np.ndarray, radius: float = 1e-10) -
     """
     check_dynamics(dynamics)
     dynamics.require_deterministic("a certificate of an equilibrium")
+    check_plain(dynamics, "a certificate of an equilibrium")
     x = real_array("tokens", x, axes=2)
     plain = isinstance(dynamics.norm, Unit) and dynamics.placement == "post"
     layer = dynamics.weights.layer(0, x.shape[1]) if dynamics.weights.is_constant else None

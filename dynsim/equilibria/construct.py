@@ -15,6 +15,7 @@ from dynsim import masks
 from dynsim._values import whole
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.norms import Unit
+from dynsim.network.parts import unusual_parts
 from dynsim.network.weights import Fixed, Jordan
 
 __all__ = [
@@ -116,7 +117,8 @@ def jordan_member(dynamics: AttentionDynamics, x: np.ndarray) -> tuple[int, ...]
 def _jordan_strength(dynamics: AttentionDynamics, d: int) -> float | None:
     """The w of a layer that is `jordan_dynamics(n, w)`, else None."""
     n = dynamics.n_tokens
-    plain = isinstance(dynamics.norm, Unit) and dynamics.placement == "post"
+    plain = isinstance(dynamics.norm, Unit) and not unusual_parts(dynamics)
+    plain = plain and dynamics.placement == "post"
     plain = plain and not dynamics.skip and not dynamics.mlp.active
     if not plain or not dynamics.weights.is_constant or d != n or n < 2:
         return None

@@ -24,6 +24,7 @@ from dynsim._values import real_array, whole
 from dynsim.masks.connectivity import lambda_2
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.jacobian import jvp, linearise, tangent_basis
+from dynsim.network.parts import check_plain
 
 if TYPE_CHECKING:
     from typing import Any
@@ -315,7 +316,8 @@ def transversal(dynamics: AttentionDynamics, c: np.ndarray, **options: Any) -> f
     >>> round(float(np.exp(exponent)), 6)  # lambda_2 = 1/2, and 1/2 for a token alone
     0.25
     """
-    if dynamics.skip or dynamics.mlp.active or dynamics.placement != "post":
+    check_plain(dynamics, "the transversal exponent", ("norm", "mlp_norm"))
+    if dynamics.residual.has_skip or dynamics.mlp.active or dynamics.placement != "post":
         raise ValueError(
             "the transversal exponent is known for layers of attention and a norm after it alone; "
             "take the whole spectrum"

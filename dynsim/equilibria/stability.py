@@ -27,6 +27,7 @@ from dynsim.masks.layout import strong_components
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.jacobian import is_spherical, tangent_basis, tangent_jacobian
 from dynsim.network.norms import NoNorm
+from dynsim.network.parts import AROUND, check_plain
 from dynsim.simulation import Record, simulate
 
 __all__ = [
@@ -64,7 +65,8 @@ def check_equilibria_possible(dynamics: AttentionDynamics) -> None:
             "shared=True), give the matrices, or take one layer, dynamics.layer(t)"
         )
     last = dynamics.mlp_norm if dynamics.mlp.active else dynamics.norm
-    if dynamics.placement != "post" or isinstance(last, NoNorm):
+    check_plain(dynamics, "an equilibrium", AROUND)
+    if not dynamics.ends_in_norm or isinstance(last, NoNorm):
         raise ValueError(
             "equilibria are sought for layers that end in a norm; without one only 0 or special "
             "weights stay, and whole lines of states do; use placement 'post' and norms.Unit()"

@@ -23,10 +23,10 @@ class Arrangement(NamedTuple):
     span(r, i, tall): (first, last), the keys between which tokens i .. i + tall - 1 attend
     scored(x, first, last): numbers from the first to the last score of a row
     score(r, keys, first, last): r.scores = r.q keys, for a block
-    softmax(r, i, s, first, last, note): s = e^(s - max s) for token i, 0 where it may not attend;
-        their sum. Where entropies are wanted, note gains that of these weights.
+    softmax(r, h, i, s, first, last, note): s = e^(s - max s) for token i in head h, 0 where it may
+        not attend; their sum. Where entropies are wanted, note gains that of these weights.
     mix(r, values, first, last): r.mixed = r.scores values, for a block
-    listed(r, i, tall, keys, values, note): whether all that was done already, from lists of keys
+    listed(r, h, i, tall, keys, values, note): whether all that was done already, from lists of keys
     """
 
     head: Callable

@@ -136,12 +136,14 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
 
     @inner
     def skipped(r, x, c, log_x, y, c_y, log_y, count):
-        skip = splat(x, r.skip)
-        top = maximum(log_x, log_y)
+        skip, weight = splat(x, r.skip), splat(x, r.weight)
+        top = log_y
+        if r.skip != 0.0:
+            top = maximum(log_x, log_y)
         top = where_within(top, -_MOST, math.inf, top, splat(x, 0.0))
-        kept, added = skip * _exp(x, log_x - top), _exp(x, log_y - top)
+        kept, added = skip * _exp(x, log_x - top), weight * _exp(x, log_y - top)
         combine(y, kept, x, added, count * r.row)
-        combine(c_y, skip, c, splat(x, 1.0), r.long)
+        combine(c_y, skip, c, weight, r.long)
         return top
 
     finish = composed(normalised, skipped)
@@ -212,7 +214,7 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
             output = at(r.output, here * r.v * r.columns)
             fill(r.q, 0.0, r.block * p_row)
             scale(r.q, at(r.shifts, h * p_row), size, p_row)
-            attended(r, 0, 1, side, other, r.shares)
+            attended(r, h, 0, 1, side, other, r.shares)
             share = load(r.shares, 0)
             scale(r.common, r.scores, share, extent)
             copy(mean, r.mixed, v_row)

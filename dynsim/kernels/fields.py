@@ -85,7 +85,8 @@ def _strips(r) -> int:
 _SIZES = """
     n d p v heads given start layers samples rows columns row long p_wide p_row v_wide v_row
     s_row block head_keys value_room head_values biased has_keys has_values before branch after
-    centre wanted followed common_keys ordered
+    centre function wanted followed common_keys ordered
+    normed turned half has_biases bias_row has_sinks
 """  # head_keys, head_values: from one head's to the next's, 0 where tokens serve all heads
 
 _GIVEN = {
@@ -111,6 +112,18 @@ _GIVEN = {
     "observed": Array(lambda r: r.layers * (5 + r.followed) * r.samples * r.w, "float64"),
     # gains the entropies of all rows of attention, (samples, n, w), in nats, if wanted
     "entropy": Array(lambda r: r.wanted * r.samples * r.n * r.w),
+}
+
+#: What positions, QK-norm and sinks are given, where there are any; else nothing is touched. Each
+#: head has `bias_row` biases: of the offsets j - i from 1 - n on or, where the mask is in lists, of
+#: the entries of those.
+_PARTS = {
+    "query_gain": Array(lambda r: r.normed * r.p_row),
+    "key_gain": Array(lambda r: r.normed * r.p_row),
+    "cosines": Array(lambda r: r.turned * r.n * r.half),
+    "sines": Array(lambda r: r.turned * r.n * r.half),
+    "biases": Array(lambda r: r.has_biases * r.heads * r.bias_row),
+    "sinks": Array(lambda r: r.has_sinks * r.heads),
 }
 
 _OWN = {
@@ -146,8 +159,9 @@ def _shared(owner: str) -> dict[str, Array]:
 #: Lanes: `offsets`, if there, are added to the scores.
 LANES = Record(
     f"{_SIZES} has_next has_offsets",
-    "skip scale shift inverse_size",
+    "skip weight scale shift inverse_size qk_shift",
     **_GIVEN,
+    **_PARTS,
     offsets=Array(lambda r: r.has_offsets * r.n * r.n),
     **_OWN,
     **_shared("job"),
@@ -157,8 +171,9 @@ LANES = Record(
 #: keys and values while they read the other.
 ROWS = Record(
     f"{_SIZES} has_next lists value_step edges member members",
-    "skip scale shift inverse_size",
+    "skip weight scale shift inverse_size qk_shift",
     **_GIVEN,
+    **_PARTS,
     indices=Array(lambda r: r.lists * r.edges, "int32"),
     meeting=Array(lambda r: TEAM, "int64"),
     **_OWN,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from dynsim.kernels.arrangement import Arrangement
 from dynsim.kernels.arrays import add, scale
 from dynsim.kernels.compiler import inlined, inner
+from dynsim.kernels.shaping import shaping
 from dynsim.kernels.simd import (
     at,
     compact,
@@ -17,6 +18,7 @@ from dynsim.kernels.simd import (
     log,
     maximum,
     splat,
+    spread,
     store,
     width,
 )
@@ -24,19 +26,22 @@ from dynsim.kernels.simd import (
 __all__ = ["Attention", "attention", "composed", "exponential_function", "reach"]
 
 
-def exponential_function(joined: Callable, peak: Callable) -> Callable:
-    """exponentials(r, s, begin, end, note): s = e^(s - max s) from `begin` to `end`; their sum.
+def exponential_function(joined: Callable, peak: Callable, parts: bool) -> Callable:
+    """exponentials(r, h, s, begin, end, note): s = e^(s - max s) from `begin` to `end`; their sum.
 
-    Where entropies are wanted, note gains that of these weights.
+    Where entropies are wanted, note gains that of these weights. With `parts`, the sink of head h
+    is one score more, if `r.has_sinks`: it counts in the maximum and in the sum.
     """
 
     @inlined
-    def exponentials(r, s, begin, end, note):
+    def exponentials(r, h, s, begin, end, note):
         w = width(s)
         top = load(s, begin)
         for e in range(begin + w, end, w):
             top = maximum(top, load(s, e))
         top = peak(top)
+        if parts and r.has_sinks:
+            top = maximum(top, spread(r.sinks, h))
         total, moment, least = splat(s, 0.0), splat(s, 0.0), splat(s, -800.0)
         e = begin
         while e + 4 * w <= end:
@@ -59,7 +64,12 @@ def exponential_function(joined: Callable, peak: Callable) -> Callable:
             total += z0
             moment = fma(z0, maximum(y0, least), moment)
         total = joined(total)
-        if r.wanted:
+        if parts and r.has_sinks:
+            kept = total
+            total += exp(spread(r.sinks, h) - top)
+            if r.wanted:
+                store(note, 0, load(note, 0) + (log(total) * kept - joined(moment)) / total)
+        elif r.wanted:
             store(note, 0, load(note, 0) + (log(total) - joined(moment) / total))
         return total
 
@@ -78,7 +88,7 @@ def reach(r, i, tall):
 class Attention(NamedTuple):
     """Functions of blocks of tokens.
 
-    attended(r, i, tall, keys, values, note): r.mixed = softmax(r.q keys) values, for one head
+    attended(r, h, i, tall, keys, values, note): r.mixed = softmax(r.q keys) values, for head h
     attend(r, turn, i, tall, z, keys, values, to, shifts, size, note): `to` takes what attention
         makes of the tokens i .. i + tall - 1, which are z, before the bias of the output. `shifts`
         are added to the queries of each head. Of deviations, z of `size`, the queries are
@@ -89,20 +99,22 @@ class Attention(NamedTuple):
     attend: Callable
 
 
-def attention(arrangement: Arrangement) -> Attention:
-    """The functions for this arrangement."""
+def attention(arrangement: Arrangement, parts: bool) -> Attention:
+    """The functions for this arrangement. With `parts` queries are shaped (`shaping.shaped`)."""
     span, score, softmax = arrangement.span, arrangement.score, arrangement.softmax
     mix, listed, project = arrangement.mix, arrangement.listed, arrangement.project
+    shaped = shaping(arrangement.joined, arrangement.peak)
 
     @inner
-    def attended(r, i, tall, keys, values, note):
+    def attended(r, h, i, tall, keys, values, note):
         compact()
         w = width(r.x)
-        if not listed(r, i, tall, keys, values, note):
+        if not listed(r, h, i, tall, keys, values, note):
             first, last = span(r, i, tall)
             score(r, keys, first, last)
             for k in range(tall):
-                total = softmax(r, i + k, at(r.scores, k * r.s_row), first, last, at(note, k * w))
+                s = at(r.scores, k * r.s_row)
+                total = softmax(r, h, i + k, s, first, last, at(note, k * w))
                 store(r.shares, k * w, splat(r.x, 1.0) / total)
             mix(r, values, first, last)
         for k in range(tall):
@@ -128,7 +140,9 @@ def attention(arrangement: Arrangement) -> Attention:
                     for c in range(tall):
                         e = c * p_row + k
                         store(r.q, e, load(r.q, e) + shift)
-            attended(r, i, tall, at(keys, h * r.head_keys), at(values, h * r.head_values), note)
+            if parts:
+                shaped(r, r.q, i, tall, r.query_gain)
+            attended(r, h, i, tall, at(keys, h * r.head_keys), at(values, h * r.head_values), note)
             matrix = at(r.output, here * r.v * r.columns)
             if h == 0:
                 project(to, row, r.mixed, r.v_row, matrix, r.columns, r.block, r.v)
@@ -144,15 +158,15 @@ def composed(normalise: Callable, skip: Callable) -> Callable:
 
     States are (tokens, first token, log of a size): the input x, and y, what attention makes of it,
     which becomes the output; its log is returned. normalise(r, y, c, log, count) and skip(r, x, c,
-    log_x, y, c_y, log_y, count), which is y + r.skip x, change y and return its log. For tokens as
-    they are the first token and the log mean nothing.
+    log_x, y, c_y, log_y, count), which is r.weight y + r.skip x, change y and return its log. For
+    tokens as they are the first token and the log mean nothing.
     """
 
     @inner
     def finish(r, x, c, log_x, y, c_y, log_y, count):
         if r.branch:
             log_y = normalise(r, y, c_y, log_y, count)
-        if r.skip != 0.0:
+        if r.skip != 0.0 or r.weight != 1.0:
             log_y = skip(r, x, c, log_x, y, c_y, log_y, count)
         if r.after:
             log_y = normalise(r, y, c_y, log_y, count)

@@ -71,7 +71,7 @@ class Kernel:
         code = cache.read(place)
         if code is None:
             symbol, source = self._compiled(real, w)
-            code = _code(symbol, llvm.parse_assembly(source))
+            code = _code(symbol, _alone(symbol, llvm.parse_assembly(source)))
             cache.write(place, code)
             if self.fixed:
                 cache.write(_source_of(place), f"{symbol}\0{source}".encode())
@@ -149,6 +149,18 @@ def _engine():
         if llvm.address_of_symbol(symbol) is None:
             llvm.add_symbol(symbol, abort)
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
+
+
+def _alone(symbol: str, module):
+    """The module with none of its functions to be seen from outside but the kernel.
+
+    Two kernels may be made of functions of one name that differ, as one is with parts and one
+    without; the loader would take one for the other.
+    """
+    for function in module.functions:
+        if not function.is_declaration and function.name != symbol:
+            function.linkage = "internal"
+    return module
 
 
 def _source_of(place):

@@ -24,6 +24,7 @@ __all__ = [
     "at",
     "compact",
     "element",
+    "erf",
     "exp",
     "exp4",
     "extract",
@@ -41,6 +42,7 @@ __all__ = [
     "spread",
     "sqrt",
     "store",
+    "tanh",
     "total",
     "transpose",
     "vector_of",
@@ -137,6 +139,25 @@ sqrt = _of_vectors(1, lambda builder, x: llvm.call(builder, "sqrt", x))
 absolute = _of_vectors(1, lambda builder, x: llvm.call(builder, "fabs", x))
 maximum = _of_vectors(2, _larger)
 minimum = _of_vectors(2, _smaller)
+
+
+def _lane_by_lane(name):
+    """A function of the C library for every lane."""
+
+    def build(builder, x):
+        number = x.type.element
+        kind = ir.FunctionType(number, [number])
+        symbol = name if number == ir.DoubleType() else f"{name}f"
+        function = cgutils.get_or_insert_function(builder.module, kind, symbol)
+        for k in map(ir.IntType(32), range(x.type.count)):
+            y = builder.call(function, [builder.extract_element(x, k)])
+            x = builder.insert_element(x, y, k)
+        return x
+
+    return _of_vectors(1, build)
+
+
+tanh, erf = _lane_by_lane("tanh"), _lane_by_lane("erf")
 
 
 #: Per bits of a number: bits of its fraction, least x whose e^x is well within the normal numbers,

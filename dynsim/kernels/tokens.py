@@ -13,6 +13,7 @@ from dynsim.kernels.simd import (
     all_within,
     at,
     compact,
+    erf,
     fma,
     load,
     maximum,
@@ -21,6 +22,7 @@ from dynsim.kernels.simd import (
     splat,
     sqrt,
     store,
+    tanh,
     where_within,
     width,
 )
@@ -65,12 +67,24 @@ def token_functions(arrangement: Arrangement) -> TokenFunctions:
             store(y, e, inside(load(x, e) - first - mean, e, r.d))
 
     @inner
+    def elementwise(r, x, y):
+        compact()
+        scale, shift = splat(x, r.scale), splat(x, r.shift)
+        for e in range(0, r.long, width(x)):
+            z = fma(load(x, e), scale, shift)
+            z = tanh(z) if r.function == 1 else erf(z)
+            store(y, e, fma(z, load(r.gain, e), load(r.bias, e)))
+
+    @inner
     def normalise(r, x, y):
-        """The one formula of `dynsim.norms`.
+        """The one formula of `dynsim.norms`, or gain f(scale x + shift) + bias where r.function.
 
         Tokens whose squares leave the range of numbers are brought to size 1 first.
         """
         compact()
+        if r.function:
+            elementwise(r, x, y)
+            return
         low, high = safe(x)
         if r.centre:
             centred(r, x, y)
@@ -196,7 +210,7 @@ def token_functions(arrangement: Arrangement) -> TokenFunctions:
 
     @inner
     def add(r, x, c, log_x, y, c_y, log_y, count):
-        combine(y, splat(x, r.skip), x, splat(x, 1.0), count * r.row)
+        combine(y, splat(x, r.skip), x, splat(x, r.weight), count * r.row)
         return log_y
 
     finish = composed(normalise_all, add)

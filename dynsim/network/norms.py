@@ -1,6 +1,6 @@
-"""Normalisations of tokens: none, unit (WU's "LayerNorm"), rms, layernorm.
+"""Normalisations of tokens: none, unit (WU's "LayerNorm"), rms, layernorm; dyt and derf.
 
-All are one formula with different switches, for a token a of dimension d:
+The first four are one formula with different switches, for a token a of dimension d:
 
     y = gain * (a - centre mean(a)) * scale / sqrt(||a - centre mean(a)||^2 + d eps) + bias
 
@@ -8,19 +8,35 @@ unit: no centring, scale 1, eps 0. rms: no centring, scale sqrt(d). layernorm: c
 sqrt(d) (RIECHERS, arXiv 2405.04134: sqrt(d) Pi a / sqrt(||Pi a||^2 + d eps), Pi = I - 11^T/d).
 "LayerNorm" in WU, arXiv 2405.18781, is `Unit`: row scaling without centring. A trained model has
 another gain in every layer: `PerLayer`.
+
+DyT and Derf are element-wise, y = gain * f(a x + s) + bias with f = tanh or erf: nothing of a token
+is divided by its size, and there is no sphere. What rests on the formula above refuses them, for
+they have no `switches`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dynsim._values import Value, check_instance, entry_of_layer, real_array, real_number, shown
+from dynsim._values import (
+    Value,
+    check_instance,
+    entry_of_layer,
+    real_array,
+    real_number,
+    shown,
+    whole,
+)
 
 __all__ = [
     "NORMS",
+    "Derf",
+    "DyT",
+    "ElementwiseNorm",
     "LayerNorm",
     "NoNorm",
     "Norm",
@@ -28,6 +44,7 @@ __all__ = [
     "PerLayer",
     "RMSNorm",
     "Unit",
+    "ln_scaling",
 ]
 
 #: Tokens of these types are normalised in their own precision, others in float64.
@@ -63,6 +80,7 @@ class Norm(Value):
         return entry_of_layer("norms", self.each, t)
 
     def switches(self, d: int) -> NormSwitches:
+        """The numbers of the one formula; ValueError for a norm that is not of this form."""
         raise NotImplementedError
 
     def check(self, d: int) -> None:
@@ -234,6 +252,115 @@ class LayerNorm(Norm):
         return NormSwitches(True, True, d**0.5, d * self.eps, self.gain, self.bias)
 
 
+class ElementwiseNorm(Norm):
+    """Base of the norms y = gain * f(a x + s) + bias, entry by entry."""
+
+    function: str  # the name of f: "tanh" or "erf"
+    a: float
+    s: float = 0.0
+    gain: float | np.ndarray
+    bias: float | np.ndarray
+
+    def _check_numbers(self) -> None:
+        super()._check_numbers()
+        for name in ("a", "s"):
+            number = real_number(f"{name} of {type(self).__name__}", getattr(self, name))
+            if not np.isfinite(number):
+                raise ValueError(f"{name} of {type(self).__name__} is finite; got {number}")
+
+    def switches(self, d: int) -> NormSwitches:
+        raise ValueError(
+            f"{type(self).__name__} works entry by entry and divides by no size, so that what "
+            f"rests on the size of tokens does not apply; use norms.Unit(), RMSNorm() or "
+            f"LayerNorm(), --norm unit, rms or layernorm"
+        )
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        x = real_array("tokens", x, own=_TYPES, axes=1)
+        with np.errstate(over="ignore", invalid="ignore"):  # tanh of infinity is 1
+            y = self.gain * _FUNCTIONS[self.function](self.a * x + self.s) + self.bias
+        return y.astype(x.dtype, copy=False)
+
+    def derivative(self, x: np.ndarray) -> np.ndarray:
+        x = real_array("tokens", x, own=_TYPES)
+        return self._slope(x)[..., :, None] * np.eye(x.shape[-1])
+
+    def derivative_along(self, x: np.ndarray, v: np.ndarray) -> np.ndarray:
+        x, v = (real_array(what, z, own=_TYPES) for what, z in (("tokens", x), ("directions", v)))
+        return self._slope(x) * v
+
+    def _slope(self, x: np.ndarray) -> np.ndarray:
+        """dy_a / dx_a, (..., d)."""
+        return self.gain * self.a * _SLOPES[self.function](self.a * x + self.s)
+
+    def undefined(self, x: np.ndarray) -> np.ndarray:
+        return np.zeros(np.shape(x)[:-1], bool)
+
+
+def _erf(z: np.ndarray) -> np.ndarray:
+    from scipy.special import erf  # which takes long to import
+
+    return erf(z)
+
+
+def _tanh_slope(z: np.ndarray) -> np.ndarray:
+    """1 / cosh^2, which keeps its digits where tanh is next to 1."""
+    e = np.exp(-2.0 * np.abs(z))
+    return 4.0 * e / (1.0 + e) ** 2
+
+
+def _erf_slope(z: np.ndarray) -> np.ndarray:
+    return np.exp(-z * z) * (2.0 / np.pi**0.5)
+
+
+#: The functions of element-wise norms, and their derivatives.
+_FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"tanh": np.tanh, "erf": _erf}
+_SLOPES = {"tanh": _tanh_slope, "erf": _erf_slope}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DyT(ElementwiseNorm):
+    """y = gain * tanh(a x) + bias: dynamic tanh (arXiv 2503.10622), which starts from a = 0.5.
+
+    a : a number. gain, bias : a number, or one per dimension (d,).
+
+    >>> DyT(0.5).apply(np.array([0.0, 2.0]))
+    array([0.        , 0.76159416])
+    """
+
+    a: float = 0.5
+    gain: float | np.ndarray = 1.0
+    bias: float | np.ndarray = 0.0
+    function = "tanh"
+
+    def __post_init__(self) -> None:
+        self._freeze_array("gain")
+        self._freeze_array("bias")
+        self._check_numbers()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Derf(ElementwiseNorm):
+    """y = gain * erf(a x + s) + bias (arXiv 2512.10938), which starts from a = 0.5, s = 0.
+
+    a, s : numbers. gain, bias : a number, or one per dimension (d,).
+
+    >>> Derf(0.5).apply(np.array([0.0, 2.0]))
+    array([0.        , 0.84270079])
+    """
+
+    a: float = 0.5
+    s: float = 0.0
+    gain: float | np.ndarray = 1.0
+    bias: float | np.ndarray = 0.0
+    function = "erf"
+
+    def __post_init__(self) -> None:
+        self._freeze_array("gain")
+        self._freeze_array("bias")
+        self._check_numbers()
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class PerLayer(Norm):
     """A norm for each layer: layer t has entry t; a single one serves all layers.
@@ -275,5 +402,36 @@ class PerLayer(Norm):
         )
 
 
+def ln_scaling(norm: Norm, layers: int) -> PerLayer:
+    """norm(x) / sqrt(l) in layer l = 1, ..., `layers`: LayerNorm scaling (arXiv 2502.05795).
+
+    What the norm gives is divided, before the branch sees it; with placement "pre" and uniform
+    attention that is a branch of weight 1 / sqrt(l).
+
+    Raises ValueError for a norm without gain, and one that has entries by layer itself.
+
+    >>> [float(one.gain) for one in ln_scaling(RMSNorm(), 4).norms[::3]]
+    [1.0, 0.5]
+    """
+    check_instance("a norm", norm, Norm, "dynsim.norms.LayerNorm()")
+    layers = whole("number of layers", layers, least=1)
+    if not hasattr(norm, "gain"):
+        raise ValueError(
+            f"LayerNorm scaling divides the gain of a norm, and {type(norm).__name__} has none; "
+            f"use RMSNorm(), LayerNorm(), DyT() or Derf(), --norm rms, layernorm, dyt or derf"
+        )
+    scaled: Any = norm  # a dataclass, with or without a bias
+    names = [name for name in ("gain", "bias") if hasattr(norm, name)]
+    each = [{name: getattr(norm, name) / t**0.5 for name in names} for t in range(1, layers + 1)]
+    return PerLayer(tuple(replace(scaled, **numbers) for numbers in each))
+
+
 #: Every norm by the name that the command line gives it.
-NORMS = {"none": NoNorm, "unit": Unit, "rms": RMSNorm, "layernorm": LayerNorm}
+NORMS = {
+    "none": NoNorm,
+    "unit": Unit,
+    "rms": RMSNorm,
+    "layernorm": LayerNorm,
+    "dyt": DyT,
+    "derf": Derf,
+}

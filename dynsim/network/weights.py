@@ -10,8 +10,8 @@ leaves one query bias per head and one output bias.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from dynsim._values import (
     shown,
     whole,
 )
+from dynsim.network.schedules import Schedule, as_schedule
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -45,9 +46,12 @@ __all__ = [
     "LayerWeights",
     "Layers",
     "Orthogonal",
+    "Sharpened",
     "Value",
     "Weights",
     "Zero",
+    "check_no_temperature",
+    "with_factors",
 ]
 
 
@@ -117,6 +121,15 @@ class LayerWeights(LayerArrays):
     def W_V(self) -> np.ndarray:
         """The value matrix of every head, output included, (H, d, d)."""
         return self.value @ self.output if self.value.size else self.output
+
+    @property
+    def with_values(self) -> LayerWeights:
+        """The same with a value matrix: W_V where there was none, and the identity as output."""
+        if self.value.size:
+            return self
+        heads, d, _ = self.output.shape
+        identity = np.broadcast_to(np.eye(d, dtype=self.output.dtype), (heads, d, d))
+        return self._replace(value=self.output, output=np.ascontiguousarray(identity))
 
     def sharpened(self, beta: float) -> LayerWeights:
         """With all scores multiplied by beta >= 0, the inverse temperature.
@@ -426,6 +439,9 @@ class Weights(LayerSource, Value):
         One draw for all layers, or a fresh one for each.
     seed : int
         Layer t draws from its own stream of this seed, whatever was drawn before.
+    factored : bool
+        Keep W_Q and W_K apart where M alone would do, for what acts on queries and keys: W_K = I
+        for identity and zero scores. A dynamics with RoPE or QK-norm sets it by itself.
     """
 
     scores: Family = Gaussian()
@@ -436,9 +452,17 @@ class Weights(LayerSource, Value):
     shared: bool = False
     seed: int = 0
     beta: float = 1.0
+    factored: bool = False
 
     def __post_init__(self) -> None:
         _check_beta(self.beta)
+        check_switch("factored of weights", self.factored)
+        if self.factored and not isinstance(self.scores, (Gaussian, Identity, Zero)):
+            raise ValueError(
+                f"queries and keys are known of gaussian, identity and zero scores; those of "
+                f"{self.scores} are one matrix M, given whole; give W_Q and W_K, as "
+                f"dynsim.weights.Layers of LayerWeights(query=..., key=..., ...)"
+            )
         whole("number of heads", self.n_heads, least=1)
         whole("seed of weights", self.seed, least=0, most=np.inf)
         check_switch("shared of weights", self.shared)
@@ -482,6 +506,12 @@ class Weights(LayerSource, Value):
         given = [f.array for f in (self.scores, self.value) if isinstance(f, FromArray)]
         return min((len(array) for array in given if array.ndim == 4), default=None)
 
+    @cached_property
+    def description(self) -> dict:
+        """As of all values; whether factors are kept only where they are."""
+        fields = super().description
+        return fields if self.factored else {k: v for k, v in fields.items() if k != "factored"}
+
     def layer(self, t: int, d: int) -> LayerWeights:
         """The matrices of layer t (the first is 0) for tokens of dimension d."""
         d = whole("dimension of a layer", d, least=1)
@@ -496,11 +526,15 @@ class Weights(LayerSource, Value):
             width = _head_width(n_heads, d)
             query = self.scores.factor(n_heads, d, width, d, rng)
             key = self.scores.factor(n_heads, d, width, d, rng)
-            if n_heads == 1:  # one matrix product per layer now, two fewer in every step
+            if (
+                n_heads == 1 and not self.factored
+            ):  # one matrix product per layer now, two fewer in every step
                 with np.errstate(all="ignore"):  # a simulation names the layer that overflows
                     query, key = query @ key.swapaxes(1, 2), empty
         else:
             query, key = _draw_family(self.scores, n_heads, d, rng, t), empty
+            if self.factored:
+                key = np.stack([np.eye(d)] * n_heads)
         query = np.ascontiguousarray(query / d_qk**0.5)
         if self.beta != 1.0:
             with np.errstate(over="ignore"):  # as above
@@ -616,3 +650,84 @@ def Fixed(M: ArrayLike, W_V: ArrayLike) -> Layers:
     for array in (M, W_V):
         array.setflags(write=False)
     return Layers((LayerWeights.from_matrices(M, W_V),), name="fixed")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Sharpened(LayerSource, Value):
+    """Weights with the scores of layer t multiplied by beta_t, an inverse temperature by layer.
+
+    It multiplies q . k alone, not what a position adds to it nor a sink.
+
+    Raises ValueError unless all beta_t are finite and not negative, and there are as many as
+    layers.
+
+    >>> from dynsim.network.schedules import Linear
+    >>> cooled = Sharpened(Weights(scores=Identity()), Linear(1.0, 3.0, layers=3))
+    >>> cooled.layer(1, 2).M[0]
+    array([[2., 0.],
+           [0., 2.]])
+    """
+
+    weights: LayerSource
+    beta: Schedule
+
+    def __post_init__(self) -> None:
+        check_instance("weights", self.weights, LayerSource, "dynsim.weights.Weights()")
+        object.__setattr__(self, "beta", as_schedule("the inverse temperature", self.beta))
+        given, layers = self.beta.n_layers, self.weights.n_layers
+        if None not in (given, layers) and given != layers:
+            raise ValueError(
+                f"there are inverse temperatures for {given} layers and weights for {layers}; give "
+                f"the same number"
+            )
+        _check_beta(self.beta.ends[0])
+
+    @property
+    def n_heads(self) -> int:
+        return self.weights.n_heads
+
+    @property
+    def is_constant(self) -> bool:
+        return self.weights.is_constant and self.beta.is_constant
+
+    @property
+    def dim(self) -> int | None:
+        return self.weights.dim
+
+    @property
+    def n_layers(self) -> int | None:
+        return self.weights.n_layers or self.beta.n_layers
+
+    def layer(self, t: int, d: int) -> LayerWeights:
+        return _cached_sharpened(self, t, d)
+
+
+@lru_cache(maxsize=8)
+def _cached_sharpened(source: Sharpened, t: int, d: int) -> LayerWeights:
+    return source.weights.layer(t, d).sharpened(source.beta.at(t))
+
+
+def with_factors(weights: LayerSource, purpose: str) -> LayerSource:
+    """The weights with W_Q and W_K of every head, which `purpose`, RoPE or QK-norm, acts on.
+
+    Raises ValueError where there is a score matrix M only.
+    """
+    if isinstance(weights, Sharpened):
+        return replace(weights, weights=with_factors(weights.weights, purpose))
+    if isinstance(weights, Weights):
+        return replace(weights, factored=True)
+    if isinstance(weights, Layers) and not all(layer.key.size for layer in weights.entries):
+        raise ValueError(
+            f"{purpose} acts on queries and keys; a layer of these weights has a score matrix M, "
+            f"given whole; give W_Q and W_K, LayerWeights(query=..., key=..., ...)"
+        )
+    return weights
+
+
+def check_no_temperature(weights: LayerSource) -> None:
+    """Raise ValueError where weights have an inverse temperature, which QK-norm would undo."""
+    if isinstance(weights, Sharpened) or (isinstance(weights, Weights) and weights.beta != 1.0):
+        raise ValueError(
+            f"QK-norm leaves nothing of the inverse temperature of the weights, beta = "
+            f"{weights.beta}; give it as the norm's gain, QKNorm(gain=...), a number or a schedule"
+        )

@@ -17,11 +17,23 @@ import numpy as np
 from dynsim.masks.constructors import causal, complete
 from dynsim.masks.layout import CSR, Ranges
 from dynsim.masks.networkx_view import compile_layout, graph_from_layout
+from dynsim.network.attention import ATTENTION, NoQKNorm, QKNorm
 from dynsim.network.dropout import Dropout
 from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.gates import FixedGate, GateWeights, GaussianGate, NoGate
 from dynsim.network.mlp import FixedMLP, GaussianMLP, MLPWeights, NoMLP
 from dynsim.network.norms import NORMS, PerLayer
-from dynsim.network.weights import WEIGHTS, FromArray, Layers, LayerWeights, Weights
+from dynsim.network.positions import POSITIONS
+from dynsim.network.residual import Residual
+from dynsim.network.schedules import SCHEDULES
+from dynsim.network.weights import (
+    WEIGHTS,
+    FromArray,
+    Layers,
+    LayerWeights,
+    Sharpened,
+    Weights,
+)
 
 if TYPE_CHECKING:
     from dynsim.masks.layout import Layout
@@ -36,6 +48,9 @@ _CLASSES = {
     for kind in (
         *(AttentionDynamics, Ranges, CSR, Dropout, NoMLP, GaussianMLP, FixedMLP, MLPWeights),
         *(*NORMS.values(), PerLayer, *WEIGHTS.values(), FromArray, Weights, Layers, LayerWeights),
+        *(*POSITIONS.values(), *ATTENTION.values(), NoQKNorm, QKNorm),
+        *(*SCHEDULES.values(), Sharpened),
+        *(Residual, NoGate, GaussianGate, FixedGate, GateWeights),
     )
 }
 #: Masks that their kind and number of tokens say all about.

@@ -20,8 +20,10 @@ from dynsim.measures import DEFAULT, EVERY_LAYER, SETTLED_RTOL, numerical_rank, 
 from dynsim.measures.costs import layer_cost
 from dynsim.network.dropout import Dropout
 from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.gates import GATES
 from dynsim.network.mlp import MLPS
-from dynsim.network.norms import NORMS
+from dynsim.network.norms import NORMS, ln_scaling
+from dynsim.network.residual import read_placement, read_skip
 from dynsim.network.tokens import TOKENS
 from dynsim.network.weights import WEIGHTS, Weights
 from dynsim.simulation import Record, simulate
@@ -64,7 +66,9 @@ def make_dynamics(settings: Settings) -> AttentionDynamics:
 
     Raises ValueError for a cell that cannot be, MemoryError for one that is too large.
     """
-    shared, seed = settings["shared"], settings["seed"]
+    shared, seed, layers = settings["shared"], settings["seed"], settings["depth"]
+    norm = build("norm", NORMS, settings["norm"])
+    draws = {"shared": shared, "seed": seed}
     return AttentionDynamics(
         mask=mask_of(settings),
         weights=Weights(
@@ -76,11 +80,12 @@ def make_dynamics(settings: Settings) -> AttentionDynamics:
             shared=shared,
             seed=seed,
         ),
-        norm=build("norm", NORMS, settings["norm"]),
-        placement=settings["placement"],
-        skip=settings["skip"],
-        mlp=build("MLP", MLPS, settings["mlp"], given={"shared": shared, "seed": seed}),
+        norm=ln_scaling(norm, layers) if settings["ln_scaling"] else norm,
+        placement=read_placement(settings["placement"], layers),
+        skip=read_skip(settings["skip"], layers),
+        mlp=build("MLP", MLPS, settings["mlp"], given=draws),
         dropout=Dropout(settings["dropout"], settings["attention_dropout"], seed),
+        gate=build("gate", GATES, settings["gate"], given=draws),
     )
 
 
@@ -98,6 +103,10 @@ def check_cell(settings: Settings) -> None:
             raise ValueError(f"{name} is at least 1; got {settings[name]}")
     dynamics, x0 = make_dynamics(settings), _tokens(settings, samples=1)
     dynamics.check_tokens(x0)
+    if dynamics.n_layers is not None and dynamics.n_layers < settings["depth"]:
+        raise ValueError(
+            f"depth is {settings['depth']}, and there are weights for {dynamics.n_layers} layers"
+        )
     if settings["engine"] != "auto":
         find_engine(settings["engine"])
 
@@ -215,7 +224,8 @@ def _dynamics_key(settings: Settings) -> tuple:
     sample do not depend on the others."""
     drawn = any(settings[k].split(":")[0] in _DRAWN for k in ("value", "scores"))
     dropped = settings["dropout"] or settings["attention_dropout"]
-    if drawn or dropped or settings["mlp"] != "none" or settings["engine"] == "torch":
+    drawn = drawn or settings["mlp"] != "none" or settings["gate"] != "none"
+    if drawn or dropped or settings["engine"] == "torch":
         return tuple(settings.values())
     return tuple(value for name, value in settings.items() if name not in ("seed", "start"))
 

@@ -18,10 +18,14 @@ __all__ = ["PARAMETERS", "Axis", "Parameter", "read_axis"]
 
 @dataclass(frozen=True)
 class Parameter:
-    """The type of a parameter's values, and what holds where a sweep does not set it."""
+    """The type of a parameter's values, and what holds where a sweep does not set it.
+
+    words : whether values may be words, too; all values of an axis then are
+    """
 
     kind: type
     default: Any = None
+    words: bool = False
 
 
 #: Every parameter by name: those of ``dynsim run``, with its defaults.
@@ -29,8 +33,10 @@ PARAMETERS = {
     "mask": Parameter(str, "complete"),
     "window": Parameter(int),
     "norm": Parameter(str, "none"),
+    "ln_scaling": Parameter(bool, False),
     "placement": Parameter(str, "post"),
-    "skip": Parameter(float, 0.0),
+    "skip": Parameter(float, 0.0, words=True),
+    "gate": Parameter(str, "none"),
     "value": Parameter(str, "gaussian"),
     "scores": Parameter(str, "gaussian"),
     "beta": Parameter(float, 1.0),
@@ -103,10 +109,18 @@ def read_axis(name: str, given: object) -> Axis:
         match = _INTERVAL.fullmatch(given.strip())
         if match and not match[4]:
             return Axis(name, interval=_interval(name, match))
+    if PARAMETERS[name].words and not _are_numbers(given):
+        kind = str
+        given = [str(item) for item in _items(given)]
     found = _numbers(name, given, kind) if kind in (int, float) else _words(name, given, kind)
     if not found:
         raise ValueError(f"{name} needs at least one value; got {shown(given)}")
     return Axis(name, tuple(dict.fromkeys(found)))
+
+
+def _are_numbers(given: object) -> bool:
+    """Whether no value begins with a letter, as names do."""
+    return not any(isinstance(item, str) and item[:1].isalpha() for item in _items(given))
 
 
 def _items(given: object) -> list:

@@ -1,0 +1,148 @@
+"""``dynsim presets``: the options that stand for the layers of known models.
+
+A preset is data, options of ``dynsim run`` by name. It says how layers are built, not how large
+they are (heads, dimension, depth), nor what was trained: weights stay those of --value and
+--scores. Options that are given win over those of the preset.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dynsim._values import check_name
+from dynsim.cli.command import Command, Outcome
+
+__all__ = ["COMMAND", "PRESETS", "Preset", "apply_preset", "describe_preset", "main"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """options : by the names of the command line, without dashes
+    source : of what the model is
+    lacks : what of its layers is not here
+    """
+
+    options: dict[str, str | bool]
+    source: str
+    lacks: str = ""
+
+
+_GATED = "its MLP is gated ({}); here it is one without a gate"
+
+#: Every preset by name.
+PRESETS = {
+    "bert": Preset(
+        {"mask": "complete", "norm": "layernorm:eps=1e-12", "placement": "post", "skip": "1",
+         "mlp": "gaussian:gelu"},
+        "BERT, arXiv 1810.04805",
+        "positions are in its embeddings",
+    ),
+    "gpt2": Preset(
+        {"mask": "causal", "norm": "layernorm:eps=1e-5", "placement": "pre", "skip": "1",
+         "mlp": "gaussian:gelu_tanh"},
+        "GPT-2 (Radford and others, 2019)",
+        "positions are in its embeddings",
+    ),
+    "llama": Preset(
+        {"mask": "causal", "norm": "rms:eps=1e-5", "placement": "pre", "skip": "1",
+         "position": "rope:500000", "mlp": "gaussian:gelu"},
+        "Llama 3, arXiv 2407.21783",
+        _GATED.format("SwiGLU"),
+    ),
+    "gemma3": Preset(
+        {"mask": "causal", "norm": "rms:eps=1e-6", "placement": "peri", "skip": "1",
+         "position": "rope:1000000", "qk-norm": True, "mlp": "gaussian:gelu_tanh"},
+        "Gemma 3, arXiv 2503.19786",
+        f"five of six layers see a window of 1024 tokens; {_GATED.format('GeGLU')}",
+    ),
+    "qwen3": Preset(
+        {"mask": "causal", "norm": "rms:eps=1e-6", "placement": "pre", "skip": "1",
+         "position": "rope:1000000", "qk-norm": True, "mlp": "gaussian:gelu"},
+        "Qwen3, arXiv 2505.09388",
+        _GATED.format("SwiGLU"),
+    ),
+    "gpt-oss": Preset(
+        {"mask": "causal", "norm": "rms:eps=1e-5", "placement": "pre", "skip": "1",
+         "position": "rope:150000", "sink": "0", "mlp": "gaussian:gelu"},
+        "gpt-oss, arXiv 2508.10925",
+        "every other layer sees a window of 128 tokens, and experts share the MLP; "
+        + _GATED.format("SwiGLU"),
+    ),
+    "ngpt": Preset(
+        {"mask": "causal", "norm": "unit", "placement": "ngpt", "skip": "lerp:0.05",
+         "position": "rope:10000", "qk-norm": True, "mlp": "gaussian:gelu"},
+        "nGPT, arXiv 2410.01131",
+        f"its matrices have unit rows and columns; {_GATED.format('SwiGLU')}",
+    ),
+}  # fmt: skip
+
+
+def apply_preset(options: argparse.Namespace) -> None:
+    """Set the options of --preset that are not given, in place.
+
+    Raises ValueError for an unknown preset, and for one beside layers that are given whole.
+    """
+    if getattr(options, "preset", None) is None:
+        return
+    check_name("preset", options.preset, PRESETS)
+    if (options.weights or "").startswith("minilm:all"):
+        raise ValueError(f"--weights {options.weights} brings whole layers; leave --preset out")
+    rivals = {"norm": ("norm", "ln"), "mask": ("mask", "graph")}
+    for name, value in PRESETS[options.preset].options.items():
+        field = name.replace("-", "_")
+        if hasattr(options, field) and all(
+            getattr(options, rival, None) is None for rival in rivals.get(name, (field,))
+        ):
+            setattr(options, field, value)
+
+
+def describe_preset(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Lines for people: each option of the preset with the value that it has now."""
+    if options.preset is None:
+        return []
+    preset = PRESETS[options.preset]
+    lines = [("preset", f"{options.preset}: {preset.source}")]
+    for name, value in preset.options.items():
+        if not hasattr(options, name.replace("-", "_")):
+            lines.append(("", f"{name} = {_shown(value)} is left out: there is no such option"))
+            continue
+        now = getattr(options, name.replace("-", "_"))
+        lines.append(("", f"{name} = {_shown(now)}" + ", as given" * (now != value)))
+    return [*lines, *([("", f"({preset.lacks})")] if preset.lacks else [])]
+
+
+def _shown(value: object) -> str:
+    return {True: "on", None: "none", False: "off"}.get(value, str(value))  # type: ignore[call-overload]
+
+
+def compute(plan: None, options: argparse.Namespace, progress: Callable[[float], None]) -> Outcome:
+    lines = []
+    for name, preset in PRESETS.items():
+        lines.append(f"{name:<10}{preset.source}")
+        lines += [f"{'':<10}{option} = {_shown(value)}" for option, value in preset.options.items()]
+        lines += [f"{'':<10}({preset.lacks})"] * bool(preset.lacks)
+    data = {
+        name: {"options": preset.options, "source": preset.source, "lacks": preset.lacks}
+        for name, preset in PRESETS.items()
+    }
+    return Outcome({"presets": data}, f"{len(PRESETS)} presets, as --preset NAME", "\n".join(lines))
+
+
+COMMAND = Command(
+    name="presets",
+    description="What --preset NAME sets, model by model; options that are given win over it.",
+    add_options=lambda parser: None,
+    prepare=lambda options, words: None,
+    compute=compute,
+    examples="""\
+  python -m dynsim presets
+      the options of every preset
+  python -m dynsim.run --preset gpt2 --placement post
+      GPT-2's layers, but for the placement of its norms
+""",
+    label="listing",
+    writes=False,
+)
+main = COMMAND.main

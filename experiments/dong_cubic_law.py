@@ -89,8 +89,7 @@ def draw(data) -> Figure:
     style.letters((left, right))
     style.finding(
         figure,
-        "Under the complete mask log mu triples in every layer, with the coefficient that "
-        "expansion gives"
+        "Under the complete mask log mu triples in every layer, with the predicted coefficient"
         if claim(data).reproduced
         else "log mu under the complete mask, and the law of 3ᴸ",
     )

@@ -128,7 +128,7 @@ def draw(data) -> Figure:
     loss.set(
         xlabel="training steps",
         ylabel="held-out loss\n(nats per character)",
-        title="both learn alike",
+        title="what they learn",
     )
     rotation.set(ylabel="rotation by the norm (°)", title=f"d = {widest}", ylim=(0, None))
     length.set(

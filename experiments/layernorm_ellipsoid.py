@@ -142,7 +142,9 @@ def _draw_spectra(axes, data, names) -> None:
 
 def _draw_distances(axes, data, names) -> None:
     """A row a LayerNorm: median and 1 to 99% of its outputs' distances to the surface."""
-    _draw_rows(axes, names, np.maximum(data["distance"], 1e-17))
+    style.ranges(
+        axes, names, np.maximum(data["distance"], 1e-17), [_colour(name) for name in names]
+    )
     axes.set(
         xscale="log",
         xlabel="distance to the surface\n/ longest semi-axis",
@@ -152,7 +154,7 @@ def _draw_distances(axes, data, names) -> None:
 
 def _draw_angles(axes, data, names) -> None:
     """The same for angles of inputs to 1, over those of random directions."""
-    _draw_rows(axes, names, data["angle_before"])
+    style.ranges(axes, names, data["angle_before"], [_colour(name) for name in names])
     typical = np.degrees(np.median(data["baseline"]) * MEDIAN / minilm.DIM**0.5)
     axes.axvspan(90 - typical, 90 + typical, color="0.9", zorder=0)
     axes.set(
@@ -160,17 +162,6 @@ def _draw_angles(axes, data, names) -> None:
         title="MiniLM: angle of inputs to 1",
     )
     axes.tick_params(labelleft=False)
-
-
-def _draw_rows(axes, names, values) -> None:
-    low, quarter, middle, upper, high = np.percentile(values, [1, 25, 50, 75, 99], axis=1)
-    at, colours = np.arange(len(names)), [_colour(name) for name in names]
-    axes.hlines(at, low, high, color=colours, linewidth=0.7)
-    axes.hlines(at, quarter, upper, color=colours, linewidth=2.6)
-    axes.scatter(middle, at, color="white", edgecolors=colours, s=9, zorder=3, linewidths=0.8)
-    axes.set_yticks(at, names, fontsize=6)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.grid(False, axis="y")
 
 
 def _segment(axes, data) -> None:

@@ -136,7 +136,7 @@ def draw(data) -> Figure:
             )
         axes.set(xlabel="training steps", ylabel=label, xlim=(0, data["step"][-1]))
         axes.xaxis.set_major_locator(MaxNLocator(4))
-    panels[0].set(ylim=(0, None), title="loss")
+    panels[0].set(yscale="log", title="loss")
     panels[1].set(title="accuracy")
     panels[2].set(ylim=(0, 90), title="queries")
     style.name_lines(panels[2], named)

@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 from scipy.special import betainc
 
 import dynsim
-from dynsim import plots
 from dynsim.geometry import angle_to_ones, orthogonality
-from experiments.panels import label_ends, tidy
+from dynsim.results import style
 from experiments.real_models import norms_of, real_models, stacked
 from experiments.record import Verdict
 
@@ -71,23 +70,24 @@ def _among_directions(x: np.ndarray) -> tuple[float, ...]:
 def draw(data) -> Figure:
     """A row a model: angle to **1**, its rank among random directions, lengths, rotation."""
     names = list(dict.fromkeys(data["model"].tolist()))
-    figure = Figure(figsize=(13.5, 1.2 + 3.0 * len(names)), layout="constrained")
-    panels = figure.subplots(len(names), 4, squeeze=False)
-    for name, row, style in zip(names, panels, plots.STYLES, strict=False):
+    figure, panels = style.panels(len(names), 4, height=1.9)
+    for name, row, colour in zip(names, panels, _colours(names), strict=True):
         of_name = data["model"] == name
         (trained,), (fresh,) = (
             np.flatnonzero(of_name & (data["trained"] == kind)) for kind in (True, False)
         )
         looks = {
-            trained: {"color": style["color"], "linewidth": 1.5},
-            fresh: {"color": "0.45", "linewidth": 1.1, "linestyle": (0, (3, 1.5))},
+            trained: {"color": colour, "linewidth": 1.3},
+            fresh: {"color": "0.45", "linewidth": 0.9, "linestyle": (0, (3, 1.5))},
         }
         _draw_angle(row[0], data, trained, looks)
         _draw_rank(row[1], data, looks)
         _draw_lengths(row[2], data, trained, looks)
         _draw_rotation(row[3], data, trained, looks)
-        row[0].set_ylabel(f"{name} ({NORM_OF[name]}, d = {data['dim'][trained]})\nangle to 1 (°)")
-    titles = ("angle to 1 before the norm", "random directions nearer to 90°",
+        row[0].set_ylabel(
+            f"{name} ({NORM_OF[name]}, d = {data['dim'][trained]})\nangle to 1 (°)", fontsize=7
+        )
+    titles = ("angle to 1", "nearer to 90° than 1",
               "length of a token", "rotation by the norm")  # fmt: skip
     for axes, title in zip(panels[0], titles, strict=True):
         axes.set_title(title)
@@ -95,12 +95,18 @@ def draw(data) -> Figure:
         norms = len(_curve(data, "offset", int(np.flatnonzero(data["model"] == names[0])[0])))
         names = names[1:]
         for axes in row:
-            axes.set_xticks(np.arange(1, norms + 1, max(1, round(norms / 6))))
+            axes.set_xticks(np.arange(1, norms + 1, max(1, round(norms / 4))))
     for axes in panels[-1]:
-        axes.set_xlabel("norm, in the order of the depth")
-    tidy(panels.flat)
-    figure.suptitle(_headline(data), fontsize=13)
+        axes.set_xlabel("norm, in order of depth")
+    style.letters(panels.flat)
+    style.finding(figure, _headline(data))
     return figure
+
+
+def _colours(names: list[str]) -> list[str]:
+    """Those of the norms that the models have."""
+    kinds = {"LayerNorm": "layernorm", "RMSNorm": "rms"}
+    return [style.NORMS[kinds[NORM_OF[name]]] for name in names]
 
 
 def _headline(data) -> str:
@@ -137,19 +143,20 @@ def _draw_angle(axes, data, trained: int, looks) -> None:
                               linewidth=0)  # fmt: skip
     axes.axhspan(90 - sd, 90 + sd, color="0.93", zorder=0)
     axes.set(ylim=(90 - 3.2 * sd, 90 + 3.2 * sd))
-    axes.text(at[-1], 90 + 1.06 * sd, "grey: a random direction, ± 1 sd", fontsize=8,
-              color="0.35", ha="right", va="bottom")  # fmt: skip
-    axes.text(at[-1], 90 - 3.1 * sd, "band: tokens, ± 1 sd; dashed: initialised", fontsize=8,
-              color="0.35", ha="right", va="bottom")  # fmt: skip
+    style.note(
+        axes,
+        "grey: random ± sd\nband: tokens ± sd\ndashed: initialised",
+        0.97,
+        0.03,
+    )
 
 
 def _draw_rank(axes, data, looks) -> None:
     for k, look in looks.items():
         rank = 100 * _curve(data, "rank_of_ones", k)
-        axes.plot(np.arange(1, len(rank) + 1), rank, **(look | {"marker": ".", "markersize": 5}))
-    axes.plot([0.5, len(rank)], [50, 50], color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
-    axes.set(ylim=(-3, 103), ylabel="share (%)", xlim=(0.5, 1.25 * len(rank)))
-    label_ends(axes, [(len(rank) * 1.04, 50.0, "chance", "0.35")])
+        axes.plot(np.arange(1, len(rank) + 1), rank, **(look | {"marker": ".", "markersize": 3}))
+    axes.set(ylim=(-3, 103), ylabel="random directions (%)", xlim=(0.5, len(rank) + 0.5))
+    axes.plot([0.5, len(rank) + 0.5], [50, 50], color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
 
 
 def _draw_lengths(axes, data, trained: int, looks) -> None:
@@ -159,10 +166,10 @@ def _draw_lengths(axes, data, trained: int, looks) -> None:
             length = _curve(data, f"norm_{name}", k)
             at = np.arange(1, len(length) + 1)
             axes.plot(at, length, **(look | {"alpha": alpha}))
-            label = name if k == trained else f"{name}, initialised"
+            label = name if k == trained else f"{name}, init."
             ends.append((at[-1], length[-1], label, look["color"]))
-    axes.set(yscale="log", xlim=(0.5, 1.5 * at[-1]), ylabel="median length")
-    label_ends(axes, ends)
+    axes.set(yscale="log", xlim=(0.5, at[-1]), ylabel="median length")
+    style.label_ends(axes, ends)
 
 
 def _draw_rotation(axes, data, trained: int, looks) -> None:
@@ -171,13 +178,13 @@ def _draw_rotation(axes, data, trained: int, looks) -> None:
         turned = _curve(data, "rotation", k)
         at = np.arange(1, len(turned) + 1)
         axes.plot(at, turned, **look)
-        ends.append((at[-1], turned[-1], "the norm" if k == trained else "initialised",
+        ends.append((at[-1], turned[-1], "the norm" if k == trained else "initial.",
                      look["color"]))  # fmt: skip
     centred = _curve(data, "centring", trained)
-    axes.plot(at, centred, **(looks[trained] | {"linestyle": ":", "linewidth": 1.8}))
-    ends.append((at[-1], centred[-1], "taking out\nthe mean alone", looks[trained]["color"]))
-    axes.set(xlim=(0.5, 1.5 * at[-1]), ylabel="angle (°)", ylim=(-1, None))
-    label_ends(axes, ends, 0.11)
+    axes.plot(at, centred, **(looks[trained] | {"linestyle": ":", "linewidth": 1.4}))
+    ends.append((at[-1], centred[-1], "centring", looks[trained]["color"]))
+    axes.set(xlim=(0.5, at[-1]), ylabel="angle (°)", ylim=(-1, None))
+    style.label_ends(axes, ends)
 
 
 # --- claims -------------------------------------------------------------------------------------

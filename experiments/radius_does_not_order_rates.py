@@ -131,29 +131,18 @@ def draw(data) -> Figure:
 
 
 def _name_falls(axes, ends, deepest: float) -> None:
-    """Names along the lines that leave the panel below; beside the one that does not."""
-    for rank, (x, y, name, colour) in enumerate(sorted(ends)):
+    """Names where lines leave the panel below, or beside the end of the one that does not."""
+    look = {"textcoords": "offset points", "fontsize": 7}
+    ends = sorted(ends)
+    for k, (x, y, name, colour) in enumerate(ends):
         if y > deepest + 1:
+            axes.annotate(name, (x, y), xytext=(2, 9), ha="right", color=colour, **look)
+        elif k == 0:
+            axes.annotate(name, (x, deepest), xytext=(-12, 12), ha="right", color=colour, **look)
+        else:  # steep lines leave more room on their left
+            at = (-14 if name == list(MASKS)[DEFECTIVE] else 2.5, 4)
             axes.annotate(
-                name,
-                (x, y),
-                xytext=(-2, 6),
-                textcoords="offset points",
-                ha="right",
-                color=colour,
-                fontsize=7,
-            )
-        else:
-            axes.annotate(
-                name,
-                (x, deepest),
-                xytext=(-1.5, 4),
-                textcoords="offset points",
-                ha="right" if rank != 1 else "left",
-                va="bottom",
-                rotation=90,
-                color=colour,
-                fontsize=7,
+                name, (x, deepest), xytext=at, rotation=90, va="bottom", color=colour, **look
             )
 
 

@@ -16,8 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import dynsim
-from dynsim import plots
-from experiments.panels import label_ends, tidy
+from dynsim.results import style
 from experiments.real_models import CHECKPOINTS, real_models, residual_stream, stacked
 from experiments.record import Verdict
 
@@ -77,7 +76,7 @@ def _cosines(x: np.ndarray) -> np.ndarray:
 
 # --- figure -------------------------------------------------------------------------------------
 
-STYLE = dict(zip(CHECKPOINTS, plots.STYLES, strict=False))
+STYLE = dict(zip(CHECKPOINTS, style.STYLES, strict=False))
 #: How far the first singular value must stand above the second to be called dominant.
 DOMINANT = 2.0
 #: Least smallest singular value, in median lengths of a token, that is well above zero.
@@ -87,11 +86,11 @@ ABOVE_ZERO = 0.01
 def draw(data) -> Figure:
     """Who has full rank, cosines of the embeddings; smallest singular value and mean |cosine| of
     trained and of initialised models; all singular values by layer."""
-    figure = Figure(figsize=(13.5, 11.5), layout="constrained")
-    grid = figure.add_gridspec(3, 12)
-    rank, cosines = (figure.add_subplot(grid[0, part]) for part in (slice(6), slice(6, None)))
-    middle = [figure.add_subplot(grid[1, 3 * k : 3 * k + 3]) for k in range(4)]
-    lower = [figure.add_subplot(grid[2, 3 * k : 3 * k + 3]) for k in range(4)]
+    figure = Figure(figsize=(style.PAGE, 6.9), layout="constrained")
+    grid = figure.add_gridspec(3, 1)
+    top, between, below = (grid[k].subgridspec(1, columns) for k, columns in enumerate((2, 4, 4)))
+    rank, cosines = (figure.add_subplot(part) for part in top)
+    middle, lower = ([figure.add_subplot(part) for part in row] for row in (between, below))
     _draw_rank(rank, data)
     _draw_cosines(cosines, data)
     trained = data["trained"]
@@ -102,22 +101,28 @@ def draw(data) -> Figure:
         axes.set(
             yscale="log",
             ylabel="$σ_{min}$ / median length",
-            title=f"smallest singular value, {words}",
+            title=f"smallest σ, {words}",
         )
         _draw_by_layer(other, data, which, "cosine")
         other.set(ylim=(0, 1), ylabel="mean |cosine| of pairs", title=f"anisotropy, {words}")
     _label_middle(middle, data)
     for axes, k in zip(lower, _chosen(data), strict=False):
         _draw_spectrum(axes, data, k)
+    lower[0].set_ylabel("all singular values,\none excerpt")
     for axes in lower[len(_chosen(data)) :]:
         axes.remove()
-    tidy([rank, cosines, *middle, *lower[: len(_chosen(data))]])
+    style.letters([rank, cosines, *middle, *lower[: len(_chosen(data))]])
     rank.grid(False)
-    figure.suptitle(
-        "Every block keeps full rank, while its tokens turn towards each other",
-        fontsize=13,
-    )
+    cosines.grid(False, axis="y")
+    style.finding(figure, _headline(data))
     return figure
+
+
+def _headline(data) -> str:
+    full, _, turning, *_ = claims(data)
+    parts = ["Every block keeps full rank"] * full.reproduced
+    parts += ["tokens turn towards each other"] * turning.reproduced
+    return ", while ".join(parts) if parts else "Ranks, singular values and cosines of real models"
 
 
 def _labels(data) -> list[str]:
@@ -154,11 +159,11 @@ def _draw_rank(axes, data) -> None:
         if share[0] < 1:
             least, most = int(ranks[0].min()), int(ranks[0].max())
             words = f"{least}" if least == most else f"{least}–{most}"
-            axes.text(1.02, k, f"embeddings: rank {words} of {whole}", fontsize=8, va="center",
+            axes.text(1.02, k, f"rank {words} of {whole} at first", fontsize=6.5, va="center",
                       color="0.3")  # fmt: skip
-    axes.set(yticks=range(len(labels)), yticklabels=labels, xlim=(0, 1.5), xticks=(0, 0.5, 1),
-             xticklabels=("embeddings", "depth", "last block"),
-             title="share of excerpts of full rank: dark blue all, white none")  # fmt: skip
+    axes.set(yticks=range(len(labels)), yticklabels=labels, xlim=(0, 1.45), xticks=(0, 1),
+             xticklabels=("embeddings", "last block"),
+             title="full rank: dark all excerpts, white none")  # fmt: skip
     axes.invert_yaxis()
 
 
@@ -172,11 +177,11 @@ def _draw_cosines(axes, data) -> None:
         negative = data["negative_cosines"][k]
         text = "none below 0" if negative == 0 else f"{100 * negative:.2g}% below 0"
         axes.text(1.02, k, f"{text}, least {data['least_cosine'][k]:.2f}".replace("-", "−"),
-                  fontsize=8, va="center", color="0.3")  # fmt: skip
+                  fontsize=6.5, va="center", color="0.3")  # fmt: skip
     axes.axvline(0, color="0.4", linewidth=0.8)
-    axes.set(xlim=(-0.6, 1.6), xticks=(-0.5, 0, 0.5, 1), yticks=range(len(data["model"])),
+    axes.set(xlim=(-0.6, 1.75), xticks=(-0.5, 0, 0.5, 1), yticks=range(len(data["model"])),
              yticklabels=[""] * len(data["model"]),
-             title="cosines of pairs of tokens at the embeddings")  # fmt: skip
+             title="cosines of pairs at the embeddings")  # fmt: skip
     axes.invert_yaxis()
 
 
@@ -189,20 +194,20 @@ def _draw_by_layer(axes, data, which: np.ndarray, what: str) -> None:
     for k in np.flatnonzero(which):
         rows = _by_layer(data, k, what)
         depth = np.linspace(0, 1, len(rows))
-        look = STYLE[str(data["model"][k])] | {"markersize": 3.5, "linewidth": 1.3}
+        look = STYLE[str(data["model"][k])] | {"markersize": 2.5, "linewidth": 1.0}
         look |= {"markevery": max(1, len(rows) // 12)}
         shown = np.ma.masked_less_equal(rows, 0)  # the scale is logarithmic
         axes.plot(depth, np.ma.median(shown, axis=1), **look)
         axes.fill_between(depth, shown.min(axis=1), shown.max(axis=1), color=look["color"],
                           alpha=0.15, linewidth=0)  # fmt: skip
-    axes.set(xlim=(-0.03, 1.5), xticks=(0, 0.5, 1), xticklabels=("embed.", "depth", "last"))
+    axes.set(xlim=(-0.03, 1), xticks=(0, 1), xticklabels=("embeddings", "last"))
 
 
 def _label_middle(panels, data) -> None:
     kinds = (data["trained"], ~data["trained"])
     for j, axes in enumerate(panels):
         what = ("smallest", "cosine")[j % 2]
-        label_ends(axes, [
+        style.label_ends(axes, [
             (1.0, float(np.median(_by_layer(data, k, what)[-1])), str(data["model"][k]),
              STYLE[str(data["model"][k])]["color"])
             for k in np.flatnonzero(kinds[j // 2])
@@ -222,20 +227,19 @@ def _draw_spectrum(axes, data, k: int) -> None:
     sigma = data["singular_values"][k, :layers, 0]
     sigma = np.where(sigma > 0, sigma, np.nan)
     at, color = np.arange(layers), STYLE[str(data["model"][k])]["color"]
-    axes.plot(at, sigma[:, 2:], color="0.6", linewidth=0.4)
-    axes.plot(at, sigma[:, 1], color="black", linewidth=1.2, linestyle="--")
-    axes.plot(at, sigma[:, 0], color=color, linewidth=2)
+    axes.plot(at, sigma[:, 2:], color="0.6", linewidth=0.25)
+    axes.plot(at, sigma[:, 1], color="black", linewidth=1.0, linestyle="--")
+    axes.plot(at, sigma[:, 0], color=color, linewidth=1.8)
     n = sigma.shape[1]
     low = max(np.nanmin(sigma[1:]) / 2, np.nanmax(sigma) * 1e-8)
-    axes.set(yscale="log", xlim=(0, 1.25 * at[-1]), xlabel="blocks",
+    axes.set(yscale="log", xlim=(0, at[-1]), xlabel="blocks",
              ylim=(low, 2 * np.nanmax(sigma)),
-             title=f"all singular values: {_labels(data)[k]}")  # fmt: skip
-    axes.set_xticks(at[:: max(1, round(layers / 6))])
-    label_ends(axes, [
+             title=_labels(data)[k])  # fmt: skip
+    axes.set_xticks(at[:: max(1, round(layers / 4))])
+    style.label_ends(axes, [
         (at[-1], sigma[-1, 0], "σ₁", color), (at[-1], sigma[-1, 1], "σ₂", "black"),
         (at[-1], sigma[-1, -1], f"$σ_{{{n}}}$", "0.4"),
     ])  # fmt: skip
-    axes.set_ylabel("one excerpt")
 
 
 # --- claims -------------------------------------------------------------------------------------

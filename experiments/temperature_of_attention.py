@@ -15,10 +15,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import dynsim
-from dynsim import masks, minilm, plots, weights
+from dynsim import masks, minilm, weights
 from dynsim.models import Change, excerpts
+from dynsim.results import style
 from experiments import bert
-from experiments.panels import label_ends, tidy
 from experiments.real_models import one_thread
 from experiments.record import Verdict
 
@@ -146,71 +146,88 @@ def effect(log10_mu: np.ndarray) -> np.ndarray:
     return falls[:, 0] - falls[:, -1]
 
 
+#: By temperature, the coldest first.
+LOOKS = (
+    {"color": style.BLUE, "linestyle": "-", "marker": "o"},
+    {"color": style.PINK, "linestyle": "--", "marker": "s"},
+    {"color": style.VERMILION, "linestyle": "-.", "marker": "^"},
+)
+
+
 def draw(data) -> Figure:
     """A row a network: mu by layer under four masks, then what the temperature is worth."""
     found = networks(data)
-    figure = Figure(figsize=(13.5, 2.2 + 2.6 * len(found)), layout="constrained")
-    panels = figure.subplots(len(found), len(MASKS) + 1, squeeze=False)
-    for (name, log10_mu), row in zip(found.items(), panels, strict=True):
+    figure, rows = style.panels(
+        len(found), len(MASKS) + 1, height=1.75, extra=0.75, width_ratios=(1, 1, 1, 1, 1.15)
+    )
+    for (name, log10_mu), row in zip(found.items(), rows, strict=True):
         mean = (log10_mu - log10_mu[..., :1]).mean(axis=2)  # mask, temperature, layer
         low = max(-8.5, 1.1 * mean[1:].min(), mean.min() - 0.3)
         high = mean.max() + 0.12 * (mean.max() - low)
         for m, axes in enumerate(row[:-1]):
-            _draw_mask(axes, log10_mu[m], low, high)
-        row[0].set_ylabel(f"{name}\nlog₁₀ mu, less that at layer 0")
+            lines = _draw_mask(axes, log10_mu[m], low, high)
+            axes.tick_params(labelleft=m == 0)
+        row[0].set_ylabel(f"{name}\nlog₁₀ (mu / mu at layer 0)", fontsize=7)
         _draw_effect(row[-1], effect(log10_mu))
-    for axes, name in zip(panels[0], [*MASKS, "effect of the temperature"], strict=True):
-        axes.set_title(name)
-    tidy(panels.flat)
-    for axes in panels[-1]:
+    words = [name.replace("uni-directional", "one-way") for name in MASKS]
+    for axes, name in zip(rows[0], [*words, "effect by mask"], strict=True):
+        axes.set_title(name, fontsize=7.5)
+    figure.legend(
+        lines, [f"$d_{{QK}}$ = {name}" for name in D_QK], loc="outside lower center", ncols=3
+    )
+    style.letters(rows.flat)
+    for axes, name in zip(rows[0], MASKS.values(), strict=False):
+        axes.title.set_color(style.MASKS[name])
+        axes.set_title(
+            axes.get_title(loc="left"), loc="left", color=style.MASKS[name], fontsize=7.5
+        )
+    for axes in rows[-1]:
         axes.set_xlabel("layer")
-    figure.suptitle(
-        "A lower temperature softens the first drop of mu, most under the complete mask;\n"
-        "later layers heed it less, but where the complete mask cubes what is left", fontsize=13
-    )  # fmt: skip
+    style.finding(figure, _headline(data))
     return figure
 
 
-def _draw_mask(axes, log10_mu: np.ndarray, low: float, high: float) -> None:
+def _headline(data) -> str:
+    slows, more, shallow = claims(data)
+    if not (slows.reproduced and more.reproduced):
+        return "Temperature of attention: mu by layer under four masks"
+    later = "later layers heed it less"
+    if shallow.only_with:
+        later += ", but where the complete mask cubes what is left"
+    return (
+        "A lower temperature softens the first drop of mu, most under the complete mask"
+        + f"; {later}" * (shallow.reproduced or bool(shallow.only_with))
+    )
+
+
+def _draw_mask(axes, log10_mu: np.ndarray, low: float, high: float) -> list:
+    """Means over samples, each sample thin where they part."""
     layers = np.arange(log10_mu.shape[-1])
-    curves = log10_mu - log10_mu[..., :1]
-    ends = []
-    for of_temperature, name, style in zip(curves, D_QK, plots.STYLES, strict=False):
-        look = style | {"markersize": 4, "linewidth": 1.4}
+    lines, below = [], []
+    for of_temperature, look in zip(log10_mu - log10_mu[..., :1], LOOKS, strict=True):
         mean = of_temperature.mean(axis=0)
-        axes.plot(layers, mean, **look)
-        axes.fill_between(
-            layers, of_temperature.min(axis=0), of_temperature.max(axis=0),
-            color=style["color"], alpha=0.2, linewidth=0,
-        )  # fmt: skip
-        ends.append((mean, f"$d_{{QK}}$ = {name}", style["color"]))
-    axes.set(ylim=(low, high), xlim=(0, 1.42 * layers[-1]))
-    axes.set_xticks(layers[:: max(1, len(layers) // 6)])
-    last = int(layers[-1])
-    shown = [(last, mean[-1], name, color) for mean, name, color in ends if mean[-1] >= low]
-    label_ends(axes, shown)
-    height = 0.05 if shown else 0.8
-    for k, (mean, name, color) in enumerate(end for end in ends if end[0][-1] < low):
-        text = f"{name}: to {mean[-1]:,.0f}".replace("-", "−")
-        axes.text(0.99, height + 0.085 * k, text, color=color, fontsize=8, ha="right",
-                  va="center", transform=axes.transAxes)  # fmt: skip
+        axes.plot(layers, of_temperature.T, color=look["color"], linewidth=0.3, alpha=0.6)
+        lines += axes.plot(layers, mean, markersize=2.5, **look)
+        if mean[-1] < low:
+            below.append((f"to {mean[-1]:,.0f}".replace("-", "−"), look["color"]))
+    axes.set(ylim=(low, high), xlim=(0, layers[-1]))
+    axes.set_xticks(layers[:: max(1, len(layers) // 4)])
+    for k, (text, colour) in enumerate(below):
+        height = 0.97 - 0.1 * k if len(below) == len(LOOKS) else 0.03 + 0.1 * k
+        style.note(axes, text, 0.97, height, color=colour)
+    return lines
 
 
 def _draw_effect(axes, worth: np.ndarray) -> None:
-    """Decades by which mu falls less at 1/64 than at 64, in each layer, by mask."""
+    """Decades by which mu falls less at 1/64 than at 64, in each layer, in the masks' colours."""
     layers = np.arange(1, worth.shape[-1] + 1)
     mean = np.abs(worth.mean(axis=1))
     low, high = 0.5 * mean[1:].min(), max(3.0 * mean[1:].max(), 10 * mean[0, 0])
-    axes.set(yscale="log", ylim=(low, high), xlim=(0.7, 1.75 * layers[-1]))
-    ends = []
-    for of_mask, name, style in zip(mean, MASKS, plots.STYLES[3:], strict=False):
-        axes.plot(layers, of_mask, **(style | {"markersize": 4, "linewidth": 1.4}))
-        inside = np.flatnonzero(of_mask <= high)[-1]
-        ends.append((layers[inside], of_mask[inside], name.replace(" window", "\nwindow"),
-                     style["color"]))  # fmt: skip
-    label_ends(axes, ends, 0.14)
-    axes.set_xticks(layers[:: max(1, len(layers) // 6)])
-    axes.set_ylabel("decades a layer, 1/64 against 64")
+    axes.set(yscale="log", ylim=(low, high), xlim=(0.7, layers[-1] + 0.3))
+    for of_mask, name, marker in zip(mean, MASKS.values(), "D^os", strict=True):
+        axes.plot(layers, of_mask, color=style.MASKS[name], marker=marker, markersize=2.5)
+    axes.set_xticks(layers[:: max(1, len(layers) // 4)])
+    axes.set_ylabel("decades, 1/64 against 64", fontsize=7)
 
 
 # --- claims -------------------------------------------------------------------------------------

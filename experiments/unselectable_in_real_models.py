@@ -16,10 +16,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import dynsim
-from dynsim import plots
 from dynsim.geometry.gaussian_keys import expected_unselectable
 from dynsim.geometry.selectability import unselectable_fraction
-from experiments.panels import label_ends, tidy
+from dynsim.results import style
 from experiments.real_models import norms_of, real_models, stacked
 from experiments.record import Verdict
 
@@ -118,25 +117,28 @@ def _share(x: np.ndarray) -> float:
 # --- figure -------------------------------------------------------------------------------------
 
 
+#: MiniLM has LayerNorm, SmolLM2 RMSNorm.
+COLOURS = (style.NORMS["layernorm"], style.NORMS["rms"])
+
+
 def draw(data) -> Figure:
     """Unselectable share against width, a panel a model; and by layer at the paper's width."""
     names = list(dict.fromkeys(data["model"].tolist()))
-    figure = Figure(figsize=(4.6 * (len(names) + 1), 4.8), layout="constrained")
-    panels = figure.subplots(1, len(names) + 1)
+    figure, (panels,) = style.panels(1, len(names) + 1, height=2.6)
     for axes in panels:
         axes.set(ylabel="unselectable keys (%)", ylim=(-3, 100))
-    for name, axes, style in zip(names, panels, plots.STYLES, strict=False):
-        _draw_widths(axes, data, name, style["color"])
+    for name, axes, colour in zip(names, panels, COLOURS, strict=False):
+        _draw_widths(axes, data, name, colour)
     _draw_layers(panels[-1], data, names)
-    tidy(panels)
+    style.letters(panels)
     if all(_heads(data, k).max() == 0 for k in range(len(data["model"]))):
         title = (
-            "Real heads are too wide for unselectable keys, with a norm or without:\n"
-            "they appear in some 16 dimensions and fewer, about as many as among Gaussian points"
+            "Real heads are too wide for unselectable keys, with a norm or without; in 16 "
+            "dimensions and fewer they appear, as among Gaussian points"
         )
     else:
         title = "Unselectable keys of real models against the width of keys"
-    figure.suptitle(title, fontsize=12)
+    style.finding(figure, title)
     return figure
 
 
@@ -166,30 +168,28 @@ def _draw_widths(axes, data, name: str, color: str) -> None:
     widths, k = data["widths"], _of(data, name, True)
     fresh = _of(data, name, False)
     for rows in 100 * _mapped(data, fresh).mean(axis=1):
-        axes.plot(widths, rows, color="0.75", linewidth=0.9)
+        axes.plot(widths, rows, color="0.75", linewidth=0.6)
     before, after = 100 * _mapped(data, k).transpose(1, 0, 2)
     for rows in before:
-        axes.plot(widths, rows, color=color, linewidth=1.0)
+        axes.plot(widths, rows, color=color, linewidth=0.7)
     for rows in after:
-        axes.plot(widths, rows, color=color, linewidth=1.0, linestyle="--")
-    axes.plot(widths, 100 * data["expected"][k], color="black", linestyle=":", linewidth=2)
+        axes.plot(widths, rows, color=color, linewidth=0.7, linestyle="--")
+    axes.plot(widths, 100 * data["expected"][k], color="black", linestyle=":", linewidth=1.6)
     head, d = int(data["head_width"][k]), int(data["dim"][k])
     heads, hidden = 100 * _heads(data, k), 100 * _hidden(data, k)
-    axes.plot([head], [heads.max()], "o", color=color, markersize=7)
-    axes.plot([d], [hidden.max()], "D", color=color, markersize=6)
-    axes.text(head, heads.max() + 4, f"keys of {heads.size} heads,\n{head} dimensions:\n"
-              f"{heads.max():.2g}% at most", fontsize=8, color=color)  # fmt: skip
+    axes.plot([head], [heads.max()], "o", color=color, markersize=5)
+    axes.plot([d], [hidden.max()], "D", color=color, markersize=4)
+    axes.text(head, heads.max() + 4, f"{heads.size} heads:\n"
+              f"{heads.max():.2g}%", fontsize=6.5, color=color)  # fmt: skip
     axes.plot([d, d], [hidden.max() + 2, hidden.max() + 22], color=color, linewidth=0.7)
-    axes.text(1.2 * d, hidden.max() + 23, f"hidden states,\n{d} dimensions:\n"
-              f"{hidden.max():.2g}% at most", fontsize=8, color=color, ha="right")  # fmt: skip
+    axes.text(1.2 * d, hidden.max() + 23, f"states:\n"
+              f"{hidden.max():.2g}%", fontsize=6.5, color=color, ha="right")  # fmt: skip
     text = (
-        "a line a layer, mapped at random to few dimensions\n"
-        "solid: before the norm; dashed: after it\n"
-        "grey: the model as it is initialised\ndotted black: Gaussian points, exact"
+        "a line a layer, mapped to\nfew dimensions at random\n"
+        "solid: before the norm\ndashed: after it\ngrey: initialised\ndots: Gaussian, exact"
     )
-    axes.text(0.99, 0.97, text, transform=axes.transAxes, fontsize=8, ha="right", va="top",
-              color="0.25")  # fmt: skip
-    ticks = [2, 4, 8, 16, 32, 64, 128, 256, 512]
+    style.note(axes, text, 0.97, 0.97)
+    ticks = [2, 8, 32, 128, 512]
     axes.set(xscale="log", xticks=ticks, xlabel="dimensions of keys", xlim=(1.8, 750),
              title=f"{name}, {int(data['tokens'][k])} tokens")  # fmt: skip
     axes.set_xticklabels([str(t) for t in ticks])
@@ -203,22 +203,22 @@ def _at_the_papers_width(data, k: int) -> np.ndarray:
 
 def _draw_layers(axes, data, names: list[str]) -> None:
     ends = []
-    for name, style in zip(names, plots.STYLES, strict=False):
+    for name, colour in zip(names, COLOURS, strict=False):
         k = _of(data, name, True)
         rows = 100 * _at_the_papers_width(data, k)
         depth = np.linspace(0, 1, len(rows))
         for place, dash in enumerate(("-", "--")):
-            axes.plot(depth, rows[:, place], color=style["color"], linestyle=dash, marker="o",
-                      markersize=4)  # fmt: skip
-        ends.append((1.0, float(rows[-1].mean()), name, style["color"]))
+            axes.plot(depth, rows[:, place], color=colour, linestyle=dash, marker="o",
+                      markersize=3)  # fmt: skip
+        ends.append((1.0, float(rows[-1].mean()), name, colour))
         chance = 100 * data["expected"][k, int(np.abs(data["widths"] - PAPER_DIM).argmin())]
-        axes.plot([0, 1], [chance, chance], color=style["color"], linestyle=":", linewidth=1)
+        axes.plot([0, 1], [chance, chance], color=colour, linestyle=":", linewidth=1)
     paper = np.linspace(0, 1, len(PAPERS_TABLE))
-    axes.plot(paper, PAPERS_TABLE, "k^", markersize=6, fillstyle="none")
-    ends.append((1.0, PAPERS_TABLE[-1], "paper, d = 8,\nno scaling", "black"))
-    axes.set(xlim=(-0.05, 1.45), xticks=(0, 1), xticklabels=("first layer", "last layer"),
-             title=f"mapped to {PAPER_DIM} dimensions; dotted: Gaussian")  # fmt: skip
-    label_ends(axes, ends, 0.1)
+    axes.plot(paper, PAPERS_TABLE, "k^", markersize=5, fillstyle="none")
+    ends.append((1.0, PAPERS_TABLE[-1], "△ paper,\nno scaling", "black"))
+    axes.set(xlim=(-0.05, 1.05), xticks=(0, 1), xticklabels=("first layer", "last"),
+             title=f"mapped to {PAPER_DIM} dimensions")  # fmt: skip
+    style.label_ends(axes, ends)
 
 
 #: Table 1 of the paper: unselectable keys before attention without scaling, layers 1 to 4, percent.

@@ -12,14 +12,14 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-#: Pixels at 100 dots per inch by which boxes may overlap: the padding of letters.
-SLACK = 1.0
+#: Dots per inch, and dots by which boxes may overlap: the padding of letters.
+DPI, SLACK = 200, 2.0
 
 
 def problems(figure):
     """Texts that overlap or leave the figure, legends over data, looks used twice; [] if none."""
     canvas = FigureCanvasAgg(figure)
-    figure.set_dpi(100)
+    figure.set_dpi(DPI)
     texts = texts_drawn(canvas)
     return [
         *overlaps(texts),

@@ -70,9 +70,9 @@ def compute(
         "depth": options.depth,
         "basins": result.rows,
     }
-    title = f"{dynamics.mask.name}, dimension {d}"
     largest_first = sorted(result.rows, key=lambda row: -row["share"])
-    ends = (f"{row['share']:.2%} {row['type']} at rank {row['rank']}" for row in largest_first)
+    ends = [f"{row['share']:.2%} {row['type']} at rank {row['rank']}" for row in largest_first]
+    title = f"{dynamics.mask.name}, d = {d}: {ends[0]}, of {starts} starts"
     return Outcome(
         data=data,
         verdict=f"of {starts} starts end {', '.join(ends)}",

@@ -106,7 +106,7 @@ def _varied(text: str) -> tuple[str, float, float]:
 def compute(plan: Plan, options: argparse.Namespace, progress: Callable[..., None]) -> Outcome:
     branches = _branches(plan, _states(plan, options, progress), options.points, progress)
     dynamics, name = plan.dynamics, plan.parameter
-    title = f"{dynamics.mask.name}, {type(dynamics.norm).__name__}: {len(branches)} branches"
+    title = f"{dynamics.mask.name}, {type(dynamics.norm).__name__}: {_sentence(branches, name)}"
     return Outcome(
         data={
             "dynamics": describe(dynamics),

@@ -72,7 +72,7 @@ def compute(plan: Plan, options: argparse.Namespace, progress: Callable[[float],
         progress(len(surveys) / len(norms))
     rows = [s.row for s in surveys]
     subject = options.model or Path(options.gain).stem
-    title = f"LayerNorms of {subject}" if options.model else f"LayerNorm of {subject}"
+    title = f"LayerNorm{'s' * bool(options.model)} of {subject}: {_sentence(rows)}"
     return Outcome(
         data={"subject": options.model or options.gain, "layer_norms": rows},
         verdict=_sentence(rows),

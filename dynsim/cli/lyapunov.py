@@ -65,7 +65,7 @@ def compute(
         dynamics, x0, count=options.count, layers=options.layers, discard=options.discard,
         seed=options.seed, progress=lambda layer: progress(layer / options.layers),
     )  # fmt: skip
-    title = f"{dynamics.mask.name}, dimension {x0.shape[1]}"
+    title = f"{dynamics.mask.name}, d = {x0.shape[1]}: {result.sentence}"
     shown = ", ".join(f"{v:.6g}" for v in result.exponents)
     return Outcome(
         data={

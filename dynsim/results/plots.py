@@ -12,14 +12,14 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dynsim._files import written_whole
 from dynsim.measures import mu
-from dynsim.results.style import STYLES, context
+from dynsim.results import style
+from dynsim.results.style import STYLES
 from dynsim.results.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -301,12 +301,6 @@ def _mark_floor(axes: Axes, runs: Mapping[str, Trajectory], edge: float) -> str:
     return ""
 
 
-#: Kinds of equilibria, from dark to light.
-_KIND_COLOURS = {
-    "stable": "#009E73", "marginal": "#E69F00", "saddle": "#56B4E9", "unstable": "#D55E00",
-}  # fmt: skip
-
-
 def equilibria(search: Search, title: str = "") -> Figure:
     """How many equilibria there are of each rank, by stability; and their spectral radii.
 
@@ -318,7 +312,7 @@ def equilibria(search: Search, title: str = "") -> Figure:
     search : dynsim.equilibria.Search
         From `dynsim.equilibria.find_equilibria`.
     title : str
-        Wrapped to lines of 110 characters.
+        Wrapped to the width of the figure.
 
     Returns
     -------
@@ -331,36 +325,58 @@ def equilibria(search: Search, title: str = "") -> Figure:
     >>> [axes.get_ylabel() for axes in equilibria(search).axes]
     ['equilibria found', 'spectral radius']
     """
-    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    counts, radii = figure.subplots(1, 2)
-    rows = search.table()
-    ranks = np.array([row["rank"] for row in rows])
-    bottom = np.zeros(len(rows))
-    for kind, colour in _KIND_COLOURS.items():
-        height = np.array([row[kind] for row in rows])
-        words = "marginal: rounding decides" if kind == "marginal" else kind
-        counts.bar(ranks, height, bottom=bottom, color=colour, edgecolor="0.3", label=words)
-        bottom = bottom + height
-        mine = [e for e in search.equilibria if e.kind == kind]
-        at = [e.rank + 0.1 * (e.type != "fixed") for e in mine], [e.spectral_radius for e in mine]
-        errors = [e.stability.radius_error for e in mine]
-        radii.errorbar(*at, yerr=errors, fmt="none", ecolor="0.3", capsize=2, zorder=1)
-        radii.scatter(*at, c=colour, edgecolors="0.3", s=30, label=kind, zorder=2)
-    unsure = {e.rank for e in search.equilibria if not e.rank_is_sure}
-    for rank, total in zip(ranks, bottom, strict=True):
-        words = f"{total:.0f}{'?' if rank in unsure else ''}"
-        counts.annotate(words, (rank, total), ha="center", va="bottom", fontsize=8)
-    counts.set(xlabel="rank", ylabel="equilibria found")
-    counts.legend(frameon=False, fontsize=8)
-    radii.axhline(1, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
-    radii.set(xlabel="rank (sign flips and rotating ones a little right)", ylabel="spectral radius")
-    for axes in (counts, radii):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
-    if title:
-        figure.suptitle("\n".join(wrap(title, 110)), fontsize=10)
+    with style.context():
+        figure, ((counts, radii),) = style.panels(1, 2, height=2.6)
+        rows = search.table()
+        ranks = np.array([row["rank"] for row in rows])
+        bottom = np.zeros(len(rows))
+        for kind, colour in style.KINDS.items():
+            height = np.array([row[kind] for row in rows])
+            mine = [e for e in search.equilibria if e.kind == kind]
+            if not mine:
+                continue
+            words = "marginal: rounding decides" if kind == "marginal" else kind
+            counts.bar(ranks, height, bottom=bottom, color=colour, edgecolor="0.3", label=words)
+            bottom = bottom + height
+            _draw_radii(radii, mine, colour)
+        unsure = {e.rank for e in search.equilibria if not e.rank_is_sure}
+        for rank, total in zip(ranks, bottom, strict=True):
+            words = f"{total:.0f}{'?' if rank in unsure else ''}"
+            counts.annotate(words, (rank, total), ha="center", va="bottom", fontsize=7)
+        counts.margins(y=0.12)
+        counts.set(xlabel="rank", ylabel="equilibria found")
+        counts.grid(False, axis="x")
+        radii.axhline(1, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
+        radii.set(xlabel="rank (◆: sign flips and rotating ones)", ylabel="spectral radius")
+        every = [e.spectral_radius for e in search.equilibria]
+        if every and min(every) > 0 and max(every) > 10:
+            radii.set_yscale("log")
+        for axes in (counts, radii):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        style.letters((counts, radii))
+        figure.legend(loc="outside lower center", ncols=4)
+        style.finding(figure, title)
     return figure
+
+
+def _draw_radii(axes: Axes, found: Sequence[Any], colour: str) -> None:
+    """Spectral radii with their errors, those of a rank side by side from small to large."""
+    for rank in {e.rank for e in found}:
+        mine = sorted((e for e in found if e.rank == rank), key=lambda e: e.spectral_radius)
+        places = rank + np.linspace(-0.3, 0.3, len(mine)) * (len(mine) > 1)
+        for at, e in zip(places, mine, strict=True):
+            axes.errorbar(
+                [at],
+                [e.spectral_radius],
+                yerr=[e.stability.radius_error],
+                fmt="o" if e.type == "fixed" else "D",
+                color=colour,
+                markeredgecolor="0.3",
+                markeredgewidth=0.4,
+                ecolor="0.3",
+                elinewidth=0.6,
+                markersize=3.5,
+            )
 
 
 def basins(result: Basins, title: str = "") -> Figure:
@@ -371,7 +387,7 @@ def basins(result: Basins, title: str = "") -> Figure:
     result : dynsim.equilibria.basins.Basins
         From `dynsim.equilibria.basins.basins`.
     title : str
-        Wrapped to lines of 110 characters.
+        Wrapped to the width of the figure.
 
     Returns
     -------
@@ -385,30 +401,52 @@ def basins(result: Basins, title: str = "") -> Figure:
     >>> [axes.get_xlabel() for axes in basins(counted.basins(unit, 8, dim=3)).axes]
     ['share of starts (95% interval)', 'depth (layers)']
     """
-    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    shares, depths = figure.subplots(1, 2)
-    rows = result.rows
-    names = [f"rank {row['rank']}, {row['type']}{_sampled(row)}" for row in rows]
-    share = np.array([row["share"] for row in rows])
-    low, high = (np.array([row[key] for row in rows]) for key in ("low", "high"))
-    shares.barh(names, share, xerr=[share - low, high - share], color="#56B4E9", edgecolor="0.3")
-    shares.invert_yaxis()
-    shares.set(xlabel="share of starts (95% interval)", xlim=(0, 1))
-    for rank, style in zip(np.unique(result.limits.rank), STYLES, strict=False):
-        mine = result.limits.rank == rank
-        settled = np.sort(result.limits.depth[mine & result.limits.settled])
-        look = {"color": style["color"], "linestyle": style["linestyle"]}
-        left = 1 - np.arange(len(settled) + 1) / mine.sum()
-        looks = [1.0, *settled, result.limits.depth.max()]
-        depths.step(looks, [*left, left[-1]], where="post", label=f"rank {rank}", **look)
-    depths.set(xscale="log", xlabel="depth (layers)", ylabel="share not settled", ylim=(0, 1.02))
-    depths.legend(frameon=False, fontsize=8)
-    for axes in (shares, depths):
-        axes.spines[["top", "right"]].set_visible(False)
-    if title:
-        figure.suptitle("\n".join(wrap(title, 110)), fontsize=10)
+    with style.context():
+        rows = result.rows
+        figure, ((shares, depths),) = style.panels(1, 2, height=max(2.3, 0.8 + 0.3 * len(rows)))
+        for k, row in enumerate(rows):
+            colour, share = style.rank_colour(row["rank"]), row["share"]
+            errors = [[max(share - row["low"], 0.0)], [max(row["high"] - share, 0.0)]]
+            shares.barh([k], [share], height=0.55, color=colour, alpha=0.35, linewidth=0)
+            shares.errorbar([share], [k], xerr=errors, fmt="o", color=colour, capsize=2)
+            beyond = row["high"] < 0.75
+            shares.annotate(
+                f"{100 * share:.3g}%",
+                (row["high"] if beyond else row["low"], k),
+                xytext=(5 if beyond else -5, 0),
+                textcoords="offset points",
+                va="center",
+                ha="left" if beyond else "right",
+                fontsize=7,
+            )
+        names = [f"rank {row['rank']}, {row['type']}{_sampled(row)}" for row in rows]
+        shares.set_yticks(range(len(rows)), names)
+        shares.set(xlabel="share of starts (95% interval)", xlim=(0, 1.02))
+        shares.set_ylim(len(rows) - 0.4, -0.6)
+        shares.grid(False, axis="y")
+        _draw_settling(depths, result.limits)
+        style.letters((shares, depths))
+        style.finding(figure, title)
     return figure
+
+
+def _draw_settling(axes: Axes, limits: Any) -> None:
+    """By rank, the share of its starts that have not settled, by depth."""
+    lines = {}
+    for k, rank in enumerate(np.unique(limits.rank)):
+        mine = limits.rank == rank
+        settled = np.sort(limits.depth[mine & limits.settled])
+        left = 1 - np.arange(len(settled) + 1) / mine.sum()
+        looks = [1.0, *settled, limits.depth.max()]
+        (lines[f"rank {rank}"],) = axes.step(
+            looks,
+            [*left, left[-1]],
+            where="post",
+            color=style.rank_colour(rank),
+            linestyle=style.DASHES[k % len(style.DASHES)],
+        )
+    axes.set(xscale="log", xlabel="depth (layers)", ylabel="share not settled", ylim=(-0.03, 1.03))
+    style.name_lines(axes, lines)
 
 
 def _sampled(row: dict) -> str:
@@ -416,8 +454,6 @@ def _sampled(row: dict) -> str:
     return f"\n(by {row['sampled']} exponents)" if row["sampled"] else ""
 
 
-#: Ranks 1, 2, ...; higher ones begin again.
-_RANK_COLOURS = ("#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 _BIFURCATION_MARKERS = {"fold": "o", "branch point": "s", "flip": "v", "Neimark-Sacker": "*"}
 
 
@@ -431,7 +467,7 @@ def branches(curves: Sequence[Branch], parameter: str, title: str = "") -> Figur
     parameter : str
         What is varied: the label of the horizontal axis.
     title : str
-        Wrapped to lines of 90 characters.
+        Wrapped to the width of the figure.
 
     Returns
     -------
@@ -446,51 +482,66 @@ def branches(curves: Sequence[Branch], parameter: str, title: str = "") -> Figur
     >>> [text.get_text() for text in branches([branch], "c").axes[0].get_legend().get_texts()]
     ['rank 2, stable', 'rank 2, not stable', 'fold']
     """
-    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    add_branches(axes, curves)
-    axes.set(xlabel=parameter, ylabel="distance to consensus")
-    axes.spines[["top", "right"]].set_visible(False)
-    if title:
-        figure.suptitle("\n".join(wrap(title, 90)), fontsize=10)
+    with style.context():
+        figure, ((axes,),) = style.panels(1, 1, height=2.9)
+        add_branches(axes, curves)
+        axes.set(xlabel=parameter, ylabel="distance to consensus")
+        style.finding(figure, title)
     return figure
 
 
 def add_branches(axes: Axes, curves: Sequence[Branch]) -> None:
-    """Draw the lines of `branches`, with a legend, on matplotlib axes."""
+    """Draw the lines of `branches` on matplotlib axes, with a legend beside them."""
     labelled: dict[str, Any] = {}
     for branch in curves:
         height, stable = mu(branch.tokens), branch.spectral_radius < 1
         for rank in np.unique(branch.rank):
-            colour = _RANK_COLOURS[max(rank - 1, 0) % len(_RANK_COLOURS)]
-            for mine, style in ((stable, "-"), (~stable, "--")):
+            for mine, dash in ((stable, "-"), (~stable, "--")):
                 shown = np.where(mine & (branch.rank == rank), height, np.nan)
-                width = 2.0 if style == "-" else 1.0
-                (line,) = axes.plot(branch.parameter, shown, style, color=colour, linewidth=width)
+                (line,) = axes.plot(
+                    branch.parameter,
+                    shown,
+                    dash,
+                    color=style.rank_colour(rank),
+                    linewidth=2.0 if dash == "-" else 1.0,
+                )
                 if np.any(np.isfinite(shown)):
-                    words = "stable" if style == "-" else "not stable"
+                    words = "stable" if dash == "-" else "not stable"
                     labelled.setdefault(f"rank {rank}, {words}", line)
         for name, value in branch.bifurcations:
             k = np.argmin(np.abs(branch.parameter - value))
             (mark,) = axes.plot(
-                value, height[k], _BIFURCATION_MARKERS[name], color="0.2", markersize=5
+                value, height[k], _BIFURCATION_MARKERS[name], color="0.2", markersize=5, zorder=4
+            )
+            axes.annotate(
+                f"{name} {value:.4g}",
+                (value, height[k]),
+                xytext=(6, -3),
+                textcoords="offset points",
+                va="top",
+                fontsize=7,
+                color="0.2",
             )
             labelled.setdefault(name, mark)
-    axes.legend(labelled.values(), labelled.keys(), frameon=False, fontsize=8)
+    axes.legend(labelled.values(), labelled.keys(), loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+
+#: Exponents within so much of zero are called zero in a figure, beside their own error.
+_NEAR_ZERO = 1e-3
 
 
 def lyapunov(spectrum: Spectrum, title: str = "") -> Figure:
-    """How the averages of Lyapunov exponents settle with the number of layers.
+    """How the averages of Lyapunov exponents settle with the number of layers, and all of them.
 
-    Exponents are in nats per layer; those below -30 are left out.
+    Exponents are in nats per layer; those below -30 are left out. The first panel follows the
+    largest one with its error, and, thin, a few of the others; the second has every exponent.
 
     Parameters
     ----------
     spectrum : dynsim.equilibria.lyapunov.Spectrum
         From `dynsim.equilibria.lyapunov.spectrum`.
     title : str
-        Wrapped to lines of 90 characters.
+        Wrapped to the width of the figure.
 
     Returns
     -------
@@ -505,33 +556,64 @@ def lyapunov(spectrum: Spectrum, title: str = "") -> Figure:
     >>> round(float(figure.axes[0].get_lines()[0].get_ydata()[-1]), 6)  # log 1/2
     -0.693147
     """
-    figure = Figure(figsize=(7.0, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    layers = np.arange(1, len(spectrum.running) + 1)
-    for k in np.flatnonzero(spectrum.exponents > -30):
-        style = STYLES[k % len(STYLES)] | {"marker": "none", "linewidth": 1.2}
-        axes.plot(layers, spectrum.running[:, k], **style)
-    axes.axhline(0, color="0.5", linewidth=0.8)
-    axes.set(xscale="log", xlabel="layers averaged over", ylabel="exponent (nats per layer)")
-    axes.spines[["top", "right"]].set_visible(False)
-    if title:
-        figure.suptitle("\n".join(wrap(title, 90)), fontsize=10)
+    kept = np.flatnonzero(spectrum.exponents > -30)
+    with style.context():
+        figure, ((running, values),) = style.panels(1, 2, height=2.5, width_ratios=(1.25, 1))
+        layers = np.arange(1, len(spectrum.running) + 1)
+        ends = []
+        for k in kept[np.unique(np.linspace(0, len(kept) - 1, 6).round().astype(int))]:
+            colour = _sign_colour(spectrum.exponents[k], spectrum.error)
+            running.plot(
+                layers, spectrum.running[:, k], color=colour, linewidth=1.6 if k == 0 else 0.7
+            )
+            ends.append((layers[-1], spectrum.running[-1, k], f"λ{k + 1}", colour))
+        if len(kept) and np.isfinite(spectrum.error):
+            high, low = (spectrum.exponents[kept[0]] + sign * spectrum.error for sign in (1, -1))
+            running.axhspan(low, high, color="0.88", linewidth=0, zorder=0)
+        running.axhline(0, color="0.4", linewidth=0.8)
+        running.set(
+            xscale="log", xlabel="layers averaged over", ylabel="exponent (nats per layer)",
+            title="grey: largest one with its error",
+        )  # fmt: skip
+        style.label_ends(running, ends)
+        shown = spectrum.exponents[kept]
+        colours = [_sign_colour(value, spectrum.error) for value in shown]
+        values.scatter(kept + 1, shown, c=colours, s=8)
+        values.axhline(0, color="0.4", linewidth=0.8)
+        values.set(xlabel="number k", ylabel="exponent (nats per layer)", title=f"all {len(kept)}")
+        values.xaxis.set_major_locator(MaxNLocator(integer=True))
+        meanings = {
+            style.VERMILION: "positive: states part",
+            style.GREY: "zero within its error",
+            style.BLUE: "negative: states meet",
+        }
+        for k, (colour, words) in enumerate(meanings.items()):
+            if colour in colours:
+                style.note(values, words, 0.97, 0.97 - 0.08 * k, color=colour)
+        style.letters((running, values))
+        style.finding(figure, title)
     return figure
+
+
+def _sign_colour(value: float, error: float) -> str:
+    if abs(value) <= min(max(error, _NEAR_ZERO), 0.02):
+        return style.GREY
+    return style.VERMILION if value > 0 else style.BLUE
 
 
 def geometry(surveys: Sequence[Survey], title: str = "") -> Figure:
     """LayerNorms side by side: ellipsoid, semi-axes, distances to the surface, angles to 1.
 
     The ellipsoid is that of the first, with its outputs along the three longest axes. Semi-axes are
-    drawn at 1/1000 of the longest at least.
+    drawn at 1/1000 of the longest at least. Distances and angles: medians, quarters and 1 to 99% of
+    the tokens.
 
     Parameters
     ----------
     surveys : sequence of dynsim.geometry.Survey
         At least one, from `dynsim.geometry.survey`.
     title : str
-        Wrapped to lines of 130 characters.
+        Wrapped to the width of the figure.
 
     Returns
     -------
@@ -543,39 +625,48 @@ def geometry(surveys: Sequence[Survey], title: str = "") -> Figure:
     >>> from dynsim.geometry import survey
     >>> x = tokens.gaussian(samples=1, n=50, d=4)[0]
     >>> figure = geometry([survey("gains 1 to 4", norms.LayerNorm(gain=[1, 2, 3, 4]), x)])
-    >>> [axes.get_title() for axes in figure.axes[1:3]]
+    >>> [axes.get_title(loc="left")[13:].strip() for axes in figure.axes[1:3]]
     ['principal axes', 'where outputs land']
     """
-    figure = Figure(figsize=(13.5, 4.0), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(1, 4, width_ratios=(1.25, 1, 1, 1))
-    _draw_ellipsoid(figure.add_subplot(grid[0], projection="3d"), surveys[0])
-    axes_of, depth, angles = (figure.add_subplot(grid[k]) for k in (1, 2, 3))
-    colours = colormaps["viridis"](np.linspace(0, 0.9, len(surveys)))
-    for survey, colour in zip(surveys, colours, strict=True):
-        s = survey.ellipsoid.semi_axes
-        few: dict[str, Any] = {"marker": "o", "markersize": 4} if len(s) < 20 else {}
-        shown = np.maximum(s, s[0] / 1e3)
-        axes_of.plot(np.arange(1, len(s) + 1), shown, color=colour, label=survey.name, **few)
-        inside = np.sort(np.maximum(survey.distance / s[0], 1e-17))
-        depth.plot(inside, np.arange(1, len(inside) + 1) / len(inside), color=colour)
-        tilt = np.sort(survey.changes.angle_before)
-        angles.plot(tilt, np.arange(1, len(tilt) + 1) / len(tilt), color=colour)
-    axes_of.set(yscale="log", xlabel="axis", ylabel="semi-axis", title="principal axes")
-    axes_of.xaxis.set_major_locator(MaxNLocator(integer=True))
-    depth.set(xscale="log", xlabel="distance to the surface / longest semi-axis",
-              ylabel="share of tokens", title="where outputs land")  # fmt: skip
-    angles.axvline(90, color="0.6", linewidth=0.8, linestyle=(0, (2, 2)))
-    angles.set(xlabel="degrees (90: LayerNorm = RMSNorm)", ylabel="share of tokens",
-               title="angle of inputs to 1")  # fmt: skip
-    for axes in (axes_of, depth, angles):
-        axes.spines[["top", "right"]].set_visible(False)
-    if len(surveys) > 1:
-        handles, labels = axes_of.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False,
-                      fontsize=8)  # fmt: skip
-    if title:
-        figure.suptitle("\n".join(wrap(title, 130)), fontsize=10)
+    with style.context():
+        tall = max(2.0, 0.9 + 0.13 * len(surveys))
+        figure = Figure(figsize=(style.PAGE, 2.6 + tall), layout="constrained")
+        FigureCanvasAgg(figure)
+        rows = figure.add_gridspec(2, 1, height_ratios=(2.2, tall))
+        upper, lower = (rows[k].subgridspec(1, 2) for k in range(2))
+        space: Any = figure.add_subplot(upper[0], projection="3d")
+        axes_of = figure.add_subplot(upper[1])
+        depth, angles = (figure.add_subplot(lower[k]) for k in range(2))
+        _draw_ellipsoid(space, surveys[0])
+        colours = style.shades(style.BLUE, len(surveys))
+        for survey, colour in zip(surveys, colours, strict=True):
+            s = survey.ellipsoid.semi_axes
+            marker = "o" if len(s) < 20 else None
+            axes_of.plot(
+                np.arange(1, len(s) + 1), np.maximum(s, s[0] / 1e3), color=colour, marker=marker
+            )
+        names = [survey.name for survey in surveys]
+        longest = [survey.ellipsoid.semi_axes[0] for survey in surveys]
+        inside = [
+            np.maximum(survey.distance / s, 1e-17)
+            for survey, s in zip(surveys, longest, strict=True)
+        ]
+        style.ranges(depth, names, inside, colours)
+        style.ranges(angles, names, [survey.changes.angle_before for survey in surveys], colours)
+        angles.tick_params(labelleft=False)
+        axes_of.set(yscale="log", xlabel="axis", ylabel="semi-axis", title="principal axes")
+        axes_of.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(surveys) > 1:
+            style.note(axes_of, "light to dark: the rows below", 0.97, 0.97)
+        depth.set(
+            xscale="log",
+            xlabel="distance to the surface / longest semi-axis",
+            title="where outputs land",
+        )
+        angles.axvline(90, color="0.6", linewidth=0.8, linestyle=(0, (2, 2)))
+        angles.set(xlabel="degrees (90: LayerNorm = RMSNorm)", title="angle of inputs to 1")
+        style.letters((space, axes_of, depth, angles))
+        style.finding(figure, title)
     return figure
 
 
@@ -587,16 +678,16 @@ def _draw_ellipsoid(axes: Any, survey: Survey) -> None:
     sphere = np.stack([np.cos(u) * np.sin(v), np.sin(u) * np.sin(v), np.cos(v)])
     axes.plot_wireframe(*(s[:, None, None] * sphere), color="0.6", linewidth=0.3, rstride=2,
                         cstride=2)  # fmt: skip
-    axes.scatter(*points.T, s=5, color=STYLES[1]["color"], depthshade=False)
+    axes.scatter(*points.T, s=3, color=style.VERMILION, depthshade=False)
     axes.set_box_aspect((1, 1, 1), zoom=0.85)
     axes.set(xlim=(-s[0], s[0]), ylim=(-s[0], s[0]), zlim=(-s[0], s[0]))
-    axes.set_xlabel("axis 1", fontsize=8)
-    axes.set_ylabel("axis 2", fontsize=8)
-    axes.set_zlabel("axis 3", fontsize=8)
-    axes.tick_params(labelsize=6)
+    for name, label in (("x", "axis 1"), ("y", "axis 2"), ("z", "axis 3")):
+        getattr(axes, f"set_{name}label")(label, fontsize=7, labelpad=-8)
+        getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(3))
+    axes.tick_params(labelsize=6, pad=-3)
     k = len(survey.ellipsoid.semi_axes)
     shadow = f", shadow on 3 of {k} axes" if k > 3 else ""
-    axes.set_title(survey.name + shadow, fontsize=9)
+    axes.set_title(survey.name + shadow)
 
 
 def save(figure: Figure, path: str | Path) -> None:
@@ -614,6 +705,6 @@ def save(figure: Figure, path: str | Path) -> None:
     ...     Path(folder, "empty.svg").read_text()[:5]
     '<?xml'
     """
-    with context(), written_whole(path) as temporary:
+    with style.context(), written_whole(path) as temporary:
         metadata = {"Date": None} if temporary.suffix == ".svg" else None
         figure.savefig(temporary, dpi=min(_DPI, _PIXELS / figure.get_figwidth()), metadata=metadata)

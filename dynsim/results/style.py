@@ -8,7 +8,7 @@ readers; lines differ in dash and marker, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
 from textwrap import wrap
@@ -40,6 +40,8 @@ __all__ = [
     "name_lines",
     "note",
     "panels",
+    "ranges",
+    "rank_colour",
     "shades",
 ]
 
@@ -86,7 +88,7 @@ KINDS = {"stable": GREEN, "marginal": ORANGE, "saddle": SKY, "unstable": VERMILI
 #: Colours of ranks 1, 2, ...; higher ones begin again.
 RANKS = ("#555555", BLUE, VERMILION, GREEN, PINK, ORANGE)
 
-RC: dict[str, Any] = {
+RC: Any = {
     "font.size": 8.0,
     "axes.titlesize": 8.0,
     "axes.labelsize": 8.0,
@@ -130,7 +132,7 @@ def context() -> AbstractContextManager[None]:
 
     >>> with context():
     ...     figure, axes = panels(1, 2)
-    >>> figure.get_figwidth(), axes.shape
+    >>> float(figure.get_figwidth()), axes.shape
     (7.2, (1, 2))
     """
     return mpl.rc_context(RC)
@@ -150,7 +152,8 @@ def panels(
 
 def finding(figure: Figure, text: str) -> None:
     """What the figure shows, in one sentence above it: bold, from the left edge, wrapped."""
-    figure.suptitle(_wrapped(text, figure), x=0.012, ha="left")
+    if text:
+        figure.suptitle(_wrapped(text, figure), x=0.012, ha="left")
 
 
 def _wrapped(text: str, figure: Figure) -> str:
@@ -169,9 +172,32 @@ def letters(axes: Iterable[Axes]) -> None:
 
 def note(axes: Axes, text: str, x: float = 0.98, y: float = 0.03, **look: Any) -> None:
     """A remark inside a panel, in grey; x and y in shares of it, the text on the panel's side."""
-    sides = {"ha": "right" if x > 0.5 else "left", "va": "top" if y > 0.5 else "bottom"}
+    sides: dict[str, Any] = {
+        "ha": "right" if x > 0.5 else "left",
+        "va": "top" if y > 0.5 else "bottom",
+    }
     look = sides | {"color": "0.35", "fontsize": 6.5, "linespacing": 1.15} | look
     axes.text(x, y, text, transform=axes.transAxes, **look)
+
+
+def ranges(
+    axes: Axes, names: Sequence[str], values: Iterable[np.ndarray], colours: Sequence[Any]
+) -> None:
+    """A row for each sample of numbers: median, quarters, and 1 to 99%; the first one on top."""
+    quantiles = [np.percentile(one, [1, 25, 50, 75, 99]) for one in values]
+    low, quarter, middle, upper, high = np.transpose(quantiles)
+    at = np.arange(len(names))
+    axes.hlines(at, low, high, color=colours, linewidth=0.7)
+    axes.hlines(at, quarter, upper, color=colours, linewidth=2.6)
+    axes.scatter(middle, at, color="white", edgecolors=colours, s=9, zorder=3, linewidths=0.8)
+    axes.set_yticks(at, list(names), fontsize=6)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(False, axis="y")
+
+
+def rank_colour(rank: int) -> str:
+    """The colour of a rank, 1, 2, ...; rank 0 has that of 1."""
+    return RANKS[max(int(rank) - 1, 0) % len(RANKS)]
 
 
 def name_lines(
@@ -212,6 +238,7 @@ def label_ends(
     placed = []
     for x, y, name, color in ends:
         across, height = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
+        across = 1.0 if 0.93 < across < 1.0 else across  # beside the panel, not over its edge
         tall = apart * (1 + name.count("\n"))
         placed.append([min(max(height, tall / 2), 1 - tall / 2), across, tall, name, color])
     placed.sort(key=lambda one: one[0])
@@ -232,8 +259,14 @@ def label_ends(
 def _inches(axes: Axes) -> float:
     """About the height of a panel, before the layout is known."""
     spec, whole = axes.get_subplotspec(), axes.get_figure(root=True)
-    rows = spec.get_gridspec().nrows / len(spec.rowspan) if spec is not None else 1
-    return max(0.72 * whole.get_figheight() / rows, 0.4) if whole is not None else 1.0
+    if whole is None:
+        return 1.0
+    rows = 1.0
+    while spec is not None:  # from the inside out
+        grid = spec.get_gridspec()
+        rows *= grid.nrows / len(spec.rowspan)
+        spec = getattr(grid, "_subplot_spec", None)
+    return max(0.72 * whole.get_figheight() / rows, 0.4)
 
 
 def fit(figure: Figure, width: str = "page", title: bool = True) -> Figure:
@@ -245,12 +278,12 @@ def fit(figure: Figure, width: str = "page", title: bool = True) -> Figure:
     """
     if width not in WIDTHS:
         raise ValueError(f"unknown width {width!r}; known are {', '.join(WIDTHS)}")
-    before = figure.get_suptitle()
-    if width == "column" and figure.get_figwidth() > COLUMN:
-        _to_column(figure)
-    words = " ".join(before.split())
-    if words:
-        figure.suptitle(_wrapped(words, figure) if title else "", x=0.012, ha="left")
+    words = " ".join(figure.get_suptitle().split())
+    with context():
+        if width == "column" and figure.get_figwidth() > COLUMN:
+            _to_column(figure)
+        if words:
+            finding(figure, words if title else " ")
     return figure
 
 
@@ -258,9 +291,10 @@ def _to_column(figure: Figure) -> None:
     """Panels in the order of reading, fewer in a row."""
     placed = [(axes, spec) for axes in figure.axes if (spec := axes.get_subplotspec()) is not None]
     share = COLUMN / figure.get_figwidth()
-    rows: dict[int, list[Axes]] = {}
+    rows: dict[tuple[int, int], list[Axes]] = {}
     for axes, spec in placed:
-        rows.setdefault(spec.rowspan.start, []).append(axes)
+        outer = spec.get_topmost_subplotspec()
+        rows.setdefault((outer.rowspan.start, spec.rowspan.start), []).append(axes)
     heights, lines = [], []
     tall = figure.get_figheight() / max(len(rows), 1)
     for row in rows.values():
@@ -288,4 +322,3 @@ def shades(color: Any, count: int, lightest: float = 0.65) -> list[tuple[float, 
     base = np.array(mpl.colors.to_rgb(color))
     mix = np.linspace(lightest, 0.0, count)[:, None]
     return [tuple(row) for row in (1 - mix) * base + mix]
-

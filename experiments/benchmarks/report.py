@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dynsim import plots
-from dynsim.results import written_whole
+from dynsim.results import style, written_whole
 from experiments.benchmarks.rivals import RIVALS
 from experiments.benchmarks.scaling import MEMORY
 
@@ -234,73 +234,102 @@ def _absent(found: dict) -> list[str]:
 def draw(found: dict) -> Figure:
     """Ratios by case, the share of the roofline beside them, and growth with N if measured."""
     cases, scaling = found["cases"][::-1], found.get("scaling")
-    widths = (4, 1.4, 3) if scaling else (4, 1.4)
-    size = (2.5 + 1.25 * sum(widths), 1.8 + 0.3 * max(len(cases), 10))
-    figure = Figure(figsize=size, layout="constrained")
-    ratios, shares, *growth = figure.subplots(1, len(widths), width_ratios=widths)
-    shares.sharey(ratios)
-    _draw_ratios(ratios, cases)
-    _draw_shares(shares, cases)
-    for axes in growth:
-        _draw_growth(axes, scaling)
-    threads = found["settings"]["threads"]
-    plural = "s" if threads > 1 else ""
-    title = f"{found['machine']['cpu']}, {threads} thread{plural}, float64, {found['date'][:10]}"
-    figure.suptitle(title + ("" if found["complete"] else " (incomplete)"), fontsize=10)
-    handles, labels = ratios.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=7 if scaling else 4,
-                  frameon=False)  # fmt: skip
+    widths = (4, 1.3, 2.4) if scaling else (4, 1.3)
+    with style.context():
+        figure = Figure(
+            figsize=(style.PAGE, 1.3 + 0.17 * max(len(cases), 10)), layout="constrained"
+        )
+        ratios, shares, *growth = figure.subplots(1, len(widths), width_ratios=widths)
+        shares.sharey(ratios)
+        _draw_ratios(ratios, cases)
+        _draw_shares(shares, cases)
+        for axes in growth:
+            _draw_growth(axes, scaling)
+        handles, labels = ratios.get_legend_handles_labels()
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=7 if scaling else 4,
+            columnspacing=1.0,
+            handletextpad=0.2,
+        )
+        style.letters(figure.axes)
+        style.finding(figure, _headline(found))
     return figure
 
 
+def _headline(found: dict) -> str:
+    best = [min(_present(case).values()) for case in found["cases"] if _present(case)]
+    ahead = sum(ratio > 1 for ratio in best)
+    threads = found["settings"]["threads"]
+    return (
+        f"dynsim is ahead of every rival in {ahead} of {len(best)} cases "
+        f"({threads} thread{'s' * (threads > 1)}, float64, {found['date'][:10]})"
+        + " (incomplete)"
+        * (not found["complete"])
+    )
+
+
+def label(case: dict) -> str:
+    """A case in words: the mask, tokens and dimensions, and how many trajectories.
+
+    >>> label({"size": "N=8 d=4 B=4096 complete"})
+    'complete 8 × 4, 4096 at once'
+    >>> label({"size": "N=4096 d=64 B=1 local 8"})
+    'window 8, 4096 × 64'
+    """
+    n, d, batch, mask, *reach = (word.partition("=")[2] or word for word in case["size"].split())
+    names = {"local": "window", "random": "random, degree"}
+    words = f"{names.get(mask, mask)} {reach[0]}," if reach else mask
+    return f"{words} {n} × {d}" + (f", {batch} at once" if int(batch) > 1 else "")
+
+
 def _draw_ratios(axes, cases):
-    for name, style in STYLES.items():
+    for k, (name, look) in enumerate(STYLES.items()):
         points = [
             (_present(case)[name], y) for y, case in enumerate(cases) if name in _present(case)
         ]
         if points:
-            axes.plot(*zip(*points, strict=True), linestyle="", markersize=6,
-                      label=HEADINGS[name], **style)  # fmt: skip
+            axes.plot(*zip(*points, strict=True), linestyle="", markersize=4,
+                      label=HEADINGS[name], zorder=3 + 0.1 * k, **look)  # fmt: skip
     planned = [(min(case["target"].values()), y) for y, case in enumerate(cases) if case["target"]]
     if planned:
-        axes.plot(*zip(*planned, strict=True), linestyle="", marker="|", markersize=13,
-                  color="black", label="target for the best rival")  # fmt: skip
+        axes.plot(*zip(*planned, strict=True), linestyle="", marker="|", markersize=8,
+                  color="black", label="target")  # fmt: skip
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set(
         xscale="log",
         xlabel="time of rival / time of dynsim",
-        title="times faster than each rival",
+        title="times as fast as each rival",
         yticks=range(len(cases)),
-        yticklabels=[case["name"] for case in cases],
         ylim=(-0.6, len(cases) - 0.4),
     )
+    axes.set_yticklabels([label(case) for case in cases], fontsize=6.5)
     axes.xaxis.set_major_formatter("{x:g}")
-    _tidy(axes, "both")
 
 
 def _draw_shares(axes, cases):
-    axes.barh(range(len(cases)), [case["roofline"] for case in cases], height=0.55, color="#0072b2")
+    axes.barh(range(len(cases)), [case["roofline"] for case in cases], height=0.55,
+              color=style.BLUE)  # fmt: skip
     axes.axvline(1, color="black", linewidth=0.8)
     axes.tick_params(labelleft=False)
-    axes.set(xlim=(0, 1.05), xlabel="least time / time of dynsim", title="share of roofline")
-    _tidy(axes, "x")
+    axes.set(xlim=(0, 1.05), xlabel="least time / time", title="of roofline", xticks=(0, 0.5, 1))
+    axes.grid(False, axis="y")
 
 
 def _draw_growth(axes, scaling):
-    for (name, series), color in zip(scaling["series"].items(), plots.STYLES, strict=False):
+    named = {}
+    colours = {"complete": style.MASKS["complete"], "window 32": style.MASKS["local"]}
+    for name, series in scaling["series"].items():
         if "seconds" in series and "N" in name:
-            label = f"{name.removeprefix('time against N, ')}: slope {series['slope']:.2f}"
+            mask = name.removeprefix("time against N, ")
             milliseconds = [1e3 * seconds for seconds in series["seconds"]]
-            axes.plot(series["sizes"], milliseconds, marker="o", label=label, color=color["color"])
-    axes.set(yscale="log", xlabel="tokens N", ylabel="ms per layer", title="growth with N")
-    axes.set_xscale("log", base=2)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:g}")
-    axes.legend(frameon=False, fontsize=9)
-    _tidy(axes, "both")
-
-
-def _tidy(axes, grid: str):
-    axes.grid(True, axis=grid, color="0.92", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+            (named[f"{mask}:\n∝ N^{series['slope']:.2f}"],) = axes.plot(
+                series["sizes"], milliseconds, marker="o", color=colours.get(mask, style.BLUE)
+            )
+    axes.set(xscale="log", yscale="log", xlabel="tokens N", ylabel="ms per layer", title="growth")
+    axes.yaxis.set_major_formatter("{x:g}")
+    for words, line in named.items():
+        axes.annotate(words, (line.get_xdata()[0], line.get_ydata()[-1]), xytext=(0, -2), va="top",
+                      textcoords="offset points", color=line.get_color(), fontsize=7)  # fmt: skip

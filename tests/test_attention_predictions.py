@@ -59,6 +59,19 @@ def test_the_influence_of_a_run_is_the_sum_over_its_paths(skip):
     assert np.allclose(found, naive.influence(layers, [skip] * 3), rtol=1e-9)
 
 
+def test_influence_counts_the_weights_of_skip_and_branch():
+    from dynsim.network.residual import by_layer
+
+    skip, branch = [1.0, 2.0], [0.5, 4.0]
+    weighted = AttentionDynamics(masks.causal(4), Identity(), skip=by_layer(skip, branch))
+    C = np.tri(4) / np.arange(1, 5)[:, None]
+    found = influence.influence_of_run(weighted, np.eye(4), 2)
+    assert np.allclose(found, naive.influence([C, C], [2.0, 0.5]), rtol=1e-12)
+    negative = AttentionDynamics(masks.causal(4), Identity(), skip=by_layer([1.0], [-1.0]))
+    with pytest.raises(ValueError, match="above 0"):
+        influence.influence_of_run(negative, np.eye(4), 1)
+
+
 def test_influence_is_the_derivative_where_layers_only_average():
     """W_V = I, M = 0, no norm: with the skip's and the branch's weights summing to 1."""
     dynamics = AttentionDynamics(masks.causal(5), Identity(), skip=2.0)
@@ -221,6 +234,24 @@ def test_pre_norm_with_another_skip(skip):
         assert measured == pytest.approx(law.rate, rel=0.01)
 
 
+def test_a_weighted_branch_is_a_step_and_ngpt_takes_its_size_away():
+    from dynsim.network.residual import lerp
+
+    post = AttentionDynamics(
+        COMPLETE, Fixed(0.8 * np.eye(3), np.eye(3)), norms.Unit(), skip=lerp(0.2)
+    )
+    assert speeds.flow_times(post, 2) == pytest.approx([0.0, 0.25, 0.5])
+    assert speeds.late_speed(post, 3).rate == pytest.approx(
+        speeds.late_speed(flow("post", skip=4.0), 3).rate
+    )
+    ngpt = AttentionDynamics(
+        COMPLETE, Fixed(0.8 * np.eye(3), 3.0 * np.eye(3)), norms.Unit(), "ngpt", skip=lerp(0.2)
+    )
+    law = speeds.late_speed(ngpt, 3)
+    fall = np.log(deficit(ngpt, 60))
+    assert (fall[40] - fall[60]) / (20 * law.step) == pytest.approx(law.rate, rel=1e-4)
+
+
 def test_flow_times_and_refusals():
     assert speeds.flow_times(flow("post", skip=5.0), 3) == pytest.approx([0, 0.2, 0.4, 0.6])
     bad = {
@@ -347,6 +378,62 @@ def test_bounds_from_scores_say_why_they_do_not_apply():
         scores.score_bounds(plain_layer(), x[0], 2, score_bound=-1.0)
 
 
+@pytest.mark.parametrize(("kind", "width"), [("unit", 1.0), ("rms", 2.0)])
+def test_qk_norm_bounds_the_scores_by_its_gain(kind, width):
+    """Whatever the weights: large ones, too. B from the gain alone, and attention is above it."""
+    from dynsim.network.attention import QKNorm
+    from dynsim.network.positions import RoPE
+
+    for position in (None, RoPE()):
+        options = {} if position is None else {"position": position}
+        dynamics = AttentionDynamics(
+            masks.causal(5), Weights(Gaussian(30.0), Orthogonal(), seed=3),
+            qk_norm=QKNorm(-0.7, kind), **options,
+        )  # fmt: skip
+        x = tokens.gaussian(1, 5, 4)[0]
+        B = scores.largest_score(dynamics, x, 4)
+        assert pytest.approx(0.7 * width) == B
+        for t in range(4):
+            A = dynamics.attention(x, t)[0]
+            floor = scores.attention_floor(B, np.arange(1, 6))
+            assert np.all(np.where(np.tri(5), floor[:, None] - 1e-15 <= A, True))
+            x = dynamics.step(x, t)
+    faded = AttentionDynamics(
+        masks.causal(5), Weights(), qk_norm=QKNorm(dynsim.schedules.Linear(1.0, 3.0, layers=4))
+    )
+    assert scores.largest_score(faded, x, 4) == pytest.approx(3.0)
+
+
+def test_qk_norm_makes_the_certificate_sharp():
+    """N = 64, gain 1: WU's explicit bound has hardly moved after 20 layers, the walk's is 1e-2."""
+    from dynsim.network.attention import QKNorm
+
+    n, d, depth = 64, 16, 20
+    dynamics = AttentionDynamics(
+        masks.complete(n), Weights(Gaussian(), Orthogonal()), qk_norm=QKNorm(1.0)
+    )
+    x = tokens.sphere(1, n, d)
+    found = scores.score_bounds(dynamics, x, depth)
+    fall = {k: b.log10_bound[0, -1] - b.log10_bound[0, 0] for k, b in found.items()}
+    c = n / (1 + (n - 1) * math.e**2)
+    assert fall["WU theorem 1, explicit eps"] > -0.03
+    assert fall["walk"] == pytest.approx(depth * math.log10(1 - c))
+    run = simulate(dynamics, x, depth, record=dynsim.Record(measures=()))
+    measured = run["log10_mu"][0]
+    for one in list(found.values())[:2]:
+        assert np.all(measured[measured > -13] <= one.log10_bound[0][measured > -13] + 1e-9)
+
+
+def test_scores_without_a_bound_are_refused_by_name():
+    from dynsim.network.positions import ALiBi
+
+    tilted = AttentionDynamics(masks.causal(4), Identity(), norms.Unit(), position=ALiBi())
+    with pytest.raises(ValueError, match="position=ALiBi"):
+        scores.largest_score(tilted, tokens.sphere(1, 4, 3), 3)
+    found = scores.score_bounds(tilted, tokens.sphere(1, 4, 3), 3, score_bound=1.0)
+    assert all("position=ALiBi" in one.reasons[0] for one in found.values())
+
+
 def plain_layer():
     return AttentionDynamics(COMPLETE, Identity())
 
@@ -417,6 +504,14 @@ def test_its_expectation_over_random_networks(mask, skip):
     assert np.all(error[1:] < 0.1 * found[1:])
     if mask is COMPLETE and not skip:
         assert found == pytest.approx([1.0, *(1.1 ** (2 * t) / 6 for t in (1, 2, 3))])
+
+
+def test_the_expectation_counts_weights_by_layer():
+    from dynsim.network.residual import by_layer
+
+    weighted = AttentionDynamics(COMPLETE, Weights(Zero()), skip=by_layer([0.0, 0.5], [2.0, 3.0]))
+    found = sensitivity.expected_squared_jacobian(weighted, 4, 2)
+    assert found == pytest.approx([1.0, 4 / 6, 0.25 * 4 / 6 + 9 * 4 / 6])
 
 
 def test_large_states_and_scores_are_refused():

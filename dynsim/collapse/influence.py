@@ -66,7 +66,7 @@ def influence_of_run(
     """`dynsim.measures.position_influence` of a run from one state x0, (N, d): (N, N).
 
     Entry [i, j] is the share of input token j in output token i, heads averaged and the skip
-    connection counted by its weight: what W_V, norms and MLPs do to sizes is not.
+    connection counted by its weight over the branch's: what W_V, norms and MLPs do to sizes is not.
 
     >>> from dynsim import masks
     >>> from dynsim.network import weights
@@ -75,7 +75,13 @@ def influence_of_run(
     array([0.3194, 0.2361, 0.4444])
     """
     A = attention_of_run(dynamics, x0, depth, start)
-    return position_influence(A, dynamics.skip)
+    residuals = [dynamics.residual.layer(start + t) for t in range(len(A))]
+    if not all(r.are_numbers and r.skip >= 0 and r.branch > 0 for r in residuals):
+        raise ValueError(
+            "influence is for one weight of the skip connection, at least 0, and one of the "
+            "branch, above 0, in all dimensions"
+        )
+    return position_influence(A, [float(r.skip / r.branch) for r in residuals])
 
 
 def influence_bound(n: int, depth: int, eps: float, skip: ArrayLike = 0.0) -> np.ndarray:

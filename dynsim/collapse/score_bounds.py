@@ -24,8 +24,11 @@ from dynsim._values import real_array, real_number, whole
 from dynsim.collapse.bounds import Bound, Bounds
 from dynsim.collapse.contraction import dobrushin_coefficient, pole
 from dynsim.masks.connectivity import is_quasi_strongly_connected, radius
+from dynsim.network.attention import QKNorm
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.norms import NoNorm, Unit
+from dynsim.network.parts import check_plain, reason_against
+from dynsim.network.positions import RoPE
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -68,20 +71,28 @@ def _score_bound(value: float) -> float:
 
 
 def largest_score(dynamics: AttentionDynamics, x0: ArrayLike, depth: int) -> float:
-    """B with |scores| <= B in all of `depth` layers from tokens x0: ||M||_2 for unit tokens.
+    """B with |scores| <= B in all of `depth` layers from tokens x0.
 
-    Where the unit norm stands before attention, or after it and x0 has unit tokens, scores are
-    |x_i M x_j| <= ||M||_2, with a query bias |x_i M x_j + u x_j| <= ||M||_2 + ||u||.
+    With QK-norm the product of its gains, times sqrt(p) for the kind "rms", p numbers a key: from
+    no tokens and no weights at all. Without, where the unit norm stands before attention, or after
+    it and x0 has unit tokens: |x_i M x_j| <= ||M||_2, with a query bias |x_i M x_j + u x_j| <=
+    ||M||_2 + ||u||.
 
     Raises ValueError where tokens may grow, so that there is no such bound.
     """
     check_dynamics(dynamics)
     x0 = real_array("tokens", x0, axes=2)
     depth = whole("depth", depth, least=1)
+    check_plain(dynamics, "a bound of scores", ("qk_norm", "skip", "placement", "gate", RoPE))
+    if isinstance(dynamics.qk_norm, QKNorm):
+        width = dynamics.weights.layer(0, x0.shape[-1]).query.shape[2]
+        return _largest_gain(dynamics.qk_norm, width, depth)
     sizes = np.linalg.norm(x0, axis=-1)
     is_unit = all(isinstance(norm, Unit) for norm in dynamics.norm.each)
-    before = dynamics.placement in ("pre", "peri")
-    on_sphere = before or (dynamics.placement == "post" and np.all(np.abs(sizes - 1.0) <= 1e-9))
+    places = [dynamics.places(t) for t in range(depth)]
+    before = all("before" in names for names in places)
+    after = all("after" in names for names in places)
+    on_sphere = before or (after and np.all(np.abs(sizes - 1.0) <= 1e-9))
     if not (is_unit and on_sphere and not dynamics.mlp.active):
         raise ValueError(
             "scores are bounded where attention sees unit tokens: the norm Unit() before it, or "
@@ -94,6 +105,15 @@ def largest_score(dynamics: AttentionDynamics, x0: ArrayLike, depth: int) -> flo
         keys = layer.key if layer.key.size else np.eye(x0.shape[-1])[None]
         biases = np.linalg.norm(keys @ layer.query_bias[..., None], axis=(-2, -1))
         largest = max(largest, float(np.max(np.linalg.norm(layer.M, 2, axis=(1, 2)) + biases)))
+    return largest
+
+
+def _largest_gain(qk_norm: QKNorm, width: int, depth: int) -> float:
+    """Queries and keys of length 1, or sqrt(p), times their gains: Cauchy and Schwarz."""
+    largest = 0.0
+    for t in range(1 if qk_norm.is_constant else depth):
+        query_gain, key_gain, _ = qk_norm.layer(t).factors(width)
+        largest = max(largest, float(np.abs(query_gain).max() * np.abs(key_gain).max()))
     return largest
 
 
@@ -139,7 +159,10 @@ def _reason_against(dynamics: AttentionDynamics, x0: np.ndarray, depth: int) -> 
     heads = len(dynamics.weights.layer(0, x0.shape[-1]).query)
     if heads > 1:
         return f"there are {heads} heads; it is for one"
-    if dynamics.skip:
+    unusual = reason_against(dynamics, ("qk_norm", RoPE))
+    if unusual is not None:
+        return f"it is {unusual}"
+    if dynamics.residual.has_skip:
         return "there is a skip connection"
     if dynamics.mlp.active:
         return "there is an MLP"

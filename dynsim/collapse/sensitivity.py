@@ -84,7 +84,7 @@ def _followed(dynamics: AttentionDynamics, x: np.ndarray, depth: int, start: int
 
 def expected_squared_jacobian(dynamics: AttentionDynamics, d: int, depth: int) -> np.ndarray:
     """The expectation of `mean_squared_jacobian` over fresh random weights, uniform attention and
-    no norm, in any dimension d: tr B_k / N with B_0 = I, B' = skip^2 B + s^2 P B P^T.
+    no norm, in any dimension d: tr B_k / N with B_0 = I, B' = skip^2 B + branch^2 s^2 P B P^T.
 
     P is the uniform walk, s^2 / d the variance of the entries of W_V: a layer is skip I + P (x)
     W_V, the skip's and the branch's products have expectation 0, and E W W^T = s^2 I (lemma
@@ -110,7 +110,8 @@ def expected_squared_jacobian(dynamics: AttentionDynamics, d: int, depth: int) -
     allowed = dynamics.allowed()
     P = allowed / allowed.sum(axis=1, keepdims=True)
     B, traces = np.eye(len(P)), [1.0]
-    for _ in range(depth):
-        B = dynamics.skip**2 * B + scale * P @ B @ P.T
+    for t in range(depth):
+        skip, branch = (float(weight) ** 2 for weight in dynamics.residual.layer(t))
+        B = skip * B + branch * scale * P @ B @ P.T
         traces.append(float(np.trace(B)) / len(P))
     return np.array(traces)

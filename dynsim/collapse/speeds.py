@@ -6,7 +6,8 @@ leaves x, which grows, and with it what one layer can turn: placements of the no
 (arXiv 2510.22026). Tokens apart by a small deviation come together, with W_V = w I, w > 0, and
 lambda the uniform walk's second eigenvalue, as
 
-    post  1 - cos ~ C ((s + lambda w) / (s + w))^(2 layers): e^(-2 w (1 - lambda) t) for small steps
+    post, ngpt  1 - cos ~ C ((s + lambda w) / (s + w))^(2 layers), e^(-2 w (1 - lambda) t) for small
+        steps; w = 1 where a norm of the branch takes its size away (ngpt)
     pre, peri, skip 1  1 - cos ~ C t^(-2 (1 - lambda)), as ||x|| grows like t
 
 (lemma `placement-speeds`). Under the complete mask, lambda = 0, the speed d cos / dt is C e^(-2 t)
@@ -21,7 +22,8 @@ import numpy as np
 
 from dynsim._values import whole
 from dynsim.masks.walk import transversal_modes
-from dynsim.network.dynamics import PLACEMENTS, AttentionDynamics, check_dynamics
+from dynsim.network.dynamics import AttentionDynamics, check_dynamics
+from dynsim.network.parts import check_alike, check_plain
 
 __all__ = ["LateSpeed", "flow_times", "late_speed"]
 
@@ -30,7 +32,7 @@ _SCALAR = 1e-12
 
 
 def flow_times(dynamics: AttentionDynamics, depth: int) -> np.ndarray:
-    """The time of the flow at depths 0..T, (depth + 1,): one layer is a step 1 / skip.
+    """The time of the flow at depths 0..T, (depth + 1,): one layer is a step branch / skip.
 
     Raises ValueError unless there is a skip connection of positive weight.
 
@@ -44,12 +46,14 @@ def flow_times(dynamics: AttentionDynamics, depth: int) -> np.ndarray:
     """
     check_dynamics(dynamics)
     depth = whole("depth", depth, least=0)
-    if not dynamics.skip > 0:
+    residual = dynamics.residual.layer(0)
+    check_alike(dynamics, "the time of a flow")
+    if not (residual.skip > 0 and residual.branch > 0):
         raise ValueError(
             f"a layer is a step of a flow where a skip connection of weight s > 0 makes it a small "
-            f"one, h = 1 / s; got s = {dynamics.skip}"
+            f"one, h = branch / s; got s = {residual.skip}, branch {residual.branch}"
         )
-    return np.arange(depth + 1) / dynamics.skip
+    return np.arange(depth + 1) * (residual.branch / residual.skip)
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,11 @@ def late_speed(dynamics: AttentionDynamics, d: int) -> LateSpeed:
     """
     step = float(flow_times(dynamics, 1)[1])
     dynamics.require_deterministic("a late speed")
+    check_plain(dynamics, "a late speed", ("skip", "placement"))
+    places, residual = dynamics.places(0), dynamics.residual.layer(0)
     w = _value(dynamics, whole("number of dimensions", d, least=1))
-    s, places = float(dynamics.skip), PLACEMENTS[dynamics.placement]
+    s = float(residual.skip)
+    w = float(residual.branch) * (1.0 if "branch" in places else w)  # which its norm makes 1
     modes = transversal_modes(dynamics.mask)
     if "after" in places:
         multipliers = [abs((s + mode.value * w) / (s + w)) for mode in modes]

@@ -178,7 +178,7 @@ def _draw_initial(axes, data) -> None:
     axes.set(xticks=range(3), xlim=(-0.6, 2.6), ylim=(0, 1.15 * expected.max()),
              ylabel="initial speed over that of post", title="at the start")  # fmt: skip
     axes.set_xticklabels(PLACEMENTS)
-    style.note(axes, "dots: measured, by start\nbars: the paper's factor", 0.04, 0.95)
+    style.note(axes, "dots: measured, by start\nbars: the paper's factor", 0.04, 0.4)
 
 
 # --- claims -------------------------------------------------------------------------------------

@@ -114,6 +114,10 @@ def draw(data) -> Figure:
         image = _draw_phases(panel, data, cosine.mean(axis=-1))
         panel.set_title(f"after {depth} layers")
     early.set_ylabel("weight of the skip connection")
+    early.text(
+        0.5, 0.62, f"entropy\n{CONCENTRATED:g} log N", color="white", fontsize=7, ha="right",
+        va="center", transform=early.transAxes,
+    )  # fmt: skip
     bar = figure.colorbar(image, ax=[early, late], shrink=0.9, pad=0.02)
     bar.set_label("mean cosine of tokens", fontsize=7)
     bar.outline.set_visible(False)
@@ -143,10 +147,6 @@ def _draw_phases(axes, data, cosine: np.ndarray):
     axes.text(
         0.97, 0.94, "few tokens\nseen", color="white", fontsize=7, ha="right", va="top",
         transform=axes.transAxes,
-    )  # fmt: skip
-    axes.text(
-        0.5, 0.62, f"entropy\n{CONCENTRATED:g} log N", color="white", fontsize=7, ha="right",
-        va="center", transform=axes.transAxes,
     )  # fmt: skip
     axes.text(0.04, 0.05, "agreement", color="black", fontsize=7, transform=axes.transAxes)
     axes.set(xlabel="β, scores of variance β² log N")

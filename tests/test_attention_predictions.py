@@ -424,6 +424,20 @@ def test_qk_norm_makes_the_certificate_sharp():
         assert np.all(measured[measured > -13] <= one.log10_bound[0][measured > -13] + 1e-9)
 
 
+@pytest.mark.parametrize("norm", [norms.NoNorm(), norms.Unit()], ids=["none", "unit"])
+def test_theory_beside_a_run_with_qk_norm_has_a_bound(norm):
+    from dynsim.network.attention import QKNorm
+
+    dynamics = AttentionDynamics(
+        COMPLETE, Weights(Gaussian(), Orthogonal()), norm, qk_norm=QKNorm(0.5)
+    )
+    x = tokens.sphere(1, 6, 4) * 0.4 + np.eye(4)[0]
+    x /= np.linalg.norm(x, axis=-1, keepdims=True)
+    theory = dynsim.compare_with_theory(dynamics, x, simulate(dynamics, x, 12))
+    assert theory.sharpest.name.startswith("walk")
+    assert theory.log10_excess > 0 or np.isnan(theory.log10_excess)
+
+
 def test_scores_without_a_bound_are_refused_by_name():
     from dynsim.network.positions import ALiBi
 

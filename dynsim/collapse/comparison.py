@@ -15,6 +15,7 @@ from dynsim.collapse.contraction import seconds
 from dynsim.collapse.gram import MOST_SPREAD, Gram, infinite_width
 from dynsim.collapse.predictions import Prediction, predict
 from dynsim.collapse.rates import Rate, collapse_rate, is_above_floor
+from dynsim.collapse.score_bounds import score_bounds
 from dynsim.measures import mu
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.results.trajectory import Trajectory
@@ -28,6 +29,8 @@ __all__ = ["MOST_TOKENS", "Comparison", "compare_with_theory"]
 MOST_TOKENS = 1024
 #: Near consensus mu / ||X|| and what attention lacks of being uniform are this at most.
 _NEAR = 0.1
+#: Tokens up to which powers of the walk bound what QK-norm leaves of mu.
+_WALK_TOKENS = 128
 #: About how many seconds bounds take: at first, and where they need more digits.
 _SECONDS, _PATIENCE = 5.0, 15.0
 #: Multiply-adds that the infinite-width limit may take, 8 N^3 a layer and sample.
@@ -398,9 +401,13 @@ def _affordable(dynamics: AttentionDynamics, x0: np.ndarray, depth: int) -> tupl
     depth = max(1, min(depth, layers))
     samples = max(1, min(len(x0), layers // depth))
     try:
-        return mu_bounds(dynamics, x0[:samples], depth, patience=_PATIENCE / samples), ""
+        bounds = mu_bounds(dynamics, x0[:samples], depth, patience=_PATIENCE / samples)
     except ImportError as missing:
         return _nothing(samples, depth), str(missing)
+    if dynamics.qk_norm.active and n <= _WALK_TOKENS:  # whose gain alone bounds the scores
+        from_scores = score_bounds(dynamics, x0[:samples], depth)
+        bounds.update({name: one for name, one in from_scores.items() if one.applies.any()})
+    return bounds, ""
 
 
 def _nothing(samples: int, depth: int) -> Bounds:

@@ -106,6 +106,7 @@ def _convert(
 ) -> int | float | tuple[float, ...] | str:
     """`text` as the annotation wants it: int, float, list of numbers or string."""
     wanted = annotation.split("|")[0].strip()
+    several = "ndarray" in annotation or "tuple" in annotation
     try:
         if wanted == "int":
             return int(text)
@@ -113,11 +114,11 @@ def _convert(
             numbers = [float(cell) for cell in text.split(",")]
             if len(numbers) == 1:
                 return numbers[0]
-            if "ndarray" in annotation:
+            if several:
                 return tuple(numbers)
             raise ValueError
     except ValueError:
         words = "a whole number" if wanted == "int" else "a number"
-        words += " or a list A,B,..." if "ndarray" in annotation else ""
+        words += " or a list A,B,..." if several else ""
         raise ValueError(f"{key} of {kind} {name!r} is {words}; got {text!r}") from None
     return text

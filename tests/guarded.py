@@ -21,7 +21,10 @@ from dynsim.engines import lanes, rows
 from dynsim.engines.kernel_inputs import stacked
 from dynsim.kernels import fields, guards
 from dynsim.kernels.record import Scratch
+from dynsim.network.attention import NoQKNorm, QKNorm, Softmax
 from dynsim.network.deviation import Deviation
+from dynsim.network.positions import ALiBi, NoPosition, PowerDecay, RoPE
+from dynsim.network.residual import PLACEMENTS, Residual
 from dynsim.network.weights import Layers, LayerWeights
 
 
@@ -41,10 +44,12 @@ def random_mask(rng, n):
     return makers[rng.integers(len(makers) if n > 1 else 2)](n)
 
 
-def random_norm(rng, d):
+def random_norm(rng, d, followed):
     gain, bias = rng.uniform(0.5, 2.0, d), rng.standard_normal(d)
     every = [norms.NoNorm(), norms.Unit(), norms.RMSNorm(gain), norms.LayerNorm(gain, bias)]
-    return every[rng.integers(4)]
+    if not followed:
+        every += [norms.DyT(0.7, gain, bias), norms.Derf(0.7, 0.1, gain, bias)]
+    return every[rng.integers(len(every))]
 
 
 def random_layer(rng, d, dtype):
@@ -60,6 +65,19 @@ def random_layer(rng, d, dtype):
     return layer.astype(dtype)
 
 
+def random_parts(rng, layer):
+    """Positions, QK-norm and sinks; those that act on queries and keys where there are both."""
+    heads, _, p = layer.query.shape
+    every = [NoPosition(), ALiBi(), PowerDecay(1.0)]
+    every += [RoPE(30.0)] * (layer.key.size > 0 and p % 2 == 0)
+    normed = layer.key.size > 0 and rng.integers(2)
+    return {
+        "position": every[rng.integers(len(every))],
+        "kind": Softmax(None if rng.integers(2) else tuple(rng.standard_normal(heads))),
+        "qk_norm": QKNorm(2.0, ("unit", "rms")[rng.integers(2)], eps=0.1) if normed else NoQKNorm(),
+    }
+
+
 def random_case(rng):
     """(carrier, arguments, options, whether it follows): what is computed, but for the threads."""
     n, d = (int(k) for k in rng.integers(1, (90, 40)))
@@ -67,12 +85,15 @@ def random_case(rng):
     dtype = np.float32 if not followed and rng.integers(4) == 0 else np.float64
     if kind is lanes.Lanes:
         n, d = 1 + n // 4, 1 + d // 2
+    layer = random_layer(rng, d, dtype)
+    parts = {} if followed or rng.integers(2) else random_parts(rng, layer)
     dynamics = AttentionDynamics(
         random_mask(rng, n),
-        Layers((random_layer(rng, d, dtype),)),
-        random_norm(rng, d),
-        ("post", "pre", "peri")[rng.integers(3)],
-        float(rng.choice([0.0, 1.0, 0.5])),
+        Layers((layer,)),
+        random_norm(rng, d, followed),
+        tuple(PLACEMENTS)[rng.integers(len(PLACEMENTS))],
+        Residual(float(rng.choice([0.0, 1.0, 0.5])), float(rng.choice([1.0, 0.3]))),
+        **parts,
     )
     samples, layers = int(rng.integers(1, 12)), int(rng.integers(1, 6))
     alone = stacked([dynamics.weights.layer(0, d)])

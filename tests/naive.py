@@ -41,8 +41,12 @@ def heads_of(layer):
     return [(layer.M[h], layer.W_V[h], keys[h] @ layer.query_bias[h]) for h in range(len(layer.M))]
 
 
-def normalise(x, kind, gain=1.0, bias=0.0, eps=0.0):
-    """kind: none, unit, rms or layernorm; from mean and variance, token by token."""
+def normalise(x, kind, gain=1.0, bias=0.0, eps=0.0, a=0.5, s=0.0):
+    """kind: none, unit, rms or layernorm, from mean and variance, token by token; or dyt or derf,
+    entry by entry."""
+    if kind in ("dyt", "derf"):
+        function = math.tanh if kind == "dyt" else math.erf
+        return gain * np.vectorize(function, otypes=[float])(a * x + s) + bias
     out = np.empty_like(x)
     for i, a in enumerate(x):
         if kind == "none":
@@ -63,15 +67,32 @@ def perceptron(x, W_1, b_1, W_2, b_2, activation):
         return max(z, 0.0) if activation == "relu" else z * 0.5 * math.erfc(-z / math.sqrt(2.0))
 
     hidden = x @ W_1 + b_1
+    if activation == "swiglu":
+        gate, up = hidden[:, : len(W_2)], hidden[:, len(W_2) :]
+        return np.vectorize(lambda g, u: g / (1.0 + math.exp(-g)) * u)(gate, up) @ W_2 + b_2
     return np.vectorize(act)(hidden) @ W_2 + b_2
 
 
-def sublayer(x, f, norm, placement, skip):
+def sublayer(x, f, norm, placement, skip, branch=1.0):
+    """The weights of skip and branch are numbers, or one for each dimension."""
     if placement == "post":
-        return norm(skip * x + f(x))
+        return norm(skip * x + branch * f(x))
     if placement == "pre":
-        return skip * x + f(norm(x))
-    return skip * x + norm(f(norm(x)))  # peri
+        return skip * x + branch * f(norm(x))
+    if placement == "ngpt":
+        return norm(skip * x + branch * norm(f(x)))
+    return skip * x + branch * norm(f(norm(x)))  # peri
+
+
+def gated(x, heads, gates, allowed, bias=0.0):
+    """sum_h (A_h x V_h * sigmoid(x W_g + b_g)) O_h + bias; heads is a list of (M, V, O, query bias
+    in token space), gates one of (W_g, b_g)."""
+    out = np.zeros_like(x)
+    for (M, V, O_h, column), (W_g, b_g) in zip(heads, gates, strict=True):
+        Y = attention_matrix(x, M, allowed, x @ column) @ x @ V
+        G = np.vectorize(lambda z: 1.0 / (1.0 + math.exp(-z)))(x @ W_g + b_g)
+        out += (Y * G) @ O_h
+    return out + bias
 
 
 def mu(x):

@@ -82,6 +82,10 @@ def test_every_mask_runs(name, capsys):
         ["--heads", "2", "--start", "sphere", "--seed", "7"],
         ["--measures", "all", "--stride", "2", "--states", "3"],
         ["--engine", "reference", "--threads", "1"],
+        ["--position", "alibi:0.5,2", "--heads", "2", "--sink=-1,2", "--engine", "numba"],
+        ["--position", "rope:50", "--qk-norm", "--beta", "linear:1:4", "--engine", "numba"],
+        ["--attention", "softpick:0.1", "--position", "decay:0.8", "--engine", "reference"],
+        ["--beta", "linear:0:2:3", "--shared"],
         ["--mask", "bigbird:2:random=1:seed=4", "--window", "2"],
     ],
 )
@@ -252,6 +256,24 @@ def bad_files():
         ("--engine nunba", "did you mean 'numba'? known"),
         ("--measures stable_rnk", "did you mean 'stable_rank'? known"),
         ("--placement prae", "did you mean 'pre'? known"),
+        ("--position alibbi", "did you mean 'alibi'? known"),
+        ("--position decay", "needs rate: write decay:RATE"),
+        ("--position decay:2", "above 0 and at most 1; got 2"),
+        ("--position rope --dim 7", "an even number of them; got 7"),
+        ("--position rope --scores orthogonal", "queries and keys are known of gaussian"),
+        ("--attention softmx", "did you mean 'softmax'? known"),
+        ("--attention sigmoid --sink 1", "a sink is for the softmax; got Sigmoid()"),
+        ("--sink 1,2", "got 2 numbers for 1 heads"),
+        ("--qk-norm rsm", "did you mean 'rms'? known"),
+        ("--qk-norm unit:2 --beta 3", "both give the factor of the scores"),
+        ("--qk-norm --scores jordan:1", "given whole; give W_Q and W_K"),
+        ("--beta linear:1", "schedule 'linear' needs last"),
+        ("--beta linear:-1:2", "finite and not negative; got -1"),
+        ("--beta spiral:1", "unknown schedule 'spiral'"),
+        ("--engine numba --attention hardmax", "it does not know kind=Hardmax()"),
+        ("--engine logscale --position rope", "it does not know position=RoPE"),
+        ("--compare position=none,alibbi", "did you mean 'alibi'? known"),
+        ("--compare qk-norm=none,none:1", "QK-norm 'none' takes 0 parameters"),
         ("--export jsn", "did you mean 'json'? known"),
         ("--compare masks=causal", "did you mean 'mask'? known"),
         ("--weights minilm --depth 7", "there are weights for 6 layers; got --depth 7"),
@@ -306,7 +328,15 @@ def test_bad_input_gets_one_line_and_exit_2_before_any_work(words, expected, cap
 
 @pytest.mark.parametrize(
     "words",
-    ["--colour red", "--depth 1e3", "--ln maybe", "--ln on --norm rms", "--compare ln=on,maybe"],
+    [
+        "--colour red",
+        "--depth 1e3",
+        "--ln maybe",
+        "--ln on --norm rms",
+        "--compare ln=on,maybe",
+        "--sink x",
+        "--beta x",
+    ],
 )
 def test_errors_of_the_parser_are_one_line_too(words, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -322,6 +352,16 @@ def test_a_folder_in_the_way_is_found_before_the_work(capsys):
     status, _, err = run("--name", "mine", *SMALL, capsys=capsys)
     assert status == 2
     assert "is a folder" in err
+
+
+def test_parts_of_attention_are_compared_and_said(capsys):
+    words = ["--compare", "qk-norm=none,rms:2", "--compare", "position=none,alibi", "--qk-norm"]
+    data = run_json(*words, "--sink", "0.5", "--engine", "numba", *SMALL, capsys=capsys)
+    assert len(data["runs"]) == 4
+    assert main(["--attention", "sigmoid", "--position", "rope", *SMALL, "--no-figure"]) == 0
+    out, err = capsys.readouterr()
+    assert "position RoPE(base=10000.0); kind Sigmoid()" in out
+    assert "it does not know kind=Sigmoid(): torch is used" in err
 
 
 def test_values_with_commas_can_be_compared(capsys):

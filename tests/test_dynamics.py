@@ -96,11 +96,12 @@ def test_masked_softmax_is_safe_for_huge_scores():
     assert np.allclose(masked_softmax(scores, mask), [[0.5, 0, 0.5], [0.5, 0.5, 0]])
 
 
-def test_step_matches_the_naive_definition(rng):
+@pytest.mark.parametrize("activation", ["relu", "swiglu"])
+def test_step_matches_the_naive_definition(activation, rng):
     n, d = 5, 4
     gain, bias = rng.standard_normal(d), rng.standard_normal(d)
     norm = norms.LayerNorm(gain, bias, 1e-3)
-    perceptron = mlp.GaussianMLP("relu", sigma=2.0)
+    perceptron = mlp.GaussianMLP(activation, sigma=2.0)
     for placement in PLACEMENTS:
         dynamics = AttentionDynamics(
             masks.local(n), Weights(Gaussian(2.0), n_heads=2), norm, placement, 0.7, perceptron
@@ -115,7 +116,7 @@ def test_step_matches_the_naive_definition(rng):
             return naive.attend(z, naive.heads_of(layer), dynamics.allowed())
 
         def feed(z, layer_mlp=layer_mlp):
-            return naive.perceptron(z, *layer_mlp, "relu")
+            return naive.perceptron(z, *layer_mlp, activation)
 
         expected = naive.sublayer(x, attend, normalise, placement, 0.7)
         expected = naive.sublayer(expected, feed, normalise, placement, 0.7)

@@ -24,6 +24,8 @@ def norm_of(name, rng):
         "unit": norms.Unit(),
         "rms": norms.RMSNorm(gain, 1e-3),
         "layernorm": norms.LayerNorm(gain, bias, 1e-3),
+        "dyt": norms.DyT(0.8, gain, bias),
+        "derf": norms.Derf(0.8, 0.3, gain, bias),
     }[name]
 
 

@@ -26,6 +26,7 @@ from dynsim.kernels.processor import vector_width
 from dynsim.kernels.record import Arguments, Array, Record, Scratch, aligned
 from dynsim.masks.connectivity import _distances
 from dynsim.masks.networkx_view import compile_layout
+from dynsim.network.residual import Residual
 from dynsim.network.weights import Layers, LayerWeights
 
 MASKS = {
@@ -43,6 +44,8 @@ NORMS = {
         norms.LayerNorm(gain=1.3, bias=0.2, eps=1e-6),
         {"gain": 1.3, "bias": 0.2, "eps": 1e-6},
     ),
+    "dyt": (norms.DyT(0.8, gain=1.3, bias=0.2), {"a": 0.8, "gain": 1.3, "bias": 0.2}),
+    "derf": (norms.Derf(0.8, s=-0.3, gain=0.6), {"a": 0.8, "s": -0.3, "gain": 0.6}),
 }
 
 
@@ -80,7 +83,7 @@ def naive_layers(dynamics, x, layers, kind, settings):
         def norm(z):
             return naive.normalise(z, kind, **settings)
 
-        x = naive.sublayer(x, attend, norm, dynamics.placement, dynamics.skip)
+        x = naive.sublayer(x, attend, norm, dynamics.placement, *dynamics.residual.layer(0))
         states.append(x)
     return states
 
@@ -90,7 +93,8 @@ def naive_layers(dynamics, x, layers, kind, settings):
 @given(
     n=st.integers(4, 11), d=st.integers(2, 6), heads=st.integers(1, 3), p=st.integers(1, 3),
     v=st.integers(1, 3), factored=st.booleans(), norm=st.sampled_from(list(NORMS)),
-    placement=st.sampled_from(["post", "pre", "peri"]), skip=st.sampled_from([0.0, 0.6]),
+    placement=st.sampled_from(["post", "pre", "peri", "ngpt"]),
+    skip=st.sampled_from([0.0, 0.6, Residual(0.6, -0.4), Residual(0.0, 1.7)]),
     seed=st.integers(0, 2**16),
 )  # fmt: skip
 def test_kernels_match_their_naive_twins(

@@ -40,7 +40,13 @@ CONFIGS = {
     "gpt2, scaled by layer": ("GPT2", GPT2 | EAGER | {"scale_attn_by_inverse_layer_idx": True}),
     "gpt2, not scaled": ("GPT2", GPT2 | EAGER | {"scale_attn_weights": False}),
     "vit": ("ViT", SIZES | {"image_size": 8, "patch_size": 4}),
+    "llama": ("Llama", SIZES | WORDS | {"num_key_value_heads": 2}),
+    "llama, wide heads": ("Llama", SIZES | WORDS | {"head_dim": 6}),
+    "mistral": ("Mistral", SIZES | WORDS | {"num_key_value_heads": 2, "sliding_window": 4}),
 }
+#: How exact: transformers takes the angles of rotary positions in float32.
+RTOL = dict.fromkeys(CONFIGS, 1e-12)
+RTOL |= dict.fromkeys(("llama", "llama, wide heads", "mistral"), 1e-6)
 
 
 def make(name, head="Model", **changed):
@@ -91,6 +97,8 @@ def _blocks(bare):
         r"AlbertLayer",
         r"GPT2Block",
         r"ViTLayer",
+        r"LlamaDecoderLayer",
+        r"MistralDecoderLayer",
     ]
     return [module for module in bare.modules() if type(module).__name__ in kinds]
 
@@ -110,14 +118,14 @@ def test_every_block_is_the_models(name):
     x = x0
     for t in range(LAYERS):
         x = np.stack([stack.step(sample, t) for sample in x])
-        assert relative(x, expected[t]) < 1e-12, t
+        assert relative(x, expected[t]) < RTOL[name], t
         run = simulate(stack, x0, t + 1)
-        assert relative(run.final, expected[t]) < 1e-12, t
+        assert relative(run.final, expected[t]) < RTOL[name], t
     assert stack.n_layers == (None if name == "albert" else LAYERS)
-    assert relative(simulate(stack, x0, LAYERS, engine="torch").final, expected[-1]) < 1e-12
+    assert relative(simulate(stack, x0, LAYERS, engine="torch").final, expected[-1]) < RTOL[name]
 
 
-@pytest.mark.parametrize("name", ["bert", "gpt2", "vit"])
+@pytest.mark.parametrize("name", ["bert", "gpt2", "vit", "llama"])
 def test_single_precision_agrees_to_its_own_accuracy(name):
     model = make(name).float()
     inputs = inputs_of(model)
@@ -244,7 +252,13 @@ def test_minilm_is_read_alike_by_both_readers(real):
 def test_what_a_dynamics_cannot_be_is_refused_by_name():
     tiny = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 9}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
-    llama = transformers.LlamaModel(transformers.LlamaConfig(**tiny, **heads))
+    qwen = transformers.Qwen3Model(transformers.Qwen3Config(**tiny, **heads))
+    biased = transformers.LlamaModel(
+        transformers.LlamaConfig(**tiny, **heads, attention_bias=True)
+    ).eval()
+    gelu = transformers.LlamaModel(transformers.LlamaConfig(**tiny, **heads, hidden_act="gelu"))
+    scaled = make("llama")
+    scaled.config.rope_parameters = {"rope_type": "yarn", "rope_theta": 10.0, "factor": 4.0}
     t5 = transformers.T5Model(
         transformers.T5Config(d_model=8, d_ff=8, num_layers=1, num_heads=2, d_kv=4, vocab_size=9)
     )
@@ -254,7 +268,10 @@ def test_what_a_dynamics_cannot_be_is_refused_by_name():
         torch.zeros(16, 24, dtype=torch.int8), requires_grad=False
     )
     refused = [
-        (llama, r"LlamaModel .* has rotary positions \(RoPE\) and a gated MLP"),
+        (qwen, r"Qwen3Model .* has blocks like Llama's with something more"),
+        (biased, "keys have biases, which do not cancel under rotary positions"),
+        (gelu.eval(), "unknown activation of the model's MLP 'gelu'; known are silu"),
+        (scaled, r"rotary positions are scaled \(yarn"),
         (t5, "T5Model .* relative position biases"),
         (make("bert").train(), r"training mode, with dropout; use model\.eval"),
         (make("bert", is_decoder=True, add_cross_attention=True), "cross attention"),

@@ -17,6 +17,11 @@ def pairs(gain, bias, eps):
             norms.LayerNorm(gain, bias, eps),
             {"kind": "layernorm", "gain": gain, "bias": bias, "eps": eps},
         ),
+        (norms.DyT(0.7, gain, bias), {"kind": "dyt", "a": 0.7, "gain": gain, "bias": bias}),
+        (
+            norms.Derf(0.7, -0.2, gain, bias),
+            {"kind": "derf", "a": 0.7, "s": -0.2, "gain": gain, "bias": bias},
+        ),
     ]
 
 

@@ -29,8 +29,8 @@ def norms_of(seed):
 
 
 def perceptrons(activation="gelu_tanh", seed=2):
-    rng = np.random.default_rng(seed)
-    shapes = [((D, m), (m,), (m, D), (D,)) for m in (4, 7, 4)]
+    rng, units = np.random.default_rng(seed), mlp.UNITS[activation]
+    shapes = [((D, units * m), (units * m,), (m, D), (D,)) for m in (4, 7, 4)]
     layers = [mlp.MLPWeights(*(0.5 * rng.standard_normal(s) for s in each)) for each in shapes]
     return mlp.FixedMLP(tuple(layers), activation)
 

@@ -187,6 +187,23 @@ def test_a_toml_file_is_a_specification(tmp_path):
         from_toml(tmp_path / "none.toml")
 
 
+def test_skip_takes_numbers_intervals_or_names():
+    numbers = Specification.of({"skip": "0,0.5,1"}).columns["skip"].values
+    assert tuple(numbers) == (0.0, 0.5, 1.0)
+    names = Specification.of({"skip": "0.5,lerp:0.1,deepnorm", "depth": 4})
+    assert tuple(names.columns["skip"].values) == ("0.5", "lerp:0.1", "deepnorm")
+    skips = [cells.make_dynamics(names.settings((k,))).skip for k in range(3)]
+    assert skips == [0.5, dynsim.residual.lerp(0.1), dynsim.residual.deepnorm(4)]
+    for given, words in (
+        ({"skip": "deepnrm"}, "did you mean 'deepnorm'"),
+        ({"skip": "1,2;1", "depth": 4}, "depth is 4, and there are weights for 2 layers"),
+        ({"gate": "gausian"}, "did you mean 'gaussian'"),
+        ({"ln_scaling": True}, "NoNorm has none"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Specification.of(given)
+
+
 # --- cells ----------------------------------------------------------------------------------------
 
 
@@ -197,6 +214,10 @@ def test_a_toml_file_is_a_specification(tmp_path):
         {"heads": 2, "mlp": "gaussian", "shared": True, "placement": "pre", "start": "sphere"},
         {"mask": "sinks:2", "value": ["diagonal:1,2,1,1"], "scores": "identity", "d_qk": 4.0},
         {"dropout": 0.1, "attention_dropout": 0.2, "norm": "rms", "seed": 2},
+        {"norm": "dyt:0.7", "skip": "layerscale:0.2", "gate": "gaussian:2", "seed": 3},
+        {"norm": "rms", "skip": "deepnorm", "placement": "mix-ln:0.5", "engine": "reference"},
+        {"position": "alibi:0.5", "sink": 0.5, "qk_norm": "rms:2", "heads": 2, "mask": "causal"},
+        {"attention": "sigmoid", "position": "rope:50", "norm": "unit", "skip": 1.0},
     ],
 )
 def test_a_cell_is_the_run_with_these_options(given):
@@ -208,7 +229,8 @@ def test_a_cell_is_the_run_with_these_options(given):
     options = RUN.parser().parse_args([*words, *["--shared"] * given.get("shared", False)])
     weights = cli_options.make_weights(options)
     mask = cli_options.make_mask(options, options.tokens)
-    dynamics = cli_options.make_dynamics(options, mask, weights, cli_options.make_dropout(options))
+    dropout = cli_options.make_dropout(options)
+    dynamics = cli_options.make_dynamics(options, mask, weights, dropout, layers=12)
     assert cells.make_dynamics(cell) == dynamics
     x0 = cli_options.make_tokens(options, None, weights)
     engine, _ = dynsim.engines.preferred(dynamics, x0.dtype)

@@ -6,7 +6,7 @@ import argparse
 import inspect
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,19 +20,31 @@ from dynsim.cli.completion import completes
 from dynsim.cli.presets import PRESETS, apply_preset, describe_preset
 from dynsim.models import minilm
 from dynsim.network import tokens
+from dynsim.network.attention import ATTENTION, QK_NORMS, QKNorm, with_sink
 from dynsim.network.dropout import Dropout
 from dynsim.network.dynamics import ALIASES, PLACEMENTS, AttentionDynamics
 from dynsim.network.gates import GATES
 from dynsim.network.mlp import MLPS
 from dynsim.network.norms import NORMS, ln_scaling
+from dynsim.network.positions import POSITIONS
 from dynsim.network.residual import MIXES, SKIPS, read_placement, read_skip
-from dynsim.network.weights import WEIGHTS, Family, FromArray, LayerSource, Weights
+from dynsim.network.schedules import SCHEDULES, Schedule, as_schedule
+from dynsim.network.weights import (
+    WEIGHTS,
+    Family,
+    FromArray,
+    Layers,
+    LayerSource,
+    Sharpened,
+    Weights,
+)
 
 if TYPE_CHECKING:
     import networkx as nx
 
 
 __all__ = [
+    "DEFAULT_DEPTH",
     "MODEL_PACKAGES",
     "add_dropout_options",
     "add_dynamics_options",
@@ -57,7 +69,7 @@ __all__ = [
     "read_text",
 ]
 
-DEFAULT_TOKENS, DEFAULT_DIM, DEFAULT_SAMPLES = 64, 32, 16
+DEFAULT_TOKENS, DEFAULT_DIM, DEFAULT_SAMPLES, DEFAULT_DEPTH = 64, 32, 16, 128
 #: What --weights brings, so that these options clash with it: all of its matrices, and of whole
 #: layers the rest.
 _OF_ATTENTION = ("value", "scores", "heads", "d_qk", "mix", "shared")
@@ -141,9 +153,11 @@ def add_dynamics_options(
     completes(value, WEIGHTS)
     completes(of_scores, WEIGHTS)
     group.add_argument(
-        "--beta", type=float, default=1.0, metavar="B",
-        help="inverse temperature: scores are multiplied by it; 0 makes attention uniform",
+        "--beta", type=_read_beta, default=1.0, metavar="B|linear:FIRST:LAST[:LAYERS]",
+        help="inverse temperature: scores are multiplied by it; 0 makes attention uniform; with "
+        "--qk-norm its gain; or by layer, from FIRST in the first to LAST in the last",
     )  # fmt: skip
+    add_attention_options(group)
     weights = group.add_argument(
         "--weights",
         metavar="minilm[:all][:LAYER]",
@@ -194,6 +208,92 @@ def add_dynamics_options(
         "--fresh", dest="shared", action="store_false", default=None,
         help="fresh random matrices in every layer" + " (default)" * (not shared),
     )  # fmt: skip
+
+
+def add_attention_options(group: argparse._ArgumentGroup) -> None:
+    """--position, --attention, --sink and --qk-norm: what is inside attention."""
+    position = group.add_argument(
+        "--position",
+        metavar="NAME[:PARAM...]",
+        help=f"what places do to scores: {parsing.usage(POSITIONS)} (default: none)",
+    )
+    completes(position, POSITIONS)
+    kind = group.add_argument(
+        "--attention",
+        default="softmax",
+        metavar="NAME[:PARAM...]",
+        help=f"how scores become weights: {parsing.usage(ATTENTION)}",
+    )
+    completes(kind, ATTENTION)
+    group.add_argument(
+        "--sink", type=_read_numbers, metavar="B[,B...]",
+        help="logit of a sink in the softmax, for all heads or for each: rows of A sum to less "
+        "than 1 (default: no sink)",
+    )  # fmt: skip
+    qk_norm = group.add_argument(
+        "--qk-norm",
+        nargs="?",
+        const="rms",
+        metavar="NAME[:PARAM...]",
+        help=f"normalise queries and keys: {parsing.usage(QK_NORMS)}; by itself rms "
+        f"(default: none)",
+    )
+    completes(qk_norm, QK_NORMS)
+
+
+def _read_beta(text: str) -> float | str:
+    """A number, or the words of a schedule."""
+    return text if ":" in text else _number(text, "a number B, or linear:FIRST:LAST")
+
+
+def _read_numbers(text: str) -> float | tuple[float, ...]:
+    numbers = tuple(
+        _number(cell, "a number B, or one for each head, B,B,...") for cell in text.split(",")
+    )
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def _number(text: str, rule: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"it is {rule}; got {text!r}") from None
+
+
+def make_beta(options: argparse.Namespace) -> float | Schedule:
+    """The inverse temperature of --beta: a number, or a schedule over --depth layers."""
+    if not isinstance(options.beta, str):
+        return options.beta
+    layers = getattr(options, "depth", None) or DEFAULT_DEPTH
+    return build("schedule", SCHEDULES, options.beta, given={"layers": layers})
+
+
+def make_attention(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a dynamics for --position, --attention, --sink and --qk-norm."""
+    qk_norm = build("QK-norm", QK_NORMS, options.qk_norm or "none")
+    beta = make_beta(options)
+    if isinstance(qk_norm, QKNorm) and beta != 1.0:
+        if qk_norm.gain != 1.0:
+            raise ValueError(
+                f"--beta {options.beta} and --qk-norm {options.qk_norm} both give the factor of "
+                f"the scores; leave one of them out"
+            )
+        qk_norm = replace(qk_norm, gain=beta)
+    return {
+        "position": build("position", POSITIONS, options.position or "none"),
+        "kind": with_sink(build("attention", ATTENTION, options.attention), options.sink),
+        "qk_norm": qk_norm,
+    }
+
+
+def _sharpened(options: argparse.Namespace, weights: LayerSource) -> LayerSource:
+    """The weights at --beta, which QK-norm takes to itself."""
+    beta = make_beta(options)
+    if options.qk_norm not in (None, "none") or beta == 1.0:
+        return weights
+    if isinstance(weights, Layers) and not isinstance(beta, Schedule):
+        return weights.sharpened(beta)
+    return Sharpened(weights, as_schedule("--beta", beta))
 
 
 def add_dropout_options(parser: argparse.ArgumentParser) -> None:
@@ -412,7 +512,7 @@ def make_dynamics(
     """
     if options.weights and (model := _minilm(options.weights)).whole:
         whole = minilm.stack(mask) if model.layer is None else minilm.layer(model.layer, mask)
-        return replace(whole, weights=weights, dropout=dropout)
+        return replace(whole, weights=weights, dropout=dropout, **make_attention(options))
     norm = build("norm", NORMS, options.norm or {"on": "unit", "off": "none"}[options.ln or ln])
     if options.ln_scaling:
         if layers is None:
@@ -428,6 +528,7 @@ def make_dynamics(
         mlp=build("MLP", MLPS, options.mlp or "none", given=draws),
         dropout=dropout,
         gate=build("gate", GATES, options.gate or "none", given=draws),
+        **make_attention(options),
     )
 
 
@@ -442,16 +543,19 @@ def make_weights(
         return _real_weights(options)
     of_scores = make_family("scores", options.scores or scores, "M")
     value = make_family("value", options.value or "gaussian", "W_V")
-    return Weights(
+    normed = options.qk_norm not in (None, "none")
+    beta = options.beta if isinstance(options.beta, float) and not normed else 1.0
+    weights = Weights(
         scores=of_scores,
         value=value,
         n_heads=options.heads if options.heads is not None else _heads_of(of_scores, value),
         d_qk=options.d_qk,
-        beta=options.beta,
+        beta=beta,
         mix=_mix(options.mix),
         shared=shared if options.shared is None else options.shared,
         seed=options.seed,
     )
+    return weights if isinstance(options.beta, float) else _sharpened(options, weights)
 
 
 class _MiniLM(NamedTuple):
@@ -480,7 +584,7 @@ def _real_weights(options: argparse.Namespace) -> LayerSource:
         what = "whole layers" if model.whole else "all matrices"
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"--weights {options.weights} brings {what}; leave {names} out")
-    return minilm.attention(model.layer).sharpened(options.beta)
+    return _sharpened(options, minilm.attention(model.layer))
 
 
 def _is_left_out(value: object) -> bool:

@@ -24,12 +24,10 @@ class Preset:
     lacks : what of its layers is not here
     """
 
-    options: dict[str, str | bool]
+    options: dict[str, str | float]
     source: str
     lacks: str = ""
 
-
-_GATED = "its MLP is gated ({}); here it is one without a gate"
 
 #: Every preset by name.
 PRESETS = {
@@ -47,34 +45,33 @@ PRESETS = {
     ),
     "llama": Preset(
         {"mask": "causal", "norm": "rms:eps=1e-5", "placement": "pre", "skip": "1",
-         "position": "rope:500000", "mlp": "gaussian:gelu"},
+         "position": "rope:500000", "mlp": "gaussian:swiglu"},
         "Llama 3, arXiv 2407.21783",
-        _GATED.format("SwiGLU"),
     ),
     "gemma3": Preset(
         {"mask": "causal", "norm": "rms:eps=1e-6", "placement": "peri", "skip": "1",
-         "position": "rope:1000000", "qk-norm": True, "mlp": "gaussian:gelu_tanh"},
+         "position": "rope:1000000", "qk-norm": "rms", "mlp": "gaussian:gelu_tanh"},
         "Gemma 3, arXiv 2503.19786",
-        f"five of six layers see a window of 1024 tokens; {_GATED.format('GeGLU')}",
+        "five of six layers see a window of 1024 tokens; its MLP is gated (GeGLU), here it is not",
     ),
     "qwen3": Preset(
         {"mask": "causal", "norm": "rms:eps=1e-6", "placement": "pre", "skip": "1",
-         "position": "rope:1000000", "qk-norm": True, "mlp": "gaussian:gelu"},
+         "position": "rope:1000000", "qk-norm": "rms", "mlp": "gaussian:swiglu"},
         "Qwen3, arXiv 2505.09388",
-        _GATED.format("SwiGLU"),
     ),
     "gpt-oss": Preset(
         {"mask": "causal", "norm": "rms:eps=1e-5", "placement": "pre", "skip": "1",
-         "position": "rope:150000", "sink": "0", "mlp": "gaussian:gelu"},
+         "position": "rope:150000", "sink": 0.0, "mlp": "gaussian:swiglu"},
         "gpt-oss, arXiv 2508.10925",
-        "every other layer sees a window of 128 tokens, and experts share the MLP; "
-        + _GATED.format("SwiGLU"),
+        "every other layer sees a window of 128 tokens; sinks are learned, here all are 0; experts "
+        "share the MLP",
     ),
     "ngpt": Preset(
         {"mask": "causal", "norm": "unit", "placement": "ngpt", "skip": "lerp:0.05",
-         "position": "rope:10000", "qk-norm": True, "mlp": "gaussian:gelu"},
+         "position": "rope:10000", "qk-norm": "rms", "mlp": "gaussian:swiglu"},
         "nGPT, arXiv 2410.01131",
-        f"its matrices have unit rows and columns; {_GATED.format('SwiGLU')}",
+        "its matrices have rows or columns of length 1, here they are drawn; 0.05 is where its "
+        "step, learned by dimension, begins",
     ),
 }  # fmt: skip
 
@@ -89,13 +86,17 @@ def apply_preset(options: argparse.Namespace) -> None:
     check_name("preset", options.preset, PRESETS)
     if (options.weights or "").startswith("minilm:all"):
         raise ValueError(f"--weights {options.weights} brings whole layers; leave --preset out")
-    rivals = {"norm": ("norm", "ln"), "mask": ("mask", "graph")}
     for name, value in PRESETS[options.preset].options.items():
         field = name.replace("-", "_")
-        if hasattr(options, field) and all(
-            getattr(options, rival, None) is None for rival in rivals.get(name, (field,))
-        ):
+        is_free = getattr(options, field) is None and _rival(options, name) is None
+        if is_free:
             setattr(options, field, value)
+
+
+def _rival(options: argparse.Namespace, name: str) -> str | None:
+    """The other option for the same thing, if that is given."""
+    rival = {"norm": "ln", "mask": "graph"}.get(name)
+    return None if rival is None or getattr(options, rival) is None else rival
 
 
 def describe_preset(options: argparse.Namespace) -> list[tuple[str, str]]:
@@ -105,23 +106,17 @@ def describe_preset(options: argparse.Namespace) -> list[tuple[str, str]]:
     preset = PRESETS[options.preset]
     lines = [("preset", f"{options.preset}: {preset.source}")]
     for name, value in preset.options.items():
-        if not hasattr(options, name.replace("-", "_")):
-            lines.append(("", f"{name} = {_shown(value)} is left out: there is no such option"))
-            continue
-        now = getattr(options, name.replace("-", "_"))
-        lines.append(("", f"{name} = {_shown(now)}" + ", as given" * (now != value)))
+        now, rival = getattr(options, name.replace("-", "_")), _rival(options, name)
+        words = f"{name} = {now}" + ", as given" * (now != value)
+        lines.append(("", words if rival is None else f"{name}: as --{rival} says"))
     return [*lines, *([("", f"({preset.lacks})")] if preset.lacks else [])]
-
-
-def _shown(value: object) -> str:
-    return {True: "on", None: "none", False: "off"}.get(value, str(value))  # type: ignore[call-overload]
 
 
 def compute(plan: None, options: argparse.Namespace, progress: Callable[[float], None]) -> Outcome:
     lines = []
     for name, preset in PRESETS.items():
         lines.append(f"{name:<10}{preset.source}")
-        lines += [f"{'':<10}{option} = {_shown(value)}" for option, value in preset.options.items()]
+        lines += [f"{'':<10}{option} = {value}" for option, value in preset.options.items()]
         lines += [f"{'':<10}({preset.lacks})"] * bool(preset.lacks)
     data = {
         name: {"options": preset.options, "source": preset.source, "lacks": preset.lacks}

@@ -12,7 +12,8 @@ from dynsim.collapse.verdicts import Verdict, from_log
 from dynsim.masks.connectivity import MaskFacts
 from dynsim.measures import MEASURES
 from dynsim.measures.rounding import ROUNDING
-from dynsim.network.weights import Layers, LayerSource, Weights
+from dynsim.network.parts import ATTENTION_PARTS, unusual_parts
+from dynsim.network.weights import Layers, LayerSource, Sharpened, Weights
 from dynsim.results.trajectory import Trajectory
 
 if TYPE_CHECKING:  # loads what few runs need
@@ -215,6 +216,11 @@ def describe_dynamics(dynamics: AttentionDynamics) -> str:
     repeated = f"given for each of {n_layers} layers" if n_layers else "fresh in every layer"
     repeated = "the same in all layers" if dynamics.weights.is_constant else repeated
     parts = [formula, f"{_weights_in_words(dynamics.weights)}, {repeated}"]
+    parts += [
+        f"{name.replace('_', '-')} {value}"
+        for name, value in unusual_parts(dynamics).items()
+        if name in ATTENTION_PARTS
+    ]
     if dynamics.mlp.active:
         parts.append(f"then an MLP ({dynamics.mlp.activation}) in the same form")
     if dynamics.norm.n_layers:
@@ -260,6 +266,8 @@ def _weights_in_words(weights: LayerSource) -> str:
     heads = f"{weights.n_heads} heads, " if weights.n_heads > 1 else ""
     if isinstance(weights, Layers):
         return f"{heads}weights {weights.name}"
+    if isinstance(weights, Sharpened):
+        return f"{_weights_in_words(weights.weights)}, beta {weights.beta}"
     assert isinstance(weights, Weights)  # the options make no others
     temperature = "" if weights.d_qk is None else f", d_QK = {weights.d_qk:g}"
     temperature += "" if weights.beta == 1.0 else f", beta = {weights.beta:g}"

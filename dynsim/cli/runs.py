@@ -17,7 +17,7 @@ from dynsim._words import values
 from dynsim.cli import options as shared
 from dynsim.cli import output
 from dynsim.cli.output import file_name
-from dynsim.engines import find_engine, preferred
+from dynsim.engines import check_applies, find_engine, preferred
 from dynsim.masks.connectivity import MaskFacts, facts
 from dynsim.measures import MEASURES
 from dynsim.results.trajectory import Trajectory, joined, load
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["COMPARABLE", "Run", "prepare"]
 
-DEFAULT_DEPTH = 128
+DEFAULT_DEPTH = shared.DEFAULT_DEPTH
 #: Options that `--compare` may vary.
 COMPARABLE = (
     *("mask", "window", "graph", "ln", "norm", "placement", "skip", "value", "scores", "beta"),
-    *("weights", "d-qk", "heads", "mlp", "gate", "preset", "dropout", "attention-dropout"),
+    *("position", "attention", "sink", "qk-norm", "gate", "preset"),
+    *("weights", "d-qk", "heads", "mlp", "dropout", "attention-dropout"),
     *("tokens", "dim", "start", "seed", "x0"),
 )
 #: Runs of one comparison at most: each is a line in the figure and a row in the table.
@@ -73,6 +74,7 @@ class Run:
         self.engine, self.floored = options.engine, None
         if options.engine == "auto":
             self.engine, self.floored = preferred(self.dynamics, self.x0.dtype)
+        check_applies(self.engine, self.dynamics, self.x0.dtype)
         self.digest = self._digest()
         self.name = options.name or self._own_name()
 
@@ -253,9 +255,10 @@ def _without(argv: list[str], flag: str) -> list[str]:
     rivals = {"--ln", "--norm"} if flag in ("--ln", "--norm") else {flag}
     words, skip = [], False
     for word in argv:
-        if skip:
-            skip = False
-        elif word in rivals:
+        is_value, skip = skip and not word.startswith("--"), False  # --qk-norm may stand alone
+        if is_value:
+            continue
+        if word in rivals:
             skip = True
         elif word.split("=")[0] not in rivals:
             words.append(word)

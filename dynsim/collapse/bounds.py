@@ -32,7 +32,7 @@ from dynsim.masks.connectivity import (
 from dynsim.measures import numerical_rank, singular_values
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.norms import NoNorm, Unit
-from dynsim.network.parts import reason_against
+from dynsim.network.parts import check_plain
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -181,6 +181,7 @@ def mu_bounds(
     if window is not None:
         whole("window", window, least=1)
     check_dynamics(dynamics)
+    check_plain(dynamics, "a proved bound")
     dynamics.require_deterministic("a proved bound")
     dynamics.check_tokens(x0)
     if dynamics.n_tokens == 1:
@@ -260,8 +261,6 @@ class _Run:
         dynamics = self.dynamics
         heads = len(dynamics.weights.layer(self.start, self.dim).query)
         self.require(heads == 1, f"there are {heads} heads; it is for one")
-        unusual = reason_against(dynamics)
-        self.require(unusual is None, f"it is {unusual}")
         self.require(not dynamics.residual.has_skip, "there is a skip connection")
         self.require(not dynamics.mlp.active, "there is an MLP")
         self.require(isinstance(dynamics.norm, norm), f"it is for {norm_name}")

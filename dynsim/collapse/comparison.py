@@ -18,6 +18,7 @@ from dynsim.collapse.rates import Rate, collapse_rate, is_above_floor
 from dynsim.collapse.score_bounds import score_bounds
 from dynsim.measures import mu
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
+from dynsim.network.parts import reason_against, unusual_parts
 from dynsim.results.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -396,6 +397,8 @@ def _affordable(dynamics: AttentionDynamics, x0: np.ndarray, depth: int) -> tupl
     n, d = x0.shape[1:]
     if dynamics.dropout.active:
         return _nothing(len(x0), depth), "no bounds: layers are random with dropout"
+    if unusual_parts(dynamics):
+        return _nothing(len(x0), depth), f"no bounds: {reason_against(dynamics)}"
     edges = dynamics.layout.n_edges
     layers = int(_SECONDS / seconds(n, d, edges, 1))
     depth = max(1, min(depth, layers))

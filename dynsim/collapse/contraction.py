@@ -29,6 +29,7 @@ from dynsim.collapse.enclosures import (
 from dynsim.measures import numerical_rank, singular_values
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.norms import Unit
+from dynsim.network.parts import check_plain
 from dynsim.network.weights import Weights, Zero
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ class _Layers:
     """
 
     def __init__(self, dynamics: AttentionDynamics, depth: int, start: int, dim: int):
+        check_plain(dynamics, "a proved contraction")
         self.dynamics, self.depth, self.start, self.dim = dynamics, depth, start, dim
         self.is_unit = isinstance(dynamics.norm, Unit)
         self.allowed = dynamics.allowed()

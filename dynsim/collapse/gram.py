@@ -103,7 +103,8 @@ def scales(dynamics: AttentionDynamics, d: int) -> tuple[float, float]:
     check_plain(dynamics, "infinite width", ("skip", "placement"))
     if not dynamics.residual.are_numbers:
         raise ValueError(
-            "infinite width is for one weight of skip and branch in all dimensions; give numbers"
+            "infinite width: not known with weights of skip and branch that differ by dimension; "
+            "give numbers"
         )
     for switches in (norm.switches(d) for norm in dynamics.norm.each):
         if np.size(switches.gain) != 1 or np.any(switches.bias):

@@ -33,7 +33,7 @@ from dynsim.masks.connectivity import SecondEigenvalue, lambda_2
 from dynsim.masks.walk import transversal_modes
 from dynsim.measures import mu
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
-from dynsim.network.parts import check_alike, check_plain
+from dynsim.network.parts import check_alike, check_plain, first_unknown
 from dynsim.network.weights import LayerWeights
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ _NEAR = 1e-2
 #: log of the cubic law's coefficient below which it is rounding.
 _VANISHED = -30.0
 #: Parts beyond the papers' that predictions are for, where layers are alike in them.
-_KNOWN = ("skip", "placement")
+_KNOWN = ("qk_norm", "skip", "placement")
+#: And those that the cubic law is for.
+_CUBIC = ("skip", "placement")
 #: Tokens up to which the transient growth of the walk is part of a prediction.
 _GROWTH_LIMIT = 128
 
@@ -201,9 +203,11 @@ def predict(dynamics: AttentionDynamics, x0: ArrayLike, start: int = 0) -> Predi
     first. Defective multipliers (a window that looks one way, a Jordan block as W_V) come with
     powers of t: what is known of them is in `dynsim._spectra`.
 
-    Raises ValueError for a dynamics with an MLP or dropout, for a skip connection above 2000
-    tokens, for weights of skip and branch or placements that differ by layer or dimension, for
-    parts that it is not known with (`dynsim.network.parts`), and for tokens or a start that cannot
+    QK-norm changes no late rate: at consensus all scores are equal with it, too.
+
+    Raises ValueError for a dynamics with an MLP, dropout or parts that it is not known with
+    (`dynsim.network.parts`), for a skip connection above 2000 tokens, for weights of skip and
+    branch or placements that differ by layer or dimension, and for tokens or a start that cannot
     be; FloatingPointError where the norm comes to divide by zero.
 
     >>> from dynsim import masks
@@ -240,7 +244,7 @@ def predict(dynamics: AttentionDynamics, x0: ArrayLike, start: int = 0) -> Predi
     largest = (late.rate + late.error) * np.exp(2.0 * late.standard_error)
     if not scored and (not is_scaled or _only_scales(dynamics, dynamics.weights.layer(start, d))):
         lasts = True  # all tokens go by one matrix, and are scaled at most
-    elif is_scaled:
+    elif is_scaled or dynamics.qk_norm.active:  # scores are small as mu is against the tokens
         lasts = largest <= late.growth * (1.0 + 1e-9)
     else:
         lasts = largest * max(late.growth, float(scored > 1)) < 1.0
@@ -279,6 +283,8 @@ def _has_scores(dynamics: AttentionDynamics, start: int, d: int) -> int:
 def _exponent(dynamics: AttentionDynamics, token: np.ndarray, t: int) -> float:
     """How log mu grows per layer where every multiplier vanishes."""
     d, rows = len(token), dynamics.allowed()
+    if first_unknown(dynamics, _CUBIC) is not None:
+        return np.nan
     if not dynamics.weights.layer(t, d).W_V.any():
         return np.inf
     if not (rows == rows[0]).all():
@@ -625,7 +631,7 @@ def cubic_step(
     """
     check_dynamics(dynamics)
     allowed = dynamics.allowed()
-    check_plain(dynamics, "the cubic law", _KNOWN)
+    check_plain(dynamics, "the cubic law", _CUBIC)
     if not (allowed == allowed[0]).all() or dynamics.residual.has_skip:
         raise ValueError(
             "the cubic law needs a mask under which all tokens attend to the same ones, as the "

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     #: An engine, to be made of a dynamics and a number of threads.
     Made = Callable[[AttentionDynamics, int], Any]
 
-__all__ = ["ENGINES", "find_engine", "make_engine", "preferred"]
+__all__ = ["ENGINES", "check_applies", "find_engine", "make_engine", "preferred"]
 
 
 def _numba(device: str | None) -> Made:
@@ -104,9 +104,21 @@ def preferred(dynamics: AttentionDynamics, dtype: DTypeLike) -> tuple[str, str |
     reason = logscale.reason_against(dynamics, dtype)
     if reason is None:
         return "logscale", None
-    if compiled.reason_against(dynamics) is None:
+    not_compiled = compiled.reason_against(dynamics)
+    if not_compiled is None:
         return "numba", reason
-    return ("torch" if find_spec("torch") else "reference"), reason
+    name = "torch" if find_spec("torch") else "reference"
+    return name, f"{reason}; the numba engine does not apply either, {not_compiled}: {name} is used"
+
+
+def check_applies(name: str, dynamics: AttentionDynamics, dtype: DTypeLike) -> None:
+    """Raise ValueError, as the engine itself would, when it cannot carry out this dynamics."""
+    from dynsim.engines import compiled, logscale
+
+    if name == "numba":
+        compiled.refuse(dynamics)
+    if name == "logscale":
+        logscale.refuse(dynamics, dtype)
 
 
 def make_engine(

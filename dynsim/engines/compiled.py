@@ -17,15 +17,15 @@ from dynsim.engines.rows import Rows
 from dynsim.engines.workers import Workers
 from dynsim.kernels.record import Scratch
 from dynsim.measures import observe
-from dynsim.network import parts
 from dynsim.network.attention import Softmax
 from dynsim.network.dropout import Dropout
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.mlp import NoMLP
 from dynsim.network.norms import NoNorm
+from dynsim.network.parts import reason_against as unknown_part
 from dynsim.network.weights import LayerArrays, LayerWeights
 
-__all__ = ["CompiledEngine", "reason_against"]
+__all__ = ["CompiledEngine", "reason_against", "refuse"]
 
 #: Multiply-adds in a call below which another thread costs more than it brings.
 _THREAD_WORK = 4_000_000
@@ -38,7 +38,16 @@ def reason_against(dynamics: AttentionDynamics) -> str | None:
     """Why the compiled kernels cannot carry out this dynamics, or None."""
     if dynamics.dropout.attention:
         return "its kernels never hold the attention weights that are dropped"
-    return parts.reason_against(dynamics, _CARRIED)
+    return unknown_part(dynamics, _CARRIED)
+
+
+def refuse(dynamics: AttentionDynamics) -> None:
+    """Raise ValueError when the kernels cannot carry out this dynamics."""
+    reason = reason_against(dynamics)
+    if reason is not None:
+        raise ValueError(
+            f"the numba engine does not apply: {reason}; use engine='torch' or 'reference'"
+        )
 
 
 class CompiledEngine(TokenEngine):
@@ -52,11 +61,7 @@ class CompiledEngine(TokenEngine):
     """
 
     def __init__(self, dynamics: AttentionDynamics, threads: int):
-        reason = reason_against(dynamics)
-        if reason is not None:
-            raise ValueError(
-                f"the numba engine does not apply: {reason}; use engine='torch' or 'reference'"
-            )
+        refuse(dynamics)
         self.dynamics = dynamics
         self.threads = threads
         self._workers: Workers | None = None

@@ -21,12 +21,12 @@ from numpy.typing import DTypeLike
 from dynsim.engines import compiled
 from dynsim.engines.follower import Follower
 from dynsim.measures import CHEAP, deviations
-from dynsim.network import parts
 from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.parts import reason_against as unknown_part
 from dynsim.network.weights import LayerSource, LayerWeights
 
-__all__ = ["LogScaleEngine", "reason_against"]
+__all__ = ["LogScaleEngine", "reason_against", "refuse"]
 
 _LOG10_MU = len(CHEAP)
 
@@ -44,7 +44,7 @@ def reason_against(dynamics: AttentionDynamics, dtype: DTypeLike) -> str | None:
         return "dropout does not keep the mean and the deviation of tokens apart"
     if not dynamics.residual.are_numbers:
         return "its kernels take one weight of skip and branch for all dimensions"
-    reason = parts.reason_against(dynamics, ("placement", "skip"))
+    reason = unknown_part(dynamics, ("placement", "skip"))
     if reason is not None:
         return reason
     if dtype != np.float64:
@@ -52,11 +52,19 @@ def reason_against(dynamics: AttentionDynamics, dtype: DTypeLike) -> str | None:
     return None
 
 
+def refuse(dynamics: AttentionDynamics, dtype: DTypeLike) -> None:
+    """Raise ValueError when the engine cannot follow this dynamics on tokens of this type."""
+    reason = reason_against(dynamics, dtype)
+    if reason is not None:
+        other = "numba" if compiled.reason_against(dynamics) is None else "torch"
+        raise ValueError(f"the logscale engine does not apply: {reason}; use engine={other!r}")
+
+
 class LogScaleEngine:
     """State: a `Deviation`, its perturbed run included. Bits do not depend on batch or threads."""
 
     def __init__(self, dynamics: AttentionDynamics, threads: int):
-        self._refuse(dynamics, np.float64)
+        refuse(dynamics, np.float64)
         self.dynamics, self._threads = dynamics, threads
         self._weights = _Kept(dynamics.weights)
         self._exact = self._follower(self._weights)
@@ -66,17 +74,11 @@ class LogScaleEngine:
     def _follower(self, weights: LayerSource) -> Follower:
         return Follower(replace(self.dynamics, weights=weights), self._threads)
 
-    def _refuse(self, dynamics: AttentionDynamics, dtype: DTypeLike) -> None:
-        reason = reason_against(dynamics, dtype)
-        if reason is not None:
-            other = "numba" if compiled.reason_against(dynamics) is None else "torch"
-            raise ValueError(f"the logscale engine does not apply: {reason}; use engine={other!r}")
-
     def begin(self, given: np.ndarray | Deviation) -> Deviation:
         if isinstance(given, Deviation) and given.perturbed:
             return given
         if not isinstance(given, Deviation):
-            self._refuse(self.dynamics, given.dtype)
+            refuse(self.dynamics, given.dtype)
             given = Deviation.whole(given)
         d = given.shape.shape[2]
         numbers = [norm.switches(d) for norm in self.dynamics.norm.each]

@@ -117,9 +117,8 @@ def jordan_member(dynamics: AttentionDynamics, x: np.ndarray) -> tuple[int, ...]
 def _jordan_strength(dynamics: AttentionDynamics, d: int) -> float | None:
     """The w of a layer that is `jordan_dynamics(n, w)`, else None."""
     n = dynamics.n_tokens
-    plain = isinstance(dynamics.norm, Unit) and not unusual_parts(dynamics)
-    plain = plain and dynamics.placement == "post"
-    plain = plain and not dynamics.skip and not dynamics.mlp.active
+    plain = isinstance(dynamics.norm, Unit) and dynamics.placement == "post"
+    plain = plain and not (dynamics.skip or dynamics.mlp.active or unusual_parts(dynamics))
     if not plain or not dynamics.weights.is_constant or d != n or n < 2:
         return None
     layer = dynamics.weights.layer(0, d)

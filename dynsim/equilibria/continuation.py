@@ -18,7 +18,8 @@ from dynsim.equilibria.stability import check_equilibria_possible
 from dynsim.measures import SOLVED_RTOL, numerical_rank, singular_values
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.jacobian import image, linearise, tangent_jacobian
-from dynsim.network.weights import Fixed, Jordan, Weights
+from dynsim.network.parts import check_plain
+from dynsim.network.weights import Fixed, Jordan, Layers, Weights
 
 __all__ = ["FAMILIES", "Branch", "continue_equilibrium"]
 
@@ -62,6 +63,10 @@ def _beta(dynamics: AttentionDynamics, d: int, value: float) -> AttentionDynamic
     layer = dynamics.weights.layer(0, d)
     if layer.query_bias.any() or layer.output_bias.any():
         raise ValueError("beta scales the scores of weights without biases; these have some")
+    known = ("position", "kind", "placement", "skip", "gate")
+    check_plain(dynamics, "beta as a parameter", known)
+    if dynamics.needs_factors or dynamics.gate.active:
+        return replace(dynamics, weights=Layers((layer.sharpened(value),)))
     return replace(dynamics, weights=Fixed(value * layer.M, layer.W_V))
 
 

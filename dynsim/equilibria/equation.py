@@ -10,6 +10,7 @@ from dynsim import masks
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.jacobian import image, is_spherical, linearise
 from dynsim.network.norms import NoNorm
+from dynsim.network.parts import AROUND, ATTENTION_PARTS, check_plain
 
 __all__ = ["ROUNDING", "SAME", "TOLERANCE", "Equation", "Hits", "padded", "restricted"]
 
@@ -142,8 +143,14 @@ def padded(groups: list[np.ndarray], shape: tuple) -> np.ndarray:
 
 
 def restricted(dynamics: AttentionDynamics, tokens: np.ndarray) -> AttentionDynamics:
-    """The same layer on some tokens, which attend to none of the others."""
+    """The same layer on some tokens, which attend to none of the others.
+
+    Raises ValueError with positions, unless the tokens are neighbours: others would move.
+    """
     if len(tokens) == dynamics.n_tokens and np.array_equal(tokens, np.arange(len(tokens))):
         return dynamics
+    if np.any(np.diff(tokens) != 1):
+        parts = [name for name in (*ATTENTION_PARTS, *AROUND) if name != "position"]
+        check_plain(dynamics, "some tokens without those between them", parts)
     allowed = dynamics.allowed()[np.ix_(tokens, tokens)]
     return replace(dynamics, mask=masks.from_array(allowed))

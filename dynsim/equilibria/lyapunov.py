@@ -23,7 +23,7 @@ from dynsim._seeds import TOKENS, stream
 from dynsim._values import real_array, whole
 from dynsim.masks.connectivity import lambda_2
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
-from dynsim.network.jacobian import jvp, linearise, tangent_basis
+from dynsim.network.jacobian import DIFFERENTIABLE, jvp, linearise, tangent_basis
 from dynsim.network.parts import check_plain
 
 if TYPE_CHECKING:
@@ -209,6 +209,7 @@ def spectrum(
     Benettin, Galgani, Giorgilli and Strelcyn, Meccanica 15 (1980), 9-20 and 21-30.
     """
     check_dynamics(dynamics)
+    check_plain(dynamics, "Lyapunov exponents", DIFFERENTIABLE)
     dynamics.require_deterministic("Lyapunov exponents")
     x = real_array("tokens", x0)
     dynamics.check_tokens(x)
@@ -316,7 +317,7 @@ def transversal(dynamics: AttentionDynamics, c: np.ndarray, **options: Any) -> f
     >>> round(float(np.exp(exponent)), 6)  # lambda_2 = 1/2, and 1/2 for a token alone
     0.25
     """
-    check_plain(dynamics, "the transversal exponent", ("norm", "mlp_norm"))
+    check_plain(dynamics, "the transversal exponent", ("qk_norm", "norm", "mlp_norm"))
     if dynamics.residual.has_skip or dynamics.mlp.active or dynamics.placement != "post":
         raise ValueError(
             "the transversal exponent is known for layers of attention and a norm after it alone; "

@@ -51,6 +51,7 @@ from dynsim.equilibria.stability import (
 )
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.jacobian import image
+from dynsim.network.parts import unusual_parts
 
 __all__ = ["find_equilibria", "symmetries"]
 
@@ -137,7 +138,8 @@ def find_equilibria(
 def symmetries(dynamics: AttentionDynamics, d: int) -> tuple[np.ndarray, bool]:
     """Permutations of the tokens that commute with the layer, (count, N), and if x -> -x does.
 
-    The permutations are the automorphisms of the mask, 5040 at most.
+    The permutations are the automorphisms of the mask, 5040 at most; with positions none but the
+    identity is taken.
 
     >>> from dynsim.equilibria import complete_pair_dynamics
     >>> symmetries(complete_pair_dynamics(2.0, 2.0), 2)
@@ -148,6 +150,8 @@ def symmetries(dynamics: AttentionDynamics, d: int) -> tuple[np.ndarray, bool]:
     matcher = nx.isomorphism.DiGraphMatcher(graph, graph)
     automorphisms = islice(matcher.isomorphisms_iter(), _PERMUTATIONS)
     permutations = [[mapping[i] for i in range(dynamics.n_tokens)] for mapping in automorphisms]
+    if "position" in unusual_parts(dynamics):
+        permutations = [list(range(dynamics.n_tokens))]
     x = stream(0, TOKENS, d).standard_normal((dynamics.n_tokens, d))
     odd = np.allclose(image(dynamics, -x), -image(dynamics, x), rtol=0, atol=1e-12)
     return np.array(permutations), bool(odd)

@@ -25,9 +25,9 @@ from dynsim._values import real_array, whole
 from dynsim.collapse.transient import kreiss_constant, transient_growth
 from dynsim.masks.layout import strong_components
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
-from dynsim.network.jacobian import is_spherical, tangent_basis, tangent_jacobian
+from dynsim.network.jacobian import DIFFERENTIABLE, is_spherical, tangent_basis, tangent_jacobian
 from dynsim.network.norms import NoNorm
-from dynsim.network.parts import AROUND, check_plain
+from dynsim.network.parts import check_plain
 from dynsim.simulation import Record, simulate
 
 __all__ = [
@@ -49,6 +49,8 @@ __all__ = [
 #: All multipliers inside the unit circle; none outside but some not told apart from it; some
 #: outside; all outside.
 KINDS = ("stable", "marginal", "saddle", "unstable")
+#: Parts with which equilibria are known; an element-wise norm has one at 0, of rank 0.
+_KNOWN = tuple(part for part in DIFFERENTIABLE if part not in ("norm", "mlp_norm"))
 #: Powers of J that `transient` looks at, at most.
 _POWERS = 20_000
 #: Layers of runs that measure a basin, at most.
@@ -58,6 +60,7 @@ _LONGEST = 20_000
 def check_equilibria_possible(dynamics: AttentionDynamics) -> None:
     """Raise ValueError unless the layers are all alike, without dropout, and end in a norm."""
     check_dynamics(dynamics)
+    check_plain(dynamics, "an equilibrium", _KNOWN)
     dynamics.require_deterministic("an equilibrium")
     if not dynamics.is_constant:
         raise ValueError(
@@ -65,7 +68,6 @@ def check_equilibria_possible(dynamics: AttentionDynamics) -> None:
             "shared=True), give the matrices, or take one layer, dynamics.layer(t)"
         )
     last = dynamics.mlp_norm if dynamics.mlp.active else dynamics.norm
-    check_plain(dynamics, "an equilibrium", AROUND)
     if not dynamics.ends_in_norm or isinstance(last, NoNorm):
         raise ValueError(
             "equilibria are sought for layers that end in a norm; without one only 0 or special "

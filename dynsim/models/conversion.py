@@ -8,7 +8,7 @@ mask that its attention has and where its norms stand. What the reader owes:
   Conv1D does not (`_conv1d`); columns of queries, keys and values are ordered by head;
 - weights as they are: no norm folded into a matrix, no centring;
 - whatever the definition of a layer (`dynsim.AttentionDynamics`) lacks is refused by name, before
-  anything is read: positions inside attention, gated MLPs, cross attention, sinks in the softmax.
+  anything is read: relative position biases, cross attention, biases of keys that are turned.
 
 Then add a random model from a configuration to the list of tests/test_models_dynamics.py, which
 holds every block's output against the dynamics', in float64 to 1e-12 and in float32 to 1e-5. Fresh
@@ -29,7 +29,8 @@ from dynsim import masks
 from dynsim._values import shown, unknown, whole
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.mlp import FixedMLP, MLPWeights
-from dynsim.network.norms import LayerNorm, PerLayer
+from dynsim.network.norms import LayerNorm, Norm, PerLayer, RMSNorm
+from dynsim.network.positions import NoPosition, Position, RoPE
 from dynsim.network.weights import Layers, LayerWeights
 
 __all__ = ["FAMILIES", "Block", "Family", "dynamics", "embeddings"]
@@ -42,10 +43,10 @@ class Block(NamedTuple):
     """One layer: skip connection 1, softmax(scale Q K^T) V, and an MLP, each with its norm."""
 
     attention: tuple[Linear, ...]  # query, key, value, output
-    norm: LayerNorm
-    up: Linear
+    norm: Norm
+    up: Linear  # of a gated MLP gate and up, side by side
     down: Linear
-    mlp_norm: LayerNorm
+    mlp_norm: Norm
     scale: float | None = None  # 1 / sqrt(width of a head), unless given
 
 
@@ -57,6 +58,8 @@ class Family(NamedTuple):
     mask: Callable = masks.complete
     placement: str = "post"
     activation: str = "hidden_act"  # where the configuration names it
+    gated: bool = False
+    position: Callable[[Any], Position] = lambda config: NoPosition()
 
 
 def _bert(model: Any) -> Iterator[Block]:
@@ -142,6 +145,36 @@ def _vit(model: Any) -> Iterator[Block]:
         )  # fmt: skip
 
 
+def _llama(model: Any) -> Iterator[Block]:
+    for layer in model.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        if attention.k_proj.bias is not None:
+            raise ValueError(
+                "this model's keys have biases, which do not cancel under rotary positions; a "
+                "dynamics has none"
+            )
+        gate, up = _linears(mlp.gate_proj, mlp.up_proj)
+        both = np.concatenate([gate[0], up[0]], axis=1), np.concatenate([gate[1], up[1]])
+        yield Block(
+            _linears(attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj),
+            _rms_norm(layer.input_layernorm), both, _linear(mlp.down_proj),
+            _rms_norm(layer.post_attention_layernorm),
+        )  # fmt: skip
+
+
+def _rotary(config: Any) -> Position:
+    """RoPE with the base of a configuration of transformers 4 or 5."""
+    given = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    kind = given.get("rope_type", given.get("type", "default"))
+    part = given.get("partial_rotary_factor", getattr(config, "partial_rotary_factor", 1.0))
+    if kind != "default" or part not in (None, 1.0):
+        raise ValueError(
+            f"this model's rotary positions are scaled ({kind}, of a share {part} of each key); a "
+            f"dynamics has the plain ones"
+        )
+    return RoPE(float(given.get("rope_theta", getattr(config, "rope_theta", 10000.0))))
+
+
 #: How models are read, by the `model_type` of their configuration.
 FAMILIES = {
     "albert": Family(_albert, _albert_layer),
@@ -151,6 +184,12 @@ FAMILIES = {
     ),
     "gpt2": Family(
         _gpt2, lambda model: model.h[0], masks.causal, "pre", activation="activation_function"
+    ),
+    **dict.fromkeys(
+        ("llama", "mistral"),
+        Family(
+            _llama, lambda model: model.layers[0], masks.causal, "pre", gated=True, position=_rotary
+        ),
     ),
     "roberta": Family(_bert, lambda model: model.encoder.layer[0]),
     "vit": Family(_vit, lambda model: _vit_layers(model)[0], placement="pre"),
@@ -162,17 +201,20 @@ _ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu",
 }  # fmt: skip
 
+#: Those of gated MLPs, whose gate they act on.
+_GATES = {"silu": "swiglu", "swish": "swiglu"}
+
 _ROTARY = (
-    "has rotary positions (RoPE) and a gated MLP; a dynamics has neither yet: its scores do not "
-    "depend on the places of tokens, and its MLP is x -> activation(x W_1 + b_1) W_2 + b_2"
+    "has blocks like Llama's with something more (biases of keys, norms per layer of queries and "
+    "keys, other gates, scaled embeddings) that is not read"
 )
 _RELATIVE = "adds relative position biases to the scores; a dynamics has none yet"
-_SINKS = "has sinks in the softmax, so that rows of A sum to less than 1; a dynamics has none"
+_EXPERTS = "has a mixture of experts in place of MLPs; a dynamics has none"
 #: Why models of these types are none.
 _LACKING = {
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "phi3"), _ROTARY),
+    **dict.fromkeys(("qwen2", "qwen3", "gemma", "gemma2", "phi3"), _ROTARY),
     **dict.fromkeys(("t5", "mt5", "deberta", "deberta-v2", "mpnet", "swin"), _RELATIVE),
-    "gpt_oss": _SINKS,
+    "gpt_oss": _EXPERTS,
 }
 
 
@@ -210,18 +252,23 @@ def dynamics(model: nn.Module, n_tokens: int) -> AttentionDynamics:
     bare, family = _read(model)
     n = whole("number of tokens", n_tokens, least=1)
     activation, config = str(getattr(bare.config, family.activation)), bare.config
-    if activation not in _ACTIVATIONS:
-        raise ValueError(unknown("activation of the model's MLP", activation, _ACTIVATIONS))
+    activations = _GATES if family.gated else _ACTIVATIONS
+    if activation not in activations:
+        raise ValueError(unknown("activation of the model's MLP", activation, activations))
+    position = family.position(config)
     blocks = list(family.blocks(bare))
     weights = Layers(
         tuple(_heads(b, config.num_attention_heads) for b in blocks), config.model_type
     )
-    mask = masks.causal if getattr(config, "is_decoder", False) else family.mask
+    mask = (masks.causal if getattr(config, "is_decoder", False) else family.mask)(n)
+    window = getattr(config, "sliding_window", None)
+    if window is not None and window < n:
+        mask = masks.causal_local(n, window - 1)
     mlps = tuple(MLPWeights(*block.up, *block.down) for block in blocks)
     return AttentionDynamics(
-        mask(n), weights, PerLayer(tuple(block.norm for block in blocks)), family.placement, 1.0,
-        FixedMLP(mlps, _ACTIVATIONS[activation]),
-        PerLayer(tuple(block.mlp_norm for block in blocks)),
+        mask, weights, PerLayer(tuple(block.norm for block in blocks)), family.placement, 1.0,
+        FixedMLP(mlps, activations[activation]),
+        PerLayer(tuple(block.mlp_norm for block in blocks)), position=position,
     )  # fmt: skip
 
 
@@ -342,3 +389,7 @@ def _conv1d(module: Any) -> Linear:
 
 def _layer_norm(module: nn.LayerNorm) -> LayerNorm:
     return LayerNorm(_array(module.weight), _array(module.bias, 1), module.eps)
+
+
+def _rms_norm(module: Any) -> RMSNorm:
+    return RMSNorm(_array(module.weight), module.variance_epsilon)

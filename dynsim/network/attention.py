@@ -7,6 +7,7 @@ sums are over those.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from dynsim.network.schedules import Schedule
 
 __all__ = [
     "ATTENTION",
+    "QK_NORMS",
     "AttentionKind",
     "Hardmax",
     "NoQKNorm",
@@ -26,6 +28,7 @@ __all__ = [
     "Softmax",
     "Softpick",
     "masked_softmax",
+    "with_sink",
 ]
 
 
@@ -178,6 +181,19 @@ class Hardmax(AttentionKind):
 #: Every kind of attention by the name that the command line gives it.
 ATTENTION = {"softmax": Softmax, "sigmoid": Sigmoid, "softpick": Softpick, "hardmax": Hardmax}
 
+
+def with_sink(kind: AttentionKind, sink: float | tuple[float, ...] | None) -> AttentionKind:
+    """The softmax with this sink logit; the kind as it is where there is none.
+
+    Raises ValueError for a sink beside another kind than the softmax, or beside its own.
+    """
+    if sink is None:
+        return kind
+    if kind != Softmax():
+        raise ValueError(f"a sink is for the softmax; got {kind}; leave one of them out")
+    return Softmax(sink)
+
+
 #: What queries and keys are divided by: their size, or the root of the mean of their squares.
 _KINDS = ("unit", "rms")
 
@@ -294,3 +310,19 @@ class QKNorm(Value):
         g, h, shift = self.factors(width)
         scale = width**-0.5  # of RMSNorm, to undo
         return RMSNorm(g * scale, shift / width), RMSNorm(h * scale, shift / width)
+
+
+def _unit(gain: float = 1.0, eps: float = 0.0) -> QKNorm:
+    """s_ij = g (q_i / |q_i|) . (k_j / |k_j|), so that |s_ij| <= |g| (arXiv 2010.04245)."""
+    return QKNorm(gain, "unit", eps=eps)
+
+
+def _rms(gain: float = 1.0, eps: float = 0.0) -> QKNorm:
+    """s_ij = g q_i . k_j / sqrt(p) with q and k of mean square 1 (Qwen3, OLMo 2)."""
+    return QKNorm(gain, "rms", eps=eps)
+
+
+#: QK-norms by the name that the command line gives them.
+QK_NORMS: dict[str, Callable[..., QKNorm | NoQKNorm]] = {
+    "none": NoQKNorm, "unit": _unit, "rms": _rms,
+}  # fmt: skip

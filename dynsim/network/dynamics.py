@@ -235,7 +235,9 @@ class AttentionDynamics(Value):
 
     def places(self, t: int) -> tuple[str, ...]:
         """Where norms stand in layer t: of "before", "branch" and "after", those that apply."""
-        return PLACEMENTS[entry_of_layer("placements", self._placements, t)]
+        if isinstance(self.placement, str):
+            return PLACEMENTS[self.placement]
+        return PLACEMENTS[entry_of_layer("placements", self.placement, t)]
 
     @property
     def _placements(self) -> tuple[str, ...]:

@@ -20,12 +20,13 @@ import numpy as np
 from dynsim._values import real_array
 from dynsim.network.attention import Sigmoid, Softmax, Softpick, masked_softmax
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
-from dynsim.network.mlp import ACTIVATIONS, DERIVATIVES, MLPWeights
+from dynsim.network.mlp import ACTIVATIONS, DERIVATIVES, UNITS, MLPWeights
 from dynsim.network.norms import Norm, Unit
-from dynsim.network.parts import AROUND, check_plain, unusual_parts
+from dynsim.network.parts import AROUND, ATTENTION_PARTS, check_plain, unusual_parts
 from dynsim.network.weights import LayerWeights
 
 __all__ = [
+    "DIFFERENTIABLE",
     "image",
     "is_spherical",
     "jacobian",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 #: Parts whose derivative is known; a hardmax jumps.
-_DIFFERENTIABLE = ("position", "qk_norm", Softmax, Sigmoid, Softpick, *AROUND)
+DIFFERENTIABLE = ("position", "qk_norm", Softmax, Sigmoid, Softpick, *AROUND)
 #: A value and its derivative, or the derivative in one direction.
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -82,7 +83,7 @@ def linearise(dynamics: AttentionDynamics, x: np.ndarray, t: int = 0) -> Pair:
     Raises ValueError for a dynamics with dropout.
     """
     check_dynamics(dynamics)
-    check_plain(dynamics, "the derivative of a layer", _DIFFERENTIABLE)
+    check_plain(dynamics, "the derivative of a layer", DIFFERENTIABLE)
     dynamics.require_deterministic("the derivative of a layer")
     x = real_array("tokens", x)
     layer = dynamics.weights.layer(t, x.shape[-1])
@@ -107,7 +108,7 @@ def jvp(dynamics: AttentionDynamics, x: np.ndarray, v: np.ndarray, t: int = 0) -
 
     Raises ValueError for a dynamics with dropout.
     """
-    check_plain(dynamics, "the derivative of a layer", _DIFFERENTIABLE)
+    check_plain(dynamics, "the derivative of a layer", DIFFERENTIABLE)
     dynamics.require_deterministic("the derivative of a layer")
     x, v = real_array("tokens", x), real_array("directions", v)
     layer = dynamics.weights.layer(t, x.shape[-1])
@@ -227,7 +228,7 @@ def _attention_jvp(
 
 
 def _is_plain(dynamics: AttentionDynamics) -> bool:
-    return not {"position", "kind", "qk_norm"} & set(unusual_parts(dynamics))
+    return not set(ATTENTION_PARTS) & set(unusual_parts(dynamics))
 
 
 def _attention_with_parts(
@@ -349,19 +350,24 @@ def _gated_jvp(
 def _perceptron_jvp(activation: str, mlp: MLPWeights, x: np.ndarray, v: np.ndarray) -> Pair:
     W_1, b_1, W_2, b_2 = mlp
     hidden = x @ W_1 + b_1
-    return ACTIVATIONS[activation](hidden) @ W_2 + b_2, DERIVATIVES[activation](hidden) * (
-        v @ W_1
-    ) @ W_2
+    moved = DERIVATIVES[activation](hidden) * (v @ W_1)
+    return ACTIVATIONS[activation](hidden) @ W_2 + b_2, moved @ _behind(activation, W_2)
 
 
 def _perceptron(activation: str, mlp: MLPWeights, x: np.ndarray) -> Pair:
     W_1, b_1, W_2, b_2 = mlp
     hidden = x @ W_1 + b_1
-    own = np.einsum("bm,...im,ma->...iab", W_1, DERIVATIVES[activation](hidden), W_2)
+    behind = _behind(activation, W_2)
+    own = np.einsum("bm,...im,ma->...iab", W_1, DERIVATIVES[activation](hidden), behind)
     slope = np.zeros((*x.shape, *x.shape[-2:]))
     i = np.arange(x.shape[-2])
     slope[..., i, :, i, :] = np.moveaxis(own, -3, 0)
     return ACTIVATIONS[activation](hidden) @ W_2 + b_2, slope
+
+
+def _behind(activation: str, W_2: np.ndarray) -> np.ndarray:
+    """What the derivatives by the hidden units meet: of a gate and what it gates the same rows."""
+    return np.concatenate([W_2] * UNITS[activation])
 
 
 def _product(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:

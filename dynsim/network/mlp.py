@@ -1,6 +1,8 @@
 """The optional two-layer perceptron that follows attention in a transformer layer.
 
-f(x) = activation(x W_1 + b_1) W_2 + b_2, token by token.
+f(x) = activation(x W_1 + b_1) W_2 + b_2, token by token. A gated activation takes pairs: of 2 m
+hidden units the first m are gates for the others, so that W_1 has twice as many columns as W_2 has
+rows (SwiGLU, arXiv 2002.05202, as in Llama).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ __all__ = [
     "DERIVATIVES",
     "MLP",
     "MLPS",
+    "UNITS",
     "FixedMLP",
     "GaussianMLP",
     "MLPWeights",
@@ -74,16 +77,37 @@ def relu_derivative(x: np.ndarray) -> np.ndarray:
     return (x > 0).astype(x.dtype)
 
 
-ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu}
+def swiglu(x: np.ndarray) -> np.ndarray:
+    """g sigmoid(g) u for the gates g, the first half of x, and u, the second."""
+    gate, up = np.split(x, 2, axis=-1)
+    return gate * _sigmoid(gate) * up
+
+
+def swiglu_derivative(x: np.ndarray) -> np.ndarray:
+    """By g, (sigmoid(g) + g sigmoid(g) (1 - sigmoid(g))) u, and by u, g sigmoid(g); beside."""
+    gate, up = np.split(x, 2, axis=-1)
+    s = _sigmoid(gate)
+    return np.concatenate([s * (1.0 + gate * (1.0 - s)) * up, gate * s], axis=-1)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    smaller = np.exp(-np.abs(x))  # does not overflow
+    return np.where(x < 0, smaller, x.dtype.type(1.0)) / (1.0 + smaller)
+
+
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu, "swiglu": swiglu}
 DERIVATIVES = {
     "gelu": gelu_derivative,
     "gelu_tanh": gelu_tanh_derivative,
     "relu": relu_derivative,
+    "swiglu": swiglu_derivative,
 }
+#: Hidden units for each that W_2 takes: 2 for gated activations.
+UNITS = dict.fromkeys(ACTIVATIONS, 1) | {"swiglu": 2}
 
 
 class MLPWeights(NamedTuple):
-    """W_1 (d, m), b_1 (m,), W_2 (m, d), b_2 (d,)."""
+    """W_1 (d, m), b_1 (m,), W_2 (m, d), b_2 (d,); with a gate W_1 (d, 2 m) and b_1 (2 m,)."""
 
     W_1: np.ndarray
     b_1: np.ndarray
@@ -150,9 +174,10 @@ class GaussianMLP(MLP):
 @lru_cache(maxsize=8)
 def _draw(mlp: GaussianMLP, t: int, d: int) -> MLPWeights:
     rng, m = stream(mlp.seed, MLP_STREAM, t), mlp.width * d
-    W_1 = rng.standard_normal((d, m)) * (mlp.sigma / d**0.5)
+    hidden = UNITS[mlp.activation] * m
+    W_1 = rng.standard_normal((d, hidden)) * (mlp.sigma / d**0.5)
     W_2 = rng.standard_normal((m, d)) * (mlp.sigma / m**0.5)
-    return MLPWeights(W_1, np.zeros(m), W_2, np.zeros(d))
+    return MLPWeights(W_1, np.zeros(hidden), W_2, np.zeros(d))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -170,7 +195,7 @@ class FixedMLP(MLP):
         check_name("activation", self.activation, ACTIVATIONS)
         is_one = isinstance(self.weights, MLPWeights) or not isinstance(self.weights, (tuple, list))
         layers: tuple = (self.weights,) if is_one else tuple(self.weights)
-        checked = tuple(map(_checked, layers))
+        checked = tuple(_checked(layer, UNITS[self.activation]) for layer in layers)
         if not checked:
             raise ValueError("the layers of an MLP are one or more; got none")
         object.__setattr__(self, "weights", checked[0] if is_one else checked)
@@ -200,7 +225,7 @@ class FixedMLP(MLP):
         return weights
 
 
-def _checked(weights: MLPWeights) -> MLPWeights:
+def _checked(weights: MLPWeights, units: int) -> MLPWeights:
     """In floating point, finite and of shapes that fit each other."""
     check_instance("the weights of an MLP", weights, MLPWeights, "MLPWeights(W_1, ...)")
     weights = MLPWeights(
@@ -212,10 +237,12 @@ def _checked(weights: MLPWeights) -> MLPWeights:
     for name, array in zip(MLPWeights._fields, weights, strict=True):
         if not np.all(np.isfinite(array)):
             raise ValueError(f"{name} of an MLP is finite; found NaN or infinity in it")
-    shapes, (d, m) = [array.shape for array in weights], (*weights.W_1.shape, 0, 0)[:2]
-    if 0 in (d, m) or shapes != [(d, m), (m,), (m, d), (d,)]:
+    shapes, (m, d) = [array.shape for array in weights], (*weights.W_2.shape, 0, 0)[:2]
+    if 0 in (d, m) or shapes != [(d, units * m), (units * m,), (m, d), (d,)]:
+        hidden = "m" if units == 1 else f"{units} m"
         raise ValueError(
-            f"an MLP has W_1 (d, m), b_1 (m,), W_2 (m, d), b_2 (d,), none of them 0; got {shapes}"
+            f"an MLP has W_1 (d, {hidden}), b_1 ({hidden},), W_2 (m, d), b_2 (d,), none of them 0; "
+            f"got {shapes}"
         )
     return weights
 

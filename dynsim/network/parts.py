@@ -21,7 +21,19 @@ from dynsim.network.residual import Residual
 if TYPE_CHECKING:
     from dynsim.network.dynamics import AttentionDynamics
 
-__all__ = ["AROUND", "PLAIN", "check_alike", "check_plain", "reason_against", "unusual_parts"]
+__all__ = [
+    "AROUND",
+    "ATTENTION_PARTS",
+    "PLAIN",
+    "check_alike",
+    "check_plain",
+    "first_unknown",
+    "reason_against",
+    "unusual_parts",
+]
+
+#: The fields of `PLAIN` that belong to attention itself.
+ATTENTION_PARTS = ("position", "kind", "qk_norm")
 
 #: Every field that may hold what the papers' layers do not have: whether a value is plain.
 PLAIN: dict[str, Callable[[Any], bool]] = {
@@ -60,19 +72,28 @@ def check_plain(
     purpose : what the caller computes, as in "a late rate"
     allows : fields (names) or kinds of parts (classes) that it can deal with
     """
-    reason = reason_against(dynamics, allows)
-    if reason is not None:
-        raise ValueError(f"{purpose}: {reason}")
+    name = first_unknown(dynamics, allows)
+    if name is not None:
+        raise ValueError(
+            f"{purpose}: not known with {name}={shown(getattr(dynamics, name))}; leave it out, "
+            f"{name}={_default(name)}"
+        )
 
 
-def reason_against(dynamics: AttentionDynamics, allows: Collection[str | type] = ()) -> str | None:
-    """The words of `check_plain` about the first part that is not allowed, or None."""
+def first_unknown(dynamics: AttentionDynamics, allows: Collection[str | type] = ()) -> str | None:
+    """The first field with a part that is not allowed, or None."""
     names = {name for name in allows if isinstance(name, str)}
     kinds = tuple(kind for kind in allows if isinstance(kind, type))
     for name, value in unusual_parts(dynamics).items():
         if name not in names and not isinstance(value, kinds):
-            return f"not known with {name}={shown(value)}; leave it out, {name}={_default(name)}"
+            return name
     return None
+
+
+def reason_against(dynamics: AttentionDynamics, allows: Collection[str | type] = ()) -> str | None:
+    """Why an engine that knows these parts cannot carry out a dynamics, or None."""
+    name = first_unknown(dynamics, allows)
+    return None if name is None else f"it does not know {name}={shown(getattr(dynamics, name))}"
 
 
 def check_alike(dynamics: AttentionDynamics, purpose: str) -> None:
@@ -80,13 +101,16 @@ def check_alike(dynamics: AttentionDynamics, purpose: str) -> None:
     residual = dynamics.residual
     if not (residual.is_constant and residual.are_numbers and isinstance(dynamics.placement, str)):
         raise ValueError(
-            f"{purpose}: not known where weights of skip and branch, or placements, differ by "
+            f"{purpose}: not known with weights of skip and branch, or placements, that differ by "
             f"layer or dimension; take one layer, dynamics.layer(t), or give one number for each"
         )
 
 
 def _default(name: str) -> str:
-    """What a dynamics holds in this field unless it is given, as an error shows it."""
+    """What a dynamics holds in this field unless it is given, as an error shows it; a norm, where a
+    norm is not known."""
     from dynsim.network.dynamics import AttentionDynamics
 
+    if name in ("norm", "mlp_norm"):
+        return "dynsim.norms.RMSNorm()"
     return next(repr(f.default) for f in dataclasses.fields(AttentionDynamics) if f.name == name)

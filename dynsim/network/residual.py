@@ -174,7 +174,8 @@ class Residual(Value):
 
     def layer(self, t: int) -> ResidualWeights:
         """The weights of layer t (the first is 0)."""
-        return entry_of_layer("weights of skip and branch", self._each, t)
+        each = self._each
+        return each[0] if len(each) == 1 else entry_of_layer("weights of skip and branch", each, t)
 
     @cached_property
     def _each(self) -> tuple[ResidualWeights, ...]:

@@ -15,14 +15,16 @@ from dynsim._values import check_name
 from dynsim._words import build
 from dynsim.collapse.rates import collapse_rate
 from dynsim.collapse.verdicts import verdict
-from dynsim.engines import find_engine, preferred
+from dynsim.engines import check_applies, find_engine, preferred
 from dynsim.measures import DEFAULT, EVERY_LAYER, SETTLED_RTOL, numerical_rank, singular_values
 from dynsim.measures.costs import layer_cost
+from dynsim.network.attention import ATTENTION, QK_NORMS, with_sink
 from dynsim.network.dropout import Dropout
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.gates import GATES
 from dynsim.network.mlp import MLPS
 from dynsim.network.norms import NORMS, ln_scaling
+from dynsim.network.positions import POSITIONS
 from dynsim.network.residual import read_placement, read_skip
 from dynsim.network.tokens import TOKENS
 from dynsim.network.weights import WEIGHTS, Weights
@@ -86,6 +88,9 @@ def make_dynamics(settings: Settings) -> AttentionDynamics:
         mlp=build("MLP", MLPS, settings["mlp"], given=draws),
         dropout=Dropout(settings["dropout"], settings["attention_dropout"], seed),
         gate=build("gate", GATES, settings["gate"], given=draws),
+        position=build("position", POSITIONS, settings["position"]),
+        kind=with_sink(build("attention", ATTENTION, settings["attention"]), settings["sink"]),
+        qk_norm=build("QK-norm", QK_NORMS, settings["qk_norm"]),
     )
 
 
@@ -109,6 +114,7 @@ def check_cell(settings: Settings) -> None:
         )
     if settings["engine"] != "auto":
         find_engine(settings["engine"])
+        check_applies(settings["engine"], dynamics, x0.dtype)
 
 
 def cost(settings: Settings) -> float:
@@ -224,8 +230,9 @@ def _dynamics_key(settings: Settings) -> tuple:
     sample do not depend on the others."""
     drawn = any(settings[k].split(":")[0] in _DRAWN for k in ("value", "scores"))
     dropped = settings["dropout"] or settings["attention_dropout"]
+    torch = settings["engine"] == "torch" or settings["attention"] != "softmax"
     drawn = drawn or settings["mlp"] != "none" or settings["gate"] != "none"
-    if drawn or dropped or settings["engine"] == "torch":
+    if drawn or dropped or torch:
         return tuple(settings.values())
     return tuple(value for name, value in settings.items() if name not in ("seed", "start"))
 

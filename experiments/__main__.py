@@ -116,11 +116,18 @@ def _main(argv: list[str] | None) -> int:
 def _list(known) -> int:
     for name, experiment in known.items():
         recorded = read(sidecar_of(FIGURES, name))
-        cost = f"{recorded['runtime_s']:.0f} s" if recorded else "not run yet"
+        cost = _cost(recorded) if recorded else "not run yet"
         needed = extras(experiment)
         words = f"; needs the extras {', '.join(needed)}" if needed else ""
         print(f"{name}\n    {experiment.PAPER}\n    {cost}{words}")
     return 0
+
+
+def _cost(recorded: dict) -> str:
+    words = f"took {recorded['runtime_s']:.0f} s"
+    if "processor_s" in recorded:
+        words += f", of a processor {recorded['processor_s']:.0f} s"
+    return words
 
 
 def _unknown(kind: str, name: str, known) -> str:

@@ -19,6 +19,7 @@ from experiments.record import Verdict
 
 PAPER = "WU, arXiv 2405.18781, Theorem 3, section 4.3.1 and App. F.4, continued in a parameter"
 
+EXTRAS = ("torch",)
 SETTINGS = {
     "smoke": {"slopes": [0.4], "tokens": [3, 2], "points": 80, "tries": 4,
               "jordan": 2, "strengths": [0.5, 1.5, 3.0]},

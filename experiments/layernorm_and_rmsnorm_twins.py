@@ -24,6 +24,7 @@ PAPER = (
     "by the norm, per layer, in LayerNorm and RMSNorm models"
 )
 
+EXTRAS = ("torch", "minilm")
 #: The paper trains no model, so there are no settings as published.
 SETTINGS = {
     "smoke": {"dims": [16, 24], "layers": 2, "heads": 2, "positions": 24, "context": 24,

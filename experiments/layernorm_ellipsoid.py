@@ -21,6 +21,7 @@ PAPER = (
     "arXiv 2409.12951: angle of hidden vectors of real models to 1"
 )
 
+EXTRAS = ("minilm",)
 SETTINGS = {
     "smoke": {"tokens": 12, "samples": 2},
     "default": {"tokens": 128, "samples": 4},

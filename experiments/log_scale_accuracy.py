@@ -22,6 +22,7 @@ PAPER = (
     "(rates under masks): neither is followed below the floating-point floor there"
 )
 
+EXTRAS = ("theory",)
 SETTINGS = {
     "smoke": {"tokens": 4, "dim": 3, "depth": 30, "masks": ("complete", "causal-local")},
     "default": {"tokens": 8, "dim": 4, "depth": 200, "masks": tuple(masks.MASKS)},

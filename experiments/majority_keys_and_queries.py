@@ -22,6 +22,7 @@ _AS_PUBLISHED = {
     "samples": 7500, "length": 30, "classes": 10, "lead": 6, "dim": 3, "members": 10, "batch": 6000,
     "steps": 10_000, "rate": 1e-3, "decay": None, "every": 500,
 }  # fmt: skip
+EXTRAS = ("torch",)
 #: As published, full batches of 6,000 sequences; the default has 120. A quarter as many are
 #: held out, to tell the accuracy. "paper" takes one core about 3 hours.
 SETTINGS = {

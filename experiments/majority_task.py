@@ -23,6 +23,7 @@ PAPER = (
     "the line of 1, loss and accuracy with and without LayerNorm's projection"
 )
 
+EXTRAS = ("torch",)
 #: As published, the rate falls to 0 over 140,000 steps, of which 17,000 are carried out; an epoch
 #: has 14 steps. The default has the same steps and rates with a tenth of the sequences, batches of
 #: a hundredth, and half the seeds. "paper" takes one core about a day.

@@ -35,6 +35,7 @@ PAPER = (
     "the full transformer under four masks, initialised and pretrained"
 )
 
+EXTRAS = ("torch", "minilm")
 SETTINGS = {
     "smoke": {"tokens": 12, "dim": 48, "heads": 4, "networks": 2, "excerpts": 1, "depth": 16,
               "pretrained": 1},

@@ -24,6 +24,7 @@ PAPER = (
     "after, rotation by the norm, per layer, in models with LayerNorm and with RMSNorm"
 )
 
+EXTRAS = ("models",)
 #: There are no settings as published: the paper's models (1.3B to 8B parameters) cannot be had.
 SETTINGS = {
     "smoke": {"models": ["MiniLM"], "tokens": 24, "excerpts": 2},
@@ -87,8 +88,8 @@ def draw(data) -> Figure:
         row[0].set_ylabel(
             f"{name} ({NORM_OF[name]}, d = {data['dim'][trained]})\nangle to 1 (°)", fontsize=7
         )
-    titles = ("angle to 1", "nearer to 90° than 1",
-              "length of a token", "rotation by the norm")  # fmt: skip
+    titles = ("angle to 1", "closer to 90°",
+              "length of a token", "rotation")  # fmt: skip
     for axes, title in zip(panels[0], titles, strict=True):
         axes.set_title(title)
     for row in panels:

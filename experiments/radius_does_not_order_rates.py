@@ -116,7 +116,7 @@ def draw(data) -> Figure:
         xlabel="radius r of the mask",
         ylabel="1 − factor per layer",
         title="late decay: ● fitted, ○ 1 − |λ₂|",
-        xlim=(0.6, 900),
+        xlim=(0.6, 1500),
     )
     _name_rates(rates, data)
     style.letters((falls, rates))
@@ -156,7 +156,7 @@ def _name_rates(axes, data) -> None:
     for x, y, name, colour in ends:
         if x > 1:
             axes.annotate(
-                f"{name}\n(r = {x:.0f})",
+                f"{name} (r = {x:.0f})".replace(" window", "\nwindow"),
                 (x, y),
                 xytext=(0, -8 if y > 1e-3 else 8),
                 ha="center",

@@ -23,6 +23,7 @@ PAPER = (
     "LayerNorm end, for weights that are made for it"
 )
 
+EXTRAS = ("minilm",)
 SETTINGS = {
     "smoke": {"layers": [0, 2], "tokens": 8, "samples": 1, "depth": 512, "averaged": 32,
               "drawn": 128},
@@ -110,7 +111,7 @@ def draw(data) -> Figure:
             xscale="log",
             yscale="log",
             title=title,
-            xlabel="times that the layer is repeated",
+            xlabel="repetitions of the layer",
             ylim=(5e-9, 2.0),
             xlim=(1, depth[-1]),
         )

@@ -25,6 +25,7 @@ PAPER = (
     "|cosine| by layer; all singular values by layer; cosines of the embeddings"
 )
 
+EXTRAS = ("models",)
 SETTINGS = {
     "smoke": {"models": ["MiniLM", "BERT", "ALBERT"], "tokens": 24, "excerpts": 2,
               "shown": 2, "sizes": {"dim": 48, "heads": 4, "layers": 3}},
@@ -104,7 +105,7 @@ def draw(data) -> Figure:
             title=f"smallest σ, {words}",
         )
         _draw_by_layer(other, data, which, "cosine")
-        other.set(ylim=(0, 1), ylabel="mean |cosine| of pairs", title=f"anisotropy, {words}")
+        other.set(ylim=(0, 1), ylabel="mean |cosine| of pairs", title=f"cosines, {words}")
     _label_middle(middle, data)
     for axes, k in zip(lower, _chosen(data), strict=False):
         _draw_spectrum(axes, data, k)
@@ -159,11 +160,11 @@ def _draw_rank(axes, data) -> None:
         if share[0] < 1:
             least, most = int(ranks[0].min()), int(ranks[0].max())
             words = f"{least}" if least == most else f"{least}–{most}"
-            axes.text(1.02, k, f"rank {words} of {whole} at first", fontsize=6.5, va="center",
+            axes.text(1.02, k, f"rank {words} of {whole}", fontsize=6.5, va="center",
                       color="0.3")  # fmt: skip
     axes.set(yticks=range(len(labels)), yticklabels=labels, xlim=(0, 1.45), xticks=(0, 1),
              xticklabels=("embeddings", "last block"),
-             title="full rank: dark all excerpts, white none")  # fmt: skip
+             title="full rank (dark: all excerpts)")  # fmt: skip
     axes.invert_yaxis()
 
 

@@ -22,6 +22,7 @@ from experiments.record import Verdict
 
 PAPER = "WU, arXiv 2405.18781, Theorem 3: equilibria of every rank; theirs of rank > 1 not stable"
 
+EXTRAS = ("torch", "certify")
 SETTINGS = {
     "smoke": {"tokens": [2], "tries": 4, "steps": 600, "starts": 8, "runs": 200},
     "default": {"tokens": [2, 3, 4], "tries": 8, "steps": 600, "starts": 16, "runs": 20_000},

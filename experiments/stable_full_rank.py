@@ -24,6 +24,7 @@ from experiments.record import Verdict
 
 PAPER = "WU, arXiv 2405.18781, App. F.4: full-rank equilibria under undirected masks (open there)"
 
+EXTRAS = ("torch", "certify")
 #: Cases (mask, N, d, rank).
 SETTINGS = {
     "smoke": {"cases": [("complete", 3, 2, 2)], "tries": 4, "steps": 300, "samples": 16,

@@ -27,6 +27,7 @@ PAPER = (
     "networks for three temperatures d_QK under four masks"
 )
 
+EXTRAS = ("models",)
 #: There are no settings as published: bert-base-uncased and the paper's text cannot be had.
 SETTINGS = {
     "smoke": {"tokens": 24, "excerpts": 2, "networks": 2, "depth": 6, "dim": 96, "heads": 4,

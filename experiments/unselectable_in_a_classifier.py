@@ -20,6 +20,7 @@ PAPER = (
     "LayerNorm, trained as a classifier of sentences (SST-2)"
 )
 
+EXTRAS = ("torch",)
 #: There are no settings as published: SST-2, its word pieces and BERT's width cannot be had here.
 SETTINGS = {
     "smoke": {"dim": 8, "layers": 2, "heads": 4, "context": 24, "members": 2, "batch": 4,

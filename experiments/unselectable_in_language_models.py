@@ -23,6 +23,7 @@ PAPER = (
     "attention, before and after LayerNorm, and language-model loss, with and without scaling"
 )
 
+EXTRAS = ("torch", "minilm")
 #: Keys are counted in `texts` held-out texts of `positions` characters, and of `short` ones. There
 #: are no settings as published: the paper has word pieces, dropout, Wikipedia, and a rate of 5e-5
 #: for 50,000 steps of 16 x 1024 tokens.

@@ -27,6 +27,7 @@ PAPER = (
     "attention, before and after the norm, here in real models and per head"
 )
 
+EXTRAS = ("models",)
 #: There are no settings as published: the paper trains models of 8 dimensions.
 #: Of every so many layers hidden states are counted, of all of them the keys of heads.
 SETTINGS = {

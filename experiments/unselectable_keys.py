@@ -95,14 +95,19 @@ def draw(data) -> Figure:
         image = axes.pcolormesh(keys, dims, values, vmin=0, vmax=1, cmap="cividis", rasterized=True)
         axes.set(xlabel="number of keys n", ylabel="dimension d", title=title)
         axes.grid(False)
-    figure.colorbar(image, ax=after, label="share of sets with\nan unselectable key")
+    bar = figure.colorbar(
+        image, cax=after.inset_axes((0.08, 0.2, 0.84, 0.08)), orientation="horizontal"
+    )
+    bar.outline.set_edgecolor("white")
+    bar.ax.tick_params(color="white", labelcolor="white")
+    bar.ax.set_title("share of sets with an unselectable key", color="white", fontsize=7)
     inside = (data["front"] >= keys[0]) & (data["front"] <= keys[-1])
     inside &= (data["front_dims"] >= dims[0]) & (data["front_dims"] <= dims[-1])
     before.plot(data["front"][inside], data["front_dims"][inside], "w--", linewidth=1.2)
     before.text(0.97, 0.93, "none", transform=before.transAxes, color="white", ha="right", va="top")
     before.text(0.97, 0.08, "all sets", transform=before.transAxes, ha="right")
     if not normed.any():
-        after.text(0.5, 0.5, "none at all", transform=after.transAxes, color="white", ha="center")
+        after.text(0.5, 0.7, "none at all", transform=after.transAxes, color="white", ha="center")
     shown = np.unique(np.linspace(0, len(dims) - 1, 5).astype(int))
     named = {}
     for colour, a in zip(style.shades(style.BLUE, len(shown))[::-1], shown, strict=True):

@@ -50,8 +50,8 @@ def texts_drawn(canvas):
 
 
 def overlaps(texts):
-    boxes = [(words, Bbox.from_extents(*(box.extents + [SLACK, SLACK, -SLACK, -SLACK])))
-             for words, box in texts]  # fmt: skip
+    inwards = np.array([SLACK, SLACK, -SLACK, -SLACK])
+    boxes = [(words, Bbox.from_extents(*(box.extents + inwards))) for words, box in texts]
     return [
         f"{one!r} overlaps {other!r}"
         for k, (one, first) in enumerate(boxes)

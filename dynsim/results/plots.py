@@ -682,8 +682,8 @@ def _draw_ellipsoid(axes: Any, survey: Survey) -> None:
     axes.set_box_aspect((1, 1, 1), zoom=0.85)
     axes.set(xlim=(-s[0], s[0]), ylim=(-s[0], s[0]), zlim=(-s[0], s[0]))
     for name, label in (("x", "axis 1"), ("y", "axis 2"), ("z", "axis 3")):
-        getattr(axes, f"set_{name}label")(label, fontsize=7, labelpad=-8)
-        getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(3))
+        getattr(axes, f"set_{name}label")(label, fontsize=7, labelpad=-2)
+        getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(2, symmetric=True))
     axes.tick_params(labelsize=6, pad=-3)
     k = len(survey.ellipsoid.semi_axes)
     shadow = f", shadow on 3 of {k} axes" if k > 3 else ""

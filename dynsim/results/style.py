@@ -303,18 +303,17 @@ def _to_column(figure: Figure) -> None:
             lines.append(row[first : first + across])
             heights.append(tall)
     figure.set_size_inches(COLUMN, sum(heights))
-    most = int(np.lcm.reduce([len(line) for line in lines])) if lines else 1
-    grid = GridSpec(len(lines), most, figure=figure)
+    grid = GridSpec(len(lines), 1, figure=figure)
     for k, line in enumerate(lines):
-        span = most // len(line)
+        inner = grid[k].subgridspec(1, len(line))
         for c, axes in enumerate(line):
-            axes.set_subplotspec(grid[k, c * span : (c + 1) * span])
-    for legend in figure.legends:
-        legend.set_ncols(max(1, round(_columns(legend) * share)))
-
-
-def _columns(legend: Any) -> int:
-    return int(getattr(legend, "_ncols", 1))
+            axes.set_subplotspec(inner[c])
+    for legend in list(figure.legends):
+        words = [text.get_text() for text in legend.get_texts()]
+        columns = max(1, int(COLUMN / (0.55 + 0.065 * max(map(len, words)))))
+        handles: Any = legend.legend_handles
+        legend.remove()
+        figure.legend(handles, words, loc="outside lower center", ncols=columns)
 
 
 def shades(color: Any, count: int, lightest: float = 0.65) -> list[tuple[float, float, float]]:

@@ -331,5 +331,6 @@ def _draw_growth(axes, scaling):
     axes.set(xscale="log", yscale="log", xlabel="tokens N", ylabel="ms per layer", title="growth")
     axes.yaxis.set_major_formatter("{x:g}")
     for words, line in named.items():
-        axes.annotate(words, (line.get_xdata()[0], line.get_ydata()[-1]), xytext=(0, -2), va="top",
-                      textcoords="offset points", color=line.get_color(), fontsize=7)  # fmt: skip
+        start = line.get_xdata()[0], line.get_ydata()[0]
+        axes.annotate(words, start, xytext=(9, -4), textcoords="offset points", fontsize=7,
+                      color=line.get_color())  # fmt: skip

@@ -23,7 +23,7 @@ PAPER = (
 
 SETTINGS = {
     "smoke": {"tokens": [16, 64], "cosines": 8, "scales": 25, "widths": [1, 4]},
-    "default": {"tokens": [32, 128, 512], "cosines": 18, "scales": 25, "widths": [1, 4, 16]},
+    "default": {"tokens": [32, 128, 512], "cosines": 18, "scales": 25, "widths": [1, 2, 4]},
 }
 
 #: Largest gamma and rho of the diagrams.

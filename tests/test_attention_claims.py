@@ -101,6 +101,7 @@ CHANGES = {
 ONLY_WITH = {
     ("position_bias", 2): "sum of 1 / (s_l + 1) is finite",
     ("phases_at_initialisation", 0): "few layers",
+    ("phases_at_initialisation", 1): "a depth that is given",
 }
 NAMES = sorted({name for name, _ in CHANGES})
 

@@ -330,6 +330,55 @@ def test_no_attention_within_the_bound_of_scores_beats_the_bound(mask, norm, B):
             assert np.all((measured <= one.log10_bound[0] + 1e-9)[followed]), one.name
 
 
+def naive_walk(allowed, B, depth, start=None, least_height=1.0):
+    """log of what is left of a diameter by depth: the best block length, layer by layer."""
+    degrees = allowed.sum(axis=1)
+    U = allowed / degrees[:, None]
+    best = np.full(depth + 1, np.inf)
+    for r in range(1, depth + 1):
+        rows = np.linalg.matrix_power(U, r)
+        tau = max(np.abs(a - b).sum() / 2 for a in rows for b in rows)
+        left, blocks = [1.0], depth // r
+        for _ in range(blocks):
+            uneven = 1.0 if start is None else min(1 / least_height, 1 + start * left[-1])
+            c = min(n / (1 + (n - 1) * math.exp(2 * B) * uneven) for n in degrees)
+            left.append(left[-1] * (1 - c**r * (1 - tau)))
+        best = np.minimum(best, np.log([left[t // r] for t in range(depth + 1)]))
+    return best
+
+
+@pytest.mark.parametrize("B", [0.1, 0.8])
+@pytest.mark.parametrize("mask", [masks.local(7, 1), masks.causal_local(5, 1), CAUSAL], ids=str)
+def test_the_walk_takes_the_best_block_of_layers(mask, B):
+    dynamics = AttentionDynamics(mask, Identity())
+    n, depth = dynamics.n_tokens, 12
+    found = scores.score_bounds(dynamics, tokens.sphere(1, n, 3), depth, score_bound=B)["walk"]
+    fall = (found.log10_bound[0] - found.log10_bound[0, 0]) * math.log(10.0)
+    assert fall == pytest.approx(naive_walk(dynamics.allowed(), B, depth), rel=1e-9, abs=1e-12)
+
+
+def test_the_hemisphere_counts_uneven_heights_as_scores():
+    x = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    dynamics = AttentionDynamics(masks.complete(3), Identity(), norms.Unit())
+    found = scores.score_bounds(dynamics, x, 9, score_bound=0.4)["walk in the hemisphere"]
+    v = np.ones(2) / math.sqrt(2)  # the best pole
+    chart = x / (x @ v)[:, None]
+    size = max(np.linalg.norm(a - b) for a in chart for b in chart)
+    fall = naive_walk(np.ones((3, 3), bool), 0.4, 9, size, (x @ v).min())
+    expected = np.minimum(np.log(size) + fall, 0.5 * math.log(3))
+    assert found.log10_bound[0] * math.log(10.0) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_walk_is_attained_by_two_tokens_that_look_at_themselves():
+    B, x = 0.6, np.array([[1.0, 0.0], [0.0, 1.0]])
+    A = np.exp([[B, -B], [-B, B]])
+    A /= A.sum(axis=1, keepdims=True)
+    dynamics = AttentionDynamics(masks.complete(2), Identity())
+    found = scores.score_bounds(dynamics, x, 5, score_bound=B)["walk"].log10_bound[0]
+    measured = [np.log10(measures.mu(np.linalg.matrix_power(A, t) @ x)) for t in range(6)]
+    assert found == pytest.approx(measured, rel=1e-12)
+
+
 def test_the_walk_is_sharper_than_one_entry():
     """Complete mask: 1 - c a layer, whatever N; WU's explicit 1 - eps tends to 1."""
     for n in (8, 64, 256):

@@ -398,19 +398,28 @@ def _affordable(dynamics: AttentionDynamics, x0: np.ndarray, depth: int) -> tupl
     if dynamics.dropout.active:
         return _nothing(len(x0), depth), "no bounds: layers are random with dropout"
     if unusual_parts(dynamics):
-        return _nothing(len(x0), depth), f"no bounds: {reason_against(dynamics)}"
+        known = _from_scores(dynamics, x0, depth)
+        return known, "" if known else f"no bounds: {reason_against(dynamics)}"
     edges = dynamics.layout.n_edges
     layers = int(_SECONDS / seconds(n, d, edges, 1))
     depth = max(1, min(depth, layers))
     samples = max(1, min(len(x0), layers // depth))
     try:
-        bounds = mu_bounds(dynamics, x0[:samples], depth, patience=_PATIENCE / samples)
+        return mu_bounds(dynamics, x0[:samples], depth, patience=_PATIENCE / samples), ""
     except ImportError as missing:
         return _nothing(samples, depth), str(missing)
-    if dynamics.qk_norm.active and n <= _WALK_TOKENS:  # whose gain alone bounds the scores
-        from_scores = score_bounds(dynamics, x0[:samples], depth)
-        bounds.update({name: one for name, one in from_scores.items() if one.applies.any()})
-    return bounds, ""
+
+
+def _from_scores(dynamics: AttentionDynamics, x0: np.ndarray, depth: int) -> Bounds:
+    """The bounds that apply where QK-norm's gain bounds the scores; none otherwise."""
+    bounds = _nothing(len(x0), depth)
+    if dynamics.qk_norm.active and x0.shape[1] <= _WALK_TOKENS:
+        try:
+            found = score_bounds(dynamics, x0, depth)
+        except ValueError:  # another part, or a mask that brings tokens together nowhere
+            return bounds
+        bounds.update({name: one for name, one in found.items() if one.applies.any()})
+    return bounds
 
 
 def _nothing(samples: int, depth: int) -> Bounds:

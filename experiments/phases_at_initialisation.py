@@ -118,8 +118,8 @@ def draw(data) -> Figure:
         0.5, 0.62, f"entropy\n{CONCENTRATED:g} log N", color="white", fontsize=7, ha="right",
         va="center", transform=early.transAxes,
     )  # fmt: skip
-    bar = figure.colorbar(image, ax=[early, late], shrink=0.9, pad=0.02)
-    bar.set_label("mean cosine of tokens", fontsize=7)
+    bar = figure.colorbar(image, ax=late, shrink=0.9)
+    bar.set_label("mean cosine", fontsize=7)
     bar.outline.set_visible(False)
     _draw_first(entropy, data)
     _draw_followed(followed, data)

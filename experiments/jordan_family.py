@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from dynsim import equilibria
 from dynsim.results import style
@@ -123,6 +124,8 @@ def draw(data) -> Figure:
         title="the law, error below w⁻²",
     )
     style.name_lines(law, named, room=0.28)
+    for axis in (counts.yaxis, law.xaxis, law.yaxis):
+        axis.set_minor_formatter(NullFormatter())
     style.letters((counts, radii, law))
     style.finding(
         figure,

@@ -83,19 +83,18 @@ def draw(data) -> Figure:
     """mu against depth; the late decay against the radius."""
     figure, ((falls, rates),) = style.panels(1, 2, height=2.8)
     deepest = -20.0
-    ends = []
+    ends, right = [], 1.7 * float(data["radius"].max())
     for m, (name, colour) in enumerate(COLOURS.items()):
         fall = np.median(data["fall"][m], axis=0)
         seen = np.isfinite(fall) & (data["depth"] > 0)
         depth, fall = data["depth"][seen], fall[seen]
         look = {"color": colour, "linewidth": 2 if m == DEFECTIVE else 1.2}
         falls.plot(depth, fall, **look)
-        if len(fall):
-            k = int(np.argmax(fall < deepest)) if (fall < deepest).any() else len(fall) - 1
-            ends.append((depth[k], max(fall[k], deepest), name, colour))
+        late = 1 - data["lambda_2"][m]
+        ends.append((right, late, f"{name} (r = {data['radius'][m]:.0f})", colour))
         rates.scatter(
             data["radius"][m],
-            1 - data["lambda_2"][m],
+            late,
             s=46,
             marker="o",
             facecolors="none",
@@ -109,16 +108,15 @@ def draw(data) -> Figure:
         ylim=(deepest, 1),
         title="distance to consensus",
     )
-    _name_falls(falls, ends, deepest)
     rates.set(
         xscale="log",
         yscale="log",
         xlabel="radius r of the mask",
         ylabel="1 − factor per layer",
         title="late decay: ● fitted, ○ 1 − |λ₂|",
-        xlim=(0.6, 1500),
+        xlim=(0.6, right),
     )
-    _name_rates(rates, data)
+    style.label_ends(rates, ends)
     style.letters((falls, rates))
     style.finding(
         figure,
@@ -128,44 +126,6 @@ def draw(data) -> Figure:
         else "Collapse by mask, and the radius of masks",
     )
     return figure
-
-
-def _name_falls(axes, ends, deepest: float) -> None:
-    """Names where lines leave the panel below, or beside the end of the one that does not."""
-    look = {"textcoords": "offset points", "fontsize": 7}
-    ends = sorted(ends)
-    for k, (x, y, name, colour) in enumerate(ends):
-        if y > deepest + 1:
-            axes.annotate(name, (x, y), xytext=(2, 9), ha="right", color=colour, **look)
-        elif k == 0:
-            axes.annotate(name, (x, deepest), xytext=(-12, 12), ha="right", color=colour, **look)
-        else:  # steep lines leave more room on their left
-            at = (-14 if name == list(MASKS)[DEFECTIVE] else 2.5, 4)
-            axes.annotate(
-                name, (x, deepest), xytext=at, rotation=90, va="bottom", color=colour, **look
-            )
-
-
-def _name_rates(axes, data) -> None:
-    """Names to the right, masks at one place one below the other."""
-    ends = [
-        (data["radius"][m], 1 - data["lambda_2"][m], name, colour)
-        for m, (name, colour) in enumerate(COLOURS.items())
-    ]
-    one = data["radius"].max()
-    for x, y, name, colour in ends:
-        if x > 1:
-            axes.annotate(
-                f"{name} (r = {x:.0f})".replace(" window", "\nwindow"),
-                (x, y),
-                xytext=(0, -8 if y > 1e-3 else 8),
-                ha="center",
-                va="top" if y > 1e-3 else "bottom",
-                textcoords="offset points",
-                color=colour,
-                fontsize=7,
-            )
-    style.label_ends(axes, [(1.15, y, name, colour) for x, y, name, colour in ends if x == 1 < one])
 
 
 def claim(data) -> Verdict:

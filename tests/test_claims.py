@@ -76,6 +76,28 @@ CHANGES = {
         "more clusters": lambda data: {"clusters": data["clusters"] + 1},
         "clusters that meet": lambda data: {"relative_mu": 0.1 * data["relative_mu"]},
     },
+    "two_token_arcs": {
+        "one that ends elsewhere": lambda data: {
+            "second": put(data["second"], (1, 3, -1), (0.0, 1.0))
+        },
+        "one that leaves its arc on the way": lambda data: {
+            "second": put(data["second"], (2, 3, 1), (1.0, 0.0))
+        },
+        "another rate": lambda data: {"second": data["second"][:, :, ::2]},
+        "token 1 that moves": lambda data: {"first": data["first"] + 1e-6},
+    },
+    "two_token_circle": {
+        "two that do not meet without a norm": lambda data: {
+            "mu": put(data["mu"], (0, 3, -1), 1e-3)
+        },
+        "one outside the arc that stays apart": lambda data: {
+            "mu": put(data["mu"], (1, 0, -1), 1.0)
+        },
+        "another end than B": lambda data: {"second": data["second"] + 1e-6},
+        "one inside the arc that meets": lambda data: {
+            "mu": put(data["mu"], (1, 20, -1), 0.0)
+        },
+    },
     "unselectable_keys": {
         "one after LayerNorm": lambda data: {"counts": put(data["counts"], (1, 0, 0, 0), 1)},
         "twice the expectation": lambda data: {"expected": 2 * data["expected"]},

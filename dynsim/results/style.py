@@ -249,10 +249,10 @@ def label_ends(
             above[0] = min(1 - above[2] / 2, above[0])
     for height, across, _, name, color in placed:
         axes.annotate(
-            name, (across, height), xycoords="axes fraction", xytext=(3, 0),
+            name, (across, height), xycoords="axes fraction", xytext=(4, 0),
             textcoords="offset points", color=color, fontsize=size, va="center", linespacing=1.0,
             annotation_clip=False,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.4},
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.1},
         )  # fmt: skip
 
 
@@ -319,5 +319,5 @@ def _to_column(figure: Figure) -> None:
 def shades(color: Any, count: int, lightest: float = 0.65) -> list[tuple[float, float, float]]:
     """So many tones of a colour, from light to the colour itself, for series in an order."""
     base = np.array(mpl.colors.to_rgb(color))
-    mix = np.linspace(lightest, 0.0, count)[:, None]
+    mix = np.linspace(lightest if count > 1 else 0.0, 0.0, count)[:, None]
     return [tuple(row) for row in (1 - mix) * base + mix]

@@ -108,6 +108,12 @@ CHANGES = {
 }  # fmt: skip
 #: Whose claims have tests of their own, and where.
 ELSEWHERE = {
+    "tests/test_attention_claims.py": {
+        "critical_scale",
+        "norm_placements",
+        "phases_at_initialisation",
+        "position_bias",
+    },
     "tests/test_training.py": {
         "layernorm_and_rmsnorm_twins",
         "majority_keys_and_queries",

@@ -30,6 +30,8 @@ __all__ = [
     "add_options",
     "check_folder",
     "check_name",
+    "check_report",
+    "check_written",
     "file_name",
     "progress_bar",
     "report",
@@ -41,12 +43,14 @@ FIGURE_FORMATS = ("png", "svg", "pdf")
 #: Seconds after which work is taken to tell how long it will last, and from which on that is said.
 _TELLS, _LONG = 10.0, 3600.0
 #: The options that are added here, which do not change what is computed.
-OPTIONS = ("out", "name", "format", "no_figure", "json")
+OPTIONS = ("out", "name", "format", "no_figure", "report", "animate", "json")
 
 
-def add_options(parser: argparse.ArgumentParser, writes: bool = True, draws: bool = True) -> None:
+def add_options(
+    parser: argparse.ArgumentParser, writes: bool = True, draws: bool = True, reports: bool = False
+) -> None:
     """--json; --out and --name of a command that writes; --format and --no-figure of one that
-    draws."""
+    draws; --report of one that has a page."""
     group = parser.add_argument_group("output")
     if writes:
         group.add_argument("--out", default="results", metavar="DIR", help="folder of the files")
@@ -58,6 +62,12 @@ def add_options(parser: argparse.ArgumentParser, writes: bool = True, draws: boo
             "--format", default="png", choices=FIGURE_FORMATS, help="format of the figure"
         )
         group.add_argument("--no-figure", action="store_true", help="draw nothing")
+    if reports:
+        group.add_argument(
+            "--report", metavar="FILE.html",
+            help="one page to open in a browser, with a slider over layers, curves, spectra, tokens "
+            "and attention; it needs no network (dynsim[report]) (default: none)",
+        )  # fmt: skip
     group.add_argument(
         "--json", action="store_true", help="print one JSON object on standard output, nothing else"
     )
@@ -87,6 +97,28 @@ def check_folder(options: argparse.Namespace) -> None:
     for suffix in ("nc", "json", "npz", *FIGURE_FORMATS) if options.name else ():
         if (path := folder / f"{options.name}.{suffix}").is_dir():
             raise ValueError(f"{path} is a folder; choose another --name or --out")
+
+
+def check_report(options: argparse.Namespace) -> None:
+    """Raise ValueError unless --report, if it is given, can be written; makes its folder."""
+    if options.report is not None:
+        from dynsim.reports.page import check_path
+
+        check_written("--report", check_path(options.report))
+
+
+def check_written(option: str, path: Path) -> None:
+    """Raise ValueError unless a file can be written there; makes its folder."""
+    if path.is_dir():
+        raise ValueError(f"{option} {path} is a folder; give the name of a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{option} {path}: cannot write there ({error.strerror}); choose another folder"
+        ) from None
 
 
 def stem(command: str, outcome: Outcome, options: argparse.Namespace) -> Path:

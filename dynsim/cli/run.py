@@ -24,6 +24,7 @@ from dynsim.simulation import Overflow, Stopped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dynsim.reports.page import Page
     from dynsim.results.trajectory import Trajectory
 
 __all__ = ["COMMAND", "main"]
@@ -189,8 +190,45 @@ def compute(
         done[run.label] = report.Result(run.facts, trajectory, judged, error, theory)
         if ended == 130:
             break
-    outcome = _of_comparison(planned, done, options) if options.compare else _of_one(planned, done)
-    return replace(outcome, files=files, status=status)
+    summed_up = _of_comparison if options.compare else _of_one
+    outcome = summed_up(planned, done, options)
+    return replace(
+        outcome, files=files, status=status, page=lambda: _page(planned, done, options)
+    )
+
+
+def _page(
+    planned: list[runs.Run], done: dict[str, report.Result], options: argparse.Namespace
+) -> Page:
+    """The page of --report."""
+    from dynsim.reports import runs as pages
+    from dynsim.reports.settings import rows
+
+    first = planned[0]
+    trajectories = {label: result.trajectory for label, result in done.items()}
+    shown = [run for run in planned if run.label in done][: pages.MOST_CASES]
+    settings = report.describe_mask(first.facts) if len(planned) == 1 else []
+    settings += [("dynamics", report.describe_dynamics(first.dynamics))]
+    settings += rows(trajectories[first.label].provenance)
+    return pages.page(
+        trajectories,
+        {run.label: run.states(trajectories[run.label].depth) for run in shown},
+        title=_title(planned, done, options),
+        sentences=[
+            f"{label}: {result.verdict.sentence}" if label else result.verdict.sentence
+            for label, result in done.items()
+        ],
+        settings=settings,
+    )
+
+
+def _title(
+    planned: list[runs.Run], done: dict[str, report.Result], options: argparse.Namespace
+) -> str:
+    if options.compare:
+        return f"comparing {'; '.join(options.compare).replace(',', ', ')}"
+    (result,) = done.values()
+    return f"{result.facts.name}, {report.norm_in_words(planned[0].dynamics.norm)}"
 
 
 def _simulated(run: runs.Run, reached: Callable[[int], None]) -> tuple[Trajectory, int, str | None]:
@@ -206,11 +244,12 @@ def _say(run: runs.Run, words: str) -> None:
     print(f"dynsim run: {run.label}{': ' * bool(run.label)}{words}", file=sys.stderr)
 
 
-def _of_one(planned: list[runs.Run], done: dict[str, report.Result]) -> Outcome:
+def _of_one(
+    planned: list[runs.Run], done: dict[str, report.Result], options: argparse.Namespace
+) -> Outcome:
     (result,) = done.values()
     curves = {} if result.theory is None else result.theory.curves()
-    norm = report.norm_in_words(planned[0].dynamics.norm)
-    title = f"{result.facts.name}, {norm}: {result.verdict.sentence}"
+    title = f"{_title(planned, done, options)}: {result.verdict.sentence}"
     return Outcome(
         data=report.summary(result),
         verdict=result.verdict.sentence,
@@ -228,7 +267,7 @@ def _of_comparison(
     digest = hashlib.sha256("".join(run.name for run in planned).encode()).hexdigest()[:8]
     sentences = {label: result.verdict.sentence for label, result in done.items()}
     trajectories = {label: result.trajectory for label, result in done.items()}
-    title = f"comparing {varied.replace(',', ', ')}"
+    title = _title(planned, done, options)
     return Outcome(
         data={"runs": {label: report.summary(result) for label, result in done.items()}}
         | {"verdict": sentences},
@@ -249,5 +288,6 @@ COMMAND = Command(
     packages=packages,
     examples=EXAMPLES,
     label="simulating",
+    reports=True,
 )
 main = COMMAND.main

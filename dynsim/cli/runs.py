@@ -25,6 +25,7 @@ from dynsim.simulation import Overflow, Record, Stopped, simulate
 
 if TYPE_CHECKING:
     from dynsim.collapse.comparison import Comparison
+    from dynsim.reports.states import States
 
 __all__ = ["COMPARABLE", "Run", "prepare"]
 
@@ -164,6 +165,17 @@ class Run:
             ended.trajectory = finished(ended.trajectory)
             raise
         return finished(trajectory)
+
+    def states(self, depth: int) -> States:
+        """The tokens of the first sample up to a depth, where the whole run went on from `x0`."""
+        from dynsim.reports.runs import followed
+
+        start = 0 if self.earlier is None else self.earlier.depth
+        x0 = self.x0 if self.earlier is None else self.earlier.state
+        return followed(
+            self.dynamics, x0, max(1, depth - start), engine=self.engine,
+            device=self.options.device, start=start,
+        )  # fmt: skip
 
     def compare_with_theory(self, trajectory: Trajectory) -> Comparison | None:
         """Theory beside the trajectory, if asked for and if there is a layer."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     Spectrum: TypeAlias = Any
 
 __all__ = [
+    "KIND_COLOURS",
     "STYLES",
     "add_branches",
     "basins",
@@ -314,7 +315,7 @@ def _mark_floor(axes: Axes, runs: Mapping[str, Trajectory], edge: float) -> str:
 
 
 #: Kinds of equilibria, from dark to light.
-_KIND_COLOURS = {
+KIND_COLOURS = {
     "stable": "#009E73", "marginal": "#E69F00", "saddle": "#56B4E9", "unstable": "#D55E00",
 }  # fmt: skip
 
@@ -349,7 +350,7 @@ def equilibria(search: Search, title: str = "") -> Figure:
     rows = search.table()
     ranks = np.array([row["rank"] for row in rows])
     bottom = np.zeros(len(rows))
-    for kind, colour in _KIND_COLOURS.items():
+    for kind, colour in KIND_COLOURS.items():
         height = np.array([row[kind] for row in rows])
         words = "marginal: rounding decides" if kind == "marginal" else kind
         counts.bar(ranks, height, bottom=bottom, color=colour, edgecolor="0.3", label=words)

@@ -65,8 +65,8 @@ def add_options(
     if reports:
         group.add_argument(
             "--report", metavar="FILE.html",
-            help="one page to open in a browser, with a slider over layers, curves, spectra, tokens "
-            "and attention; it needs no network (dynsim[report]) (default: none)",
+            help="one page to open in a browser, without network: a slider over layers, curves, "
+            "singular values, tokens, attention (dynsim[report]) (default: none)",
         )  # fmt: skip
     group.add_argument(
         "--json", action="store_true", help="print one JSON object on standard output, nothing else"

@@ -192,9 +192,7 @@ def compute(
             break
     summed_up = _of_comparison if options.compare else _of_one
     outcome = summed_up(planned, done, options)
-    return replace(
-        outcome, files=files, status=status, page=lambda: _page(planned, done, options)
-    )
+    return replace(outcome, files=files, status=status, page=lambda: _page(planned, done, options))
 
 
 def _page(

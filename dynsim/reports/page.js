@@ -49,11 +49,17 @@ function colour(name) {
 // Okabe and Ito's palette, without its black.
 const LINES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999"];
 const line = (k) => LINES[k % LINES.length];
-function faint(hex) {
-  const [r, g, b] = [1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16));
-  return `rgba(${r},${g},${b},0.18)`;
+const faint = (hex) => `rgba(${channels(hex).join(",")},0.18)`;
+// Shades of attention grow with its root, so that 1/64 can be told from 0 beside 1.
+function scale() {
+  const ends = [colour("lowest"), "#4a90c8", colour("highest")].map(channels);
+  const shade = (s) => {
+    const [a, b, share] = s < 0.5 ? [ends[0], ends[1], 2 * s] : [ends[1], ends[2], 2 * s - 1];
+    return `rgb(${a.map((v, k) => Math.round(v + share * (b[k] - v))).join(",")})`;
+  };
+  return Array.from({ length: 21 }, (_, k) => [(k / 20) ** 2, shade(k / 20)]);
 }
-const scale = () => [[0, colour("lowest")], [0.35, "#4a90c8"], [1, colour("highest")]];
+const channels = (hex) => [1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16));
 
 function layout(own) {
   const axis = {
@@ -64,7 +70,7 @@ function layout(own) {
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font,
     margin: { l: 50, r: 12, t: 8, b: 42 }, uirevision: "kept",
-    legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", traceorder: "normal" },
     hoverlabel: { font: { size: 12 } },
     ...own, xaxis: { ...axis, ...own.xaxis }, yaxis: { ...axis, ...own.yaxis },
   };
@@ -88,7 +94,8 @@ function curves(view, frame) {
   return { data, layout: layout({
     shapes: here === undefined ? [] : [at],
     xaxis: { title: { text: view.x_label } },
-    yaxis: { title: { text: view.y_label }, type: view.log ? "log" : "linear", exponentformat: "power" },
+    yaxis: { title: { text: view.y_label }, type: view.log ? "log" : "linear", exponentformat: "power",
+             ...(view.y_range ? { range: view.y_range } : {}) },
     showlegend: view.lines.length > 1, hovermode: "x unified",
   }) };
 }
@@ -129,8 +136,8 @@ function sphere(view, frame) {
     margin: { l: 0, r: 0, t: 0, b: 0 }, showlegend: false,
     scene: {
       xaxis: bare, yaxis: bare, zaxis: bare, aspectmode: "cube", dragmode: "orbit",
-      camera: flat ? { eye: { x: 0, y: 0, z: 1.5 }, up: { x: 0, y: 1, z: 0 } }
-                   : { eye: { x: 1.05, y: 0.95, z: 0.7 } },
+      camera: flat ? { eye: { x: 0, y: 0, z: 1.3 }, up: { x: 0, y: 1, z: 0 } }
+                   : { eye: { x: 0.95, y: 0.85, z: 0.65 } },
     },
   }) };
 }
@@ -161,7 +168,7 @@ function plane(view, frame) {
     { x: round.map(Math.cos), y: round.map(Math.sin), mode: "lines", hoverinfo: "skip",
       name: "unit circle", line: { color: colour("pale"), width: 1 } },
     { x: column(points, 0), y: column(points, 1), mode: "markers", name: "multipliers",
-      marker: { size: 8, color: points.map(([a, b]) => (Math.hypot(a, b) > 1 ? "#D55E00" : "#009E73")) },
+      marker: { size: 8, color: view.kinds[frame].map((kind) => view.colors[kind]) },
       hovertemplate: "%{x:.4g} + %{y:.4g} i<extra></extra>" },
   ], layout: layout({
     showlegend: false, xaxis: { title: { text: "real part" } },
@@ -211,16 +218,18 @@ function dots(view) {
 const steps = (colors) => colors.flatMap((c, k) => [[k / colors.length, c], [(k + 1) / colors.length, c]]);
 
 // Attention as arcs from key to query, above the line to earlier tokens, below it to later ones.
-const MOST_ARCS = 300;
+const shuffled = (i, j) => ((i + 1) * 7919 + (j + 1) * 104729) % 1009; // which of equal weights
 function arcs(view, frame, host) {
   const weights = attention(view, frame);
   const n = view.tokens.length, width = 600, half = view.ahead ? 150 : 270, middle = half + 12;
   const x = (k) => 16 + (k * (width - 32)) / Math.max(1, n - 1);
   const parts = [];
-  const pairs = (weights ?? []).flatMap((row, i) => row.map((w, j) => [w, i, j])).filter(([w, i, j]) => i !== j && w > 0);
-  pairs.sort((a, b) => b[0] - a[0]);
-  const largest = pairs.length ? pairs[0][0] : 1;
-  for (const [w, i, j] of pairs.slice(0, MOST_ARCS).reverse()) {
+  const pairs = (weights ?? []).flatMap((row, i) => row.map((w, j) => [w, i, j])
+    .filter(([w, , j]) => i !== j && w > 0)
+    .sort((a, b) => b[0] - a[0] || shuffled(i, a[2]) - shuffled(i, b[2])).slice(0, view.most_arcs));
+  pairs.sort((a, b) => a[0] - b[0]); // the largest on top
+  const largest = pairs.length ? pairs.at(-1)[0] : 1;
+  for (const [w, i, j] of pairs) {
     const across = Math.abs(x(i) - x(j)) / 2, up = Math.min(across, half * (0.25 + 0.75 * across / (width / 2)));
     const share = w / largest;
     parts.push(`<path d="M${x(j)} ${middle}A${across} ${up} 0 0 1 ${x(i)} ${middle}"`
@@ -241,7 +250,10 @@ const FIGURES = { curves, spectrum, sphere, matrix, plane, bars, map, dots };
 // --- the page --------------------------------------------------------------------------------
 
 const cases = () => page.cases;
-const label = () => `${cases()[now.case].frames.name} ${cases()[now.case].frames.labels[now.frame]}`;
+function label() {
+  const { name, labels } = cases()[now.case].frames;
+  return `${name} ${labels[now.frame]}`.trim();
+}
 let shown = [];
 
 function element(kind, parent, text = "", name = "") {
@@ -258,7 +270,7 @@ function build() {
   by("views").replaceChildren();
   const views = [...page.shared, ...cases()[now.case].views];
   shown = views.flatMap((view) => view.kind === "attention"
-    ? [card({ ...view, kind: "matrix" }), card({ ...view, kind: "arcs", title: view.arcs_title })] : [card(view)]);
+    ? [card({ ...view, kind: "matrix" }), card({ ...view, kind: "arcs", title: view.arcs_title, note: view.arcs_note })] : [card(view)]);
   const { labels } = cases()[now.case].frames;
   now.frame = Math.min(now.frame, labels.length - 1);
   by("slider").max = labels.length - 1;
@@ -287,7 +299,7 @@ function show() {
   const { frames } = cases()[now.case];
   by("slider").value = now.frame;
   by("slider").setAttribute("aria-valuetext", label());
-  by("slider").setAttribute("aria-label", frames.name);
+  by("slider").setAttribute("aria-label", frames.name || "what is shown");
   by("frame").textContent = `${label()} (${now.frame + 1} of ${frames.labels.length})`;
   for (const { view, host, note } of shown) {
     note.textContent = [view.note, view.notes?.[now.frame]].filter(Boolean).join("; ");

@@ -54,14 +54,14 @@ def page(
     profiles = {name: profile, **(beside or {})}
     layers = len(profile.residual("relative_mu"))
     labels = _labels(profile, layers)
-    heads = [view for own, one in profiles.items() for view in _heads(own, one, len(profiles) > 1)]
+    heads = _heads(profiles)
     if recording is None:
         positions = list(range(layers))
-        case = Case("", Frames("point", labels, positions), [])
+        case = Case("", Frames("", labels, positions), heads)
         notes = ["Tokens and attention are not shown: a profile holds measures alone."]
     else:
         states = _states(recording)
-        case = Case("", states.frames, states.views())
+        case = Case("", states.frames, [*states.views(), *heads])
         shown = ", ".join(states.frames.labels)
         notes = [f"Tokens, singular values and attention are of {states.whose}, at: {shown}. "
                  f"Attention is that with which the tokens go on."]  # fmt: skip
@@ -73,7 +73,7 @@ def page(
     ]
     return Page(
         title or f"{name}, layer by layer", sentences, settings, [case],
-        [*_curves(profiles), *heads], notes,
+        _curves(profiles), notes,
     )  # fmt: skip
 
 
@@ -109,24 +109,33 @@ def _line(name: str, values: np.ndarray) -> Line:
     return Line(name, middle, low, high)
 
 
-def _heads(name: str, profile: Profile, several: bool) -> list[View]:
-    """Statistics of every head as colours."""
-    table = profile.heads.get(profile.stacks[-1], {})
+def _heads(profiles: Mapping[str, Profile]) -> list[View]:
+    """Statistics of every head as colours, on one scale for all profiles."""
     views: list[View] = []
     for statistic, words in _HEADS.items():
-        if statistic not in table:
-            continue
-        values = np.nanmedian(table[statistic], axis=1)  # (blocks, heads)
-        views.append(Map(
-            title=f"{words}, {name}" if several else words, note="medians over texts",
-            x=[str(k) for k in range(len(values))], y=[str(k) for k in range(values.shape[1])],
-            x_label="block", y_label="head", values=values.T[None],
-        ))  # fmt: skip
+        medians = {
+            name: np.nanmedian(one.heads[one.stacks[-1]][statistic], axis=1).T  # (heads, blocks)
+            for name, one in profiles.items()
+            if statistic in one.heads.get(one.stacks[-1], {})
+        }
+        every = np.concatenate([table.ravel() for table in medians.values()] or [np.zeros(1)])
+        limits = float(np.nanmin(every)), float(np.nanmax(every))
+        for name, table in medians.items():
+            title = f"{words}, {name}" if len(profiles) > 1 else words
+            views.append(Map(
+                title=title, note="medians over texts", x=_numbers(table.shape[1]),
+                y=_numbers(table.shape[0]), x_label="block", y_label="head", values=table[None],
+                limits=limits,
+            ))  # fmt: skip
     return views
 
 
+def _numbers(n: int) -> list[str]:
+    return [str(k) for k in range(n)]
+
+
 def _states(recording: Recording) -> States:
-    """What was recorded of one text, its attention in groups of tokens where there is much of it."""
+    """What was recorded of one text; much attention in groups of tokens."""
     attention = None
     if recording.attention:
         heads = [len(A) for A in recording.attention]
@@ -134,7 +143,7 @@ def _states(recording: Recording) -> States:
         attention = np.stack([pooled(A, room) for A in recording.attention])
     begins = recording.layers[0] < 0
     labels = ["embeddings" if t < 0 else f"after block {t}" for t in recording.layers]
-    frames = Frames("point", labels, [t + 1 - (not begins) for t in recording.layers])
+    frames = Frames("", labels, [t + 1 - (not begins) for t in recording.layers])
     return States(
         frames, recording.tokens, attention, recording.names,
         whose=f"text 0 of {recording.texts}",

@@ -71,9 +71,9 @@ def _page(result: Any, more: Mapping[str, Any]) -> Page:
 
     if isinstance(result, Trajectory):
         return runs.page({"": result}, **more)
-    if isinstance(result, Mapping) and result:
-        if all(isinstance(run, Trajectory) for run in result.values()):
-            return runs.page(result, **more)
+    named = result.values() if isinstance(result, Mapping) else ()
+    if named and all(isinstance(run, Trajectory) for run in named):
+        return runs.page(result, **more)
     if isinstance(result, Profile):
         return profiles.page(result, **more)
     if isinstance(result, Search):

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dynsim.collapse.verdicts import verdict
 from dynsim.measures import MEASURES
+from dynsim.network.deviation import Deviation
 from dynsim.reports.page import Case, Page
 from dynsim.reports.settings import rows
-from dynsim.reports.states import MOST_LAYERS, States, attention_of, chosen
+from dynsim.reports.states import States, attention_of, chosen, early
 from dynsim.reports.views import Curves, Frames, Line
 from dynsim.simulation import Overflow, Record, simulate
 
 if TYPE_CHECKING:
-    from dynsim.network.deviation import Deviation
     from dynsim.network.dynamics import AttentionDynamics
     from dynsim.results.trajectory import Trajectory
 
@@ -32,6 +32,8 @@ _CURVES = (
 )
 #: Of these log10 is drawn, beside log10 of mu.
 _IN_DECADES = ("rank_one_distance",)
+#: log10 of the smallest floating-point number, and of the lowest distance in a picture.
+_RANGE, _DEEPEST = -330.0, -1000.0
 
 
 def page(
@@ -70,12 +72,10 @@ def page(
     )  # fmt: skip
 
 
-def recorded(trajectory: Trajectory, sample: int = 0, samples: int | None = None) -> States:
+def recorded(trajectory: Trajectory, sample: int = 0) -> States:
     """The tokens that a trajectory recorded of a sample, and its last ones.
 
     With their attention where the trajectory holds its dynamics (`rebuild_dynamics`).
-
-    samples : of how many the sample is one, where it was simulated alone
     """
     at = np.append(trajectory.state_depths, trajectory.depth)
     tokens = np.concatenate([trajectory.states[sample], trajectory.final[sample][None]])
@@ -83,12 +83,18 @@ def recorded(trajectory: Trajectory, sample: int = 0, samples: int | None = None
     some = chosen(len(depths) - 1)
     layers, tokens = (_start(trajectory) + depths[some]).tolist(), tokens[places[some]]
     try:
-        attention = attention_of(trajectory.rebuild_dynamics(), tokens, layers)
+        dynamics = trajectory.rebuild_dynamics()
     except ValueError:  # parts of classes of the user's own, or arrays too large to be kept
-        attention = None
-    samples = trajectory.n_samples if samples is None else samples
+        dynamics = None
+    return _states(dynamics, layers, tokens, f"sample {sample} of {trajectory.n_samples}")
+
+
+def _states(
+    dynamics: AttentionDynamics | None, layers: list[int], tokens: np.ndarray, whose: str
+) -> States:
+    attention = None if dynamics is None else attention_of(dynamics, tokens, layers)
     frames = Frames("layer", [str(t) for t in layers], layers)
-    return States(frames, tokens, attention, whose=f"sample {sample} of {samples}")
+    return States(frames, tokens, attention, whose=whose)
 
 
 def followed(
@@ -100,21 +106,28 @@ def followed(
     device: str | None = None,
     start: int = 0,
 ) -> States:
-    """The first sample of x0 once more, `depth` layers from layer `start`: at most 33 of its states.
+    """The first sample of x0 once more, from layer `start` on: at most 33 of its states.
+
+    They are closer together at the beginning (`early`).
 
     A sample does not depend on those beside it, so these are the tokens of the run itself, but for
     rounding under the engine "torch".
     """
-    batch = x0.ndim == 3 if isinstance(x0, np.ndarray) else True
-    record = Record(measures=(), states=-(-depth // (MOST_LAYERS - 1)))
-    try:
-        run = simulate(
-            dynamics, x0[np.array([0])] if batch else x0, depth,
-            record=record, engine=engine, device=device, start=start,
-        )  # fmt: skip
-    except Overflow as ended:
-        run = ended.trajectory
-    return recorded(run, samples=_number(x0))
+    samples = _number(x0)
+    state = x0[np.array([0])] if isinstance(x0, Deviation) or x0.ndim == 3 else x0[None]
+    depths, tokens = early(depth), [state.tokens if isinstance(state, Deviation) else state]
+    for before, after in zip(depths[:-1].tolist(), depths[1:].tolist(), strict=True):
+        try:
+            part = simulate(
+                dynamics, state, after - before, start=start + before,
+                record=Record(measures=()), engine=engine, device=device,
+            )  # fmt: skip
+        except Overflow:
+            break
+        state = part.state
+        tokens.append(part.final)
+    layers = (start + depths[: len(tokens)]).tolist()
+    return _states(dynamics, layers, np.concatenate(tokens), f"sample 0 of {samples}")
 
 
 def _number(x0: np.ndarray | Deviation) -> int:
@@ -129,43 +142,51 @@ def _start(run: Trajectory) -> int:
 
 
 def _curves(runs: Mapping[str, Trajectory]) -> list[Curves]:
-    curves = []
+    """Measures by layer: two in each picture of one run, one of several runs."""
+    curves, several = [], len(runs) > 1
+    samples = max(run.n_samples for run in runs.values())
+    words = "medians over samples" + ", bands: 16–84% of them" * (not several)
     for title, names, label in _CURVES:
         lines = [
-            _line(run, name, MEASURES[name].label, run_name, len(runs) > 1)
+            _line(run, name, run_name if several else MEASURES[name].label, banded=not several)
             for run_name, run in runs.items()
-            for k, name in enumerate(names)
-            if name in run.measures and not (k and len(runs) > 1)
+            for name in names[: 1 if several else 2]
+            if name in run.measures
         ]
-        if not lines:
-            continue
-        shown = MEASURES[names[0]].label if len(runs) > 1 else title
-        several = any(run.n_samples > 1 for run in runs.values())
-        words = "medians over samples" + ", bands: 16–84% of them" * (len(runs) == 1) if several else ""
-        curves.append(Curves(
-            title=shown, note=words, x=np.array([]), lines=lines, x_label="layer", y_label=label,
-        ))  # fmt: skip
+        if lines:
+            curves.append(Curves(
+                title=MEASURES[names[0]].label if several else title, x=np.array([]), lines=lines,
+                note=words if samples > 1 else "", x_label="layer", y_label=label,
+                y_range=_panel(lines) if title == "distances" else None,
+            ))  # fmt: skip
     return curves
 
 
-def _line(run: Trajectory, name: str, what: str, run_name: str, several: bool) -> Line:
+def _line(run: Trajectory, name: str, title: str, banded: bool) -> Line:
     depths, values = run.recorded(name)
-    depths = depths + _start(run)
     some = chosen(len(depths) - 1, _MOST_POINTS)
-    depths, values = depths[some], values[:, some]
+    depths, values = depths[some] + _start(run), values[:, some]
     if name in _IN_DECADES:
         with np.errstate(divide="ignore"):
             values = np.log10(values)
     values = np.where(np.isneginf(values), np.nan, values)  # an exact zero has no place there
-    middle = _percentile(values, 50)
-    if several or len(values) == 1:
-        return Line(run_name if several else what, middle, x=depths)
-    return Line(what, middle, _percentile(values, 16), _percentile(values, 84), depths)
+    if not banded or len(values) == 1:
+        return Line(title, np.percentile(values, 50, axis=0), x=depths)
+    low, middle, high = np.percentile(values, [16, 50, 84], axis=0)
+    return Line(title, middle, low, high, depths)
 
 
-def _percentile(values: np.ndarray, share: float) -> np.ndarray:
-    """Over samples, (K,); NaN where any of them has no value."""
-    return np.percentile(values, share, axis=0)
+def _panel(lines: Sequence[Line]) -> tuple[float, float] | None:
+    """The range of log10 of distances: a line that falls below the floating-point range leaves the
+    picture where another stays, and at 1e-1000 in any case. None where no line falls so far."""
+    lowest = [float(np.nanmin(line.y, initial=np.inf)) for line in lines]
+    if min(lowest) > _RANGE:
+        return None
+    staying = [low for low in lowest if low > _RANGE]
+    low = min(staying) if staying else max(min(lowest), _DEEPEST)
+    high = max(float(np.nanmax(line.y, initial=low)) for line in lines)
+    margin = 0.05 * (high - low) + 1.0
+    return low - margin, high + margin
 
 
 def _notes(
@@ -181,7 +202,9 @@ def _notes(
         f"definition."
     ]
     if first.attention is None:
-        notes.append("Attention is not shown: its dynamics is not known here, or it has too many tokens.")
+        notes.append(
+            "Attention is not shown: its dynamics is not known here, or it has too many tokens."
+        )
     if len(first.frames.labels) == 1 and next(iter(runs.values())).depth > 0:
         notes.append("Other layers were not recorded: Record(states=K) keeps every K-th.")
     if len(runs) > len(names):

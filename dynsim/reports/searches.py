@@ -46,9 +46,12 @@ def page(
     )
     plane = Plane(
         title="multipliers",
-        note="eigenvalues of the layer's derivative; inside the unit circle: green",
+        note="eigenvalues of the layer's derivative; green: inside the unit circle, orange: "
+        "outside, yellow: rounding does not tell",
         notes=[f"spectral radius {e.spectral_radius:.6g}" for e in shown],
         points=[e.stability.multipliers for e in shown],
+        kinds=[_sides(e) for e in shown],
+        colors=[KIND_COLOURS[kind] for kind in ("stable", "marginal", "unstable")],
     )
     counted = sum(len(e.orbit) for e in search.equilibria)
     if sentences is None:
@@ -61,6 +64,12 @@ def page(
     case = Case("", states.frames, [*states.views(), plane])
     name = title or f"equilibria of the {dynamics.mask.name} mask"
     return Page(name, sentences, settings, [case], [_counts(search)], notes)
+
+
+def _sides(equilibrium: Equilibrium) -> np.ndarray:
+    """Of each multiplier 0 inside the unit circle, 2 outside, 1 where its error does not tell."""
+    sizes, errors = np.abs(equilibrium.stability.multipliers), equilibrium.stability.errors
+    return (sizes + errors >= 1).astype(int) + (sizes - errors > 1)
 
 
 def _turned(equilibrium: Equilibrium) -> str:

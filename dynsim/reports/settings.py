@@ -23,6 +23,6 @@ def rows(settings: Mapping[str, Any], parent: str = "") -> list[tuple[str, str]]
         if isinstance(value, Mapping):
             table += rows(value, whole)
         elif value is not None and value is not False and value != "" and value != []:
-            text = str(value)
+            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
             table.append((whole, text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."))
     return table

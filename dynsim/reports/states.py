@@ -18,11 +18,13 @@ from dynsim.reports.views import Attention, Frames, Spectrum, Sphere, View
 if TYPE_CHECKING:
     from dynsim.network.dynamics import AttentionDynamics
 
-__all__ = ["MOST_LAYERS", "MOST_TOKENS", "States", "attention_of", "chosen", "directions", "pooled",
-           "principal", "room_for"]  # fmt: skip
+__all__ = ["MOST_LAYERS", "MOST_TOKENS", "States", "attention_of", "chosen", "directions",
+           "early", "pooled", "principal", "room_for"]  # fmt: skip
 
 #: Layers of a page, tokens that are drawn as points, and singular values.
 MOST_LAYERS, _MOST_POINTS, _MOST_VALUES = 33, 256, 64
+#: Arcs of a picture.
+_MOST_ARCS = 600
 #: Numbers of attention on a page: 2.7 bytes each.
 _ROOM = 1_000_000
 #: Attention is a matrix of all pairs of tokens; of more than these it is not made.
@@ -36,6 +38,20 @@ def chosen(depth: int, most: int = MOST_LAYERS) -> np.ndarray:
     ([0, 1, 2, 3, 4], [0, 250, 500, 750, 1000])
     """
     return np.unique(np.linspace(0, depth, min(depth + 1, most)).round().astype(int))
+
+
+def early(depth: int, most: int = MOST_LAYERS) -> np.ndarray:
+    """Depths 0 to `depth`, at most `most`, closer together at the beginning, where most happens:
+    those next to depth (k / (most - 1))^2.
+
+    >>> early(4).tolist(), early(100, 11).tolist()
+    ([0, 1, 2, 3, 4], [0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100])
+    """
+    if depth < most:
+        return np.arange(depth + 1)
+    wanted = (depth * np.linspace(0, 1, most) ** 2).round().astype(int)
+    least = np.arange(most)  # one layer apart at least
+    return np.maximum(wanted, least)
 
 
 @dataclass(frozen=True)
@@ -95,18 +111,28 @@ class States:
             words += f"; the {_MOST_VALUES} largest"
         ranked = np.where(ranked < least / 100, 0.0, ranked)
         first = f"{self.frames.name} {self.frames.labels[0]}"
-        return Spectrum(title="singular values of the tokens", note=words, values=ranked, first=first)
+        return Spectrum(
+            title="singular values of the tokens", note=words, values=ranked, first=first
+        )
 
     def _attention(self, whose: str) -> Attention:
         assert self.attention is not None
         heads, n = self.attention.shape[1:3]
-        names, size = self._names(), -(-self.tokens.shape[1] // n)
-        words = "rows are queries and sum to 1" + whose
+        size = -(-self.tokens.shape[1] // n)
+        starts = range(0, self.tokens.shape[1], size)
+        words = "rows are queries and sum to 1; shades grow with the root" + whose
         if size > 1:
             words += f"; in groups of {size} tokens: mean over queries, sum over keys"
-            names = [f"{names[k]} ..." for k in range(0, len(names), size)]
+        names = [str(k) for k in starts]
+        if self.names is not None:
+            names = [f"{k}: {self.names[k]}" for k in starts]
+        arcs = "from key to query, above the line where the key comes first; dots: to itself"
+        each = max(2, _MOST_ARCS // n)
+        if n - 1 > each:
+            arcs += f"; the {each} largest weights of each query"
         return Attention(
-            title="attention", arcs_title="attention as arcs", note=words, weights=self.attention,
+            title="attention", arcs_title="attention as arcs", note=words, arcs_note=arcs + whose,
+            most_arcs=each, weights=self.attention,
             heads=[str(k) for k in range(heads)], tokens=names,
         )  # fmt: skip
 
@@ -162,7 +188,8 @@ def attention_of(
         return None
     n_heads = dynamics.weights.n_heads
     room = room_for(len(there) * n_heads)
-    return np.stack([pooled(dynamics.attention(x, t), room) for t, x in zip(there, tokens)])
+    pairs = zip(there, tokens[: len(there)], strict=True)
+    return np.stack([pooled(dynamics.attention(x, t), room) for t, x in pairs])
 
 
 def room_for(matrices: int) -> int:

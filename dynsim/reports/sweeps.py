@@ -49,7 +49,7 @@ def page(store: str | Path, sentences: Sequence[str] = ()) -> Page:
         }
     cases = [_case(dataset, name, values, len(kept)) for name, values in kept.items()]
     if not cases:
-        cases = [Case("", Frames("setting", ["all"]), [])]
+        cases = [Case("", Frames("", ["all"]), [])]
     words = f"{told.done} of {told.cells} cells are done"
     words += f", {len(told.failed)} failed" if told.failed else ""
     specification: Any = dataset.attrs.get("specification", {})
@@ -65,7 +65,7 @@ def _case(dataset: xarray.Dataset, name: str, values: xarray.DataArray, cases: i
     label = LABELS.get(name) or f"{MEASURES[name].label} at the last depth"
     sizes = {str(d): n for d, n in values.sizes.items() if d in PARAMETERS and d != "seed"}
     if "point" in values.sizes:
-        return Case(name, Frames("setting", ["all"]), [_dots(dataset, label, values)])
+        return Case(label, Frames("", ["all"]), [_dots(dataset, label, values)])
     axes = sorted(sizes, key=lambda d: -sizes[d])
     others = [d for d in sizes if d not in axes[:2]]
     x, y = axes[0], axes[1] if len(axes) > 1 else None
@@ -73,7 +73,7 @@ def _case(dataset: xarray.Dataset, name: str, values: xarray.DataArray, cases: i
     if y is None and table.dtype.kind == "f" and dataset[x].dtype.kind in "fi":
         line = Line(label, table, x=dataset[x].values.astype(float))
         curve = Curves(title=label, x=np.array([]), lines=[line], x_label=x, y_label=label)
-        return Case(name, Frames("setting", ["all"]), [curve])
+        return Case(label, Frames("", ["all"]), [curve])
     frames = prod(sizes[d] for d in others)
     table = table.reshape(frames, sizes[y] if y else 1, sizes[x])
     room = max(1, min(_MOST_FRAMES, _MOST_VALUES // (table[0].size * cases)))
@@ -83,7 +83,7 @@ def _case(dataset: xarray.Dataset, name: str, values: xarray.DataArray, cases: i
         y_label=y or "", values=numbers, words=words, colors=colors,
         note=f"{room} of {frames} settings are shown" if room < frames else "",
     )  # fmt: skip
-    return Case(name, Frames("setting", _settings(dataset, others)[:room]), [view])
+    return Case(label, Frames("", _settings(dataset, others)[:room]), [view])
 
 
 def _dots(dataset: xarray.Dataset, label: str, values: xarray.DataArray) -> View:
@@ -95,7 +95,7 @@ def _dots(dataset: xarray.Dataset, label: str, values: xarray.DataArray) -> View
     ]  # fmt: skip
     cells = np.arange(numbers.shape[1], dtype=float)
     axes = {name: dataset[name].values.astype(float) for name in names[:2]}
-    x, y = ([*axes] + ["cell", "cell"])[:2]
+    x, y = [*axes, "cell", "cell"][:2]
     return Dots(
         title=label, x=axes.get(x, cells), y=axes.get(y, cells), x_label=x, y_label=y,
         values=numbers[0], words=words, colors=colors,

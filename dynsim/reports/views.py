@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Attention", "Bars", "Curves", "Dots", "Frames", "Line", "Map", "Plane", "Spectrum", "Sphere",
-           "View", "plain"]  # fmt: skip
+__all__ = ["Attention", "Bars", "Curves", "Dots", "Frames", "Line", "Map", "Plane", "Spectrum",
+           "Sphere", "View", "plain"]  # fmt: skip
 
 #: Digits of numbers that stand in the page as text.
 _DIGITS = 6
@@ -68,6 +68,7 @@ class Curves(View):
     x_label: str
     y_label: str
     log: bool = False
+    y_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +111,8 @@ class Attention(View):
     heads: Sequence[str]
     tokens: Sequence[str]
     arcs_title: str
+    arcs_note: str
+    most_arcs: int
 
     def data(self) -> dict[str, Any]:
         ahead = np.triu(self.weights.max(axis=(0, 1)), 1).any()
@@ -123,9 +126,14 @@ class Attention(View):
 
 @dataclass(frozen=True, kw_only=True)
 class Plane(View):
-    """Points of the complex plane by frame, each (K,), beside the unit circle."""
+    """Points of the complex plane by frame, each (K,), beside the unit circle.
+
+    kinds : number of the colour of each point
+    """
 
     points: Sequence[np.ndarray]
+    kinds: Sequence[np.ndarray]
+    colors: Sequence[str]
 
     def data(self) -> dict[str, Any]:
         pairs = [plain(np.stack([z.real, z.imag], axis=-1)) for z in self.points]
@@ -151,6 +159,7 @@ class Map(View):
     """A table as colours by frame, (frames, len(y), len(x)), NaN where there is no value.
 
     words, colors : where values are numbers of words
+    limits : the ends of the scale; the least and the largest value unless given
     """
 
     x: Sequence[str]
@@ -160,10 +169,11 @@ class Map(View):
     values: np.ndarray
     words: Sequence[str] = field(default=())
     colors: Sequence[str] = field(default=())
+    limits: tuple[float, float] | None = None
 
     def data(self) -> dict[str, Any]:
         known = self.values[np.isfinite(self.values)]
-        low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
+        low, high = self.limits or ((known.min(), known.max()) if known.size else (0.0, 1.0))
         return super().data() | {"range": plain(np.array([low, high if high > low else low + 1]))}
 
 

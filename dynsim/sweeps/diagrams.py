@@ -184,8 +184,13 @@ def _diagram(
         ordered = votes.transpose(*axes, *[d for d in votes.dims if d not in axes]).values
         agree = _commonest(ordered.reshape(*ordered.shape[: len(axes)], -1))[1]
     return Diagram(
-        title, values[x].values.tolist(), values[y].values.tolist(), combined(values, axes), agree,
-        seeds, theory,
+        title,
+        values[x].values.tolist(),
+        values[y].values.tolist(),
+        combined(values, axes),
+        agree,
+        seeds,
+        theory,
     )
 
 

@@ -39,6 +39,7 @@ function array(packed) {
 
 // Plotly reads some tags in texts; ours are plain.
 const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+const short = (text) => plain(String(text).length > 40 ? `${String(text).slice(0, 39)}…` : text);
 const column = (rows, k) => rows.map((row) => row[k]);
 
 // --- colours ---------------------------------------------------------------------------------
@@ -86,7 +87,7 @@ function curves(view, frame) {
       const edge = { ...place, showlegend: false, hoverinfo: "skip", line: { width: 0 } };
       data.push({ ...edge, y: low }, { ...edge, y: high, fill: "tonexty", fillcolor: faint(line(k)) });
     }
-    data.push({ ...place, y, name: plain(name), line: { color: line(k), width: 2 } });
+    data.push({ ...place, y, name: short(name), line: { color: line(k), width: 2 } });
   });
   const here = cases()[now.case].frames.positions?.[frame];
   const mark = { color: colour("ink"), width: 1.5, dash: "dot" };
@@ -106,8 +107,8 @@ function spectrum(view, frame) {
   const k = values.map((_, i) => i + 1);
   const shown = (y) => y.map((v) => (v > 0 ? v : null));
   return { data: [
-    { x: k, y: shown(first), name: plain(view.first), mode: "lines", line: { color: "#999999", width: 1 } },
-    { x: k, y: shown(values), name: plain(label()), mode: "lines+markers",
+    { x: k, y: shown(first), name: short(view.first), mode: "lines", line: { color: "#999999", width: 1 } },
+    { x: k, y: shown(values), name: short(label()), mode: "lines+markers",
       line: { color: colour("accent"), width: 2 }, marker: { size: 5 } },
   ], layout: layout({
     xaxis: { title: { text: "number" } },
@@ -178,7 +179,7 @@ function plane(view, frame) {
 
 function bars(view) {
   return { data: view.series.map(({ name, values, color }) => (
-    { type: "bar", x: view.x, y: values, name: plain(name), marker: { color } })), layout: layout({
+    { type: "bar", x: view.x, y: values, name: short(name), marker: { color } })), layout: layout({
     barmode: "stack", xaxis: { title: { text: view.x_label }, type: "category" },
     yaxis: { title: { text: view.y_label } },
   }) };
@@ -201,7 +202,7 @@ function map(view, frame) {
 }
 function dots(view) {
   const words = view.words.length;
-  const kinds = words ? view.words.map((word, k) => ({ name: plain(word), color: view.colors[k], of: (v) => v === k }))
+  const kinds = words ? view.words.map((word, k) => ({ name: short(word), color: view.colors[k], of: (v) => v === k }))
                       : [{ name: "", color: null, of: (v) => v !== null }];
   const data = kinds.map(({ name, color, of }) => {
     const there = view.values.map((v, k) => k).filter((k) => of(view.values[k]));

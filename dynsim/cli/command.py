@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
+    from dynsim.reports.animation import Animation
     from dynsim.reports.page import Page
 
 __all__ = ["Command", "Outcome"]
@@ -41,6 +42,7 @@ class Outcome:
     name : of the files, instead of one made from the subject and the data
     draw : callable(dynsim.results.plots) -> Figure
     page : callable() -> dynsim.reports.page.Page, for --report
+    animation : callable() -> dynsim.reports.animation.Animation, for --animate
     arrays : by name, for one file .npz
     files : paths that are written already
     status : the exit status
@@ -54,6 +56,7 @@ class Outcome:
     name: str | None = None
     draw: Callable[[ModuleType], Figure] | None = None
     page: Callable[[], Page] | None = None
+    animation: Callable[[], Animation] | None = None
     arrays: Mapping[str, np.ndarray] | None = None
     files: list[str] = field(default_factory=list)
     status: int = 0
@@ -124,6 +127,7 @@ class Command:
             output.check_folder(options)
         if self.reports:
             output.check_report(options)
+        output.check_animation(options)
         if self.announce is not None and not options.json:
             print(self.announce(plan), end="\n\n", flush=True)
         try:
@@ -139,6 +143,8 @@ class Command:
         files = output.write(self.name, outcome, data, options) if self.writes else []
         if self.reports and options.report is not None and outcome.page is not None:
             files.append(str(outcome.page().save(options.report)))
+        if outcome.animation is not None:
+            files.append(str(outcome.animation().save(options.animate)))
         if options.json:
             print(json.dumps(data | {"files": files}, allow_nan=False))
         else:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPTIONS",
+    "add_animation",
     "add_options",
+    "check_animation",
     "check_folder",
     "check_name",
     "check_report",
@@ -105,6 +107,21 @@ def check_report(options: argparse.Namespace) -> None:
         from dynsim.reports.page import check_path
 
         check_written("--report", check_path(options.report))
+
+
+def add_animation(group: argparse._ArgumentGroup, what: str) -> None:
+    """--animate, of a command that has moving pictures."""
+    group.add_argument(
+        "--animate", metavar="FILE", help=f"{what}: a .gif, or with ffmpeg an .mp4 (default: none)"
+    )
+
+
+def check_animation(options: argparse.Namespace) -> None:
+    """Raise ValueError unless --animate, if it is given, can be written; makes its folder."""
+    if getattr(options, "animate", None) is not None:
+        from dynsim.reports.animation import check_path
+
+        check_written("--animate", check_path(options.animate))
 
 
 def check_written(option: str, path: Path) -> None:

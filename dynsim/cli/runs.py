@@ -24,8 +24,9 @@ from dynsim.results.trajectory import Trajectory, joined, load
 from dynsim.simulation import Overflow, Record, Stopped, simulate
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from dynsim.collapse.comparison import Comparison
-    from dynsim.reports.states import States
 
 __all__ = ["COMPARABLE", "Run", "prepare"]
 
@@ -137,7 +138,7 @@ class Run:
 
     def simulate(self, progress: Callable[[int], None]) -> Trajectory:
         """The trajectory, with the options in its provenance, from depth 0 even if resumed."""
-        start = 0 if self.earlier is None else self.earlier.depth
+        start = self.start
         x0 = self.x0 if self.earlier is None else self.earlier.state
 
         def finished(trajectory: Trajectory) -> Trajectory:
@@ -166,16 +167,18 @@ class Run:
             raise
         return finished(trajectory)
 
-    def states(self, depth: int) -> States:
-        """The tokens of the first sample up to a depth, where the whole run went on from `x0`."""
+    @property
+    def start(self) -> int:
+        """The layer from which it goes on."""
+        return 0 if self.earlier is None else self.earlier.depth
+
+    def followed(self, depths: np.ndarray) -> np.ndarray:
+        """The first sample once more, (F, N, d), at 0 and these other depths after `start`."""
         from dynsim.reports.runs import followed
 
-        start = 0 if self.earlier is None else self.earlier.depth
         x0 = self.x0 if self.earlier is None else self.earlier.state
-        return followed(
-            self.dynamics, x0, max(1, depth - start), engine=self.engine,
-            device=self.options.device, start=start,
-        )  # fmt: skip
+        options = {"engine": self.engine, "device": self.options.device, "start": self.start}
+        return followed(self.dynamics, x0, depths, **options)
 
     def compare_with_theory(self, trajectory: Trajectory) -> Comparison | None:
         """Theory beside the trajectory, if asked for and if there is a layer."""

@@ -229,13 +229,12 @@ function arcs(view, frame, host) {
     .filter(([w, , j]) => i !== j && w > 0)
     .sort((a, b) => b[0] - a[0] || shuffled(i, a[2]) - shuffled(i, b[2])).slice(0, view.most_arcs));
   pairs.sort((a, b) => a[0] - b[0]); // the largest on top
-  const largest = pairs.length ? pairs.at(-1)[0] : 1;
   for (const [w, i, j] of pairs) {
     const across = Math.abs(x(i) - x(j)) / 2, up = Math.min(across, half * (0.25 + 0.75 * across / (width / 2)));
-    const share = w / largest;
+    const share = Math.sqrt(w / view.largest[now.head]);
     parts.push(`<path d="M${x(j)} ${middle}A${across} ${up} 0 0 1 ${x(i)} ${middle}"`
-      + ` fill="none" stroke="${colour("accent")}" stroke-width="${(0.6 + 2 * share).toFixed(2)}"`
-      + ` opacity="${(0.08 + 0.8 * share).toFixed(3)}"/>`);
+      + ` fill="none" stroke="${colour("accent")}" stroke-width="${(0.5 + 2 * share).toFixed(2)}"`
+      + ` opacity="${(0.9 * share).toFixed(3)}"/>`);
   }
   for (let k = 0; k < n; k++) {
     const own = weights ? weights[k][k] : 0;

@@ -12,7 +12,7 @@ from dynsim.measures import MEASURES
 from dynsim.network.deviation import Deviation
 from dynsim.reports.page import Case, Page
 from dynsim.reports.settings import rows
-from dynsim.reports.states import States, attention_of, chosen, early
+from dynsim.reports.states import States, attention_of, chosen
 from dynsim.reports.views import Curves, Frames, Line
 from dynsim.simulation import Overflow, Record, simulate
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dynsim.network.dynamics import AttentionDynamics
     from dynsim.results.trajectory import Trajectory
 
-__all__ = ["MOST_CASES", "followed", "page", "recorded"]
+__all__ = ["MOST_CASES", "followed", "page", "recorded", "states_of"]
 
 #: Runs whose tokens are shown, and points of a curve.
 MOST_CASES, _MOST_POINTS = 8, 401
@@ -50,7 +50,7 @@ def page(
     runs : mapping of str to Trajectory
         At least one; the name of a single one may be "".
     states : mapping of str to States, optional
-        The tokens to show, from `followed`; without them those that were recorded.
+        The tokens to show; those that were recorded unless given.
     title : str
         The mask and norm of the first run unless given.
     sentences : sequence of str, optional
@@ -86,12 +86,13 @@ def recorded(trajectory: Trajectory, sample: int = 0) -> States:
         dynamics = trajectory.rebuild_dynamics()
     except ValueError:  # parts of classes of the user's own, or arrays too large to be kept
         dynamics = None
-    return _states(dynamics, layers, tokens, f"sample {sample} of {trajectory.n_samples}")
+    return states_of(dynamics, layers, tokens, f"sample {sample} of {trajectory.n_samples}")
 
 
-def _states(
+def states_of(
     dynamics: AttentionDynamics | None, layers: list[int], tokens: np.ndarray, whose: str
 ) -> States:
+    """Tokens (F, N, d) at these layers, with their attention where the dynamics is known."""
     attention = None if dynamics is None else attention_of(dynamics, tokens, layers)
     frames = Frames("layer", [str(t) for t in layers], layers)
     return States(frames, tokens, attention, whose=whose)
@@ -100,22 +101,20 @@ def _states(
 def followed(
     dynamics: AttentionDynamics,
     x0: np.ndarray | Deviation,
-    depth: int,
+    depths: np.ndarray,
     *,
     engine: str = "numba",
     device: str | None = None,
     start: int = 0,
-) -> States:
-    """The first sample of x0 once more, from layer `start` on: at most 33 of its states.
+) -> np.ndarray:
+    """The first sample of x0 once more, at 0 and the other `depths` after layer `start`.
 
-    They are closer together at the beginning (`early`).
-
-    A sample does not depend on those beside it, so these are the tokens of the run itself, but for
-    rounding under the engine "torch".
+    Returns (F, N, d), fewer than the depths where tokens stop being finite. A sample does not
+    depend on those beside it, so these are the tokens of the run itself, but for rounding under the
+    engine "torch".
     """
-    samples = _number(x0)
     state = x0[np.array([0])] if isinstance(x0, Deviation) or x0.ndim == 3 else x0[None]
-    depths, tokens = early(depth), [state.tokens if isinstance(state, Deviation) else state]
+    tokens = [state.tokens if isinstance(state, Deviation) else state]
     for before, after in zip(depths[:-1].tolist(), depths[1:].tolist(), strict=True):
         try:
             part = simulate(
@@ -126,14 +125,7 @@ def followed(
             break
         state = part.state
         tokens.append(part.final)
-    layers = (start + depths[: len(tokens)]).tolist()
-    return _states(dynamics, layers, np.concatenate(tokens), f"sample 0 of {samples}")
-
-
-def _number(x0: np.ndarray | Deviation) -> int:
-    """How many samples there are."""
-    shape = x0.shape if isinstance(x0, np.ndarray) else x0.shape.shape  # Z of a deviation
-    return shape[0] if len(shape) == 3 else 1
+    return np.concatenate(tokens)
 
 
 def _start(run: Trajectory) -> int:

@@ -82,8 +82,8 @@ def tokens(panels: Sequence[Moving]) -> Animation:
 
     Two dimensions are drawn on the circle, three on the sphere, more along their three principal
     axes (`dynsim.reports.states.principal`). Where all layers leave tokens of one norm, each token
-    is divided by its own, the input too. Else all are divided by the largest norm of all layers; or,
-    where the largest token of a layer is less than a twentieth of that, each layer by its own.
+    is divided by its own, the input too. Else all are divided by the largest norm of all layers;
+    where some layer has no token of a twentieth of that, each layer by its own largest norm.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -91,8 +91,8 @@ def tokens(panels: Sequence[Moving]) -> Animation:
     figure = Figure(figsize=(2.6 * len(panels), 3.4))
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
-        2, len(panels), height_ratios=(3.2, 1), left=0.5 / (2.6 * len(panels)), right=0.975, top=0.9,
-        bottom=0.13, hspace=0.14, wspace=0.12,
+        2, len(panels), height_ratios=(3.2, 1), left=0.5 / (2.6 * len(panels)), right=0.975,
+        top=0.88, bottom=0.13, hspace=0.14, wspace=0.12,
     )  # fmt: skip
     moves = [
         _panel(figure, grid, k, panel, last=max(len(p.curve) for p in panels) - 1)
@@ -113,7 +113,7 @@ def _panel(figure: Figure, grid: Any, k: int, panel: Moving, last: int) -> Calla
     points, words = _scaled(panel.tokens)
     flat = dim <= 2
     above: Any = figure.add_subplot(grid[0, k], projection=None if flat else "3d")
-    above.set_title(panel.title, fontsize=10, y=1.0)
+    above.set_title(panel.title, fontsize=10, y=1.0 if flat else 1.06)
     _ground(above, flat)
     colours = np.linspace(0, 1, points.shape[1])
     first = points[0, :, : 2 if flat else 3].T
@@ -139,12 +139,10 @@ def _panel(figure: Figure, grid: Any, k: int, panel: Moving, last: int) -> Calla
     below.plot(np.arange(len(panel.curve)), panel.curve, color="0.7", linewidth=1.2)
     (trace,) = below.plot([], [], color="#0072B2", linewidth=1.8)
     (dot,) = below.plot([], [], "o", color="#0072B2", markersize=4)
-    below.set(xlim=(0, last), ylim=(0, 1.05), yticks=(0, 1), xlabel="layer")
+    below.set(xlim=(0, last), ylim=(0, 1.05), yticks=(0, 1))
     below.set_ylabel("mu / ||X||" if k == 0 else "", fontsize=8)
-    below.xaxis.label.set_fontsize(8)
     below.tick_params(labelsize=7, labelleft=k == 0)
     below.spines[["top", "right"]].set_visible(False)
-    counter = below.text(
         0.98, 0.95, "", transform=below.transAxes, ha="right", va="top", fontsize=9
     )
 
@@ -157,7 +155,7 @@ def _panel(figure: Figure, grid: Any, k: int, panel: Moving, last: int) -> Calla
             dots._offsets3d = tuple(x.T)
         trace.set_data(np.arange(layer + 1), panel.curve[: layer + 1])
         dot.set_data([layer], [panel.curve[layer]])
-        counter.set_text(f"layer {layer}")
+        below.set_xlabel(f"layer {layer}", fontsize=8)
 
     return move
 
@@ -191,7 +189,7 @@ def _ground(axes: Any, flat: bool) -> None:
         r = (1 - height**2) ** 0.5
         axes.plot(r * circle[0], r * circle[1], zero + height, color="0.85", linewidth=0.5)
     axes.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1))
-    axes.set_box_aspect((1, 1, 1), zoom=1.55)
+    axes.set_box_aspect((1, 1, 1), zoom=1.45)
     axes.view_init(elev=22, azim=-50)
 
 

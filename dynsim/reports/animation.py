@@ -143,8 +143,6 @@ def _panel(figure: Figure, grid: Any, k: int, panel: Moving, last: int) -> Calla
     below.set_ylabel("mu / ||X||" if k == 0 else "", fontsize=8)
     below.tick_params(labelsize=7, labelleft=k == 0)
     below.spines[["top", "right"]].set_visible(False)
-        0.98, 0.95, "", transform=below.transAxes, ha="right", va="top", fontsize=9
-    )
 
     def move(frame: int) -> None:
         frame = min(frame, len(panel.layers) - 1)

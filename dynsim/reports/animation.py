@@ -11,6 +11,7 @@ import numpy as np
 
 from dynsim._files import as_path, written_whole
 from dynsim._values import unknown
+from dynsim.measures import norm_max, norm_min
 from dynsim.reports.states import directions, principal
 
 if TYPE_CHECKING:
@@ -160,10 +161,11 @@ def _panel(figure: Figure, grid: Any, k: int, panel: Moving, last: int) -> Calla
 
 def _scaled(x: np.ndarray) -> tuple[np.ndarray, str]:
     """Tokens (F, N, d) in the unit ball of three dimensions, and how they were scaled."""
-    norms = np.linalg.norm(np.asarray(x, np.float64), axis=-1)
-    if np.ptp(norms[1:]) <= _ALIKE * norms.max():  # the input may lie elsewhere
+    x = np.asarray(x, np.float64)
+    largest, smallest = norm_max(x), norm_min(x)
+    later = slice(len(x) > 1, None)  # the input may lie elsewhere
+    if largest[later].max() - smallest[later].min() <= _ALIKE * largest[later].max():
         return principal(directions(x))[0], ""
-    largest = norms.max(axis=1)
     if largest.min() >= largest.max() / _SHRINKS:
         return principal(x / largest.max())[0], ""
     scale = np.where(largest > 0, largest, 1.0)

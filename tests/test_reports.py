@@ -149,22 +149,27 @@ def test_the_tokens_and_attention_of_a_run_are_those_of_the_definition(run):
 
 def test_a_followed_sample_is_that_of_the_whole_run(run):
     whole = simulate(LAYER, X0, 60, record=Record(states=1))
-    shown = runs.followed(LAYER, X0, 60)
-    assert len(shown.frames.labels) == 33
-    for label, x in zip(shown.frames.labels, shown.tokens, strict=True):
-        assert np.array_equal(x, whole.states[0, int(label)])
-    later = runs.followed(LAYER, whole.states[:, 20], 40, start=20)
-    assert later.frames.labels[0] == "20"
-    assert np.array_equal(later.tokens[-1], whole.final[0])
-    assert later.whose == "sample 0 of 3"
+    depths = states.early(60)
+    assert np.array_equal(runs.followed(LAYER, X0, depths), whole.states[0, depths])
+    later = runs.followed(LAYER, whole.states[:, 20], np.array([0, 7, 40]), start=20)
+    assert np.array_equal(later, whole.states[0, [20, 27, 60]])
+    alone = runs.followed(LAYER, X0[0], np.array([0, 3]))
+    assert np.array_equal(alone, whole.states[0, [0, 3]])
 
 
 def test_a_run_of_the_log_scale_engine_is_followed_too():
     whole = simulate(LAYER, X0, 60, engine="logscale")
-    shown = runs.followed(LAYER, X0, 60, engine="logscale")
-    assert np.array_equal(shown.tokens[-1], whole.final[0])
-    again = runs.followed(LAYER, whole.state, 10, engine="logscale", start=60)
-    assert np.array_equal(again.tokens[0], whole.final[0])
+    shown = runs.followed(LAYER, X0, np.array([0, 30, 60]), engine="logscale")
+    assert np.array_equal(shown[-1], whole.final[0])
+    further = simulate(LAYER, whole.state, 10, engine="logscale", start=60)
+    again = runs.followed(LAYER, whole.state, np.array([0, 10]), engine="logscale", start=60)
+    assert np.array_equal(again[[0, -1]], [whole.final[0], further.final[0]])
+
+
+def test_following_ends_where_tokens_stop_being_finite():
+    grows = AttentionDynamics(masks.complete(2), weights.Diagonal((1e200, 1e200)))
+    x0 = np.array([[[1.0, 0.0], [0.0, 1.0]]])
+    assert len(runs.followed(grows, x0, np.arange(5))) == 2
 
 
 def test_without_recorded_states_the_last_tokens_are_shown_and_it_is_said():

@@ -196,7 +196,7 @@ def _page(
 
     first = plan.texts
     there = first["attention_mask"][0].bool()
-    names = plan.source.tokenizer.convert_ids_to_tokens(first["input_ids"][0][there].tolist())
+    names = [plan.source.tokenizer.decode([k]) for k in first["input_ids"][0][there].tolist()]
     recording = record(
         plan.source.model, change=plan.change, train_mode=options.train_mode, names=names, **first
     )

@@ -37,6 +37,7 @@ class Recording:
     tokens : (len(layers), N, d)
     attention : (H, N, N) of the block that follows each of the layers, none after the last block;
         empty where no attention was seen
+    eps : machine epsilon of the type in which the model computed them
     texts : how many there were, of which this is the first
     names : of the tokens, (N,)
     """
@@ -44,6 +45,7 @@ class Recording:
     layers: Sequence[int]
     tokens: np.ndarray
     attention: Sequence[np.ndarray]
+    eps: float
     texts: int = 1
     names: Sequence[str] | None = None
 
@@ -101,7 +103,7 @@ class _Recorder:
         self._stack = stack
         self._states: list[np.ndarray] = []
         self._attention: dict[int, np.ndarray] = {}
-        self._inside = False
+        self._inside, self._eps = False, 0.0
 
     def hooks(self) -> Iterator[Any]:
         for block in dict.fromkeys(self._stack.blocks):  # shared blocks are there once
@@ -120,8 +122,10 @@ class _Recorder:
     def _keep(self, x: torch.Tensor) -> None:
         tokens = x.detach()[0] if x.ndim == 3 else x.detach()
         state = tokens.double().cpu().numpy()
+        self._eps = max(self._eps, float(torch.finfo(x.dtype).eps))
         if not np.isfinite(state).all():
-            raise FloatingPointError(f"the states before block {len(self._states)} are not finite")
+            where = f"after block {len(self._states) - 1}" if self._states else "at the embeddings"
+            raise FloatingPointError(f"the hidden states {where} are not finite")
         self._states.append(state)
 
     def wants_attention(self) -> bool:
@@ -142,4 +146,4 @@ class _Recorder:
         attention = [self._attention[k] for k in places if k < last] if complete else []
         if names is not None:
             names = list(names)[: tokens.shape[1]] if len(names) >= tokens.shape[1] else None
-        return Recording([k - 1 for k in places], tokens, attention, texts, names)
+        return Recording([k - 1 for k in places], tokens, attention, self._eps, texts, names)

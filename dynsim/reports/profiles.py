@@ -146,5 +146,5 @@ def _states(recording: Recording) -> States:
     frames = Frames("", labels, [t + 1 - (not begins) for t in recording.layers])
     return States(
         frames, recording.tokens, attention, recording.names,
-        whose=f"text 0 of {recording.texts}",
+        whose=f"text 0 of {recording.texts}", eps=recording.eps,
     )  # fmt: skip

@@ -64,6 +64,7 @@ class States:
         known
     names : of the tokens, (N,)
     whose : "sample 0 of 16"
+    eps : machine epsilon of what computed the tokens; that of their own type unless given
     """
 
     frames: Frames
@@ -71,6 +72,7 @@ class States:
     attention: np.ndarray | None = None
     names: Sequence[str] | None = None
     whose: str = ""
+    eps: float | None = None
 
     def views(self) -> list[View]:
         """The pictures of them: sphere, singular values, attention."""
@@ -105,7 +107,7 @@ class States:
     def _spectrum(self, whose: str) -> Spectrum:
         sigma = singular_values(self.tokens)[:, :_MOST_VALUES]
         ranked = sigma / np.where(sigma[:, :1] > 0, sigma[:, :1], 1.0)
-        least = np.finfo(self.tokens.dtype).eps
+        least = self.eps or np.finfo(self.tokens.dtype).eps
         words = f"below {least:.0e} they are rounding" + whose
         if min(self.tokens.shape[1:]) > _MOST_VALUES:
             words += f"; the {_MOST_VALUES} largest"

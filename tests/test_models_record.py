@@ -17,13 +17,17 @@ def outputs(model, **inputs):
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", models.CONFIGS)
 def test_tokens_and_attention_are_the_models_own(name, attention):
-    inputs = models.inputs(name)
+    inputs = {k: x.double() if x.is_floating_point() else x for k, x in models.inputs(name).items()}
+    exact = {"dtype": torch.float64}
     out = outputs(
-        models.make(name, "eager"), **inputs, output_hidden_states=True, output_attentions=True
+        models.make(name, "eager", **exact),
+        **inputs,
+        output_hidden_states=True,
+        output_attentions=True,
     )
     states = out.decoder_hidden_states if name == "T5" else out.hidden_states
     weights = out.decoder_attentions if name == "T5" else out.attentions
-    model = models.make(name, attention)
+    model = models.make(name, attention, **exact)
     before = outputs(model, **inputs)[0]
     recording = record(model, **inputs)
     assert torch.equal(outputs(model, **inputs)[0], before)  # nothing is left behind
@@ -31,9 +35,9 @@ def test_tokens_and_attention_are_the_models_own(name, attention):
     assert recording.texts == 2
     for x, state in zip(recording.tokens[:-1], states[:-1], strict=True):
         own = state[0].double().numpy()
-        np.testing.assert_allclose(x, own, atol=2e-5 * np.abs(own).max())
+        np.testing.assert_allclose(x, own, atol=1e-9 * np.abs(own).max())
     for A, of_layer in zip(recording.attention, weights, strict=True):
-        np.testing.assert_allclose(A, of_layer[0].double().numpy(), atol=2e-5)
+        np.testing.assert_allclose(A, of_layer[0].numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", models.TEXTS)

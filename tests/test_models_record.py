@@ -35,9 +35,9 @@ def test_tokens_and_attention_are_the_models_own(name, attention):
     assert recording.texts == 2
     for x, state in zip(recording.tokens[:-1], states[:-1], strict=True):
         own = state[0].double().numpy()
-        np.testing.assert_allclose(x, own, atol=1e-9 * np.abs(own).max())
+        np.testing.assert_allclose(x, own, atol=1e-5 * np.abs(own).max())  # eager softmax: float32
     for A, of_layer in zip(recording.attention, weights, strict=True):
-        np.testing.assert_allclose(A, of_layer[0].numpy(), atol=1e-6)
+        np.testing.assert_allclose(A, of_layer[0].numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", models.TEXTS)

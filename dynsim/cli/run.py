@@ -218,13 +218,14 @@ def compute(
 def _animation(planned: list[runs.Run], done: dict[str, report.Result]) -> Animation:
     """The moving picture of --animate."""
     from dynsim.reports import animation
-    from dynsim.reports.states import chosen
+    from dynsim.reports.states import affordable, chosen
 
     panels = []
     for run in planned:
         if run.label in done:
             result = done[run.label]
-            depths = chosen(result.trajectory.depth - run.start, animation.MOST_FRAMES)
+            most = affordable(*run.shape[1:], animation.MOST_FRAMES)
+            depths = chosen(result.trajectory.depth - run.start, most)
             tokens = run.followed(depths)
             layers = (run.start + depths[: len(tokens)]).tolist()
             share = result.trajectory["mu"][0] / result.trajectory["frobenius_norm"][0]
@@ -261,9 +262,9 @@ def _page(
 def _states(run: runs.Run, trajectory: Trajectory) -> States:
     """At most 33 states of the first sample, closer together at the beginning."""
     from dynsim.reports.runs import states_of
-    from dynsim.reports.states import early
+    from dynsim.reports.states import affordable, early
 
-    depths = early(trajectory.depth - run.start)
+    depths = early(trajectory.depth - run.start, affordable(*run.shape[1:]))
     tokens = run.followed(depths)
     layers = (run.start + depths[: len(tokens)]).tolist()
     return states_of(run.dynamics, layers, tokens, f"sample 0 of {run.shape[0]}")

@@ -290,6 +290,7 @@ function card(view) {
     select.addEventListener("change", () => { now.head = Number(select.value); show(); });
   }
   const host = element("div", box, "", "picture");
+  host.setAttribute("role", "figure");
   host.setAttribute("aria-label", view.title);
   const note = element("p", box, "", "note");
   return { view, host, note };

@@ -18,11 +18,13 @@ from dynsim.reports.views import Attention, Frames, Spectrum, Sphere, View
 if TYPE_CHECKING:
     from dynsim.network.dynamics import AttentionDynamics
 
-__all__ = ["MOST_LAYERS", "MOST_TOKENS", "States", "attention_of", "chosen", "directions",
+__all__ = ["MOST_LAYERS", "MOST_TOKENS", "States", "affordable", "attention_of", "chosen", "directions",
            "early", "pooled", "principal", "room_for"]  # fmt: skip
 
 #: Layers of a page, tokens that are drawn as points, and singular values.
 MOST_LAYERS, _MOST_POINTS, _MOST_VALUES = 33, 256, 64
+#: Numbers of tokens that are held at once.
+_MOST_NUMBERS = 2**25
 #: Arcs of a picture.
 _MOST_ARCS = 600
 #: Numbers of attention on a page: 2.7 bytes each.
@@ -38,6 +40,15 @@ def chosen(depth: int, most: int = MOST_LAYERS) -> np.ndarray:
     ([0, 1, 2, 3, 4], [0, 250, 500, 750, 1000])
     """
     return np.unique(np.linspace(0, depth, min(depth + 1, most)).round().astype(int))
+
+
+def affordable(n: int, d: int, most: int = MOST_LAYERS) -> int:
+    """How many states (N, d) are held at once: at most `most`, and 256 MB.
+
+    >>> affordable(64, 32), affordable(10**5, 32)
+    (33, 10)
+    """
+    return max(2, min(most, _MOST_NUMBERS // (n * d)))
 
 
 def early(depth: int, most: int = MOST_LAYERS) -> np.ndarray:

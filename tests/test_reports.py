@@ -220,6 +220,22 @@ def test_frames_are_turned_to_fit_the_frame_before(rng):
     assert np.allclose(shares, 1)
 
 
+def test_differences_are_magnified_until_they_are_rounding():
+    layer = AttentionDynamics(masks.causal(6), weights.Identity(), norms.Unit())
+    run = simulate(layer, tokens.sphere(1, 6, 3), 80, record=Record(states=10))
+    sphere = view(Structure(runs.page({"": run}).html()).data, "sphere")
+    apart = unpacked(sphere["apart"])
+    for k, x in enumerate(run.states[0]):
+        d = x - x.mean(axis=0)
+        if np.linalg.norm(d) > 8 * 2.3e-16 * np.linalg.norm(x):
+            expected = d / np.linalg.norm(d, axis=1).max()
+            assert np.allclose(apart[k], expected, atol=1e-6)
+        else:
+            assert not apart[k].any()
+    assert apart[4].any()
+    assert not apart[8].any()
+
+
 def test_a_large_run_fits(tmp_path):
     n, d = 600, 8
     layer = AttentionDynamics(masks.local(n), weights.Weights(n_heads=8), norms.Unit())
@@ -490,6 +506,8 @@ def test_in_a_browser(browser, tmp_path, run, size, scheme):
     at(5)
     page.locator("#slider").fill("1")
     assert at(2) == second
+    page.get_by_label("tokens or differences, magnified").select_option("1")
+    assert at(2)[0] != second[0]
     page.locator("#case").select_option("1")
     assert page.locator("#case option").nth(1).inner_text() == EVIL
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -3,7 +3,7 @@
 // and a frame of every view is a figure. The data stand in the page once; the slider chooses.
 
 const page = JSON.parse(document.getElementById("data").textContent);
-const now = { case: 0, frame: 0, head: 0 };
+const now = { case: 0, frame: 0, head: 0, apart: 0 };
 const CONFIG = {
   responsive: true, displaylogo: false, showSendToCloud: false, showEditInChartStudio: false,
   plotlyServerURL: "", modeBarButtonsToRemove: ["sendDataToCloud", "select2d", "lasso2d"],
@@ -118,7 +118,7 @@ function spectrum(view, frame) {
 }
 
 function sphere(view, frame) {
-  const rows = array(view.points).matrix(frame);
+  const rows = array(now.apart ? view.apart : view.points).matrix(frame);
   const flat = view.dim === 2;
   const circles = flat ? [[0, 1]] : [[0, 1], [0, 2], [1, 2]];
   const round = Array.from({ length: 73 }, (_, k) => (k * Math.PI) / 36);
@@ -282,18 +282,23 @@ function card(view) {
   const box = element("section", by("views"), "", "view");
   const head = element("div", box, "", "head");
   element("h2", head, view.title);
-  if (view.kind === "matrix" && view.heads.length > 1) {
-    const select = element("select", element("label", head, "head "));
-    view.heads.forEach((name, k) => { select.add(new Option(name, k)); });
-    now.head = Math.min(now.head, view.heads.length - 1);
-    select.value = now.head;
-    select.addEventListener("change", () => { now.head = Number(select.value); show(); });
-  }
+  if (view.kind === "matrix" && view.heads.length > 1) choice(head, "head ", view.heads, "head");
+  if (view.kind === "sphere") choice(head, "", ["tokens", "differences, magnified"], "apart");
   const host = element("div", box, "", "picture");
   host.setAttribute("role", "figure");
   host.setAttribute("aria-label", view.title);
   const note = element("p", box, "", "note");
   return { view, host, note };
+}
+
+// A list in the head of a card that sets an entry of `now`.
+function choice(head, words, names, entry) {
+  const select = element("select", element("label", head, words));
+  select.setAttribute("aria-label", words || names.join(" or "));
+  names.forEach((name, k) => { select.add(new Option(name, k)); });
+  now[entry] = Math.min(now[entry], names.length - 1);
+  select.value = now[entry];
+  select.addEventListener("change", () => { now[entry] = Number(select.value); show(); });
 }
 
 function show() {
@@ -303,7 +308,8 @@ function show() {
   by("slider").setAttribute("aria-label", frames.name || "what is shown");
   by("frame").textContent = `${label()} (${now.frame + 1} of ${frames.labels.length})`;
   for (const { view, host, note } of shown) {
-    note.textContent = [view.note, view.notes?.[now.frame]].filter(Boolean).join("; ");
+    const below = [view.note, view.notes?.[now.frame]].filter(Boolean).join("; ");
+    note.textContent = view.kind === "sphere" && now.apart ? view.apart_note : below;
     if (view.kind === "arcs") { arcs(view, now.frame, host); continue; }
     const { data, layout: look } = FIGURES[view.kind](view, now.frame);
     const fresh = !host.data;

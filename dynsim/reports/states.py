@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynsim.measures import singular_values
+from dynsim.measures import frobenius_norm, mu, norm_max, singular_values
 from dynsim.reports.views import Attention, Frames, Spectrum, Sphere, View
 
 if TYPE_CHECKING:
     from dynsim.network.dynamics import AttentionDynamics
 
-__all__ = ["MOST_LAYERS", "MOST_TOKENS", "States", "affordable", "attention_of", "chosen", "directions",
-           "early", "pooled", "principal", "room_for"]  # fmt: skip
+__all__ = [
+    "MOST_LAYERS", "MOST_TOKENS", "States", "affordable", "attention_of", "chosen", "differences",
+    "directions", "early", "pooled", "principal", "room_for",
+]  # fmt: skip
 
 #: Layers of a page, tokens that are drawn as points, and singular values.
 MOST_LAYERS, _MOST_POINTS, _MOST_VALUES = 33, 256, 64
@@ -91,6 +93,10 @@ class States:
         views = [self._sphere(whose), self._spectrum(whose)]
         return views if self.attention is None else [*views, self._attention(whose)]
 
+    @property
+    def _eps(self) -> float:
+        return self.eps or float(np.finfo(self.tokens.dtype).eps)
+
     def _names(self) -> Sequence[str]:
         numbers = [f"token {k}" for k in range(self.tokens.shape[1])]
         if self.names is None:
@@ -110,15 +116,18 @@ class States:
             words += f"; {len(few)} of {n} tokens"
         title = {1: "tokens", 2: "tokens on the circle"}.get(d, "tokens on the sphere")
         names = self._names()
+        apart = principal(differences(self.tokens, self._eps))[0]
         return Sphere(
             title=title, note=words, notes=notes, points=points[:, few], dim=min(d, 3),
-            tokens=[names[k] for k in few],
+            tokens=[names[k] for k in few], apart=apart[:, few],
+            apart_note="tokens less their mean, divided by the largest of these differences; none "
+            "where they are rounding" + whose,
         )  # fmt: skip
 
     def _spectrum(self, whose: str) -> Spectrum:
         sigma = singular_values(self.tokens)[:, :_MOST_VALUES]
         ranked = sigma / np.where(sigma[:, :1] > 0, sigma[:, :1], 1.0)
-        least = self.eps or np.finfo(self.tokens.dtype).eps
+        least = self._eps
         words = f"below {least:.0e} they are rounding" + whose
         if min(self.tokens.shape[1:]) > _MOST_VALUES:
             words += f"; the {_MOST_VALUES} largest"
@@ -157,6 +166,25 @@ def directions(tokens: np.ndarray) -> np.ndarray:
     scaled = tokens / np.where(unit > 0, unit, 1.0)
     norms = np.linalg.norm(scaled, axis=-1, keepdims=True)
     return scaled / np.where(norms > 0, norms, 1.0)
+
+
+def differences(tokens: np.ndarray, eps: float) -> np.ndarray:
+    """Tokens (F, N, d) less their mean, each state divided by the largest of these differences.
+
+    Zero where mu is at most 8 eps ||X||, the floor below which they are rounding.
+
+    >>> differences(np.array([[[1.0, 0.0], [1.0, 1e-9]], [[1.0, 0.0], [1.0, 1e-15]]]), 2e-16)
+    array([[[ 0., -1.],
+            [ 0.,  1.]],
+           [[ 0.,  0.],
+            [ 0.,  0.]]])
+    """
+    x = np.asarray(tokens, np.float64)
+    apart = x - x.mean(axis=-2, keepdims=True)
+    largest = norm_max(apart)
+    seen = (mu(x) > 8 * eps * frobenius_norm(x)) & (largest > 0)
+    scaled = apart / np.where(seen, largest, 1.0)[:, None, None]
+    return np.where(seen[:, None, None], scaled, 0.0)
 
 
 def principal(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

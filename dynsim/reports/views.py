@@ -90,14 +90,17 @@ class Sphere(View):
     """Tokens in the unit ball by frame, (frames, N, 3), with their names.
 
     dim : 2 where they lie on a circle
+    apart, apart_note : their differences, magnified, (frames, N, 3), and what stands below these
     """
 
     points: np.ndarray
     tokens: Sequence[str]
     dim: int
+    apart: np.ndarray
+    apart_note: str
 
     def data(self) -> dict[str, Any]:
-        return super().data() | {"points": _packed(self.points)}
+        return super().data() | {"points": _packed(self.points), "apart": _packed(self.apart)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,8 @@ function layout(own) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font,
     margin: { l: 50, r: 12, t: 8, b: 42 }, uirevision: "kept",
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", traceorder: "normal" },
-    hoverlabel: { font: { size: 12 } },
+    hoverlabel: { font, bgcolor: colour("card"), bordercolor: colour("line"), namelength: -1 },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("pale"), activecolor: colour("ink") },
     ...own, xaxis: { ...axis, ...own.xaxis }, yaxis: { ...axis, ...own.yaxis },
   };
 }

@@ -140,18 +140,23 @@ def _curves(runs: Mapping[str, Trajectory]) -> list[Curves]:
     words = "medians over samples" + ", bands: 16–84% of them" * (not several)
     for title, names, label in _CURVES:
         lines = [
-            _line(run, name, run_name if several else MEASURES[name].label, banded=not several)
+            _line(run, name, run_name if several else _label(name), banded=not several)
             for run_name, run in runs.items()
             for name in names[: 1 if several else 2]
             if name in run.measures
         ]
         if lines:
             curves.append(Curves(
-                title=MEASURES[names[0]].label if several else title, x=np.array([]), lines=lines,
+                title=_label(names[0]) if several else title, x=np.array([]), lines=lines,
                 note=words if samples > 1 else "", x_label="layer", y_label=label,
                 y_range=_panel(lines) if title == "distances" else None,
             ))  # fmt: skip
     return curves
+
+
+def _label(name: str) -> str:
+    """Of a measure; log10 stands at the axis."""
+    return MEASURES["mu" if name == "log10_mu" else name].label
 
 
 def _line(run: Trajectory, name: str, title: str, banded: bool) -> Line:

@@ -117,6 +117,7 @@ class States:
         title = {1: "tokens", 2: "tokens on the circle"}.get(d, "tokens on the sphere")
         names = self._names()
         apart = principal(differences(self.tokens, self._eps))[0]
+        apart[~apart.any(axis=(1, 2))] = np.nan  # nothing is drawn
         return Sphere(
             title=title, note=words, notes=notes, points=points[:, few], dim=min(d, 3),
             tokens=[names[k] for k in few], apart=apart[:, few],

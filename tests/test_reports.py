@@ -213,10 +213,13 @@ def test_attention_in_groups_still_sums_to_one(rng):
 
 
 def test_frames_are_turned_to_fit_the_frame_before(rng):
-    x = rng.normal(size=(7, 3)) @ np.linalg.qr(rng.normal(size=(5, 3)))[0].T
-    turned = x @ np.linalg.qr(rng.normal(size=(5, 5)))[0]
-    points, shares = states.principal(np.stack([x, turned]))
-    assert np.allclose(points[0], points[1])
+    left, turn = np.linalg.qr(rng.normal(size=(7, 3)))[0], np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    first = left * [3.0, 2.9, 1.0] @ turn[:3]
+    # the first two axes change places
+    second = left * [2.9, 3.0, 1.0] @ np.linalg.qr(rng.normal(size=(5, 5)))[0][:3]
+    points, shares = states.principal(np.stack([first, second]))
+    assert np.abs(points[1] - points[0]).max() < 0.1
+    assert np.allclose(points[1] @ points[1].T, second @ second.T)
     assert np.allclose(shares, 1)
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dynsim._values import check_name
 from dynsim.cli.command import Command, Outcome
@@ -19,6 +19,9 @@ from dynsim.sweeps.parameters import PARAMETERS
 from dynsim.sweeps.specification import DEFAULT_KEEP, Specification, from_toml
 from dynsim.sweeps.store import State, Store, results, state
 from dynsim.sweeps.sweep import Interrupted, complete
+
+if TYPE_CHECKING:
+    from dynsim.reports.page import Page
 
 __all__ = ["COMMAND", "main"]
 
@@ -105,6 +108,8 @@ def prepare(options: argparse.Namespace, words: list[str]) -> Plan:
         results(options.what[1])
         return Plan(Path(options.what[1]), None)
     specification = _specification(options)
+    if options.explain and options.report is not None:
+        raise ValueError("--explain computes nothing to report; leave --report out")
     if options.explain:
         return Plan(None, specification)
     if options.out is None:
@@ -214,7 +219,16 @@ def _of_state(found: State, store: Path) -> Outcome:
     if found.remaining:
         words += f", {found.remaining} remain; the command of the sweep goes on with them"
     table = "\n".join(lines) + f"\n{'store':<10}{os.path.relpath(store)}"
-    return Outcome(data, words, table, status=1 if found.failed else 0)
+    return Outcome(
+        data, words, table, page=lambda: _page(store, words), status=1 if found.failed else 0
+    )
+
+
+def _page(store: Path, sentence: str) -> Page:
+    """The page of --report."""
+    from dynsim.reports import sweeps
+
+    return sweeps.page(store, [sentence])
 
 
 def _time(seconds: float) -> str:
@@ -241,6 +255,7 @@ COMMAND = Command(
     examples=EXAMPLES,
     notes=NOTES,
     label="sweeping",
+    reports=True,
     writes=False,
 )
 main = COMMAND.main

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
 
-__all__ = ["Diagram", "diagrams", "draw"]
+__all__ = ["COLORS", "LABELS", "Diagram", "combined", "diagrams", "draw"]
 
 #: Values kept that have one number or word a cell or sample, and what a figure calls them.
-_LABELS = {
+LABELS = {
     "late_rate": "late rate: factor of mu per layer",
     "limit_rank": "rank of the last state",
     "verdict": "verdict",
     "law": "law by which mu falls",
 }
 #: One colour for a word, in every diagram: Okabe and Ito's palette, then greys.
-_COLORS = {
+COLORS = {
     "collapsed": "#0072B2",
     "floor": "#004466",
     "collapsing": "#56B4E9",
@@ -144,11 +144,11 @@ def diagrams(
 
 
 def _color(dataset: xarray.Dataset, color: str) -> xarray.DataArray:
-    if color in dataset and color in _LABELS:
+    if color in dataset and color in LABELS:
         return dataset[color]
     measures = dataset["measure"].values.tolist() if "end" in dataset else []
     if color not in measures:
-        kept = [name for name in _LABELS if name in dataset]
+        kept = [name for name in LABELS if name in dataset]
         raise ValueError(unknown("colour", color, [*kept, *measures]))
     return dataset["end"].sel(measure=color)
 
@@ -179,23 +179,35 @@ def _diagram(
 ) -> Diagram:
     axes = ["point"] if values[x].dims == ("point",) else [y, x]
     seeds = values.sizes.get("seed", 1)
-    others = [d for d in values.dims if d not in axes]
-    array = values.transpose(*axes, *others).values
-    array = array.reshape(*array.shape[: len(axes)], -1)
     agree = None
     if votes is not None:
         ordered = votes.transpose(*axes, *[d for d in votes.dims if d not in axes]).values
         agree = _commonest(ordered.reshape(*ordered.shape[: len(axes)], -1))[1]
-    if array.dtype.kind == "f":
-        with np.errstate(all="ignore"):
-            known = ~np.isnan(array)
-            middle = np.nanmedian(np.where(known.any(-1, keepdims=True), array, 0.0), axis=-1)
-            combined = np.where(known.any(axis=-1), middle, np.nan)
-    else:
-        combined = _commonest(array)[0]
     return Diagram(
-        title, values[x].values.tolist(), values[y].values.tolist(), combined, agree, seeds, theory
+        title,
+        values[x].values.tolist(),
+        values[y].values.tolist(),
+        combined(values, axes),
+        agree,
+        seeds,
+        theory,
     )
+
+
+def combined(values: xarray.DataArray, axes: Sequence[str]) -> np.ndarray:
+    """Medians over all dimensions but `axes`, in their order; of words the commonest.
+
+    NaN or "" where there is no value.
+    """
+    others = [d for d in values.dims if d not in axes]
+    array = values.transpose(*axes, *others).values
+    array = array.reshape(*array.shape[: len(axes)], -1)
+    if array.dtype.kind != "f":
+        return _commonest(array)[0]
+    with np.errstate(all="ignore"):
+        known = ~np.isnan(array)
+        middle = np.nanmedian(np.where(known.any(-1, keepdims=True), array, 0.0), axis=-1)
+        return np.where(known.any(axis=-1), middle, np.nan)
 
 
 def _commonest(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -250,7 +262,7 @@ def draw(found: list[Diagram], x: str, y: str, color: str, title: str) -> Figure
             panel.set_title("\n".join(words), fontsize=9)
         else:
             _strip(panel, diagram.theory, scale).set_title("\n".join(words), fontsize=9)
-    bar = figure.colorbar(mapped, ax=axes, label=_LABELS.get(color) or _measure(color))
+    bar = figure.colorbar(mapped, ax=axes, label=LABELS.get(color) or _measure(color))
     if scale.words:
         bar.set_ticks([float(k) for k in range(len(scale.words))], labels=scale.words)
         bar.ax.minorticks_off()
@@ -270,9 +282,9 @@ class _Scale:
         self.words: list[str] = []
         self.levels: Sequence[float] = []
         if values.dtype.kind != "f":
-            self.words = [w for w in _COLORS if w in values]
-            self.words += sorted(set(values.tolist()) - {*_COLORS, ""})
-            colors = [_COLORS.get(word, "#444444") for word in self.words] or [_MISSING]
+            self.words = [w for w in COLORS if w in values]
+            self.words += sorted(set(values.tolist()) - {*COLORS, ""})
+            colors = [COLORS.get(word, "#444444") for word in self.words] or [_MISSING]
             edges = np.arange(len(colors) + 1) - 0.5
             self.look: dict[str, Any] = {
                 "cmap": ListedColormap(colors),

@@ -22,9 +22,10 @@ import dynsim
 from dynsim.cli import options as cli_options
 from dynsim.cli.main import main
 from dynsim.cli.run import COMMAND as RUN
-from dynsim.sweeps import Specification, Store, cells, from_toml, results
+from dynsim.sweeps import Specification, Store, cells, from_toml, results, runs
 from dynsim.sweeps.execution import DIED, Local, OtherVersion, compute_batch
 from dynsim.sweeps.parameters import read_axis
+from dynsim.sweeps.settings import make_dynamics
 from dynsim.sweeps.store import FAILED, state, versions
 from dynsim.sweeps.sweep import complete
 
@@ -209,7 +210,7 @@ def test_a_cell_is_the_run_with_these_options(given):
     weights = cli_options.make_weights(options)
     mask = cli_options.make_mask(options, options.tokens)
     dynamics = cli_options.make_dynamics(options, mask, weights, cli_options.make_dropout(options))
-    assert cells.make_dynamics(cell) == dynamics
+    assert make_dynamics(cell) == dynamics
     x0 = cli_options.make_tokens(options, None, weights)
     engine, _ = dynsim.engines.preferred(dynamics, x0.dtype)
     run = dynsim.simulate(dynamics, x0, 12, engine=engine, record=dynsim.Record(stride=1))
@@ -242,7 +243,7 @@ def test_cells_of_one_dynamics_are_one_simulation_and_have_the_bits_of_each_alon
         calls.append(1)
         return dynsim.simulate(*args, **more)
 
-    monkeypatch.setattr(cells, "simulate", simulate)
+    monkeypatch.setattr(runs, "simulate", simulate)
     keep = ["ends", "verdict", "rate", "rank", "curves", "states"]
     found = cells.compute(together, keep)
     assert len(calls) == 6  # beta 3 times scores 2

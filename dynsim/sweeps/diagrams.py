@@ -16,8 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from dynsim._values import shown, unknown
 from dynsim.masks.connectivity import lambda_2
 from dynsim.measures import MEASURES
-from dynsim.sweeps.cells import mask_of
 from dynsim.sweeps.parameters import PARAMETERS, read_axis
+from dynsim.sweeps.settings import mask_of
 
 if TYPE_CHECKING:
     import xarray

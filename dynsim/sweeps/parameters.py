@@ -13,40 +13,43 @@ import numpy as np
 from dynsim._values import check_name, shown
 from dynsim._words import values
 
-__all__ = ["PARAMETERS", "Axis", "Parameter", "read_axis"]
+__all__ = ["PARAMETERS", "Axis", "read_axis"]
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """The type of a parameter's values, and what holds where a sweep does not set it."""
-
-    kind: type
-    default: Any = None
-
-
-#: Every parameter by name: those of ``dynsim run``, with its defaults.
-PARAMETERS = {
-    "mask": Parameter(str, "complete"),
-    "window": Parameter(int),
-    "norm": Parameter(str, "none"),
-    "placement": Parameter(str, "post"),
-    "skip": Parameter(float, 0.0),
-    "value": Parameter(str, "gaussian"),
-    "scores": Parameter(str, "gaussian"),
-    "beta": Parameter(float, 1.0),
-    "d_qk": Parameter(float),
-    "heads": Parameter(int, 1),
-    "shared": Parameter(bool, False),
-    "mlp": Parameter(str, "none"),
-    "dropout": Parameter(float, 0.0),
-    "attention_dropout": Parameter(float, 0.0),
-    "tokens": Parameter(int, 64),
-    "dim": Parameter(int, 32),
-    "samples": Parameter(int, 16),
-    "start": Parameter(str, "gaussian"),
-    "seed": Parameter(int, 0),
-    "depth": Parameter(int, 128),
-    "engine": Parameter(str, "auto"),
+#: The type of the values of every parameter; `dynsim.sweeps.cells` says which kind of cell has it.
+PARAMETERS: dict[str, type] = {
+    "mask": str,
+    "window": int,
+    "norm": str,
+    "placement": str,
+    "skip": float,
+    "value": str,
+    "scores": str,
+    "beta": float,
+    "d_qk": float,
+    "heads": int,
+    "shared": bool,
+    "mlp": str,
+    "dropout": float,
+    "attention_dropout": float,
+    "tokens": int,
+    "dim": int,
+    "samples": int,
+    "start": str,
+    "seed": int,
+    "depth": int,
+    "engine": str,
+    # of basins, equilibria, Lyapunov exponents and probes
+    "starts": int,
+    "exponents": int,
+    "flips": bool,
+    "basin_samples": int,
+    "count": int,
+    "layers": int,
+    "discard": int,
+    "model": str,
+    "text": str,
+    "untrained": bool,
 }
 
 #: A:B, an interval; A:B:log, an interval of the logarithm; A:B:lin5 and A:B:log5, five values.
@@ -75,7 +78,7 @@ class Axis:
         if self.interval is None:
             return [self.values[int(share * len(self.values))] for share in shares]
         low, high, logarithmic = self.interval
-        if PARAMETERS[self.name].kind is int and not logarithmic:
+        if PARAMETERS[self.name] is int and not logarithmic:
             return [int(low + share * (high + 1 - low)) for share in shares]
         return _typed(self.name, _between(low, high, shares, logarithmic))
 
@@ -98,7 +101,7 @@ def read_axis(name: str, given: object) -> Axis:
             raise ValueError(f"seeds is the number of seeds, at least 1; got {shown(given)}")
         return Axis("seed", tuple(range(number)))
     check_name("parameter", name, [*PARAMETERS, "seeds"])
-    kind = PARAMETERS[name].kind
+    kind = PARAMETERS[name]
     if isinstance(given, str) and kind in (int, float):
         match = _INTERVAL.fullmatch(given.strip())
         if match and not match[4]:
@@ -160,7 +163,7 @@ def _number(name: str, item: Any, kind: type) -> int | float:
 
 
 def _interval(name: str, match: re.Match) -> tuple[float, float, bool]:
-    kind = PARAMETERS[name].kind
+    kind = PARAMETERS[name]
     low, high = (_number(name, match[k], kind) for k in (1, 2))
     logarithmic = match[3] == "log"
     if low >= high or (logarithmic and low <= 0):
@@ -176,5 +179,5 @@ def _between(low: float, high: float, shares: np.ndarray, logarithmic: bool) -> 
 
 
 def _typed(name: str, numbers: np.ndarray) -> list:
-    kind = PARAMETERS[name].kind
+    kind = PARAMETERS[name]
     return [kind(v) for v in (np.rint(numbers) if kind is int else numbers).tolist()]

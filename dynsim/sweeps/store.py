@@ -27,7 +27,6 @@ import numpy as np
 from dynsim._files import as_path, written_whole
 from dynsim._values import shown
 from dynsim._version import __version__
-from dynsim.measures import DEFAULT, EVERY_LAYER
 
 if TYPE_CHECKING:
     import xarray
@@ -131,8 +130,9 @@ class Store:
         missing = "" if _is_text(array) else np.nan
         block = np.full((len(values), *inner), missing, kind)
         for k, value in enumerate(values):
-            if value is not None:
-                block[k] = value
+            if value is not None:  # a cell may have fewer ranks, say, than the largest one
+                corner: Any = tuple(slice(size) for size in np.shape(value))
+                block[(k, *corner)] = value
         array[region] = block.reshape(shape + inner)
 
     def failed_cells(self, batch: Sequence[int]) -> list[int]:
@@ -203,9 +203,8 @@ def _create(path: Path, specification: Specification) -> None:
     dims = specification.dims
     for name, column in specification.columns.items():
         _coordinate(group, name, column.dimension, column.values)
-    _coordinate(group, "measure", "measure", DEFAULT)
-    if "curves" in specification.keep:
-        _coordinate(group, "curve_measure", "curve_measure", EVERY_LAYER)
+    for name, labels in specification.labels.items():
+        _coordinate(group, name, name, labels)
     arrays = {
         **specification.arrays,
         "error": ((), "string"),

@@ -1,0 +1,211 @@
+"""Cells that are runs: a dynamics and tokens, simulated, and what is kept of the trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dynsim.collapse.rates import collapse_rate
+from dynsim.collapse.verdicts import verdict
+from dynsim.engines import find_engine, preferred
+from dynsim.measures import DEFAULT, EVERY_LAYER, SETTLED_RTOL, numerical_rank, singular_values
+from dynsim.measures.costs import layer_cost
+from dynsim.network.weights import WEIGHTS
+from dynsim.simulation import Record, simulate
+from dynsim.sweeps.kind import Computed, Kept, Kind, in_one_line
+from dynsim.sweeps.settings import Settings, check_least, make_dynamics, make_tokens
+
+if TYPE_CHECKING:
+    from dynsim.results.trajectory import Trajectory
+
+__all__ = ["RUN"]
+
+#: Costly measures are recorded at so many depths, whatever a machine or a batch is: verdicts on the
+#: distance to rank one need some.
+_RECORDS = 16
+#: Families of matrices that depend on the seed.
+_DRAWN = {name for name, family in WEIGHTS.items() if getattr(family, "varies", False)}
+
+
+def _check(settings: Settings) -> None:
+    """Raise as `make_dynamics`, `simulate` and `find_engine` would, without the simulation."""
+    check_least(settings, depth=1, samples=1)
+    dynamics, x0 = make_dynamics(settings), make_tokens(settings, samples=1)
+    dynamics.check_tokens(x0)
+    if settings["engine"] != "auto":
+        find_engine(settings["engine"])
+
+
+def _cost(settings: Settings) -> float:
+    layout = make_dynamics(settings).layout
+    layer = layer_cost(settings["tokens"], settings["dim"], layout.n_edges * settings["heads"])
+    samples, depth = settings["samples"], settings["depth"]
+    return 2e-3 + samples * (2e-4 + 4e-9 * layer * depth)
+
+
+def _dims(values: Callable[[str], Sequence]) -> dict[str, int | Sequence]:
+    return {
+        "measure": DEFAULT,
+        "curve_measure": EVERY_LAYER,
+        "sample": values("samples")[0],
+        "depth": max(values("depth")) + 1,
+        "token": max(values("tokens")),
+        "feature": max(values("dim")),
+    }
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+def _ends(trajectory: Trajectory) -> dict[str, Any]:
+    missing = np.full(trajectory.n_samples, np.nan)
+    return {"end": np.array([_last(trajectory, name, missing) for name in DEFAULT])}
+
+
+def _last(trajectory: Trajectory, name: str, missing: np.ndarray) -> np.ndarray:
+    return trajectory[name][:, -1] if name in trajectory.measures else missing
+
+
+def _verdict(trajectory: Trajectory) -> dict[str, Any]:
+    return {"verdict": verdict(trajectory).kind}
+
+
+def _rate(trajectory: Trajectory) -> dict[str, Any]:
+    rate = collapse_rate(trajectory)
+    late, (low, high) = np.nan, (np.nan, np.nan)
+    if rate.kind == "exponential" and rate.value is not None and rate.interval is not None:
+        late, (low, high) = rate.value, rate.interval
+    elif rate.kind == "none" and rate.value is not None:
+        late = 1.0
+    return {"law": rate.kind, "late_rate": late, "late_rate_low": low, "late_rate_high": high}
+
+
+def _limit_rank(trajectory: Trajectory) -> dict[str, Any]:
+    return {"limit_rank": numerical_rank(singular_values(trajectory.final), SETTLED_RTOL)}
+
+
+def _curves(trajectory: Trajectory) -> dict[str, Any]:
+    return {"curve": np.array([trajectory[name] for name in EVERY_LAYER])}
+
+
+def _states(trajectory: Trajectory) -> dict[str, Any]:
+    return {"state": trajectory.final}
+
+
+KEEP = {
+    "ends": Kept({"end": (("measure", "sample"), "float64")}, _ends),
+    "verdict": Kept({"verdict": ((), "string")}, _verdict),
+    "rate": Kept(
+        {"law": ((), "string")}
+        | dict.fromkeys(("late_rate", "late_rate_low", "late_rate_high"), ((), "float64")),
+        _rate,
+    ),
+    "rank": Kept({"limit_rank": (("sample",), "float64")}, _limit_rank),
+    "curves": Kept({"curve": (("curve_measure", "sample", "depth"), "float64")}, _curves),
+    "states": Kept({"state": (("sample", "token", "feature"), "float64")}, _states),
+}
+
+
+# --- cells computed -------------------------------------------------------------------------------
+
+
+def _compute(cells: Sequence[Settings], keep: Sequence[str]) -> list[Computed]:
+    """Cells of one dynamics, which differ in their tokens alone, are samples of one simulation: the
+    bits of a sample do not depend on how many others there are.
+    """
+    found: list[Computed] = [""] * len(cells)
+    groups: dict[tuple, list[int]] = {}
+    for k, settings in enumerate(cells):
+        groups.setdefault(_dynamics_key(settings), []).append(k)
+    for members in groups.values():
+        trajectories: list[Trajectory | None]
+        try:
+            trajectories = [*_simulated([cells[k] for k in members])]
+        except Exception:  # which of them it was shows when each is alone
+            trajectories = [None] * len(members)
+        for k, trajectory in zip(members, trajectories, strict=True):
+            found[k] = _kept(cells[k], trajectory, keep)
+    return found
+
+
+def _kept(settings: Settings, trajectory: Trajectory | None, keep: Sequence[str]) -> Computed:
+    try:
+        if trajectory is None:
+            (trajectory,) = _simulated([settings])
+        return {k: v for name in keep for k, v in KEEP[name].of(trajectory).items()}
+    except Exception as error:
+        return in_one_line(error)
+
+
+def _dynamics_key(settings: Settings) -> tuple:
+    """Equal for cells that differ in nothing but the tokens they begin with, where the bits of a
+    sample do not depend on the others."""
+    drawn = any(settings[k].split(":")[0] in _DRAWN for k in ("value", "scores"))
+    dropped = settings["dropout"] or settings["attention_dropout"]
+    if drawn or dropped or settings["mlp"] != "none" or settings["engine"] == "torch":
+        return tuple(settings.values())
+    return tuple(value for name, value in settings.items() if name not in ("seed", "start"))
+
+
+def _simulated(cells: Sequence[Settings]) -> list[Trajectory]:
+    """The trajectories of cells that have one dynamics."""
+    first = cells[0]
+    dynamics = make_dynamics(first)
+    x0 = np.concatenate([make_tokens(settings) for settings in cells])
+    engine = first["engine"]
+    if engine == "auto":
+        engine, _ = preferred(dynamics, x0.dtype)
+    depth, samples = first["depth"], first["samples"]
+    record = Record(stride=max(1, depth // _RECORDS))
+    whole = simulate(dynamics, x0, depth, record=record, engine=engine, threads=1)
+    if len(cells) == 1:
+        return [whole]
+    return [_samples(whole, k, k + samples) for k in range(0, len(x0), samples)]
+
+
+def _samples(whole: Trajectory, start: int, stop: int) -> Trajectory:
+    return replace(
+        whole,
+        measures={name: values[start:stop] for name, values in whole.measures.items()},
+        final=whole.final[start:stop],
+        states=whole.states[start:stop],
+    )
+
+
+#: A run of ``dynsim run``, with its defaults.
+RUN = Kind(
+    about="a run of a dynamics",
+    defaults={
+        "mask": "complete",
+        "window": None,
+        "norm": "none",
+        "placement": "post",
+        "skip": 0.0,
+        "value": "gaussian",
+        "scores": "gaussian",
+        "beta": 1.0,
+        "d_qk": None,
+        "heads": 1,
+        "shared": False,
+        "mlp": "none",
+        "dropout": 0.0,
+        "attention_dropout": 0.0,
+        "tokens": 64,
+        "dim": 32,
+        "samples": 16,
+        "start": "gaussian",
+        "seed": 0,
+        "depth": 128,
+        "engine": "auto",
+    },
+    keep=KEEP,
+    kept=("ends", "verdict", "rate", "rank"),
+    dims=_dims,
+    single={"": ("samples",), "curves": ("depth",), "states": ("tokens", "dim")},
+    check=_check,
+    cost=_cost,
+    compute=_compute,
+)

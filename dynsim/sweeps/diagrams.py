@@ -26,13 +26,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Diagram", "diagrams", "draw"]
 
-#: Values kept that have one number or word a cell or sample, and what a figure calls them.
+#: What a figure calls what is kept, where its name does not say it.
 _LABELS = {
     "late_rate": "late rate: factor of mu per layer",
     "limit_rank": "rank of the last state",
-    "verdict": "verdict",
     "law": "law by which mu falls",
+    "share": "share of the starts",
+    "stable_rank": "largest rank of a stable equilibrium",
+    "least_radius": "least spectral radius",
+    "exponent": "Lyapunov exponent (nats per layer)",
 }
+#: Arrays of a store that are about the sweep, not about the dynamics.
+_OF_SWEEP = ("status", "error")
 #: One colour for a word, in every diagram: Okabe and Ito's palette, then greys.
 _COLORS = {
     "collapsed": "#0072B2",
@@ -49,6 +54,20 @@ _COLORS = {
     "exponential": "#56B4E9",
     "algebraic": "#F0E442",
     "doubly exponential": "#0072B2",
+    "fixed": "#0072B2",
+    "sign flip": "#56B4E9",
+    "period 2": "#009E73",
+    "rotating": "#E69F00",
+    "chaotic": "#D55E00",
+    "unsettled": "#BBBBBB",
+    "order": "#0072B2",
+    "rotation": "#E69F00",
+    "marginal": "#F0E442",
+    "chaos": "#D55E00",
+    "not decided": "#BBBBBB",
+    "healthy": "#009E73",
+    "slowly collapsing": "#F0E442",
+    "sink only": "#E69F00",
 }
 #: The colour of cells without a value.
 _MISSING = "#DDDDDD"
@@ -110,21 +129,24 @@ def diagrams(
     x, y, panels : str
         Parameters that were swept.
     color : str
-        "late_rate", "limit_rank", "verdict", "law", or a measure, at the last depth.
+        Something that was kept, as "late_rate", "limit_rank", "verdict" or "share", or a measure,
+        at the last depth.
     at : mapping of str to str, optional
-        The value of each other parameter that was swept.
+        The value of each other parameter that was swept, and of each other dimension of the colour
+        that has labels, as "rank".
 
     Raises ValueError for names and values that are not there, and where a parameter is left over.
     """
-    values = _color(dataset, color)
-    verdict = dataset.get("verdict")
     swept = [str(name) for name in dataset.coords if name in PARAMETERS]
-    for name in (x, y, *([panels] if panels else []), *(at or {})):
+    at = dict(at or {})
+    values = _color(dataset, color, swept, at)
+    verdict = dataset.get("verdict")
+    for name in (x, y, *([panels] if panels else []), *at):
         if name not in swept:
             raise ValueError(unknown("swept parameter", name, swept))
     if len({x, y, panels}) < 3:
         raise ValueError(f"x, y and panels are three parameters; got {x}, {y}, {panels}")
-    chosen = {name: _chosen(dataset, name, words) for name, words in (at or {}).items()}
+    chosen = {name: _chosen(dataset, name, words) for name, words in at.items()}
     free = [n for n in swept if n not in (x, y, panels, "seed", *chosen)]
     scatter = dataset[x].dims == dataset[y].dims == ("point",)
     if free and not scatter:
@@ -143,14 +165,26 @@ def diagrams(
     return found
 
 
-def _color(dataset: xarray.Dataset, color: str) -> xarray.DataArray:
-    if color in dataset and color in _LABELS:
-        return dataset[color]
+def _color(
+    dataset: xarray.Dataset, color: str, swept: Sequence[str], at: dict[str, str]
+) -> xarray.DataArray:
+    """What the colour shows, at the labels that `at` chooses, which are taken out of it."""
+    kept = [str(name) for name in dataset.data_vars if name not in _OF_SWEEP]
     measures = dataset["measure"].values.tolist() if "end" in dataset else []
-    if color not in measures:
-        kept = [name for name in _LABELS if name in dataset]
+    if color in measures:
+        return dataset["end"].sel(measure=color)
+    if color not in kept:
         raise ValueError(unknown("colour", color, [*kept, *measures]))
-    return dataset["end"].sel(measure=color)
+    values = dataset[color]
+    for name in [str(d) for d in values.dims if d in values.coords and d not in swept]:
+        labels = values[name].values.tolist()
+        meant = [label for label in labels if str(label) == at.get(name)]
+        if not meant:
+            listed = ", ".join(map(str, labels))
+            raise ValueError(f"{color} has one value for each {name}; choose one, {name}={listed}")
+        values = values.sel({name: meant[0]}, drop=True)
+        del at[name]
+    return values
 
 
 def _chosen(dataset: xarray.Dataset, name: str, words: str) -> Any:
@@ -218,6 +252,8 @@ def _theory(
     if color != "late_rate" or x not in _OF_MASK or y in _OF_MASK:
         return None
     written = dataset.attrs["specification"]
+    if written["cell"] != "run":
+        return None
     fixed = written["defaults"] | written["parameters"] | dict(setting)
     if fixed["value"] not in _TURNING or dataset[x].dims != (x,):
         return None
@@ -250,7 +286,7 @@ def draw(found: list[Diagram], x: str, y: str, color: str, title: str) -> Figure
             panel.set_title("\n".join(words), fontsize=9)
         else:
             _strip(panel, diagram.theory, scale).set_title("\n".join(words), fontsize=9)
-    bar = figure.colorbar(mapped, ax=axes, label=_LABELS.get(color) or _measure(color))
+    bar = figure.colorbar(mapped, ax=axes, label=_label(color))
     if scale.words:
         bar.set_ticks([float(k) for k in range(len(scale.words))], labels=scale.words)
         bar.ax.minorticks_off()
@@ -258,8 +294,10 @@ def draw(found: list[Diagram], x: str, y: str, color: str, title: str) -> Figure
     return figure
 
 
-def _measure(name: str) -> str:
-    return f"{MEASURES[name].label} at the last depth" if name in MEASURES else name
+def _label(color: str) -> str:
+    if color in MEASURES:
+        return f"{MEASURES[color].label} at the last depth"
+    return _LABELS.get(color, color)
 
 
 class _Scale:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynsim.sweeps.kind import Kept, Kind, one_by_one
-from dynsim.sweeps.settings import Settings, check_least
+from dynsim.sweeps.settings import Settings, check_least, mask_of
 
 if TYPE_CHECKING:
     from dynsim.models.change import Change
@@ -76,8 +76,7 @@ def _change(settings: Settings) -> Change | None:
         if settings[name] == nothing:
             off[name] = "off"
     change = Change(
-        mask=None if mask == _OWN else mask,
-        mask_options={} if window is None else {"window": window},
+        mask=None if mask == _OWN else mask_of(settings),
         beta=settings["beta"],
         **off,
     )

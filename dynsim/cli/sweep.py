@@ -165,6 +165,12 @@ def _parameters(options: argparse.Namespace) -> dict[str, str]:
     return parameters
 
 
+def announce(plan: Plan) -> str:
+    if plan.specification is None or isinstance(plan.machines, Cluster):
+        return ""
+    return plan.specification.warning
+
+
 def compute(plan: Plan, options: argparse.Namespace, progress: Callable[[float], None]) -> Outcome:
     if plan.specification is None:
         assert plan.store is not None
@@ -267,6 +273,7 @@ COMMAND = Command(
     "nothing.",
     add_options=add_options,
     prepare=prepare,
+    announce=announce,
     compute=compute,
     packages=_packages,
     examples=EXAMPLES,

@@ -39,6 +39,7 @@ PARAMETERS: dict[str, type] = {
     "seed": int,
     "depth": int,
     "engine": str,
+    "device": str,
     # of basins, equilibria, Lyapunov exponents and probes
     "starts": int,
     "exponents": int,

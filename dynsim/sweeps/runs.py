@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from dynsim.measures import DEFAULT, EVERY_LAYER, SETTLED_RTOL, numerical_rank, 
 from dynsim.measures.costs import layer_cost
 from dynsim.network.weights import WEIGHTS
 from dynsim.simulation import Record, simulate
+from dynsim.sweeps.devices import device_of
 from dynsim.sweeps.kind import Computed, Kept, Kind, in_one_line
 from dynsim.sweeps.settings import Settings, check_least, make_dynamics, make_tokens
 
@@ -36,7 +38,9 @@ def _check(settings: Settings) -> None:
     dynamics, x0 = make_dynamics(settings), make_tokens(settings, samples=1)
     dynamics.check_tokens(x0)
     if settings["engine"] != "auto":
-        find_engine(settings["engine"])
+        find_engine(settings["engine"], device_of(settings["device"]))
+    elif settings["device"] is not None:
+        raise ValueError(f"device={settings['device']} is for engine=torch; add that")
 
 
 def _cost(settings: Settings) -> float:
@@ -95,6 +99,11 @@ def _states(trajectory: Trajectory) -> dict[str, Any]:
     return {"state": trajectory.final}
 
 
+def _device(trajectory: Trajectory) -> dict[str, Any]:
+    """Without the number of a GPU, which depends on the worker."""
+    return {"computed_on": re.sub(r":\d+", "", str(trajectory.provenance["device"]))}
+
+
 KEEP = {
     "ends": Kept({"end": (("measure", "sample"), "float64")}, _ends),
     "verdict": Kept({"verdict": ((), "string")}, _verdict),
@@ -106,6 +115,7 @@ KEEP = {
     "rank": Kept({"limit_rank": (("sample",), "float64")}, _limit_rank),
     "curves": Kept({"curve": (("curve_measure", "sample", "depth"), "float64")}, _curves),
     "states": Kept({"state": (("sample", "token", "feature"), "float64")}, _states),
+    "device": Kept({"computed_on": ((), "string")}, _device),
 }
 
 
@@ -160,7 +170,8 @@ def _simulated(cells: Sequence[Settings]) -> list[Trajectory]:
         engine, _ = preferred(dynamics, x0.dtype)
     depth, samples = first["depth"], first["samples"]
     record = Record(stride=max(1, depth // _RECORDS))
-    whole = simulate(dynamics, x0, depth, record=record, engine=engine, threads=1)
+    device = device_of(first["device"])
+    whole = simulate(dynamics, x0, depth, record=record, engine=engine, threads=1, device=device)
     if len(cells) == 1:
         return [whole]
     return [_samples(whole, k, k + samples) for k in range(0, len(x0), samples)]
@@ -200,6 +211,7 @@ RUN = Kind(
         "seed": 0,
         "depth": 128,
         "engine": "auto",
+        "device": None,
     },
     keep=KEEP,
     kept=("ends", "verdict", "rate", "rank"),

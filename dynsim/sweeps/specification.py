@@ -16,6 +16,7 @@ from dynsim._files import as_path
 from dynsim._values import check_name, shown, whole
 from dynsim.sweeps.cells import CELLS
 from dynsim.sweeps.designs import DESIGNS, POINT, Column
+from dynsim.sweeps.devices import without_gpu
 from dynsim.sweeps.kind import Kind
 from dynsim.sweeps.parameters import Axis, read_axis
 
@@ -247,6 +248,12 @@ class Specification:
             "defaults": defaults,
             **({"inputs": inputs} if inputs else {}),
         }
+
+    @property
+    def warning(self) -> str:
+        """What is not as asked for where cells are computed on this machine; else nothing."""
+        devices = self.values("device") if "device" in self.kind.defaults else ()
+        return next(filter(None, map(without_gpu, devices)), "")
 
     def _to_check(self) -> Iterator[tuple[int, ...]]:
         """Cells that stand for all: of parameters whose values are right or wrong whatever the

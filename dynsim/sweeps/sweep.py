@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,8 @@ def sweep(
         Before any work: a cell that cannot be, another sweep's store, a store in use.
     OSError
         Where the system does not let it write.
+    UserWarning
+        For device="cuda" on a machine without a GPU: cells run on the CPU.
     Interrupted
         (a KeyboardInterrupt) on Ctrl-C. The same call goes on.
 
@@ -90,6 +93,8 @@ def sweep(
         raise ValueError("workers are processes here; a scheduler has its own; leave one out")
     workers = None if workers is None else whole("number of workers", workers, least=1)
     machines = Local(workers) if scheduler is None else Cluster(scheduler)
+    if scheduler is None and (words := specification.warning):
+        warnings.warn(words, stacklevel=2)
     complete(Store(store, specification), machines, retry, progress)
     return results(store)
 

@@ -89,7 +89,8 @@ def _panel(diagram: Diagram) -> dict:
         "values": _without_nan(diagram.values.tolist()),
         "seeds": diagram.seeds,
         "seeds_that_agree": None if diagram.agree is None else diagram.agree.tolist(),
-        "lambda_2": None if diagram.theory is None else diagram.theory.tolist(),
+        "lambda_2": diagram.theory and [second.value for second in diagram.theory],
+        "powers_of_t": diagram.theory and [second.power for second in diagram.theory],
     }
 
 

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from dynsim._values import shown, unknown
 from dynsim.masks.connectivity import lambda_2
+from dynsim.masks.walk import SecondEigenvalue
 from dynsim.measures import MEASURES
 from dynsim.sweeps.parameters import PARAMETERS, read_axis
 from dynsim.sweeps.settings import mask_of
@@ -87,7 +88,8 @@ class Diagram:
     values : (len(y), len(x)), medians over seeds and samples; of words the commonest. NaN or ""
         where there is none. Of a design of points: (points,), as x and y then are.
     agree : how many seeds have the commonest verdict, of `seeds`; None where no verdict was kept
-    theory : (len(x),), lambda_2 of the mask of each column, where the late rate is that
+    theory : lambda_2 of the mask of each column, where the late rate is that, with the power of t
+        that it brings
     """
 
     title: str
@@ -96,7 +98,7 @@ class Diagram:
     values: np.ndarray
     agree: np.ndarray | None
     seeds: int
-    theory: np.ndarray | None = None
+    theory: list[SecondEigenvalue] | None = None
 
     @property
     def is_scatter(self) -> bool:
@@ -209,7 +211,7 @@ def _diagram(
     x: str,
     y: str,
     title: str,
-    theory: np.ndarray | None,
+    theory: list[SecondEigenvalue] | None,
 ) -> Diagram:
     axes = ["point"] if values[x].dims == ("point",) else [y, x]
     seeds = values.sizes.get("seed", 1)
@@ -247,7 +249,7 @@ def _commonest(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _theory(
     dataset: xarray.Dataset, setting: Mapping[str, Any], x: str, y: str, color: str
-) -> np.ndarray | None:
+) -> list[SecondEigenvalue] | None:
     """lambda_2 of the mask of every column, where the late rate near consensus is that."""
     if color != "late_rate" or x not in _OF_MASK or y in _OF_MASK:
         return None
@@ -258,7 +260,7 @@ def _theory(
     if fixed["value"] not in _TURNING or dataset[x].dims != (x,):
         return None
     columns = [fixed | {x: value} for value in dataset[x].values.tolist()]
-    return np.array([lambda_2(mask_of(settings)).value for settings in columns])
+    return [lambda_2(mask_of(settings)) for settings in columns]
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -317,8 +319,8 @@ class _Scale:
                 "norm": BoundaryNorm(edges, len(colors)),
             }
             return
-        theory = [diagram.theory for diagram in found if diagram.theory is not None]
-        known = np.concatenate([values[np.isfinite(values)], *theory, []])
+        theory = [second.value for diagram in found for second in diagram.theory or ()]
+        known = np.concatenate([values[np.isfinite(values)], theory])
         low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
         self.levels = [float(v) for v in MaxNLocator(5).tick_values(low, high)]
         self.look = {"cmap": "viridis", "vmin": low, "vmax": high if high > low else low + 1.0}
@@ -363,10 +365,18 @@ def _scatter(panel: Axes, diagram: Diagram, scale: _Scale) -> ScalarMappable:
     return panel.scatter(x[~missing], y[~missing], c=values[~missing], s=18, **scale.look)
 
 
-def _strip(panel: Axes, theory: np.ndarray, scale: _Scale) -> Axes:
-    """A row above the panel in the same colours."""
+def _strip(panel: Axes, theory: list[SecondEigenvalue], scale: _Scale) -> Axes:
+    """A row above the panel in the same colours; t^p where deviations go like t^p lambda_2^t."""
     strip = panel.inset_axes((0.0, 1.02, 1.0, 0.09), sharex=panel)
-    strip.pcolormesh(theory[None], edgecolors="white", linewidth=0.3, **scale.look)
+    values = np.array([[second.value for second in theory]])
+    strip.pcolormesh(values, edgecolors="white", linewidth=0.3, **scale.look)
+    edge: list[AbstractPathEffect] = [withStroke(linewidth=1.8, foreground="black")]
+    for k, second in enumerate(theory):
+        if second.power:
+            strip.text(
+                k + 0.5, 0.45, f"$t^{{{second.power}}}$", ha="center", va="center", fontsize=7,
+                color="white", path_effects=edge,
+            )  # fmt: skip
     strip.tick_params(bottom=False, labelbottom=False)
     strip.set_yticks([0.5], labels=["λ₂"])
     return strip

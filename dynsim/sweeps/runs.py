@@ -5,20 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dynsim.collapse.rates import collapse_rate
 from dynsim.collapse.verdicts import verdict
 from dynsim.engines import find_engine, preferred
+from dynsim.masks.connectivity import lambda_2
 from dynsim.measures import DEFAULT, EVERY_LAYER, SETTLED_RTOL, numerical_rank, singular_values
 from dynsim.measures.costs import layer_cost
 from dynsim.network.weights import WEIGHTS
 from dynsim.simulation import Record, simulate
 from dynsim.sweeps.devices import device_of
 from dynsim.sweeps.kind import Computed, Kept, Kind, in_one_line
-from dynsim.sweeps.settings import Settings, check_least, make_dynamics, make_tokens
+from dynsim.sweeps.settings import Settings, check_least, make_dynamics, make_tokens, mask_of
 
 if TYPE_CHECKING:
     from dynsim.results.trajectory import Trajectory
@@ -64,7 +66,29 @@ def _dims(values: Callable[[str], Sequence]) -> dict[str, int | Sequence]:
 # --- what is kept ---------------------------------------------------------------------------------
 
 
-def _ends(trajectory: Trajectory) -> dict[str, Any]:
+class _Found(NamedTuple):
+    """A run: its trajectory, and the power of t that comes with the late rate, 0 if unknown."""
+
+    trajectory: Trajectory
+    power: int
+
+
+@lru_cache(maxsize=1024)
+def _power_of_walk(mask: str, window: int | None, tokens: int) -> int:
+    second = lambda_2(mask_of({"mask": mask, "window": window, "tokens": tokens}))
+    return 0 if second.at_most else second.power
+
+
+def _power(settings: Settings) -> int:
+    """Without skip and MLP deviations follow the powers of the uniform walk, and a defective
+    lambda_2 of the mask brings powers of t (`dynsim.predict`)."""
+    if settings["skip"] or settings["mlp"] != "none":
+        return 0
+    return _power_of_walk(settings["mask"], settings["window"], settings["tokens"])
+
+
+def _ends(found: _Found) -> dict[str, Any]:
+    trajectory = found.trajectory
     missing = np.full(trajectory.n_samples, np.nan)
     return {"end": np.array([_last(trajectory, name, missing) for name in DEFAULT])}
 
@@ -73,12 +97,12 @@ def _last(trajectory: Trajectory, name: str, missing: np.ndarray) -> np.ndarray:
     return trajectory[name][:, -1] if name in trajectory.measures else missing
 
 
-def _verdict(trajectory: Trajectory) -> dict[str, Any]:
-    return {"verdict": verdict(trajectory).kind}
+def _verdict(found: _Found) -> dict[str, Any]:
+    return {"verdict": verdict(found.trajectory).kind}
 
 
-def _rate(trajectory: Trajectory) -> dict[str, Any]:
-    rate = collapse_rate(trajectory)
+def _rate(found: _Found) -> dict[str, Any]:
+    rate = collapse_rate(found.trajectory, power=found.power)
     late, (low, high) = np.nan, (np.nan, np.nan)
     if rate.kind == "exponential" and rate.value is not None and rate.interval is not None:
         late, (low, high) = rate.value, rate.interval
@@ -87,21 +111,21 @@ def _rate(trajectory: Trajectory) -> dict[str, Any]:
     return {"law": rate.kind, "late_rate": late, "late_rate_low": low, "late_rate_high": high}
 
 
-def _limit_rank(trajectory: Trajectory) -> dict[str, Any]:
-    return {"limit_rank": numerical_rank(singular_values(trajectory.final), SETTLED_RTOL)}
+def _limit_rank(found: _Found) -> dict[str, Any]:
+    return {"limit_rank": numerical_rank(singular_values(found.trajectory.final), SETTLED_RTOL)}
 
 
-def _curves(trajectory: Trajectory) -> dict[str, Any]:
-    return {"curve": np.array([trajectory[name] for name in EVERY_LAYER])}
+def _curves(found: _Found) -> dict[str, Any]:
+    return {"curve": np.array([found.trajectory[name] for name in EVERY_LAYER])}
 
 
-def _states(trajectory: Trajectory) -> dict[str, Any]:
-    return {"state": trajectory.final}
+def _states(found: _Found) -> dict[str, Any]:
+    return {"state": found.trajectory.final}
 
 
-def _device(trajectory: Trajectory) -> dict[str, Any]:
+def _device(found: _Found) -> dict[str, Any]:
     """Without the number of a GPU, which depends on the worker."""
-    return {"computed_on": re.sub(r":\d+", "", str(trajectory.provenance["device"]))}
+    return {"computed_on": re.sub(r":\d+", "", str(found.trajectory.provenance["device"]))}
 
 
 KEEP = {
@@ -145,7 +169,8 @@ def _kept(settings: Settings, trajectory: Trajectory | None, keep: Sequence[str]
     try:
         if trajectory is None:
             (trajectory,) = _simulated([settings])
-        return {k: v for name in keep for k, v in KEEP[name].of(trajectory).items()}
+        found = _Found(trajectory, _power(settings) if "rate" in keep else 0)
+        return {k: v for name in keep for k, v in KEEP[name].of(found).items()}
     except Exception as error:
         return in_one_line(error)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -72,10 +73,12 @@ def tiny(cells: int) -> tuple[str, ...]:
 
 
 def timed(folder: Path, name: str, parameters: tuple[str, ...], cells: int) -> dict[str, Any]:
-    """Seconds of a sweep, and of its parent on a core, with the parent's peak of memory (MiB)."""
+    """Seconds of a sweep, of all its processes on cores and of its parent on one; the parent's
+    peak of memory (MiB). Where others share the machine, time on cores says more than seconds."""
     words = sweep_words(folder / name, parameters)
     script = folder / "measured.py"
     script.write_text(MEASURED)
+    before = _on_cores()
     done = subprocess.run(
         [sys.executable, str(script), *words], capture_output=True, text=True, check=True
     )
@@ -85,10 +88,17 @@ def timed(folder: Path, name: str, parameters: tuple[str, ...], cells: int) -> d
         "cells": cells,
         "seconds": seconds,
         "ms_per_cell": 1e3 * seconds / cells,
+        "core_ms_per_cell": 1e3 * (_on_cores() - before) / cells,
         "parent_ms_per_cell": 1e3 * parent / cells,
         "MiB": peak,
         "load": os.getloadavg()[0],
     }
+
+
+def _on_cores() -> float:
+    """Seconds that processes which ended have spent on cores."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def overhead(folder: Path) -> dict[str, Any]:
@@ -162,11 +172,11 @@ def main() -> None:
         folder = Path(name)
         print(json.dumps(filled(folder)), flush=True)
         print(json.dumps(overhead(folder)), flush=True)
+        if options.kills:
+            print(json.dumps(killed(folder, options.kills, options.seed)), flush=True)
         for cells in map(int, filter(None, options.cells.split(","))):
             found = timed(folder, f"{cells} tiny cells", tiny(cells), cells)
             print(json.dumps(found), flush=True)
-        if options.kills:
-            print(json.dumps(killed(folder, options.kills, options.seed)), flush=True)
 
 
 if __name__ == "__main__":

@@ -69,10 +69,10 @@ def draw(data) -> Figure:
                 left += width
             above = share[m, v, 2:].sum()
             if above:
-                axes.text(v + 0.95, m - 0.28, f"{above:.1%}", ha="right", va="bottom", fontsize=8,
+                axes.text(v + 0.95, m - 0.28, f"{100 * above:.2g}%", ha="right", va="bottom", fontsize=8,
                           color="#B35C00")  # fmt: skip
-    for rank, color in enumerate(COLORS[1 : share.shape[-1]], 1):
-        axes.barh(0, 0, color=color, label=f"rank {rank}")
+    for rank in np.flatnonzero(share.any(axis=(0, 1))):
+        axes.barh(0, 0, color=COLORS[rank], label=f"rank {rank}")
     axes.set_xticks(np.arange(len(values)) + 0.5, values)
     axes.set_yticks(range(len(masks)), masks)
     axes.set(xlim=(0, len(values)), ylim=(-0.6, len(masks) - 0.2), xlabel="value matrix",

@@ -221,7 +221,7 @@ EQUILIBRIA = Kind(
     dims=lambda values: {"rank": _ranks(values), "stability": STABILITIES},
     single={},
     check=_check_equilibria,
-    cost=lambda settings: 0.5 + 0.02 * settings["starts"] * settings["tokens"],
+    cost=lambda settings: 0.5 + 0.01 * settings["starts"] * 2 ** min(settings["tokens"], 12),
     compute=one_by_one(_equilibria, _OF_EQUILIBRIA),
 )
 

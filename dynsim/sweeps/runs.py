@@ -46,10 +46,15 @@ def _check(settings: Settings) -> None:
 
 
 def _cost(settings: Settings) -> float:
+    """Verdict and rate, layers and records; where the cell is a simulation of its own also what a
+    record and a layer take before any number is computed."""
     layout = make_dynamics(settings).layout
     layer = layer_cost(settings["tokens"], settings["dim"], layout.n_edges * settings["heads"])
     samples, depth = settings["samples"], settings["depth"]
-    return 2e-3 + samples * (2e-4 + 4e-9 * layer * depth)
+    seconds = 4e-3 + samples * (2e-4 + 4e-9 * layer * depth)
+    if _is_alone(settings):
+        seconds += 1.5e-3 * min(depth, _RECORDS) + 2e-4 * depth
+    return seconds
 
 
 def _dims(values: Callable[[str], Sequence]) -> dict[str, int | Sequence]:
@@ -178,11 +183,15 @@ def _kept(settings: Settings, trajectory: Trajectory | None, keep: Sequence[str]
 def _dynamics_key(settings: Settings) -> tuple:
     """Equal for cells that differ in nothing but the tokens they begin with, where the bits of a
     sample do not depend on the others."""
-    drawn = any(settings[k].split(":")[0] in _DRAWN for k in ("value", "scores"))
-    dropped = settings["dropout"] or settings["attention_dropout"]
-    if drawn or dropped or settings["mlp"] != "none" or settings["engine"] == "torch":
+    if _is_alone(settings):
         return tuple(settings.values())
     return tuple(value for name, value in settings.items() if name not in ("seed", "start"))
+
+
+def _is_alone(settings: Settings) -> bool:
+    drawn = any(settings[k].split(":")[0] in _DRAWN for k in ("value", "scores"))
+    dropped = settings["dropout"] or settings["attention_dropout"]
+    return bool(drawn or dropped or settings["mlp"] != "none" or settings["engine"] == "torch")
 
 
 def _simulated(cells: Sequence[Settings]) -> list[Trajectory]:

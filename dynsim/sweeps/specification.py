@@ -246,6 +246,7 @@ class Specification:
             "keep": list(self.keep),
             "parameters": axes,
             "defaults": defaults,
+            "batch": list(self.batch),
             **({"inputs": inputs} if inputs else {}),
         }
 

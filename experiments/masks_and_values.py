@@ -69,7 +69,8 @@ def draw(data) -> Figure:
                 left += width
             above = share[m, v, 2:].sum()
             if above:
-                axes.text(v + 0.95, m - 0.28, f"{100 * above:.2g}%", ha="right", va="bottom", fontsize=8,
+                words = f"{100 * above:.2g}%"
+                axes.text(v + 0.95, m - 0.28, words, ha="right", va="bottom", fontsize=8,
                           color="#B35C00")  # fmt: skip
     for rank in np.flatnonzero(share.any(axis=(0, 1))):
         axes.barh(0, 0, color=COLORS[rank], label=f"rank {rank}")

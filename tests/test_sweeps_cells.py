@@ -133,6 +133,7 @@ def test_labels_are_dimensions_and_smaller_cells_leave_nan(folder):
     assert state(store.path).done == 4
     (diagram,) = diagrams(data, "tokens", "seed", "share", at={"rank": "2", "type": "fixed"})
     np.testing.assert_array_equal(diagram.values, data["share"].sel(rank=2, type="fixed").T)
+    assert diagram.title == "rank = 2, type = fixed"
     with pytest.raises(ValueError, match="share has one value for each rank; choose one, rank=0, "):
         diagrams(data, "tokens", "seed", "share")
 

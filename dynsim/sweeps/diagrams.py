@@ -141,7 +141,7 @@ def diagrams(
     """
     swept = [str(name) for name in dataset.coords if name in PARAMETERS]
     at = dict(at or {})
-    values = _color(dataset, color, swept, at)
+    values, labels = _color(dataset, color, swept, at)
     verdict = dataset.get("verdict")
     for name in (x, y, *([panels] if panels else []), *at):
         if name not in swept:
@@ -160,7 +160,7 @@ def diagrams(
     found = []
     for value in each:
         setting = chosen if panels is None else chosen | {panels: value}
-        title = ", ".join(f"{name} = {v}" for name, v in setting.items())
+        title = ", ".join(f"{name} = {v}" for name, v in (setting | labels).items())
         part = _at(values, setting)
         votes = None if verdict is None else _at(verdict, setting)
         found.append(_diagram(part, votes, x, y, title, _theory(dataset, setting, x, y, color)))
@@ -169,15 +169,15 @@ def diagrams(
 
 def _color(
     dataset: xarray.Dataset, color: str, swept: Sequence[str], at: dict[str, str]
-) -> xarray.DataArray:
-    """What the colour shows, at the labels that `at` chooses, which are taken out of it."""
+) -> tuple[xarray.DataArray, dict[str, Any]]:
+    """What the colour shows, and the labels that `at` chooses, which are taken out of it."""
     kept = [str(name) for name in dataset.data_vars if name not in _OF_SWEEP]
     measures = dataset["measure"].values.tolist() if "end" in dataset else []
     if color in measures:
-        return dataset["end"].sel(measure=color)
+        return dataset["end"].sel(measure=color), {}
     if color not in kept:
         raise ValueError(unknown("colour", color, [*kept, *measures]))
-    values = dataset[color]
+    values, chosen = dataset[color], {}
     for name in [str(d) for d in values.dims if d in values.coords and d not in swept]:
         labels = values[name].values.tolist()
         meant = [label for label in labels if str(label) == at.get(name)]
@@ -185,8 +185,9 @@ def _color(
             listed = ", ".join(map(str, labels))
             raise ValueError(f"{color} has one value for each {name}; choose one, {name}={listed}")
         values = values.sel({name: meant[0]}, drop=True)
+        chosen[name] = meant[0]
         del at[name]
-    return values
+    return values, chosen
 
 
 def _chosen(dataset: xarray.Dataset, name: str, words: str) -> Any:

@@ -119,7 +119,7 @@ def killed(folder: Path, kills: int, seed: int) -> dict[str, object]:
     subprocess.run([*run, *sweep_words(alone, KILLED)], capture_output=True, check=True)
     usual = time.monotonic() - begun
     rng = np.random.default_rng(seed)
-    done, before = 0, 0
+    done, before, progressed, finished = 0, 0, 0, 0
     while done < kills:
         process = subprocess.Popen(
             [*run, *sweep_words(store, KILLED)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -130,16 +130,24 @@ def killed(folder: Path, kills: int, seed: int) -> dict[str, object]:
             process.kill()
             process.communicate()
             done += 1
+            there = len([f for f in (store / "status" / "c").rglob("*") if f.is_file()])
+            progressed, finished = progressed + (there > finished), there
         else:  # complete before all kills: begin anew
             if process.returncode:
                 return {"kills": done, "ended_with": process.returncode}
             if content(store) != content(alone):
                 return {"kills": done, "same_bytes": False}
             before += 1
-            store = folder / f"killed-{before}"
+            store, finished = folder / f"killed-{before}", 0
     subprocess.run([*run, *sweep_words(store, KILLED)], capture_output=True, check=True)
     same = content(store) == content(alone)
-    return {"kills": done, "sweeps": before + 1, "same_bytes": same, "usual_seconds": usual}
+    return {
+        "kills": done,
+        "kills_after_new_batches": progressed,
+        "sweeps": before + 1,
+        "same_bytes": same,
+        "usual_seconds": usual,
+    }
 
 
 def filled(folder: Path) -> dict[str, object]:

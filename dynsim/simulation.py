@@ -283,7 +283,9 @@ class _Run:
         self.state_depths = ends | self._marks(record.states) if record.states else set()
         self.marks = sorted(self.costly_depths | self.state_depths | {depth})
         self.most = max(1, min(_CHUNK_LAYERS, _CHUNK_WEIGHTS // x.shape[2] ** 2))
-        self.chunk = min(32, self.most)
+        samples, n, d = x.shape
+        layer = 1e-9 * samples * layer_cost(n, d, dynamics.layout.n_edges)  # seconds, roughly
+        self.chunk = max(1, min(32, self.most, int(_CHUNK_SECONDS / layer)))
         # layer by layer, as they come; in one piece, which the system hands out in large pages
         names = (*EVERY_LAYER, *self.costly)
         memory = np.empty((len(names), depth + 1, len(x)))

@@ -477,6 +477,7 @@ PADDED = {
         (lambda: models.make("BERT"), PADDED, {}, "text 1 has 1 token"),
         (lambda: models.make("BERT"), {}, {}, "there is no input"),
         (lambda: models.make("BERT"), {"input_ids": [[1, 99]]}, {}, "0 to 59; got 1 to 99"),
+        (lambda: models.make("T5"), {"input_ids": [[1, 9]]}, {}, "give decoder_input_ids"),
         (lambda: Compiled(models.make("BERT")), SHORT, {}, "compiled, and hooks are not called"),
         (lambda: models.make("BERT").to("meta"), LONG, {}, "meta device and has no values"),
         (

@@ -33,7 +33,7 @@ ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
 }  # fmt: skip
 
 #: Bytes of temporaries on a CPU: what fits in its caches is faster than what fits in memory.
-_CPU_BUDGET = 2**26
+_CPU_BUDGET = 2**24
 
 
 def devices() -> list[str]:
@@ -64,11 +64,11 @@ class _Heads(NamedTuple):
 
     n_heads: int
     query: Tensor  # (d, H p)
-    query_bias: Tensor  # (H p,)
+    query_bias: Tensor | None  # (H p,); None for zeros
     key: Tensor | None  # (d, H p); None for the identity
     value: Tensor | None  # (d, H q); None for the identity
     output: Tensor  # (H q, d)
-    output_bias: Tensor  # (d,)
+    output_bias: Tensor | None  # (d,); None for zeros
 
 
 class TorchEngine(TokenEngine):
@@ -186,11 +186,13 @@ class TorchEngine(TokenEngine):
         return _Heads(
             n_heads=len(layer.query),
             query=beside(layer.query),
-            query_bias=self.put(layer.query_bias.ravel(), dtype),
+            query_bias=self.put(
+                layer.query_bias.ravel() if layer.query_bias.any() else None, dtype
+            ),
             key=beside(layer.key),
             value=beside(layer.value),
             output=self.put(layer.output.reshape(-1, layer.output.shape[2]), dtype),
-            output_bias=self.put(layer.output_bias, dtype),
+            output_bias=self.put(layer.output_bias if layer.output_bias.any() else None, dtype),
         )
 
     def _perceptron(self, weights: Sequence[np.ndarray], dtype: torch.dtype) -> tuple[Tensor, ...]:
@@ -239,14 +241,20 @@ class TorchEngine(TokenEngine):
         if centre:
             x = x - x[..., :1]
             x = x - x.mean(dim=-1, keepdim=True)
-        unit = x.abs().amax(dim=-1, keepdim=True)  # squares neither vanish nor overflow
-        direction = torch.where(unit > 0, x / unit, 0.0)
-        squared = direction.square().sum(dim=-1, keepdim=True)
-        y = direction * (scale / torch.sqrt(squared + shift / unit / unit))
-        if shift == 0:
-            y = torch.where(unit == 0, torch.nan, y)
-        gain, bias = (self._constant(number, x.dtype) for number in (gain, bias))
-        return gain * y + bias
+        unit = torch.linalg.vector_norm(x, torch.inf, dim=-1, keepdim=True)
+        safe = torch.where(unit > 0, unit, 1.0)
+        y = x / safe  # its squares neither vanish nor overflow
+        size = torch.linalg.vector_norm(y, dim=-1, keepdim=True)
+        if shift:
+            size = torch.sqrt(size.square() + shift / safe / safe)
+        else:
+            size = torch.where(unit > 0, size, torch.nan)
+        y *= scale / size
+        if np.ndim(gain) or gain != 1.0:
+            y *= self._constant(gain, x.dtype)
+        if np.ndim(bias) or bias != 0.0:
+            y += self._constant(bias, x.dtype)
+        return y
 
     def _constant(self, number: Any, dtype: torch.dtype) -> Any:
         """A norm's gain or bias, a number or an array, that torch may multiply with."""
@@ -265,7 +273,7 @@ class TorchEngine(TokenEngine):
             tile = _fused if self._device.type == "cpu" and _is_tame(query, key) else _mixed
             mixed = self._over_tiles(query, key, value, tile)  # (S H, N, q)
         mixed = mixed.unflatten(0, (len(x), heads.n_heads)).transpose(1, 2).flatten(2)
-        return mixed @ heads.output + heads.output_bias
+        return _projected(mixed, heads.output, heads.output_bias)
 
     def _entropy(self, x: Tensor, heads: _Heads, t: int = 0) -> Tensor:
         """Mean entropy of the rows of A in layer t for samples x, (S, N, d)."""
@@ -393,11 +401,15 @@ def _taken(tokens: Tensor, index: Tensor) -> Tensor:
     return tokens.index_select(1, index.flatten()).unflatten(1, index.shape)
 
 
-def _by_head(x: Tensor, matrix: Tensor | None, n_heads: int, bias: Tensor | float = 0.0) -> Tensor:
+def _projected(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    return x @ matrix if bias is None else x @ matrix + bias
+
+
+def _by_head(x: Tensor, matrix: Tensor | None, n_heads: int, bias: Tensor | None = None) -> Tensor:
     """x matrix + bias, samples and heads as one axis: (S, N, d) -> (S H, N, p)."""
     if matrix is None:
         return x[:, None].expand(-1, n_heads, -1, -1).flatten(0, 1)
-    return (x @ matrix + bias).unflatten(2, (n_heads, -1)).transpose(1, 2).flatten(0, 1)
+    return _projected(x, matrix, bias).unflatten(2, (n_heads, -1)).transpose(1, 2).flatten(0, 1)
 
 
 def _is_tame(query: Tensor, key: Tensor) -> bool:
@@ -435,21 +447,21 @@ def _attention(q: Tensor, k: Tensor, allowed: Tensor | None) -> Tensor:
 def _observe(x: Tensor) -> Tensor:
     """`dynsim.measures.observe` on the device, (len(CHEAP), S); in float64 where there is one."""
     z = x if x.device.type == "mps" else x.double()
-    unit = z.abs().amax(dim=(1, 2))
-    unit = torch.where(unit > 0, unit, 1.0)
-    z = z / unit[:, None, None]
+    unit = torch.linalg.vector_norm(z, torch.inf, dim=(1, 2))
+    safe = torch.where(unit > 0, unit, 1.0)
+    z = z / safe[:, None, None]
     deviations = z - z[:, :1]
     deviations -= deviations.mean(dim=1, keepdim=True)
-    sizes = z.square().sum(dim=2).sqrt()  # (S, N)
-    directions = torch.where(sizes[..., None] > 0, z / sizes[..., None], 0.0)
-    n, squares = z.shape[1], directions.square().sum(dim=(1, 2))
-    pairs = directions.sum(dim=1).square().sum(dim=1) - squares
+    sizes = torch.linalg.vector_norm(z, dim=2)  # (S, N)
+    n, tokens = z.shape[1], (sizes > 0).sum(dim=1)  # those that have a direction
+    directions = torch.where(sizes > 0, 1.0 / sizes, 0.0)[:, None] @ z  # their sum, (S, 1, d)
+    pairs = directions.square().sum(dim=(1, 2)) - tokens
     found = {
-        "mu": unit * deviations.square().sum(dim=(1, 2)).sqrt(),
+        "mu": safe * torch.linalg.vector_norm(deviations, dim=(1, 2)),
         "mean_cosine": pairs / (n * (n - 1)) if n > 1 else torch.ones_like(unit),
-        "norm_min": unit * sizes.amin(dim=1),
-        "norm_max": unit * sizes.amax(dim=1),
-        "frobenius_norm": unit * z.square().sum(dim=(1, 2)).sqrt(),
+        "norm_min": safe * sizes.amin(dim=1),
+        "norm_max": safe * sizes.amax(dim=1),
+        "frobenius_norm": safe * torch.linalg.vector_norm(sizes, dim=1),
     }
-    finite = x.isfinite().all(dim=2).all(dim=1)
-    return torch.where(finite, torch.stack([found[name] for name in CHEAP]), torch.nan)
+    observed = torch.stack([found[name] for name in CHEAP])
+    return torch.where(unit.isfinite(), observed, torch.nan)

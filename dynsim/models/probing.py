@@ -176,6 +176,9 @@ def _check_unchanged(body: nn.Module, inputs: Mapping[str, Any], options: Mappin
         torch.backends.mha.set_fastpath_enabled(False)
         try:
             plain = list(_numbers(body(**inputs)))
+        except ValueError as error:
+            _require_decoder_input(body, inputs, error)
+            raise
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
         torch.random.set_rng_state(state)
@@ -188,6 +191,16 @@ def _check_unchanged(body: nn.Module, inputs: Mapping[str, Any], options: Mappin
             "the model's output with hooks is not that without, so nothing measured would be the "
             "model's; use a model whose output depends on its inputs and seed alone"
         )
+
+
+def _require_decoder_input(body: nn.Module, inputs: Mapping[str, Any], error: ValueError) -> None:
+    """Some encoder-decoders (BART) make the decoder's input from the encoder's; others refuse."""
+    two = getattr(getattr(body, "config", None), "is_encoder_decoder", False)
+    if two and not {"decoder_input_ids", "decoder_inputs_embeds"} & set(inputs):
+        raise ValueError(
+            f"{type(body).__name__} has a decoder, which takes an input of its own; give "
+            f"decoder_input_ids=... too, or probe model.encoder alone"
+        ) from error
 
 
 # --- inputs -------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from dynsim._memory import give_back_memory
 from dynsim._threads import blas_alone
 from dynsim._values import real_number, unknown
 from dynsim.geometry.selectability import selectable
@@ -141,6 +142,7 @@ class _Tracer:
                 self._state("layers_output", _tensor(out), "output of {block}")
                 self._inside.pop()
                 self._calls[stack] += 1
+                give_back_memory()
 
         return hook
 
@@ -311,6 +313,7 @@ class _Tracer:
                 name: np.concatenate([row[name] for row in rows]) for name in rows[0]
             }
             self._received[stack, layer, text] = np.concatenate(received[text]).mean(axis=0)
+        give_back_memory()
 
     def _of_heads(self, A: torch.Tensor, keys: torch.Tensor | None) -> dict[str, np.ndarray]:
         row = {name: value.double().cpu().numpy() for name, value in statistics(A).items()}

@@ -74,9 +74,9 @@ def by_hand(model, inputs) -> None:
 
 WAYS: dict[str, Callable] = {
     "forward": forward,
-    "hooks, nothing measured": partial(traced, points=(), measured=()),
-    "norms": partial(traced, points=(), measured=("norms",)),
-    "heads": partial(traced, points=(), measured=("heads",)),
+    "hooks, embeddings alone": partial(traced, points=("embeddings",), measured=()),
+    "norms": partial(traced, points=("embeddings",), measured=("norms",)),
+    "heads": partial(traced, points=("embeddings",), measured=("heads",)),
     "states": partial(traced, measured=()),
     "trace, default": traced,
     "probe, default": lambda model, inputs: dynsim.probe(model, **inputs),

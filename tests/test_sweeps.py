@@ -1,5 +1,6 @@
 """Sweeps: designs by their definitions, cells by `dynsim run`, a store that loses nothing."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -474,6 +475,18 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     assert not [*out.glob("status/c")]
     assert subprocess.run(words, capture_output=True, check=False).returncode == 0
     assert state(out).done == 8
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_store_that_cannot_be_written_is_one_line_before_work(tmp_path, monkeypatch, number):
+    store = Store(tmp_path / "store", small())
+
+    def refuses(*args):
+        raise OSError(number, os.strerror(number), "zarr.json")
+
+    monkeypatch.setattr("dynsim.sweeps.store.fcntl.flock", refuses)
+    with pytest.raises(ValueError, match=r"cannot write there .*; make it writable"):
+        complete(store, Threads(1))
 
 
 def test_a_worker_of_another_version_is_refused():

@@ -14,8 +14,10 @@ Nothing in it depends on time, workers or order, so equal sweeps leave equal byt
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -100,8 +102,13 @@ class Store:
                 for part in self.path.rglob("*.partial"):  # of a process that was killed
                     part.unlink(missing_ok=True)
                 yield
-        except PermissionError as error:
-            raise ValueError(f"{self.path}: cannot write there ({error.strerror})") from None
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            raise ValueError(
+                f"{self.path}: cannot write there ({os.strerror(error.errno)}); make it writable, "
+                f"or give another store"
+            ) from None
 
     def has(self, batch: Sequence[int]) -> bool:
         return (self.path / "status" / "c" / "/".join(map(str, batch))).exists()

@@ -70,7 +70,7 @@ class Command:
     add_options : called with the parser
     prepare : callable(options, words) -> plan: every check, without any work or anything printed
     compute : callable(plan, options, progress) -> Outcome, with progress(share done, 0 to 1)
-    announce : callable(plan) -> what is printed before the work
+    announce : callable(plan) -> what is printed before the work, if anything
     examples, notes : the end of --help
     packages : callable(options) -> names of optional packages that the options need
     label : of the progress bar
@@ -85,7 +85,7 @@ class Command:
     compute: Callable[[Any, argparse.Namespace, Callable[[float], None]], Outcome]
     examples: str
     notes: str = ""
-    announce: Callable[[Any], str] | None = None
+    announce: Callable[[Any], str] = lambda plan: ""
     packages: Callable[[argparse.Namespace], Iterable[str]] = lambda options: ()
     label: str = "computing"
     resume: str = "nothing was written; the same command begins anew"
@@ -128,8 +128,8 @@ class Command:
         if self.reports:
             output.check_report(options)
         output.check_animation(options)
-        if self.announce is not None and not options.json:
-            print(self.announce(plan), end="\n\n", flush=True)
+        if not options.json and (announced := self.announce(plan)):
+            print(announced, end="\n\n", flush=True)
         try:
             with output.progress_bar(self.label) as progress:
                 outcome = self.compute(plan, options, progress)

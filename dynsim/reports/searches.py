@@ -11,7 +11,7 @@ from dynsim.equilibria import KINDS
 from dynsim.reports.page import Case, Page
 from dynsim.reports.states import States, attention_of
 from dynsim.reports.views import Bars, Frames, Plane
-from dynsim.results.style import KINDS
+from dynsim.results import style
 
 if TYPE_CHECKING:
     from dynsim.equilibria import Equilibrium, Search
@@ -51,7 +51,7 @@ def page(
         notes=[f"spectral radius {e.spectral_radius:.6g}" for e in shown],
         points=[e.stability.multipliers for e in shown],
         kinds=[_sides(e) for e in shown],
-        colors=[KINDS[kind] for kind in ("stable", "marginal", "unstable")],
+        colors=[style.KINDS[kind] for kind in ("stable", "marginal", "unstable")],
     )
     counted = sum(len(e.orbit) for e in search.equilibria)
     if sentences is None:
@@ -83,6 +83,6 @@ def _counts(search: Search) -> Bars:
         title="equilibria found", note="orbits are counted whole", x_label="rank", y_label="number",
         x=[str(row["rank"]) for row in rows],
         series=[
-            (kind, colour, [row[kind] for row in rows]) for kind, colour in KINDS.items()
+            (kind, colour, [row[kind] for row in rows]) for kind, colour in style.KINDS.items()
         ],
     )  # fmt: skip

@@ -118,8 +118,10 @@ def draw(data) -> Figure:
         0.5, 0.62, f"entropy\n{CONCENTRATED:g} log N", color="white", fontsize=7, ha="right",
         va="center", transform=early.transAxes,
     )  # fmt: skip
-    bar = figure.colorbar(image, ax=late, shrink=0.9)
-    bar.outline.set_visible(False)
+    inside = late.inset_axes((0.05, 0.88, 0.4, 0.05))
+    bar = figure.colorbar(image, cax=inside, orientation="horizontal", ticks=[0, 0.5, 1])
+    bar.ax.tick_params(colors="white", labelsize=6.5, pad=1)
+    bar.outline.set_edgecolor("white")
     _draw_first(entropy, data)
     _draw_followed(followed, data)
     style.letters((early, late, entropy, followed))

@@ -194,6 +194,9 @@ def test_skip_takes_numbers_intervals_or_names():
     assert tuple(names.columns["skip"].values) == ("0.5", "lerp:0.1", "deepnorm")
     skips = [cells.make_dynamics(names.settings((k,))).skip for k in range(3)]
     assert skips == [0.5, dynsim.residual.lerp(0.1), dynsim.residual.deepnorm(4)]
+    gated = Specification.of({"gate": "headwise:2", "seed": 3}).settings((0,))
+    gate = dynsim.gates.GaussianGate(2.0, headwise=True, seed=3)
+    assert cells.make_dynamics(gated).gate == gate
     for given, words in (
         ({"skip": "deepnrm"}, "did you mean 'deepnorm'"),
         ({"skip": "1,2;1", "depth": 4}, "depth is 4, and there are weights for 2 layers"),
@@ -214,8 +217,8 @@ def test_skip_takes_numbers_intervals_or_names():
         {"heads": 2, "mlp": "gaussian", "shared": True, "placement": "pre", "start": "sphere"},
         {"mask": "sinks:2", "value": ["diagonal:1,2,1,1"], "scores": "identity", "d_qk": 4.0},
         {"dropout": 0.1, "attention_dropout": 0.2, "norm": "rms", "seed": 2},
-        {"norm": "dyt:0.7", "skip": "layerscale:0.2", "gate": "gaussian:2", "seed": 3},
-        {"norm": "rms", "skip": "deepnorm", "placement": "mix-ln:0.5", "engine": "reference"},
+        {"norm": "dyt:0.7", "skip": "layerscale:0.2", "seed": 3},
+        {"norm": "rms", "skip": "deepnorm", "placement": "mix-ln:0.5"},
         {"position": "alibi:0.5", "sink": 0.5, "qk_norm": "rms:2", "heads": 2, "mask": "causal"},
         {"attention": "sigmoid", "position": "rope:50", "norm": "unit", "skip": 1.0},
     ],

@@ -123,8 +123,9 @@ def read_axis(name: str, given: object) -> Axis:
 
 
 def _are_numbers(given: object) -> bool:
-    """Whether no value begins with a letter, as names do."""
-    return not any(isinstance(item, str) and item[:1].isalpha() for item in _items(given))
+    """Whether no value begins with a letter, as names do, or is a list."""
+    words = [item for item in _items(given) if isinstance(item, str)]
+    return not any(word[:1].isalpha() or "," in word for word in words)
 
 
 def _items(given: object) -> list:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from scipy import stats
 
 from dynsim.results import style
@@ -138,8 +138,9 @@ def draw(data) -> Figure:
         axes.set(xlabel="training steps", ylabel=label, xlim=(0, data["step"][-1]))
         axes.xaxis.set_major_locator(MaxNLocator(4))
     panels[0].set(yscale="log", title="loss")
-    for which in (panels[0].yaxis.set_major_formatter, panels[0].yaxis.set_minor_formatter):
-        which("{x:g}")
+    panels[0].yaxis.set_major_formatter("{x:g}")
+    panels[0].yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    panels[0].yaxis.set_minor_formatter(NullFormatter())
     panels[1].set(title="accuracy")
     panels[2].set(ylim=(0, 90), title="queries")
     style.name_lines(panels[2], named)

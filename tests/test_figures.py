@@ -190,10 +190,19 @@ def some_geometry():
     return plots.geometry(surveys, "LayerNorms")
 
 
+def some_run():
+    from dynsim import AttentionDynamics, simulate
+
+    dynamics = AttentionDynamics(masks.local(8), weights.Gaussian(), norms.Unit())
+    run = simulate(dynamics, tokens.gaussian(4, 8, 4), 20)
+    return plots.rank_trajectory({"": run}, "what became of four samples, in a few words")
+
+
+DRAWN = (some_basins, some_equilibria, some_branches, some_exponents, some_geometry, some_run)
+
+
 @pytest.mark.parametrize("width", style.WIDTHS)
-@pytest.mark.parametrize(
-    "draw", [some_basins, some_equilibria, some_branches, some_exponents, some_geometry]
-)
+@pytest.mark.parametrize("draw", DRAWN)
 def test_figures_of_commands_read_well(draw, width):
     assert complaints(draw, width) == []
 
@@ -231,5 +240,7 @@ def test_a_figure_is_fit_to_a_column_and_loses_its_title():
     assert [a.get_subplotspec().get_topmost_subplotspec().rowspan.start for a in axes[0]] == [
         0, 1, 2
     ]  # fmt: skip
+    bare = style.fit(some_run(), "page", title=False)
+    assert not any(text.get_visible() for text in bare.texts)
     with pytest.raises(ValueError, match="unknown width 'wide'; known are column, page"):
         style.fit(Figure(), "wide")

@@ -279,12 +279,63 @@ def fit(figure: Figure, width: str = "page", title: bool = True) -> Figure:
     if width not in WIDTHS:
         raise ValueError(f"unknown width {width!r}; known are {', '.join(WIDTHS)}")
     words = " ".join(figure.get_suptitle().split())
+    narrow = width == "column" and figure.get_figwidth() > COLUMN
     with context():
-        if width == "column" and figure.get_figwidth() > COLUMN:
+        if all(axes.get_subplotspec() is None for axes in figure.axes):
+            if narrow or not title:
+                _stack(figure, COLUMN if narrow else figure.get_figwidth(), title)
+        elif narrow:
             _to_column(figure)
         if words:
             finding(figure, words if title else " ")
     return figure
+
+
+def _stack(figure: Figure, width: float, title: bool) -> None:
+    """Panels that were placed in inches, and the words above them: one below the other in a column;
+    on a page they keep their places."""
+    canvas: Any = FigureCanvasAgg(figure)
+    renderer = canvas.get_renderer()
+    wide, tall = figure.get_size_inches()
+    kept, boxes = figure.dpi, [axes.get_position() for axes in figure.axes]
+    around = [axes.get_tightbbox(renderer) for axes in figure.axes]
+    if width == wide:
+        top = max(box.y1 / kept for box in around if box is not None) + 0.06
+        places = [(b.x0 * wide, b.y0 * tall, b.width * wide, b.height * tall) for b in boxes]
+    else:
+        top, places = 0.06, []
+        inner = [axes.bbox for axes in figure.axes]
+        room = [_room(*pair, kept) for pair in zip(inner, around, strict=True)]
+        left = max(one[0] for one in room) + 0.04
+        for box, (_, below, right, above) in reversed(list(zip(boxes, room, strict=True))):
+            places.append((left, top + below, width - left - right - 0.04, box.height * tall))
+            top += below + box.height * tall + above + 0.1
+        places.reverse()
+    heads = sorted(figure.texts, key=lambda text: -text.get_position()[1])
+    lines = []
+    for text in heads:
+        size = float(text.get_fontsize())
+        per_line = int(width * (12.8 if text.get_fontweight() == "bold" else 14.0) * 9.0 / size)
+        words = text.get_text() if width == wide else "\n".join(
+            wrap(" ".join(text.get_text().split()), per_line)
+        )  # fmt: skip
+        text.set_text(words)
+        lines.append((words.count("\n") + 1) * 1.25 * size / 72)
+    height = top + (sum(lines) + 0.1 if title else 0)
+    figure.set_size_inches(width, height)
+    for axes, (x, y, w, h) in zip(figure.axes, places, strict=True):
+        axes.set_position((x / width, y / height, max(w, 0.5) / width, h / height))
+    down = 0.06
+    for text, line in zip(heads, lines, strict=True):
+        text.set_position((text.get_position()[0] * wide / width, 1 - down / height))
+        down += line
+        text.set_visible(title)
+
+
+def _room(box: Any, whole: Any, dots: float) -> tuple[float, float, float, float]:
+    """Inches that labels take left of a panel, below, right of it and above."""
+    inner, outer = box.extents / dots, (box if whole is None else whole).extents / dots
+    return (inner[0] - outer[0], inner[1] - outer[1], outer[2] - inner[2], outer[3] - inner[3])
 
 
 def _to_column(figure: Figure) -> None:

@@ -112,15 +112,16 @@ def draw(data) -> Figure:
     figure, ((early, late), (entropy, followed)) = style.panels(2, 2, height=2.3)
     for panel, depth, cosine in zip((early, late), data["depths"], data["cosine"], strict=True):
         image = _draw_phases(panel, data, cosine.mean(axis=-1))
-        panel.set_title(f"after {depth} layers")
+        panel.set_title(f"mean cosine after {depth} layers")
     early.set_ylabel("weight of the skip connection")
     early.text(
         0.5, 0.62, f"entropy\n{CONCENTRATED:g} log N", color="white", fontsize=7, ha="right",
         va="center", transform=early.transAxes,
     )  # fmt: skip
-    bar = figure.colorbar(image, ax=late, shrink=0.9)
-    bar.set_label("mean cosine", fontsize=7)
-    bar.outline.set_visible(False)
+    inside = late.inset_axes((0.05, 0.88, 0.4, 0.05))
+    bar = figure.colorbar(image, cax=inside, orientation="horizontal", ticks=[0, 0.5, 1])
+    bar.ax.tick_params(colors="white", labelsize=6.5, pad=1)
+    bar.outline.set_edgecolor("white")
     _draw_first(entropy, data)
     _draw_followed(followed, data)
     style.letters((early, late, entropy, followed))

@@ -199,6 +199,9 @@ def test_skip_takes_numbers_intervals_or_names():
     gated = Specification.of({"gate": "headwise:2", "seed": 3}).settings((0,))
     gate = dynsim.gates.GaussianGate(2.0, headwise=True, seed=3)
     assert cells.make_dynamics(gated).gate == gate
+    gated = Specification.of({"gate": "headwise:2", "seed": 3}).settings((0,))
+    gate = dynsim.gates.GaussianGate(2.0, headwise=True, seed=3)
+    assert make_dynamics(gated).gate == gate
     for given, words in (
         ({"skip": "deepnrm"}, "did you mean 'deepnorm'"),
         ({"skip": "1,2;1", "depth": 4}, "depth is 4, and there are weights for 2 layers"),

@@ -209,8 +209,7 @@ def compute(
         done[run.label] = report.Result(run.facts, trajectory, judged, error, theory, parts)
         if ended == 130:
             break
-    summed_up = _of_comparison if options.compare else _of_one
-    outcome = summed_up(planned, done, options)
+    outcome = _of_comparison(planned, done, options) if options.compare else _of_one(planned, done)
     return replace(
         outcome, files=files, status=status, page=lambda: _page(planned, done, options),
         animation=options.animate and (lambda: _animation(planned, done)),
@@ -294,9 +293,7 @@ def _say(run: runs.Run, words: str) -> None:
     print(f"dynsim run: {run.label}{': ' * bool(run.label)}{words}", file=sys.stderr)
 
 
-def _of_one(
-    planned: list[runs.Run], done: dict[str, report.Result], options: argparse.Namespace
-) -> Outcome:
+def _of_one(planned: list[runs.Run], done: dict[str, report.Result]) -> Outcome:
     (result,) = done.values()
     run, theory = planned[0], result.theory
     curves = {} if theory is None else theory.curves(result.trajectory["frobenius_norm"])

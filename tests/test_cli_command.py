@@ -55,11 +55,12 @@ EXAMPLES = {
     "geometry": ["--gain", "gain.npy", "--no-figure"],
     "verify": ["certificate.json"],
     "plot": ["swept", "--x", "beta", "--y", "skip", "--no-figure"],
+    "tour": ["--screen", "3"],
     "sweep": ["--grid", "tokens=4", "dim=2", "samples=1", "depth=2", "--out", "store"],
 }
 
 #: Commands that leave files of --name in --out.
-WRITING = [name for name in COMMANDS if name not in ("sweep", "verify")]
+WRITING = [name for name in COMMANDS if name not in ("sweep", "verify", "tour")]
 
 
 @pytest.fixture(scope="session")

@@ -13,4 +13,5 @@ COMMANDS = {
     "lyapunov": "Lyapunov exponents: order, rotation or chaos",
     "geometry": "LayerNorm's ellipsoid, and what it does to tokens",
     "verify": "check certificates of equilibria again",
+    "tour": "seven screens for a newcomer: commands, pictures, three sentences each",
 }

@@ -198,7 +198,7 @@ def test_skip_takes_numbers_intervals_or_names():
     assert skips == [0.5, dynsim.residual.lerp(0.1), dynsim.residual.deepnorm(4)]
     gated = Specification.of({"gate": "headwise:2", "seed": 3}).settings((0,))
     gate = dynsim.gates.GaussianGate(2.0, headwise=True, seed=3)
-    assert cells.make_dynamics(gated).gate == gate
+    assert make_dynamics(gated).gate == gate
     gated = Specification.of({"gate": "headwise:2", "seed": 3}).settings((0,))
     gate = dynsim.gates.GaussianGate(2.0, headwise=True, seed=3)
     assert make_dynamics(gated).gate == gate

@@ -280,7 +280,7 @@ class TorchEngine(TokenEngine):
             size = torch.sqrt(size.square() + shift / safe / safe)
         else:
             size = torch.where(unit > 0, size, torch.nan)
-        y = y * (scale / size)  # its own memory, so that derivatives can be taken
+        y = y * (scale / size)  # not in place: it may be differentiated
         if np.ndim(gain) or gain != 1.0:
             y *= self._constant(gain, x.dtype)
         if np.ndim(bias) or bias != 0.0:

@@ -56,11 +56,12 @@ EXAMPLES = {
     "verify": ["certificate.json"],
     "plot": ["swept", "--x", "beta", "--y", "skip", "--no-figure"],
     "presets": [],
+    "tour": ["--screen", "3"],
     "sweep": ["--grid", "tokens=4", "dim=2", "samples=1", "depth=2", "--out", "store"],
 }
 
 #: Commands that leave files of --name in --out.
-WRITING = [name for name in COMMANDS if name not in ("sweep", "verify", "presets")]
+WRITING = [name for name in COMMANDS if name not in ("presets", "sweep", "tour", "verify")]
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,32 @@ def test_fit_prediction_and_bounds_of_a_causal_mask():
         assert words in str(found)
 
 
+def test_curves_as_shares_of_the_size_of_the_tokens():
+    """Tokens halve in every layer, so that mu / ||X|| falls by 1/2 where mu falls by 1/4."""
+    run, found = beside(masks.causal, Weights(Zero(), Diagonal(0.5), shared=True))
+    size = np.log10(run["frobenius_norm"])
+    curves, shares = found.curves(), found.curves(run["frobenius_norm"])
+    steps = np.diff(shares["predicted slope"][30:])
+    assert np.allclose(steps, np.log10(0.5), atol=1e-6)
+    assert shares["predicted slope"][-1] == np.median((run["log10_mu"] - size)[:, -1])
+    bound = found.bounds["Dobrushin"].log10_bound
+    assert np.array_equal(shares["bound: Dobrushin"], np.median(bound - size, axis=0))
+    assert (shares["bound: Dobrushin"] - np.median(run["log10_mu"] - size, axis=0)).min() > -1e-9
+    assert set(shares) == set(curves)
+
+
+def test_json_says_where_a_bound_is_nearest():
+    run, found = beside(masks.causal, Weights(Zero(), Diagonal(0.5), shared=True))
+    entry = found.to_dict()["bounds"]
+    for name, bound in found.bounds.items():
+        nearest = (bound.log10_bound - run["log10_mu"])[bound.applies]
+        if nearest.size:
+            assert entry[name]["least_log10_excess"] == nearest.min()
+        else:
+            assert entry[name]["least_log10_excess"] is None
+    assert entry["Dobrushin"]["least_log10_excess"] >= -1e-9
+
+
 def test_what_does_not_apply_says_why():
     network = Weights(Gaussian(), Gaussian(), n_heads=2, seed=1)
     _, found = beside(masks.local, network, norms.LayerNorm(), d=4, depth=20)

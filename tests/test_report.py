@@ -8,7 +8,7 @@ from dynsim import compare_with_theory, connectivity, masks, norms, simulate, to
 from dynsim.cli import report
 from dynsim.equilibria.equilibrium import Equilibrium
 from dynsim.equilibria.stability import Stability
-from dynsim.network.weights import Diagonal, Fixed, Identity
+from dynsim.network.weights import Diagonal, Fixed, Identity, Jordan, Weights, Zero
 
 
 def outcome(graph, weights, depth, engine="logscale", x0=None, theory=False, **parts):
@@ -50,6 +50,40 @@ def test_tables_say_that_they_show_medians(rng):
     assert report.comparison_table({"a": found, "b": found}).startswith("run (medians)")
     single = outcome(masks.local(6), Identity(), 10, x0=tokens.gaussian(1, 6, 3))
     assert "–" not in report.measure_table(single.trajectory).splitlines()[1]
+
+
+def test_a_headline_names_runs_or_counts_them():
+    falls = outcome(masks.causal(6), Identity(), 60)
+    stays = outcome(masks.from_array(np.eye(6)), Identity(), 60)
+    assert report.headline({"": falls}).startswith("Collapsed to consensus")
+    both = report.headline({"causal": falls, "alone": stays})
+    assert both == "Causal: collapsed to consensus; alone: no collapse" or len(both) <= 110
+    named = report.headline({"the causal mask": falls, "every token alone": stays})
+    assert named == "The causal mask: collapsed to consensus; every token alone: no collapse"
+    many = report.headline({f"run number {k}": (falls, stays)[k > 9] for k in range(12)})
+    assert many == "12 runs: collapsed to consensus in 10; no collapse in 2"
+
+
+def test_a_headline_counts_samples_that_differ():
+    x0 = np.zeros((3, 2, 2))
+    x0[:] = [[0.0, 1.0], [0.6, 0.8]]
+    x0[0] = [[0.0, 1.0], [-0.5, -np.sqrt(0.75)]]
+    jordan = Weights(Zero(), Jordan(2.0), shared=True)
+    mixed = outcome(masks.causal(2), jordan, 200, x0=x0, norm=norms.Unit())
+    falls = outcome(masks.causal(6), Identity(), 60)
+    words = report.headline({"with a norm of the layer": mixed, "without one": falls})
+    assert words == (
+        "With a norm of the layer: 2 of 3 collapsed, 1 staying; without one: collapsed to consensus"
+    )
+
+
+def test_shapes_and_bounds_in_words():
+    assert report.describe_shape((1, 1, 3)) == "1 sample of 1 token of dimension 3"
+    found = outcome(masks.causal(6), Identity(), 20, theory=True)
+    assert report.describe_bounded(found.theory, (1, 6, 3)) == ""
+    assert report.describe_bounded(found.theory, (3, 6, 3)) == "bounds: medians over 3 samples"
+    words = "bounds: medians over the first 3 of 8 samples"
+    assert report.describe_bounded(found.theory, (8, 6, 3)) == words
 
 
 def test_a_band_may_reach_zero():

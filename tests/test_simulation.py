@@ -137,7 +137,7 @@ def test_the_automatic_stride_keeps_to_its_budget_and_uses_it(samples, n, d, dep
     stride = record.costly_stride((samples, n, d), depth, n * n)
     one = record_cost(record.costly(n), samples, n, d)
     budget = 0.5 * samples * depth * layer_cost(n, d, n * n)
-    if samples * n * d <= 8192:
+    if samples * n * d <= 65_536:
         budget = max(budget, 5e7)
 
     def records(stride):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import dynsim
 from dynsim import Record, masks, minilm, norms, simulate, tokens, verdict
+from dynsim.collapse.verdicts import groups
 from dynsim.network.weights import Diagonal, Identity, Jordan, Orthogonal, Weights, Zero
 from dynsim.results.trajectory import joined
 
@@ -187,6 +188,56 @@ def test_samples_that_differ_are_told_apart():
     assert found.samples["staying"] == 2
     assert sum(found.samples.values()) == 3
     assert "2 of 3 samples staying at rank 2" in found.sentence
+
+
+def test_samples_that_lost_half_are_told_from_those_that_kept_it():
+    """A joint fit would call them one: 13 that stay hide 3 that collapse."""
+    t = np.arange(41)
+    stays, falls = np.full(41, 0.9), 0.9 * 0.9**t
+    found = verdict(with_shares([stays] * 13 + [falls] * 3))
+    assert found.samples == {"staying": 13, "collapsing": 3}
+    assert found.sentence.startswith("mixed: 13 of 16 samples staying")
+    assert "3 of 16 samples collapsing: mu falls by a factor 0.9 per layer" in found.sentence
+    assert found.headline == (
+        "13 of 16 samples: no collapse, mu stays at 0.9 of ||X||; "
+        "3: collapsing to consensus by a factor 0.9 per layer"
+    )
+    parts = groups(with_shares([falls] * 3 + [stays] * 13))
+    assert [which.tolist() for _, which in parts] == [[False] * 3 + [True] * 13,
+                                                     [True] * 3 + [False] * 13]  # fmt: skip
+
+
+def test_samples_that_differ_little_are_not_parted_at_one_half():
+    t = np.arange(41)
+    ends = np.array([0.45, 0.47, 0.51, 0.53])[:, None]
+    found = verdict(with_shares(0.99 * (ends / 0.99) ** (t / 40)))
+    assert set(found.samples.values()) == {4}
+
+
+def test_groups_of_one_kind_are_one():
+    """Both stay: one at a fifth of what it had, the other at all of it."""
+    early = np.concatenate([np.geomspace(0.99, 0.2, 6), np.full(35, 0.2)])
+    found = verdict(with_shares([early, np.full(41, 0.9)]))
+    assert (found.kind, found.samples) == ("staying", {"staying": 2})
+
+
+def test_counts_add_up_where_two_groups_are_of_one_kind():
+    """Exactly at consensus and far below it: both have collapsed, one by one sentence each."""
+    x0 = tokens.gaussian(3, 8, 4)
+    x0[0] = 1.0
+    network = Weights(Zero(), Identity(), shared=True)
+    dynamics = dynsim.AttentionDynamics(masks.causal(8), network)
+    found = verdict(simulate(dynamics, x0, 60, engine="logscale"))
+    assert (found.kind, found.samples) == ("mixed", {"collapsed": 3})
+
+
+@pytest.mark.parametrize("end", [1.0, 0.97, 0.8, 0.4, 1e-3, 1e-8])
+@pytest.mark.parametrize("depth", [3, 40])
+def test_every_verdict_has_a_headline_for_one_line(end, depth):
+    t = np.arange(depth + 1)
+    found = verdict(with_shares(0.99 * end ** (t / depth)))
+    assert 10 < len(found.headline) < 80
+    assert found.to_dict()["headline"] == found.headline
 
 
 def test_a_sample_at_consensus_does_not_hide_that_others_collapse():

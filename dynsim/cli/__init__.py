@@ -14,4 +14,5 @@ COMMANDS = {
     "geometry": "LayerNorm's ellipsoid, and what it does to tokens",
     "presets": "what --preset NAME sets, model by model",
     "verify": "check certificates of equilibria again",
+    "tour": "seven screens for a newcomer: commands, pictures, three sentences each",
 }

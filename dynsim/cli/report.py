@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,9 +28,13 @@ __all__ = [
     "Result",
     "comparison_table",
     "describe_attended",
+    "describe_bounded",
     "describe_dynamics",
     "describe_mask",
+    "describe_shape",
+    "headline",
     "measure_table",
+    "short_labels",
     "summary",
 ]
 
@@ -53,13 +58,15 @@ _SHARE_AT = 128
 
 
 class Result(NamedTuple):
-    """A run that is done; `error` if it ended early, `theory` if that was asked for."""
+    """A run that is done; `error` if it ended early, `theory` if that was asked for, `groups` its
+    samples by outcome."""
 
     facts: MaskFacts
     trajectory: Trajectory
     verdict: Verdict
     error: str | None = None
     theory: Comparison | None = None
+    groups: Sequence[tuple[Verdict, np.ndarray]] = ()
 
 
 def summary(result: Result) -> dict:
@@ -72,7 +79,7 @@ def summary(result: Result) -> dict:
     "rounding" is how far rounding may move the mean of a measure (null for arbitrarily far), and
     "within_rounding" whether it lies no further than that from its value at collapse.
     """
-    facts, trajectory, verdict, error, theory = result
+    facts, trajectory, verdict, error, theory, _ = result
     failure = {} if error is None else {"error": error}
     return failure | {
         "mask": facts.to_dict(),
@@ -163,6 +170,62 @@ def describe_mask(facts: MaskFacts) -> list[tuple[str, str]]:
     return lines
 
 
+#: What became of runs, where only their kinds of verdict are told.
+_KINDS = {
+    **dict.fromkeys(("collapsed", "floor"), "collapsed to consensus"),
+    **dict.fromkeys(("staying", "growing"), "no collapse"),
+    "collapsing": "collapsing",
+    "slow": "slowly falling",
+    "rank one": "to rank one, not to consensus",
+    "mixed": "samples differ",
+    "short": "too short to say",
+    "zero": "all tokens zero",
+    "none": "nothing to judge",
+}
+#: The same of samples.
+_OF_SAMPLES = {"floor": "collapsed", "slow": "slowly falling", "short": "too short to say"}
+#: Characters of a title in one line.
+_TITLE = 110
+
+
+def headline(runs: Mapping[str, Result]) -> str:
+    """What happened, in one line: of each run, or which runs did what, or how many of them."""
+    heads = {label: result.verdict.headline for label, result in runs.items()}
+    kinds: dict[str, list[str]] = {}
+    for label, result in runs.items():
+        kinds.setdefault(_in_words(result.verdict), []).append(label)
+    words = "; ".join(f"{label}: {head}" if label else head for label, head in heads.items())
+    if len(words) > _TITLE and len(runs) > 1:
+        words = "; ".join(f"{', '.join(labels)}: {kind}" for kind, labels in kinds.items())
+    if len(words) > _TITLE and len(runs) > 1:
+        counts = Counter(_KINDS[result.verdict.kind] for result in runs.values())
+        words = f"{len(runs)} runs: {'; '.join(f'{kind} in {n}' for kind, n in counts.items())}"
+    return words[:1].upper() + words[1:]
+
+
+def _in_words(verdict: Verdict) -> str:
+    """The kind of a verdict, or of a mixed one how many samples ended how."""
+    if verdict.kind != "mixed":
+        return _KINDS[verdict.kind]
+    total = f" of {sum(verdict.samples.values())}"
+    parts: list[str] = []
+    for kind, number in verdict.samples.items():
+        parts.append(f"{number}{'' if parts else total} {_OF_SAMPLES.get(kind, kind)}")
+    return ", ".join(parts)
+
+
+def short_labels(labels: list[str]) -> list[str]:
+    """The labels of a comparison without the name of the option, where values alone are clear.
+
+    >>> short_labels(["mask causal", "mask local"]), short_labels(["window 1", "window 2"])
+    (['causal', 'local'], ['window 1', 'window 2'])
+    """
+    pairs = [label.partition(" ") for label in labels]
+    clear = all(name in ("mask", "norm", "value", "placement") for name, _, _ in pairs)
+    alone = not any("," in label for label in labels)
+    return [value for _, _, value in pairs] if clear and alone else labels
+
+
 def describe_attended(dynamics: AttentionDynamics) -> str:
     """What the first and the last token attend to: whether a mask looks back or ahead."""
     layout, last = dynamics.layout, dynamics.n_tokens - 1
@@ -232,6 +295,22 @@ def describe_dynamics(dynamics: AttentionDynamics) -> str:
     if dynamics.dropout.active:
         parts.append(f"dropout {_dropout_in_words(dynamics.dropout)}")
     return "; ".join(parts)
+
+
+def describe_shape(shape: tuple[int, int, int]) -> str:
+    """How many samples of how many tokens."""
+    samples, n, d = shape
+    many, tokens = "s" * (samples != 1), "s" * (n != 1)
+    return f"{samples} sample{many} of {n} token{tokens} of dimension {d}"
+
+
+def describe_bounded(theory: Comparison, shape: tuple[int, int, int]) -> str:
+    """Whose bounds the figure shows: medians, so that single samples may lie above."""
+    bounded, samples = len(theory.measured), shape[0]
+    if theory.sharpest is None or samples == 1:
+        return ""
+    some = f"the first {bounded} of " if bounded < samples else ""
+    return f"bounds: medians over {some}{samples} samples"
 
 
 def _residual_in_words(dynamics: AttentionDynamics) -> tuple[str, str]:
@@ -342,7 +421,7 @@ def comparison_table(runs: Mapping[str, Result]) -> str:
     rows[0] += [*(f"mu_{depth} / mu_0" for depth in depths), "stable rank"]
     if any(result.theory for result in runs.values()):
         rows[0] += ["fitted", "predicted", "max ||P^t||", "bound / mu", "infinite width"]
-    for label, (facts, trajectory, _, _, theory) in runs.items():
+    for label, (facts, trajectory, _, _, theory, _) in runs.items():
         logs = _band(trajectory["log10_mu"])[1] * np.log(10.0)
         marks = _marks(_mostly_within_rounding(trajectory, "log10_mu"))
         mu = [from_log(log) + mark for log, mark in zip(logs, marks, strict=True)]

@@ -16,13 +16,14 @@ from dynsim.cli.command import Command, Outcome
 from dynsim.cli.completion import completes
 from dynsim.cli.errors import one_line
 from dynsim.cli.output import file_name
-from dynsim.collapse.verdicts import verdict
+from dynsim.collapse.verdicts import groups, together
 from dynsim.engines import ENGINES
 from dynsim.measures import MEASURES
 from dynsim.simulation import Overflow, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     from dynsim.results.trajectory import Trajectory
 
@@ -154,12 +155,11 @@ def announce(planned: list[runs.Run]) -> str:
             lines.append((name, value))
             if name == "mask":
                 lines.append(("attends", report.describe_attended(first.dynamics)))
-    samples, n, d = first.shape
     options = first.options
     source = options.x0 or options.text or f"{options.start}, seed {options.seed}"
     lines += shared.describe_preset(options)
     lines.append(("dynamics", report.describe_dynamics(first.dynamics)))
-    lines.append(("input", f"{samples} samples of {n} tokens of dimension {d} ({source})"))
+    lines.append(("input", f"{report.describe_shape(first.shape)} ({source})"))
     return "\n".join(f"{name:<10}{value}" for name, value in lines)
 
 
@@ -183,11 +183,12 @@ def compute(
         if error is not None:
             hint = f"; go on with --resume {stem}.nc --depth {run.depth}" * (ended == 130)
             _say(run, error + hint)
-        judged = verdict(trajectory)
+        parts = groups(trajectory)
+        judged = together(trajectory, parts)
         theory = None if ended == 130 else run.compare_with_theory(trajectory)
         if theory is not None:
             judged = replace(judged, sentence=f"{judged.sentence}; {theory.distance}")
-        done[run.label] = report.Result(run.facts, trajectory, judged, error, theory)
+        done[run.label] = report.Result(run.facts, trajectory, judged, error, theory, parts)
         if ended == 130:
             break
     outcome = _of_comparison(planned, done, options) if options.compare else _of_one(planned, done)
@@ -209,17 +210,33 @@ def _say(run: runs.Run, words: str) -> None:
 
 def _of_one(planned: list[runs.Run], done: dict[str, report.Result]) -> Outcome:
     (result,) = done.values()
-    curves = {} if result.theory is None else result.theory.curves()
-    norm = report.norm_in_words(planned[0].dynamics.norm)
-    title = f"{result.facts.name}, {norm}: {result.verdict.sentence}"
+    run, theory = planned[0], result.theory
+    curves = {} if theory is None else theory.curves(result.trajectory["frobenius_norm"])
+    parts = [
+        result.facts.name,
+        report.describe_dynamics(run.dynamics),
+        report.describe_shape(run.shape),
+    ]
+    parts += [] if theory is None else [theory.distance, report.describe_bounded(theory, run.shape)]
     return Outcome(
         data=report.summary(result),
         verdict=result.verdict.sentence,
         table=report.measure_table(result.trajectory),
         notes="" if result.theory is None else str(result.theory),
         name=planned[0].name,
-        draw=lambda plots: plots.rank_trajectory({"": result.trajectory}, title, curves),
+        draw=lambda plots: plots.rank_trajectory(
+            {"": result.trajectory},
+            report.headline(done),
+            curves,
+            subtitle="; ".join(filter(None, parts)),
+            groups={"": _grouped(plots, result)},
+        ),
     )
+
+
+def _grouped(plots: ModuleType, result: report.Result) -> list:
+    """The samples of a run by outcome, as the figure wants them."""
+    return [plots.Group(one.kind, which) for one, which in result.groups]
 
 
 def _of_comparison(
@@ -228,15 +245,20 @@ def _of_comparison(
     varied = "; ".join(options.compare)
     digest = hashlib.sha256("".join(run.name for run in planned).encode()).hexdigest()[:8]
     sentences = {label: result.verdict.sentence for label, result in done.items()}
-    trajectories = {label: result.trajectory for label, result in done.items()}
-    title = f"comparing {varied.replace(',', ', ')}"
+    named = dict(zip(report.short_labels(list(done)), done.values(), strict=True))
+    subtitle = f"comparing {varied.replace(',', ', ')}; {report.describe_shape(planned[0].shape)}"
     return Outcome(
         data={"runs": {label: report.summary(result) for label, result in done.items()}}
         | {"verdict": sentences},
         verdict="\n          ".join(f"{label}: {words}" for label, words in sentences.items()),
         table=report.comparison_table(done),
         name=file_name("compare", varied, digest),
-        draw=lambda plots: plots.rank_trajectory(trajectories, title),
+        draw=lambda plots: plots.rank_trajectory(
+            {label: result.trajectory for label, result in named.items()},
+            report.headline(named),
+            subtitle=subtitle,
+            groups={label: _grouped(plots, result) for label, result in named.items()},
+        ),
     )
 
 

@@ -202,29 +202,46 @@ class Comparison:
     def __str__(self) -> str:
         return "\n".join(f"{name:<10}{words}" for name, words in self.lines())
 
-    def curves(self) -> dict[str, np.ndarray]:
+    def curves(self, frobenius_norm: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """log10 of bounds and of the predicted fall by name, from depth 0; NaN where there is none.
 
         Bounds are medians over the samples to which they apply. The predicted fall ends where mu
         ends and goes back over half of the layers; there is none where it does not hold.
+
+        frobenius_norm : array (samples, T+1), optional
+            That of the trajectory: curves are then shares of it, sample by sample, and the
+            infinite-width limit a share of its own.
         """
+        samples, depth = self.measured.shape
+        size = np.zeros((samples, depth))
+        if frobenius_norm is not None:
+            with np.errstate(divide="ignore"):
+                size = np.log10(frobenius_norm[:samples, :depth])
         curves = {
-            f"bound: {name}": np.median(one.log10_bound[one.applies], axis=0)
+            f"bound: {name}": np.median(one.log10_bound[one.applies] - size[one.applies], axis=0)
             for name, one in self.bounds.items()
             if one.applies.any()
         }
         predicted = self.prediction
         if self.comparable and predicted is not None:
-            measured = np.median(self.measured, axis=0)
-            depths = np.arange(len(measured))
+            depths = np.arange(depth)
             fall = (depths - depths[-1]) * np.log10(predicted.rate)
             if not predicted.at_most:
                 fall += predicted.power * np.log10(np.maximum(depths, 1) / max(depths[-1], 1))
             name = "predicted slope" + ", powers of t left out" * predicted.at_most
-            curves[name] = np.where(depths >= depths[-1] // 2, measured[-1] + fall, np.nan)
+            ending = np.median(self.measured[:, -1:] + fall - size, axis=0)
+            curves[name] = np.where(depths >= depths[-1] // 2, ending, np.nan)
         if self.wide is not None and np.isfinite(self.wide.mu[:, 1:]).all(axis=0).any():
-            curves["infinite width"] = np.median(np.log10(self.wide.mu), axis=0)
+            own = 1.0 if frobenius_norm is None else self.wide.frobenius_norm
+            curves["infinite width"] = np.median(np.log10(self.wide.mu / own), axis=0)
         return curves
+
+    def _least_excess(self, bound: Bound) -> float:
+        """log10 of how many times a bound exceeds measured mu where it is nearest, over samples and
+        depths; NaN where it does not apply. Rounding may make it a little less than 0."""
+        with np.errstate(invalid="ignore"):  # equal tokens under a bound of 0
+            excess = (bound.log10_bound - self.measured)[bound.applies]
+        return float(np.nanmin(excess, initial=np.inf)) if excess.size else np.nan
 
     def to_dict(self) -> dict:
         """JSON-ready; bounds as medians over samples."""
@@ -248,6 +265,7 @@ class Comparison:
                     "source": one.source,
                     "applies": int(one.applies.sum()),
                     "sentence": str(one),
+                    "least_log10_excess": _plain(self._least_excess(one)),
                     "log10_bound": _plain(np.median(one.log10_bound[one.applies], axis=0).tolist())
                     if one.applies.any()
                     else None,

@@ -5,6 +5,7 @@ Every sample is judged by itself, for one network may collapse some inputs and k
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from dynsim.collapse.rates import doubly_exponential
 from dynsim.measures import floor, rank_is_sure
 from dynsim.results.trajectory import Trajectory
 
-__all__ = ["Verdict", "from_log", "verdict"]
+__all__ = ["Verdict", "from_log", "groups", "together", "verdict"]
 
 #: Below this share of ||X||_F a distance counts as gone.
 _GONE = 1e-6
@@ -35,7 +36,7 @@ _STEADY = 0.25
 
 @dataclass(frozen=True)
 class Verdict:
-    """`kind` is one of
+    """`sentence` says it with its numbers, `headline` in a few words. `kind` is one of
 
     floor       mu reached the floating-point floor, first at `layer`; later values are rounding
     collapsed   mu fell below 1e-6 of ||X||_F, or is exactly 0 from `layer` on
@@ -66,6 +67,7 @@ class Verdict:
     rank: int | None = None
     rank_is_sure: bool | None = None
     samples: dict[str, int] = field(default_factory=dict)
+    headline: str = ""
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -89,24 +91,75 @@ def verdict(trajectory: Trajectory) -> Verdict:
     'collapsed'
     """
     check_instance("a trajectory", trajectory, Trajectory, "dynsim.simulate(...)")
-    if trajectory.final.shape[1] == 1:
-        return Verdict("none", "one token: there is nothing to collapse")
-    if trajectory.depth == 0:
-        return Verdict("none", "no layer was computed")
-    judges = {"zero": _zero, "floor": _floor, "collapsed": _collapsed, "rank one": _rank_one}
-    outcome = _outcomes(trajectory)
-    parts = []
-    for kind in dict.fromkeys(outcome):
-        part = judges.get(kind, _open)(_subset(trajectory, outcome == kind))
-        parts.append(replace(part, samples={part.kind: int(np.sum(outcome == kind))}))
+    return together(trajectory, groups(trajectory))
+
+
+def together(trajectory: Trajectory, parts: Sequence[tuple[Verdict, np.ndarray]]) -> Verdict:
+    """One verdict on all `groups` of a trajectory."""
     if len(parts) == 1:
-        return replace(parts[0], sentence=parts[0].sentence + _caveat(trajectory))
-    parts.sort(key=lambda part: -sum(part.samples.values()))
+        ((one, _),) = parts
+        return replace(one, sentence=one.sentence + _caveat(trajectory))
     total = trajectory.n_samples
-    phrases = [f"{sum(part.samples.values())} of {total} samples {part.sentence}" for part in parts]
-    counts = {part.kind: sum(part.samples.values()) for part in parts}
+    counts: dict[str, int] = {}
+    phrases: list[str] = []
+    headlines: list[str] = []
+    for part, which in parts:
+        n = int(which.sum())
+        counts[part.kind] = counts.get(part.kind, 0) + n
+        phrases.append(f"{n} of {total} samples {part.sentence}")
+        headlines.append(f"{n}{'' if headlines else f' of {total} samples'}: {part.headline}")
     sentence = f"mixed: {'; '.join(phrases)}{_caveat(trajectory)}"
-    return Verdict("mixed", sentence, samples=counts)
+    return Verdict("mixed", sentence, samples=counts, headline="; ".join(headlines))
+
+
+def groups(trajectory: Trajectory) -> list[tuple[Verdict, np.ndarray]]:
+    """The samples by what became of them, the largest group first.
+
+    Samples that have not collapsed are one group, unless some have lost half of their largest
+    mu / ||X||_F and the others, in the median, have kept more than twice as much.
+
+    Returns
+    -------
+    list of (Verdict, array of bool (samples,))
+        The verdict on a group, and which samples are in it; each sample is in one group.
+
+    Examples
+    --------
+    >>> import dynsim
+    >>> pure = dynsim.AttentionDynamics(dynsim.masks.local(12), dynsim.weights.Identity())
+    >>> x0 = dynsim.tokens.gaussian(samples=3, n=12, d=4)
+    >>> x0[0] = 1.0
+    >>> for one, which in groups(dynsim.simulate(pure, x0, depth=60)):
+    ...     print(one.kind, which)
+    collapsing [False  True  True]
+    floor [ True False False]
+    """
+    check_instance("a trajectory", trajectory, Trajectory, "dynsim.simulate(...)")
+    everything = np.ones(trajectory.n_samples, dtype=bool)
+    if trajectory.final.shape[1] == 1:
+        words = "one token: there is nothing to collapse"
+        return [(Verdict("none", words, headline=words), everything)]
+    if trajectory.depth == 0:
+        words = "no layer was computed"
+        return [(Verdict("none", words, headline=words), everything)]
+    outcome = _outcomes(trajectory)
+    judged = _judged(trajectory, outcome)
+    if {"open", "lost"} <= judged.keys() and judged["open"].kind == judged["lost"].kind:
+        outcome[outcome == "lost"] = "open"
+        judged = _judged(trajectory, outcome)
+    parts = [(one, outcome == name) for name, one in judged.items()]
+    return sorted(parts, key=lambda part: -int(part[1].sum()))
+
+
+def _judged(trajectory: Trajectory, outcome: np.ndarray) -> dict[str, Verdict]:
+    """A verdict for each outcome that there is."""
+    judges = {"zero": _zero, "floor": _floor, "collapsed": _collapsed, "rank one": _rank_one}
+    judged = {}
+    for name in dict.fromkeys(outcome.tolist()):
+        which = outcome == name
+        one = judges.get(name, _open)(_subset(trajectory, which))
+        judged[name] = replace(one, samples={one.kind: int(which.sum())})
+    return judged
 
 
 def _caveat(trajectory: Trajectory) -> str:
@@ -131,7 +184,7 @@ def _subset(trajectory: Trajectory, samples: np.ndarray) -> Trajectory:
 
 
 def _outcomes(trajectory: Trajectory) -> np.ndarray:
-    """What became of each sample: zero, floor, collapsed, rank one or open."""
+    """What became of each sample: zero, floor, collapsed, rank one, lost or open."""
     share = _log_mu_share(trajectory)
     outcome = np.full(trajectory.n_samples, "open", dtype="<U9")
     if "rank_one_distance" in trajectory.measures:
@@ -139,7 +192,20 @@ def _outcomes(trajectory: Trajectory) -> np.ndarray:
     outcome[share[:, -1] < np.log(_GONE)] = "collapsed"
     outcome[(share <= _log_mu_floor(trajectory)).any(axis=1)] = "floor"
     outcome[trajectory["frobenius_norm"][:, -1] == 0] = "zero"
+    outcome[_have_lost(share, outcome == "open")] = "lost"
     return outcome
+
+
+def _have_lost(share: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Which of the samples `among` have lost half of their largest share, where the others have
+    kept more than twice as much in the median; none where they have not."""
+    left = np.full(len(share), np.nan)
+    left[among] = share[among, -1] - share[among].max(axis=1)
+    lost, rest = among & (left < np.log(_SLOW)), among & ~(left < np.log(_SLOW))
+    if not lost.any() or not rest.any():
+        return np.zeros_like(among)
+    differ = np.median(left[lost]) < np.median(left[rest]) + np.log(_SLOW)
+    return lost & differ
 
 
 def _log_mu_share(trajectory: Trajectory) -> np.ndarray:
@@ -188,7 +254,10 @@ def from_log(log: float, digits: int = 2) -> str:
 
 def _zero(trajectory: Trajectory) -> Verdict:
     layer = int(np.argmax(~trajectory["frobenius_norm"].any(axis=0)))
-    return Verdict("zero", f"vanished: every token is zero from layer {layer} on", layer=layer)
+    sentence = f"vanished: every token is zero from layer {layer} on"
+    return Verdict(
+        "zero", sentence, layer=layer, headline=f"all tokens are zero from layer {layer} on"
+    )
 
 
 def _floor(trajectory: Trajectory) -> Verdict:
@@ -198,28 +267,35 @@ def _floor(trajectory: Trajectory) -> Verdict:
     if not layers.any():
         rest = "all tokens are equal" if exact else "mu is rounding of equal tokens"
         kind = "collapsed" if exact else "floor"
-        return Verdict(kind, f"at consensus from the start: {rest}", layer=0)
+        sentence = f"at consensus from the start: {rest}"
+        return Verdict(kind, sentence, layer=0, headline="at consensus from the start")
     fit = _Fit(trajectory.depths, share, edge)
     when, layer = _span(layers.min(), layers.max()), int(layers.min())
     before = f"; before, it fell {fit.words}" if fit.known else f"; {_RATE_NEEDS} above it"
     if exact:
         sentence = f"collapsed: mu is 0, or less than 10^(-10^99), from {when} on{before}"
-        return Verdict("collapsed", sentence, **fit.numbers, layer=layer)
+        headline = f"collapsed to consensus by {when}"
+        return Verdict("collapsed", sentence, **fit.numbers, layer=layer, headline=headline)
     sentence = f"collapsed: floor reached at {when}; mu is rounding from there on{before}"
-    return Verdict("floor", sentence, **fit.numbers, layer=layer)
+    headline = f"collapsed to consensus: down to rounding by {when}"
+    return Verdict("floor", sentence, **fit.numbers, layer=layer, headline=headline)
 
 
 def _collapsed(trajectory: Trajectory) -> Verdict:
     share = _log_mu_share(trajectory)
     now = from_log(np.median(share[:, -1]))
     if (share[:, 0] < np.log(_GONE)).all():
-        return Verdict("collapsed", f"near consensus from the start: mu is {now} of ||X||")
+        sentence = f"near consensus from the start: mu is {now} of ||X||"
+        return Verdict("collapsed", sentence, headline="near consensus from the start")
     fit = _Fit(trajectory.depths, share, _log_mu_floor(trajectory))
     falling = f", falling {fit.words}" if fit.known else f"; {_RATE_NEEDS}"
+    headline = "collapsed to consensus" + fit.pace
     factor = doubly_exponential(trajectory) if trajectory.follows_mu else None
     if factor is not None:
         falling = f", falling so that log mu grows by a factor {factor:.4g} per layer"
-    return Verdict("collapsed", f"collapsed: mu is {now} of ||X||{falling}", **fit.numbers)
+        headline = f"collapsed to consensus: log mu grows by a factor {factor:.3g} per layer"
+    sentence = f"collapsed: mu is {now} of ||X||{falling}"
+    return Verdict("collapsed", sentence, **fit.numbers, headline=headline)
 
 
 def _rank_one(trajectory: Trajectory) -> Verdict:
@@ -228,7 +304,8 @@ def _rank_one(trajectory: Trajectory) -> Verdict:
         sentence = (
             f"at rank one from the start, not at consensus: mu is {_range(share[:, -1])} of ||X||"
         )
-        return Verdict("rank one", sentence, rank=1)
+        headline = "at rank one from the start, not at consensus"
+        return Verdict("rank one", sentence, rank=1, headline=headline)
     end = np.median(rest[:, -1])
     within = trajectory.within_rounding("rank_one_distance")[:, -1]
     rounding = ", which is rounding" * bool(np.median(within) == 1.0)
@@ -236,7 +313,8 @@ def _rank_one(trajectory: Trajectory) -> Verdict:
         f"collapsed to rank one but not to consensus: the distance to rank one is "
         f"{end:.1e} of ||X||{rounding}, mu is {_range(share[:, -1])} of it"
     )
-    return Verdict("rank one", sentence, rank=1)
+    headline = "collapsed to rank one, not to consensus"
+    return Verdict("rank one", sentence, rank=1, headline=headline)
 
 
 def _open(trajectory: Trajectory) -> Verdict:
@@ -247,12 +325,16 @@ def _open(trajectory: Trajectory) -> Verdict:
     now = _range(np.exp(share[:, -1]))
     if fit.changes and fit.slope > 0:
         sentence = f"growing: mu grows {fit.words} and is now {now} of ||X||"
-        return Verdict("growing", sentence, **fit.numbers)
+        headline = f"no collapse, mu grows{fit.pace}, to {now} of ||X||"
+        return Verdict("growing", sentence, **fit.numbers, headline=headline)
     if fit.changes:
         left = f"{np.exp(_log_left(share)):.2g} of its largest"
         kind, words = ("slow", "slowly falling") if _is_slow(share) else ("collapsing",) * 2
         sentence = f"{words}: mu falls {fit.words} and is now {now} of ||X||, {left}"
-        return Verdict(kind, sentence, **fit.numbers)
+        headline = f"{words} to consensus{fit.pace}"
+        if kind == "slow":
+            headline = f"{words}, mu is still {now} of ||X||"
+        return Verdict(kind, sentence, **fit.numbers, headline=headline)
     if "rank_one_distance" in trajectory.measures:
         depths, rest = _rank_one_share(trajectory)
         with np.errstate(divide="ignore"):
@@ -266,7 +348,8 @@ def _open(trajectory: Trajectory) -> Verdict:
                 f"{words} to rank one but not to consensus: the distance to rank one falls "
                 f"{fit.words} to {_range(rest[:, -1])} of ||X||, while mu is {now} of it"
             )
-            return Verdict(kind, sentence, **fit.numbers)
+            headline = f"{words} to rank one, not to consensus"
+            return Verdict(kind, sentence, **fit.numbers, headline=headline)
     return _staying(trajectory, np.exp(share))
 
 
@@ -276,21 +359,28 @@ def _short(share: np.ndarray) -> Verdict:
     first, now = (_range(np.exp(share[:, t])) for t in (0, -1))
     if _is_slow(share):
         sentence = f"too short to say: after {layers} mu is {now} of ||X||, before them {first}"
-        return Verdict("short", f"{sentence}; {_RATE_NEEDS}")
-    sentence = f"collapsing: in {layers} mu fell from {first} to {now} of ||X||; {_RATE_NEEDS}"
-    return Verdict("collapsing", sentence)
+        headline = f"too short to say: {layers}"
+        return Verdict("short", f"{sentence}; {_RATE_NEEDS}", headline=headline)
+    fall = f"in {layers} mu fell from {first} to {now} of ||X||"
+    sentence = f"collapsing: {fall}; {_RATE_NEEDS}"
+    return Verdict("collapsing", sentence, headline=f"collapsing to consensus: {fall}")
 
 
 def _staying(trajectory: Trajectory, share: np.ndarray) -> Verdict:
     half = trajectory.depth // 2
-    where = f"mu is {_range(share[:, -1])} of ||X||, after {_range(share[:, half])} at layer {half}"
+    now = _range(share[:, -1])
+    where = f"mu is {now} of ||X||, after {_range(share[:, half])} at layer {half}"
+    headline = f"no collapse, mu stays at {now} of ||X||"
+    if "stable_rank" in trajectory.measures:
+        stable = trajectory.recorded("stable_rank")[1][:, -1]
+        headline += f", stable rank {_range(stable)}"
     if "rank" not in trajectory.measures:
-        return Verdict("staying", f"staying: {where}")
+        return Verdict("staying", f"staying: {where}", headline=headline)
     ranks, sure = trajectory.recorded("rank")[1][:, -1], rank_is_sure(trajectory.final)
     rank = int(np.median(ranks))
     unsure = "" if sure.all() else f" (in {np.sum(~sure)} of {len(sure)} samples rounding decides)"
     sentence = f"staying at rank {rank}{unsure}: {where}"
-    return Verdict("staying", sentence, rank=rank, rank_is_sure=bool(sure.all()))
+    return Verdict("staying", sentence, rank=rank, rank_is_sure=bool(sure.all()), headline=headline)
 
 
 def _log_left(logs: np.ndarray) -> float:
@@ -357,6 +447,15 @@ class _Fit:
             return {}
         rate = float(np.exp(self.slope))
         return {"rate": rate, "rate_sd": self.sd, "fitted": self.fitted, "steady": self.steady}
+
+    @property
+    def pace(self) -> str:
+        """The factor per layer in a few words; nothing where it is not known."""
+        if not self.known:
+            return ""
+        if self.steady:
+            return f" by a factor {from_log(self.slope, 4)} per layer"
+        return f", ever {'faster' if self._faster else 'slower'}"
 
     @property
     def words(self) -> str:

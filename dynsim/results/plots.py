@@ -1,4 +1,4 @@
-"""Figures: results in, matplotlib figures out. Nothing is computed here but medians and bands.
+"""Figures: results in, matplotlib figures out; that of a run is in `rank_figure`.
 
 Lines differ in colour (Okabe and Ito's palette), dash and marker, so that they can be told apart
 in grey and by colour-blind readers.
@@ -6,8 +6,6 @@ in grey and by colour-blind readers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +13,18 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from dynsim._files import written_whole
 from dynsim.measures import mu
-from dynsim.results.trajectory import Trajectory
+from dynsim.results.rank_figure import Group, rank_trajectory
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
     from typing import TypeAlias
 
     from matplotlib.axes import Axes
-    from matplotlib.lines import Line2D
 
     from dynsim.geometry import Survey
 
@@ -39,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STYLES",
+    "Group",
     "add_branches",
     "basins",
     "branches",
@@ -63,255 +61,6 @@ STYLES: list[dict[str, Any]] = [
         ("#666666", (0, (6, 2, 1, 2)), "*"),
     ]
 ]
-
-#: log10 of what float64 still holds, and of the lowest distance on an axis.
-_RANGE, _DEEPEST = -330.0, -1000.0
-#: Where a legend may stand in a panel: above what `_note` writes.
-_ABOVE_NOTES = (0.0, 0.1, 1.0, 0.9)
-
-#: What a panel says of lines that are rounding.
-_THIN = "thin: within rounding"
-
-#: Raised digits as characters: mathtext would have to load and build its parser for them.
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def rank_trajectory(
-    runs: Mapping[str, Trajectory], title: str = "", theory: Mapping[str, np.ndarray] | None = None
-) -> Figure:
-    """Distances with the floating-point floor, ranks and cosines against depth, run by run.
-
-    Lines are medians over samples, bands the 16th to 84th percentile. One run shows two measures
-    in each panel; several runs share the panels, the second measure paler. A line is thin where
-    most samples lie within rounding (`dynsim.rounding`); dashes mark the floor of mu where it is
-    not followed further. An exact zero is drawn at the lower edge. A run that falls far below all
-    others leaves the panel.
-
-    Parameters
-    ----------
-    runs : mapping of str to Trajectory
-        Runs by the name that the legend gives them; at least one.
-    title : str
-        Wrapped to lines of 130 characters.
-    theory : mapping of str to array (T+1,), optional
-        log10 of bounds and predictions by name, drawn among the distances.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        For `save`; it belongs to no window.
-
-    Examples
-    --------
-    >>> import dynsim
-    >>> pure = dynsim.AttentionDynamics(dynsim.masks.causal(4), dynsim.weights.Identity())
-    >>> run = dynsim.simulate(pure, dynsim.tokens.gaussian(samples=3, n=4, d=2), depth=20)
-    >>> figure = rank_trajectory({"causal": run}, "mu halves in every layer")
-    >>> [axes.get_ylabel() for axes in figure.axes]
-    ['distance (Frobenius)', 'rank', 'pairwise cosine']
-    """
-    lines, theory = wrap(title, 130), theory or {}
-    below = runs if len(runs) > 1 else theory
-    columns = _legend_columns(below)
-    figure, (distances, ranks, cosines) = _panels(len(lines), -(-len(below) // columns))
-    edge = _lower_edge(runs)
-    names = {"mu": "mu", "rank_one_distance": "distance to rank one"}
-    rounding = _mostly_rounding(runs)
-    thin = _draw_lines(distances, _in_decades(runs, edge), rounding, names, "distances")
-    distances.set(ylabel="distance (Frobenius)")
-    distances.yaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=2))
-    distances.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
-    floor = _mark_floor(distances, runs, edge)
-    _note(distances, "; ".join(filter(None, [floor, _THIN if thin else ""])))
-    bounds = _draw_theory(distances, theory)
-    names = {"stable_rank": "stable rank", "effective_rank": "effective rank"}
-    if _draw_lines(ranks, runs, rounding, names, "ranks"):
-        _note(ranks, _THIN, height=0.1)  # above lines at rank one
-    ranks.set(ylabel="rank", ylim=(0, None))
-    names = {"mean_cosine": "mean cosine", "min_cosine": "smallest cosine"}
-    thin = _draw_lines(cosines, runs, rounding, names, "cosines")
-    words = filter(None, [_THIN if thin else "", _what_lines_are(runs)])
-    _note(cosines, "\n".join(words), height=0.08)  # above lines at -1
-    cosines.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-    cosines.set(ylabel="pairwise cosine", ylim=(-1.05, 1.05), yticks=(-1, -0.5, 0, 0.5, 1))
-    for axes in (distances, ranks, cosines):
-        axes.set_xlabel("depth (layers)")
-        axes.grid(True, color="0.92", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.margins(x=0.01)
-        if len(runs) == 1 and axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8, frameon=False, loc="best", bbox_to_anchor=_ABOVE_NOTES)
-    if below:
-        handles = bounds if len(runs) == 1 else ranks.get_legend_handles_labels()[0]
-        figure.legend(handles, list(below), loc="lower center", ncols=columns, frameon=False)
-    if lines:
-        figure.suptitle("\n".join(lines), fontsize=10, y=1 - 0.06 / figure.get_figheight())
-    return figure
-
-
-def _what_lines_are(runs: Mapping[str, Trajectory]) -> str:
-    """That lines are medians and bands percentiles, where there are several samples."""
-    several = any(run.n_samples > 1 for run in runs.values())
-    return "lines: medians, bands: 16–84% of samples" if several else ""
-
-
-def _panels(title_lines: int, legend_rows: int) -> tuple[Figure, np.ndarray]:
-    """A figure of three panels, with room for a title and, below, for a legend of several rows.
-
-    Margins are set in inches, not found by constrained layout, which takes as long as the drawing.
-    """
-    width, panel, gap, right = 11.5, 3.1, 0.76, 0.18
-    top = 0.36 + 0.17 * title_lines
-    bottom = 0.5 + (0.1 + 0.21 * legend_rows if legend_rows else 0)
-    height = bottom + panel + top
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    edges = {"left": gap / width, "right": 1 - right / width}
-    edges |= {"bottom": bottom / height, "top": 1 - top / height}
-    between = 3 * gap / (width - 3 * gap - right)
-    return figure, figure.subplots(1, 3, gridspec_kw=edges | {"wspace": between})
-
-
-def _legend_columns(names: Collection[str]) -> int:
-    """How many names stand side by side in a legend: up to five, fewer if they are long."""
-    longest = max(map(len, names), default=0)
-    return max(1, min(5, len(names), int(11 / (0.7 + 0.085 * longest))))
-
-
-def _mostly_rounding(runs: Mapping[str, Trajectory]) -> dict[str, dict[str, np.ndarray]]:
-    """By run and measure, the depths at which most samples lie within rounding, (T+1,)."""
-    rounding = {
-        label: {name: run.within_rounding(name).mean(axis=0) > 0.5 for name in run.measures}
-        for label, run in runs.items()
-    }
-    for measures in rounding.values():
-        measures["mu"] = measures["log10_mu"]  # which is what is drawn
-    return rounding
-
-
-def _draw_lines(
-    axes: Axes,
-    runs: Mapping[str, Trajectory],
-    rounding: Mapping[str, Mapping[str, np.ndarray]],
-    names: Mapping[str, str],
-    title: str,
-) -> bool:
-    """Median and band of up to two measures of every run, thin where that is rounding.
-
-    Returns whether it is anywhere.
-    """
-    single, any_rounding = len(runs) == 1, False
-    styles = (STYLES[k % len(STYLES)] for k in range(len(runs)))
-    for style, (label, run) in zip(styles, runs.items(), strict=True):
-        for k, name in enumerate(name for name in names if name in run.measures):
-            if single:
-                look, shown = STYLES[k], names[name]
-            else:
-                look, shown = style | {"alpha": 0.4 if k else 1.0}, "" if k else label
-            depths, values = run.recorded(name)
-            low, middle, high = np.percentile(values, [16, 50, 84], axis=0)
-            band_alpha = 0.18 if single or k == 0 else 0.08
-            axes.fill_between(depths, low, high, color=look["color"], alpha=band_alpha, linewidth=0)
-            within = rounding[label][name][depths]
-            if within.any():
-                any_rounding = True
-                axes.plot(depths, middle, linewidth=0.6, **look | {"marker": "", "linestyle": "-"})
-                middle = np.where(within, np.nan, middle)
-            axes.plot(
-                depths, middle, label=shown, linewidth=1.5, markersize=4,
-                markevery=(0.03 + 0.06 * k, 0.12), **look,
-            )  # fmt: skip
-    if single:
-        axes.set_title(title, y=1.0)
-    else:
-        tones = [
-            f"{text} ({tone})" for text, tone in zip(names.values(), ("dark", "pale"), strict=True)
-        ]
-        axes.set_title(" and ".join(tones), fontsize=9, y=1.0)
-    return any_rounding
-
-
-def _draw_theory(axes: Axes, theory: Mapping[str, np.ndarray]) -> list[Line2D]:
-    """Bounds and predictions as thin lines, in the colours that measures do not use."""
-    lines: list[Line2D] = []
-    for k, values in enumerate(theory.values()):
-        look = STYLES[2 + k % (len(STYLES) - 2)] | {"marker": ""}
-        lines += axes.plot(np.arange(len(values)), values, linewidth=1.3, **look)
-    return lines
-
-
-def _note(axes: Axes, text: str, height: float = 0.03) -> None:
-    if not text:
-        return
-    axes.text(
-        0.98, height, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=7,
-        color="0.3", bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
-    )  # fmt: skip
-
-
-def _in_decades(runs: Mapping[str, Trajectory], edge: float) -> dict[str, Trajectory]:
-    """The runs with log10 of their distances, exact zeros at `edge`.
-
-    They are drawn on a plain axis: matplotlib's own stops short of 1e308 and of 1e-308.
-    """
-    in_decades = {}
-    for label, run in runs.items():
-        logs = {"mu": run["log10_mu"]}
-        if "rank_one_distance" in run.measures:
-            with np.errstate(divide="ignore"):
-                logs["rank_one_distance"] = np.log10(run["rank_one_distance"])
-        shown = {
-            name: np.where(np.isneginf(values), edge, np.maximum(values, edge + _DEEPEST))
-            for name, values in logs.items()
-        }
-        in_decades[label] = replace(run, measures=shown)
-    return in_decades
-
-
-def _power_of_ten(exponent: float, position: int | None = None) -> str:
-    whole = round(exponent)
-    if abs(exponent - whole) > 1e-9:
-        return f"{10.0**exponent:.2g}"
-    return "10" + str(whole).translate(_SUPERSCRIPTS)
-
-
-def _lower_edge(runs: Mapping[str, Trajectory]) -> float:
-    """log10 of where exact zeros are drawn: two decades below the floor, or below the lines.
-
-    A line below the range of floating-point numbers leaves the panel if another stays, and at
-    `_DEEPEST` in any case.
-    """
-    floors = np.concatenate([run.floor.ravel() for run in runs.values()])
-    edge = np.log10(floors[floors > 0].min(initial=1.0)) - 2.0
-    logs = [run["log10_mu"] for run in runs.values() if run.follows_mu]
-    lowest = [np.min(values, where=np.isfinite(values), initial=edge) for values in logs]
-    staying = [low for low in lowest if low > _RANGE]
-    return float(min([*staying, edge]) if staying else max([*lowest, _DEEPEST])) if lowest else edge
-
-
-def _mark_floor(axes: Axes, runs: Mapping[str, Trajectory], edge: float) -> str:
-    """Shade what of mu is rounding only, or say where the floor is."""
-    floors = [(run.depths, np.median(run.floor, axis=0)) for run in runs.values()]
-    dtype = next(iter(runs.values())).final.dtype
-    lowest = min(np.min(run["log10_mu"]) for run in runs.values())
-    highest_floor = max(values.max() for _, values in floors)
-    if highest_floor > 0 and lowest > 3.0 + np.log10(highest_floor):
-        return f"{dtype} floor: {highest_floor:.0e}, below this axis"
-    with np.errstate(divide="ignore"):
-        floors = [(depths, np.maximum(np.log10(values), edge)) for depths, values in floors]
-    for depths, values in floors:
-        axes.plot(depths, values, color="0.35", linewidth=0.8, linestyle=(0, (2, 2)))
-    logs = [run["log10_mu"] for run in runs.values()]
-    highest = max(np.max(values, where=np.isfinite(values), initial=edge) for values in logs)
-    axes.set_ylim(edge, highest + max(1.0, 0.05 * (highest - edge)))
-    if all(run.follows_mu for run in runs.values()):
-        return f"dashes: {dtype} floor"
-    depths, values = max(floors, key=lambda pair: len(pair[0]))
-    label = f"below the {dtype} floor: rounding" if len(runs) == 1 else ""
-    axes.fill_between(depths, edge, values, color="0.85", linewidth=0, label=label)
-    return ""
-
 
 #: Kinds of equilibria, from dark to light.
 _KIND_COLOURS = {

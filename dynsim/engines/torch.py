@@ -367,7 +367,7 @@ class TorchEngine(TokenEngine):
             if biases is not None:
                 table = self._once("biases", lambda: biases)
                 offsets = place + keys[:, None, :] - rows[:, :, None]
-                scores = scores + table[:, offsets].to(scores.dtype)[which]
+                scores = scores + table[which].to(scores.dtype)[:, offsets]
             return _KINDS[type(dynamics.kind)](dynamics.kind, scores, allowed, which)
 
         return rule

@@ -112,12 +112,12 @@ def read_axis(name: str, given: object) -> Axis:
         return Axis("seed", tuple(range(number)))
     check_name("parameter", name, [*PARAMETERS, "seeds"])
     kind = PARAMETERS[name]
+    if name in _WORDS_TOO and not _are_numbers(given):
+        kind, given = str, [str(item) for item in _items(given)]
     if isinstance(given, str) and kind in (int, float):
         match = _INTERVAL.fullmatch(given.strip())
         if match and not match[4]:
             return Axis(name, interval=_interval(name, match))
-    if name in _WORDS_TOO and not _are_numbers(given):
-        kind, given = str, [str(item) for item in _items(given)]
     found = _numbers(name, given, kind) if kind in (int, float) else _words(name, given, kind)
     if not found:
         raise ValueError(f"{name} needs at least one value; got {shown(given)}")

@@ -157,7 +157,7 @@ def _headline(data) -> str:
         return "The majority task, learnt with and without projection"
     return (
         "With the projection queries turn to the line of 1; the published variant without is "
-        "slower, RMSNorm is not"
+        "slower, RMSNorm is not shown to be"
         if speed_up(data, RMS)["interval"][0] <= 1
         else "With the projection queries turn to the line of 1 and the loss falls in fewer steps"
     )

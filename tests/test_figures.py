@@ -198,7 +198,23 @@ def some_run():
     return plots.rank_trajectory({"": run}, "what became of four samples, in a few words")
 
 
-DRAWN = (some_basins, some_equilibria, some_branches, some_exponents, some_geometry, some_run)
+def some_diagrams():
+    from dynsim.sweeps.diagrams import Diagram, draw
+
+    values = np.arange(12.0).reshape(3, 4)
+    found = [Diagram(name, [1, 2, 3, 4], [1, 2, 3], values, None, 1, None) for name in "ab"]
+    return draw(found, "window", "beta", "mu", "two masks")
+
+
+DRAWN = (
+    some_basins,
+    some_equilibria,
+    some_branches,
+    some_exponents,
+    some_geometry,
+    some_run,
+    some_diagrams,
+)
 
 
 @pytest.mark.parametrize("width", style.WIDTHS)

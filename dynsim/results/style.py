@@ -341,7 +341,8 @@ def _room(box: Any, whole: Any, dots: float) -> tuple[float, float, float, float
 def _to_column(figure: Figure) -> None:
     """Panels in the order of reading, fewer in a row."""
     placed = [(axes, spec) for axes in figure.axes if (spec := axes.get_subplotspec()) is not None]
-    share = COLUMN / figure.get_figwidth()
+    shared_bar = len(placed) < len(figure.axes)  # a scale of colours, which has no place of its own
+    share = 0.0 if shared_bar else COLUMN / figure.get_figwidth()
     rows: dict[tuple[int, int], list[Axes]] = {}
     for axes, spec in placed:
         outer = spec.get_topmost_subplotspec()
@@ -356,6 +357,9 @@ def _to_column(figure: Figure) -> None:
     figure.set_size_inches(COLUMN, sum(heights))
     grid = GridSpec(len(lines), 1, figure=figure)
     for k, line in enumerate(lines):
+        if len(line) == 1:
+            line[0].set_subplotspec(grid[k, 0])
+            continue
         inner = grid[k].subgridspec(1, len(line))
         for c, axes in enumerate(line):
             axes.set_subplotspec(inner[c])

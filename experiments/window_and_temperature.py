@@ -4,7 +4,7 @@ Orthogonal value matrices turn tokens and keep their length, so near consensus d
 uniform walk P on the mask alone: mu falls like t^p |lambda_2(P)|^t, whatever the scores. The window
 that looks one step back has the eigenvalue 1/2 in one Jordan block of all tokens but the first:
 p = N - 2, and rates are fitted with that power. Without it the fit gives a larger factor, for
-(1 + 1/t)^p / 2 per layer is above 1/2 for a long while; both are kept.
+(1 + 1/t)^p / 2 per layer is above 1/2 for a long while.
 """
 
 from __future__ import annotations

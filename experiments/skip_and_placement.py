@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import dynsim
-from experiments.panels import tidy
+from dynsim.results import style
 from experiments.record import Verdict
 
 PAPER = (
@@ -34,7 +34,8 @@ SETTINGS = {
                 "dim": 48, "samples": 4, "depth": 400, "seeds": 3, "workers": 2},
 }  # fmt: skip
 PLACEMENTS = ("post", "pre", "peri")
-COLORS = {"post": "#0072B2", "pre": "#D55E00", "peri": "#009E73"}
+COLORS = {"post": style.BLUE, "pre": style.VERMILION, "peri": style.GREEN}
+MARKERS = {"post": "o", "pre": "s", "peri": "D"}
 #: mu / ||X|| below which tokens are at consensus.
 COLLAPSED = 1e-4
 
@@ -71,35 +72,44 @@ def expected(placement: str, skip: np.ndarray) -> np.ndarray:
 
 def draw(data) -> Figure:
     """Left: the factor of mu per layer. Right: how far from consensus tokens end."""
-    figure = Figure(figsize=(9.5, 4.1), layout="constrained")
-    rates, ends = figure.subplots(1, 2)
+    figure, ((rates, ends),) = style.panels(1, 2, height=2.7)
     skip = data["skip"]
     fine = np.linspace(skip.min(), skip.max(), 200)
-    markers = dict(zip(PLACEMENTS, ("o", "s", "x"), strict=True))
+    for name in ("post", "pre"):
+        shown = fine[fine <= (skip.max() if name == "post" else 1.0)]
+        rates.plot(shown, expected(name, shown), color=COLORS[name], linewidth=1.0)
     for k, name in enumerate(PLACEMENTS):
-        look = {"color": COLORS[name], "marker": markers[name], "linestyle": "none"}
+        look = {"color": COLORS[name], "marker": MARKERS[name], "linestyle": "none"}
+        look |= {"markersize": 7 - 2 * k, "markerfacecolor": "white"}
         falls = skip if name == "post" else np.where(skip < 1.0, skip, np.nan)
         middle = np.median(data["rate"][k], axis=-1)
         shown = np.isfinite(middle) & np.isfinite(falls)
-        rates.plot(skip[shown], middle[shown], label=f"{name}, fitted", **look)
-        ends.plot(skip, np.maximum(np.median(data["share"][k], axis=-1), 1e-16), label=name, **look)
-    rates.plot(fine, expected("post", fine), color=COLORS["post"], linewidth=1.0)
-    rates.plot(fine[fine <= 1.0], fine[fine <= 1.0], color=COLORS["pre"], linewidth=1.0)
+        rates.plot(skip[shown], middle[shown], **look)
+        ends.plot(skip, np.maximum(np.median(data["share"][k], axis=-1), 1e-16), **look)
+        mark = {"o": "○", "s": "□", "D": "◇"}[MARKERS[name]]
+        style.note(rates, f"{mark} {name}", 0.97, 0.05 + 0.08 * (2 - k), color=COLORS[name],
+                   fontsize=7)  # fmt: skip
     right = skip.max()
     rates.text(
         right, expected("post", right) - 0.04, r"$\alpha / \sqrt{1 + \alpha^2}$", ha="right",
         va="top", color=COLORS["post"],
     )  # fmt: skip
-    rates.text(0.72, 0.76, r"$\alpha$", ha="right", color=COLORS["pre"])
-    rates.set(xlabel="weight of the skip connection alpha", ylabel="factor of mu per layer",
+    rates.text(0.68, 0.76, r"$\alpha$", ha="right", color=COLORS["pre"])
+    rates.set(xlabel="weight of the skip connection α", ylabel="factor of mu per layer",
               title="late rate where mu falls", ylim=(0.0, 1.05))  # fmt: skip
     ends.axhline(COLLAPSED, color="0.6", linestyle=":")
-    ends.set(xlabel="weight of the skip connection alpha", yscale="log", ylim=(3e-17, 3.0),
-             ylabel=f"mu / ||X|| after {int(data['depth'])} layers (at least 1e-16)",
-             title="who reaches consensus (below the line)")  # fmt: skip
-    rates.legend(frameon=False, loc="lower right", fontsize=8)
-    ends.legend(frameon=False, loc="center right", fontsize=8)
-    tidy((rates, ends))
+    style.note(ends, "consensus below", 0.97, 0.70)
+    ends.set(xlabel="weight of the skip connection α", yscale="log", ylim=(2e-17, 10.0),
+             ylabel="mu / ||X||, at least 1e-16",
+             title=f"after {int(data['depth'])} layers")  # fmt: skip
+    style.letters((rates, ends))
+    style.finding(
+        figure,
+        "A norm after the skip connection lets tokens collapse whatever its weight; a norm in the "
+        "branch only where the weight is below 1"
+        if claim(data).reproduced
+        else "Late rates and ends over skip connection and placement of the norm",
+    )
     return figure
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 import dynsim
 from dynsim import connectivity, masks
-from experiments.panels import tidy
+from dynsim.results import style
 from experiments.record import Verdict
 
 PAPER = (
@@ -70,37 +70,41 @@ def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
 
 def draw(data) -> Figure:
     """The rates of both masks, with lambda_2 above; the rates against it."""
-    figure = Figure(figsize=(12.0, 4.3), layout="constrained")
-    *maps, against = figure.subplots(1, 3)
+    figure, (axes,) = style.panels(1, 3, height=2.7, extra=0.5)
+    *maps, against = axes
     rate = np.nanmedian(data["rate"], axis=-1)
     low, high = np.nanmin([rate.min(), data["lambda_2"].min()]), 1.0
     ticks = np.arange(len(data["beta"]))
-    for k, axes in enumerate(maps):
-        image = axes.pcolormesh(rate[k].T, vmin=low, vmax=high, cmap="viridis", edgecolors="white")
-        axes.set(title=f"{MASKS[k]}: late rate", xlabel="window", ylabel="inverse temperature beta")
-        axes.set_xticks(np.arange(len(data["window"])) + 0.5, data["window"])
-        axes.set_yticks(ticks + 0.5, [f"{b:.2g}" for b in data["beta"]])
+    for k, panel in enumerate(maps):
+        image = panel.pcolormesh(rate[k].T, vmin=low, vmax=high, cmap="viridis", edgecolors="white")
+        panel.set(title=MASKS[k], xlabel="window", ylim=(0, len(ticks) + 1.1))
+        panel.set_xticks(np.arange(len(data["window"])) + 0.5, data["window"])
+        panel.set_yticks(ticks + 0.5, [f"{b:.2g}" for b in data["beta"]])
+        panel.grid(False)
         for w, (value, power) in enumerate(zip(data["lambda_2"][k], data["power"][k], strict=True)):
             words = f"{value:.3f}" + (f"\n$t^{{{power}}}$" if power else "")
-            color = "black" if value > low + 0.7 * (high - low) else "white"
-            axes.text(w + 0.5, len(ticks) - 0.5, words, ha="center", va="center", fontsize=7,
-                      color=color)  # fmt: skip
-    figure.colorbar(image, ax=maps, label="factor of mu per layer (numbers: lambda_2)")
+            panel.text(w + 0.5, len(ticks) + 0.1, words, ha="center", va="bottom", fontsize=6.5)
+    maps[0].set_ylabel("inverse temperature β")
+    figure.colorbar(image, ax=maps, label="factor of mu per layer (above: lambda_2)")
     line = np.array([data["lambda_2"].min() - 0.02, 1.0])
     against.plot(line, line, color="0.6", linewidth=1.0)
-    for k, (name, color) in enumerate(zip(MASKS, ("#0072B2", "#D55E00"), strict=True)):
+    for k, name in enumerate(MASKS):
         near = (data["share"] < NEAR).all(axis=-1)
         x = np.broadcast_to(data["lambda_2"][k][:, None], rate[k].shape)
-        for chosen, fill in ((near[k], color), (~near[k], "none")):
-            against.scatter(x[chosen], rate[k][chosen], s=28, facecolors=fill, edgecolors=color,
-                            label=name if fill == color else None)  # fmt: skip
+        colour = style.MASKS[name]
+        against.scatter(x[near[k]], rate[k][near[k]], s=18, color=colour)
+        against.scatter(x[~near[k]], rate[k][~near[k]], s=18, facecolors="none", edgecolors=colour)
+        style.note(against, f"● {name}", 0.04, 0.96 - 0.08 * k, color=colour, fontsize=7)
+    style.note(against, "○ still far from consensus", 0.04, 0.96 - 0.08 * len(MASKS), fontsize=7)
     against.set(xlabel="lambda_2 of the mask's walk", ylabel="late rate, fitted",
-                title="rates against lambda_2")  # fmt: skip
-    against.scatter([], [], s=28, facecolors="none", edgecolors="0.4", label="far from consensus")
-    against.legend(frameon=False, loc="upper left")
-    tidy([*maps, against])
-    for axes in maps:
-        axes.grid(False)
+                title="against lambda_2")  # fmt: skip
+    style.letters(axes)
+    style.finding(
+        figure,
+        "Near consensus mu falls by lambda_2 of the mask's walk per layer, at every temperature"
+        if claim(data).reproduced
+        else "Late rates over window and inverse temperature",
+    )
     return figure
 
 

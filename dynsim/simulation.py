@@ -349,6 +349,11 @@ class _Run:
                     f"token {token} of sample {sample} has no size left for the norm to divide by "
                     f"in layer {layer + 1}; {saved}; change weights or input, or use eps > 0"
                 )
+            if not self.dynamics.normalises_queries(x, layer):
+                return (
+                    f"a query or key of sample {sample} has no size left for QK-norm to divide by "
+                    f"in layer {layer + 1}; {saved}; change weights or input, or use eps > 0"
+                )
         return (
             f"tokens of sample {sample} stopped being finite in layer {layer + 1}; {saved}; "
             f"normalise, or use weights of smaller norm"

@@ -80,13 +80,14 @@ ITEMS: dict[str, tuple[Item, ...]] = {
         Item("Fig. 4", "loss of language models with and without scaling",
              ("unselectable_in_language_models",),
              "Wikipedia and 50,000 steps of 16 x 1024 word pieces are out of reach: characters of "
-             "real text, at two rates"),
+             "real text, at two rates", "Fig. 4"),
         Item("Tables 1 and 2", "unselectable keys by layer, before and after the norm",
-             ("unselectable_in_language_models", "unselectable_in_real_models")),
+             ("unselectable_in_language_models", "unselectable_in_real_models"), "",
+             "Tables 1 and 2"),
         Item("Table 3", "unselectable keys on short texts (SST-2)",
              ("unselectable_in_language_models",),
              "the data set cannot be had offline, and the printed numbers are not known to us: "
-             "short texts of our own"),
+             "short texts of our own", "Table 3"),
         Item("Table 4", "unselectable keys of a BERT without LayerNorm, trained as a classifier",
              ("unselectable_in_a_classifier",),
              "SST-2 cannot be had offline, and the printed numbers are not known to us: source "

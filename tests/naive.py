@@ -112,6 +112,18 @@ def entropy(p):
     return -sum(v * math.log(v) for v in p if v > 0)
 
 
+def influence(layers, skips):
+    """Entry [i, j]: the sum over all paths from token j up to token i of products of shares."""
+    n = len(layers[0])
+    out = np.zeros((n, n))
+    for path in itertools.product(range(n), repeat=len(layers) + 1):
+        share = 1.0
+        for A, s, (j, i) in zip(layers, skips, itertools.pairwise(path), strict=True):
+            share *= ((s if i == j else 0.0) + A[i][j]) / (s + 1.0)
+        out[path[-1], path[0]] += share
+    return out
+
+
 def reachable_in(allowed):
     """Shortest distances along the arrows, relaxed until nothing changes: [v, i], inf if none."""
     n = len(allowed)

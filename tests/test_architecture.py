@@ -14,7 +14,7 @@ DOORS = ("__main__", "run", "equilibria.__main__", "geometry.__main__")
 ROOMS = [
     *("_version", "_values", "_words", "_files", "_seeds", "_memory", "_spectra", "_threads"),
     *("kernels", "masks", "measures", "network", "geometry", "engines", "results", "simulation"),
-    *("collapse", "equilibria", "models", "sweeps", "cli"),
+    *("collapse", "equilibria", "models", "sweeps", "reports", "cli"),
 ]
 
 
@@ -114,7 +114,8 @@ def test_import_dynsim_is_light_and_quick():
     code = (
         "import sys, time; begun = time.perf_counter(); import dynsim; "
         "print(time.perf_counter() - begun); "
-        "print([m for m in ('torch', 'sympy', 'matplotlib', 'pandas', 'numba', 'scipy', 'xarray') "
+        "print([m for m in ('torch', 'sympy', 'matplotlib', 'pandas', 'numba', 'scipy', 'xarray', "
+        "'plotly') "
         "if m in sys.modules])"
     )
     done = subprocess.run(

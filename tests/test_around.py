@@ -396,7 +396,7 @@ def test_parts_are_checked_where_they_are_made():
     for call, words in (
         (lambda: residual.Residual(np.nan), "skip weight is finite"),
         (lambda: residual.Residual(1.0, np.ones((2, 3, 4))), "row for each layer"),
-        (lambda: residual.by_layer([1.0, 2.0], [1.0]), "2 of the skip connection and 1"),
+        (lambda: residual.by_layer([1.0, 2.0], [1.0] * 3), "2 of the skip connection and 3"),
         (lambda: residual.deepnorm(0), "at least 1"),
         (lambda: residual.mix_ln(1.5, layers=3), "from 0 to 1"),
         (lambda: norms.DyT(np.inf), "a of DyT is finite"),
@@ -453,6 +453,8 @@ def test_sandwich_is_peri_and_numbers_stay_numbers():
     assert "gate" not in sandwich.description
     assert residual.read_skip("0.5") == 0.5
     assert residual.read_skip("1,0.5") == residual.by_layer([1.0, 0.5])
+    assert residual.by_layer([0.5]).n_layers is None
+    assert residual.by_layer([0.5], [1.0, 2.0]).layer(1) == (0.5, 2.0)
 
 
 def test_an_element_wise_norm_has_no_size_to_divide_by():

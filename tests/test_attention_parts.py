@@ -251,3 +251,27 @@ def test_a_schedule_multiplies_the_scores_of_each_layer(engine, rng):
 def test_bad_schedules_are_refused(make):
     with pytest.raises(ValueError, match=r"\w"):
         make()
+
+
+def test_kernels_that_hold_functions_of_one_name_go_together():
+    """Each calls its own, as kernels with and without parts have to, once loaded from disk."""
+    import llvmlite.binding as llvm
+
+    from dynsim.kernels import library
+
+    def kernel(name, number):
+        source = f"""
+            define linkonce_odr i64 @helper() noinline {{ ret i64 {number} }}
+            define void @{name}(ptr %to) {{
+              %value = call i64 @helper()
+              store i64 %value, ptr %to
+              ret void
+            }}"""
+        library._machine()  # sets LLVM up
+        module = library._alone(name, llvm.parse_assembly(source))
+        return library._loaded(library._code(name, module))
+
+    found = np.zeros(2, np.int64)
+    for k, run in enumerate([kernel("first", 1), kernel("second", 2)]):
+        run(found[k:].ctypes.data)
+    assert found.tolist() == [1, 2]

@@ -204,6 +204,14 @@ def test_hidden_dropout_goes_with_every_part(engine):
     assert np.allclose(found, exact, rtol=1e-11, atol=1e-12)
 
 
+def test_a_query_without_size_is_named():
+    nothing = AttentionDynamics(masks.causal(4), Weights(Zero()), qk_norm=QKNorm())
+    for engine in ("numba", "torch", "reference"):
+        with pytest.raises(dynsim.Overflow, match="sample 0 has no size left for QK-norm"):
+            dynsim.simulate(nothing, X, 2, engine=engine)
+    assert dynsim.simulate(replace(nothing, qk_norm=QKNorm(eps=0.1)), X, 2).depth == 2
+
+
 # --- values: files, words, what is refused ------------------------------------------------------
 
 HELD = [

@@ -17,6 +17,13 @@ def put(array, where, value):
     return array
 
 
+def moved(share, where):
+    """A tenth of the starts moved from rank 1 to rank 2."""
+    share = np.array(share)
+    share[where] = share[where] - 0.1 * np.array([0.0, 1.0, -1.0, 0.0])
+    return share
+
+
 def cut_rank(data, rank):
     return data["w"][data["w"][:, 1] != rank]
 
@@ -98,6 +105,40 @@ CHANGES = {
             "mu": put(data["mu"], (1, 20, -1), 0.0)
         },
     },
+    "masks_and_values": {
+        "an orthogonal matrix that keeps rank 2": lambda data: {
+            "share": moved(data["share"], (slice(None), data["value"] == "orthogonal"))
+        },
+        "rank 2 under the complete mask": lambda data: {
+            "share": moved(data["share"], data["mask"] == "complete")
+        },
+        "no rank 2": lambda data: {"share": np.eye(4)[1] * np.ones_like(data["share"])},
+        "shares that are none": lambda data: {"share": 0.9 * data["share"]},
+    },
+    "skip_and_placement": {
+        "pre-norm rates of post-norm": lambda data: {"rate": data["rate"][[1, 1, 2]]},
+        "post-norm rates of pre-norm": lambda data: {"rate": data["rate"][[0, 0, 2]]},
+        "post-norm that stays": lambda data: {"share": data["share"][[1, 1, 2]]},
+        "pre-norm that collapses above 1": lambda data: {"share": data["share"][[0, 0, 2]]},
+        "pre-norm that stays below 1": lambda data: {
+            "share": np.maximum(data["share"], put(0.0 * data["share"], 1, 0.1))
+        },
+        "rates that were not measured": lambda data: {"rate": np.nan * data["rate"]},
+    },
+    "window_and_temperature": {
+        "rates a little off": lambda data: {"rate": data["rate"] + 0.3 * (1 - data["rate"])},
+        "one temperature that is off": lambda data: {
+            "rate": put(data["rate"], (0, 0, -1), data["rate"][0, 0, -1] - 0.01)
+        },
+        "the power of t left out": lambda data: {
+            "rate": put(data["rate"], (1, 0), 0.5 * (1 + 1 / 150.0) ** data["power"][1, 0])
+        },
+        "far from consensus": lambda data: {"share": np.ones_like(data["share"])},
+        "rates that were not measured": lambda data: {"rate": np.nan * data["rate"]},
+        "wider windows that are slower": lambda data: {
+            name: data[name][:, ::-1] for name in ("rate", "lambda_2", "share", "power")
+        },
+    },
     "unselectable_keys": {
         "one after LayerNorm": lambda data: {"counts": put(data["counts"], (1, 0, 0, 0), 1)},
         "twice the expectation": lambda data: {"expected": 2 * data["expected"]},
@@ -112,6 +153,12 @@ ELSEWHERE = {
         "elementwise_norms",
         "single_changes",
         "sinks_and_rank",
+    },
+    "tests/test_attention_claims.py": {
+        "critical_scale",
+        "norm_placements",
+        "phases_at_initialisation",
+        "position_bias",
     },
     "tests/test_training.py": {
         "layernorm_and_rmsnorm_twins",

@@ -26,10 +26,12 @@ from dynsim import (
     bounds,
     connectivity,
     continuation,
+    critical,
     equilibria,
     gaussian_keys,
     geometry,
     gram,
+    influence,
     jacobian,
     lyapunov,
     masks,
@@ -37,8 +39,11 @@ from dynsim import (
     mlp,
     norms,
     predictions,
+    score_bounds,
     selectability,
+    sensitivity,
     simulate,
+    speeds,
     tokens,
     transient,
     weights,
@@ -58,6 +63,8 @@ CAUSAL = masks.causal(3)
 LAYER = AttentionDynamics(CAUSAL, weights.Fixed(0.5 * I2, I2), norms.Unit())
 PLAIN = AttentionDynamics(masks.complete(3), weights.Fixed(0.5 * I2, 0.9 * I2))
 RANDOM = AttentionDynamics(CAUSAL, weights.Weights())
+FLOWING = AttentionDynamics(masks.complete(3), weights.Identity(), norms.Unit(), skip=2.0)
+ROWS = np.array([[1.0, 0.0], [0.5, 0.5]])
 DROPPING = AttentionDynamics(CAUSAL, weights.Weights(), dropout=Dropout(0.1))
 RUN = simulate(LAYER, X, 20)
 NEXT = simulate(LAYER, RUN.state, 2, start=20)
@@ -435,6 +442,36 @@ READING = {
     ),
     "infinite_width": thing(lambda d: gram.infinite_width(d, X, 2), RANDOM),
     "depth of a width limit": count(lambda v: gram.infinite_width(RANDOM, X, v), 2),
+    "interaction_energy, beta": number(lambda b: measures.interaction_energy(X, b)),
+    "position_influence": array(measures.position_influence, ROWS[None]),
+    "influence, skip": array(lambda s: measures.position_influence(ROWS[None], s), ONES[:1]),
+    "influence, tokens": count(lambda n: measures.uniform_causal_influence(n, 2), 3),
+    "influence, depth": count(lambda t: measures.uniform_causal_influence(3, t), 2, least=0),
+    "sink_share": array(measures.sink_share, ROWS),
+    "attention_spectrum": array(measures.attention_spectrum, ROWS),
+    "bulk_share": array(measures.bulk_share, ONES),
+    "attention_of_run": thing(lambda d: influence.attention_of_run(d, X, 2), LAYER),
+    "attention_of_run, x0": array(lambda x: influence.attention_of_run(LAYER, x, 2), X),
+    "attention_of_run, depth": count(lambda t: influence.attention_of_run(LAYER, X, t), 2),
+    "influence_bound, eps": number(lambda e: influence.influence_bound(3, 2, e), good=(0.3,)),
+    "equiangular, tokens": count(lambda n: critical.own_weight(n, 0.5, 1.0), 3, least=2),
+    "equiangular, rho": array(lambda r: critical.own_weight(3, r, 1.0), 0.3 * ONES),
+    "critical_scale": array(critical.critical_scale, 0.3 * ONES),
+    "mean_squared_jacobian": thing(
+        lambda d: sensitivity.mean_squared_jacobian(d, X, 2), LAYER
+    ),
+    "mean_squared_jacobian, x": array(
+        lambda x: sensitivity.mean_squared_jacobian(LAYER, x, 2), X
+    ),
+    "late_speed": thing(lambda d: speeds.late_speed(d, 2), FLOWING),
+    "flow_times": count(lambda t: speeds.flow_times(FLOWING, t), 3, least=0),
+    "score_bounds": thing(lambda d: score_bounds.score_bounds(d, X, 2, 1.0), PLAIN),
+    "score_bounds, x0": array(
+        lambda x: score_bounds.score_bounds(PLAIN, x, 2, 1.0), X
+    ),
+    "bound of scores": number(
+        lambda b: score_bounds.score_bounds(PLAIN, X, 2, b), but=(None,)
+    ),
     "collapse_rate": thing(dynsim.collapse_rate, RUN),
     "power of t": number(lambda p: dynsim.collapse_rate(RUN, power=p), good=(0.5, 1, 0)),
     "verdict": thing(dynsim.verdict, RUN),

@@ -137,6 +137,52 @@ def test_wide_networks_follow_it(norm, placement, value, heads):
     assert np.all(error < 0.1 * found**2)
 
 
+def test_an_inverse_temperature_is_a_larger_variance_of_scores():
+    """beta multiplies scores, as sigma^2 of queries and keys does; by layer, too."""
+    from dynsim.network.schedules import Listed
+    from dynsim.network.weights import Sharpened
+
+    x = norms.RMSNorm().apply(tokens.gaussian(1, 6, 40))
+
+    def found(weights):
+        return infinite_width(AttentionDynamics(masks.causal(6), weights, norms.RMSNorm()), x, 2)
+
+    plain, warm = found(Weights(Gaussian(0.8))), found(Weights(Gaussian(0.8), beta=0.25))
+    assert np.allclose(warm.mu, found(Weights(Gaussian(0.4))).mu, rtol=1e-12)
+    assert warm.spread == pytest.approx(found(Weights(Gaussian(0.4))).spread)
+    assert not np.allclose(plain.mu[:, 1:], warm.mu[:, 1:], rtol=1e-3)
+    cooling = found(Sharpened(Weights(Gaussian(0.8)), Listed((0.25, 1.0))))
+    assert cooling.mu[0, 1] == pytest.approx(warm.mu[0, 1], rel=1e-12)
+    assert cooling.mu[0, 2] != pytest.approx(warm.mu[0, 2], rel=1e-4)
+
+
+def test_networks_whose_layers_differ_follow_it():
+    """Norms, skips, branches and temperatures by layer, dropout: the mean of 40 networks, to four
+    standard errors and four per cent."""
+    from dynsim.network.residual import by_layer
+    from dynsim.network.schedules import Listed
+    from dynsim.network.weights import Sharpened
+
+    n, d, depth = 6, 128, 4
+    norm = norms.PerLayer((norms.RMSNorm(0.7), norms.LayerNorm(), norms.Unit(), norms.RMSNorm()))
+    skip = by_layer([0.2, 1.0, 0.5, 2.0], [1.0, 0.5, 1.5, 1.0])
+    x = tokens.gaussian(1, n, d) + 0.3
+
+    def network(seed):
+        weights = Sharpened(Weights(Gaussian(0.5), seed=seed), Listed((0.5, 2.0, 1.0, 1.5)))
+        return noisy(masks.causal(n), 0.1, norm, weights, skip=skip)
+
+    runs = [
+        simulate(network(seed), x, depth, engine="reference", first_sample=seed)["mu"][0]
+        for seed in range(40)
+    ]
+    found = infinite_width(network(0), x, depth).mu[0]
+    squares = np.square(runs)
+    error = squares.std(axis=0, ddof=1) / len(runs) ** 0.5
+    assert np.all(np.abs(squares.mean(axis=0) - found**2) <= 4 * error + 0.04 * found**2)
+    assert np.all(error < 0.1 * found**2)
+
+
 def test_the_expectation_of_softmax_is_that_of_sampled_scores():
     """E[A G A^T] over Gaussian scores, by a hundred thousand draws, at a spread of .3."""
     n, d, sigma = 4, 60, 0.55

@@ -43,6 +43,9 @@ def definitions(x):
         "mean_abs_cosine": np.mean(np.abs(pairs)),
         "min_cosine": min(pairs),
         "clusters": n,
+        "interaction_energy": (n * math.e + 2 * sum(map(math.exp, pairs))) / (2 * n * n),
+        "mu_without_first": naive.mu(x[1:]),
+        "stable_rank_without_first": (x[1:] ** 2).sum() / np.linalg.norm(x[1:], 2) ** 2,
     }
 
 
@@ -62,7 +65,7 @@ def test_measures_match_their_definitions_in_batches(n, d, seed):
 def test_measures_follow_scale_without_under_or_overflow(scale, rng):
     x = rng.standard_normal((7, 4))
     sized = {"mu", "norm_min", "norm_max", "frobenius_norm", "rank_one_distance"}
-    sized |= {"sigma_max", "sigma_min", "dong_residual"}
+    sized |= {"sigma_max", "sigma_min", "dong_residual", "mu_without_first"}
     for name, function in FUNCTIONS.items():
         if name == "log10_mu":
             assert function(x * scale) == pytest.approx(function(x) + math.log10(scale), rel=1e-12)
@@ -87,6 +90,20 @@ def test_a_single_token_is_at_consensus():
     assert measures.mu(x) == 0
     assert measures.rank_one_distance(x) == 0
     assert measures.mean_cosine(x) == measures.min_cosine(x) == measures.mean_abs_cosine(x) == 1
+
+
+def test_one_token_alone_leaves_nothing_without_it():
+    x = np.array([[3.0, 4.0]])
+    assert measures.mu_without_first(x) == measures.stable_rank_without_first(x) == 0
+    assert measures.interaction_energy(x) == pytest.approx(math.e / 2)
+
+
+@pytest.mark.parametrize("beta", [0.5, 4.0, 700.0])
+def test_the_interaction_energy_is_its_double_sum(beta, rng):
+    x = rng.standard_normal((300, 3))
+    u = x / np.linalg.norm(x, axis=1, keepdims=True)
+    expected = sum(np.exp(beta * (row @ u.T)).sum() for row in u) / (2 * beta * 300**2)
+    assert measures.interaction_energy(x, beta) == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_two_distances_differ_on_antipodal_tokens():

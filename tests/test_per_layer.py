@@ -187,7 +187,7 @@ def test_what_needs_one_norm_says_so():
     dynamics, x = make(), tokens.gaussian(1, 6, D)[0]
     with pytest.raises(ValueError, match="not one norm but 3"):
         dynamics.norm.apply(x)
-    with pytest.raises(ValueError, match="one norm in all layers"):
+    with pytest.raises(ValueError, match="with one number as gain"):
         dynsim.gram.infinite_width(dynamics, x, 2)
     with pytest.raises(ValueError, match=r"take one layer, dynamics\.layer"):
         dynsim.equilibria.find_equilibria(make(shared=True), dim=D)

@@ -148,6 +148,10 @@ def test_presets_are_listed(capsys):
     assert list_presets([]) == 0
     out = capsys.readouterr().out
     assert all(name in out and preset.source in out for name, preset in PRESETS.items())
+    assert list_presets(["gpt2", "ngpt"]) == 0
+    assert "Qwen3" not in capsys.readouterr().out
+    assert list_presets(["gtp2"]) == 2
+    assert "did you mean 'gpt2'" in capsys.readouterr().err
     assert list_presets(["--json"]) == 0
     found = json.loads(capsys.readouterr().out)["presets"]
     assert found["ngpt"]["options"]["skip"] == "lerp:0.05"

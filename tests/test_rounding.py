@@ -38,7 +38,7 @@ def halving(engine="numba", dtype=np.float64, depth=90):
 
 def test_every_measure_has_a_bound_or_none_can_be_had():
     assert set(MEASURES) - set(ROUNDING) == {
-        "rank", "clusters", "attention_entropy", "log10_mu_error",
+        "rank", "clusters", "attention_entropy", "log10_mu_error", "stable_rank_without_first",
     }  # fmt: skip
     assert set(ROUNDING) <= set(MEASURES)
 

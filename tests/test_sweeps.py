@@ -1,5 +1,6 @@
 """Sweeps: designs by their definitions, cells by `dynsim run`, a store that loses nothing."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -22,9 +23,10 @@ import dynsim
 from dynsim.cli import options as cli_options
 from dynsim.cli.main import main
 from dynsim.cli.run import COMMAND as RUN
-from dynsim.sweeps import Specification, Store, cells, from_toml, results
+from dynsim.sweeps import Specification, Store, cells, from_toml, results, runs
 from dynsim.sweeps.execution import DIED, Local, OtherVersion, compute_batch
 from dynsim.sweeps.parameters import read_axis
+from dynsim.sweeps.settings import make_dynamics
 from dynsim.sweeps.store import FAILED, state, versions
 from dynsim.sweeps.sweep import complete
 
@@ -192,8 +194,14 @@ def test_skip_takes_numbers_intervals_or_names():
     assert tuple(numbers) == (0.0, 0.5, 1.0)
     names = Specification.of({"skip": "0.5,lerp:0.1,deepnorm", "depth": 4})
     assert tuple(names.columns["skip"].values) == ("0.5", "lerp:0.1", "deepnorm")
-    skips = [cells.make_dynamics(names.settings((k,))).skip for k in range(3)]
+    skips = [make_dynamics(names.settings((k,))).skip for k in range(3)]
     assert skips == [0.5, dynsim.residual.lerp(0.1), dynsim.residual.deepnorm(4)]
+    gated = Specification.of({"gate": "headwise:2", "seed": 3}).settings((0,))
+    gate = dynsim.gates.GaussianGate(2.0, headwise=True, seed=3)
+    assert make_dynamics(gated).gate == gate
+    gated = Specification.of({"gate": "headwise:2", "seed": 3}).settings((0,))
+    gate = dynsim.gates.GaussianGate(2.0, headwise=True, seed=3)
+    assert make_dynamics(gated).gate == gate
     for given, words in (
         ({"skip": "deepnrm"}, "did you mean 'deepnorm'"),
         ({"skip": "1,2;1", "depth": 4}, "depth is 4, and there are weights for 2 layers"),
@@ -214,8 +222,8 @@ def test_skip_takes_numbers_intervals_or_names():
         {"heads": 2, "mlp": "gaussian", "shared": True, "placement": "pre", "start": "sphere"},
         {"mask": "sinks:2", "value": ["diagonal:1,2,1,1"], "scores": "identity", "d_qk": 4.0},
         {"dropout": 0.1, "attention_dropout": 0.2, "norm": "rms", "seed": 2},
-        {"norm": "dyt:0.7", "skip": "layerscale:0.2", "gate": "gaussian:2", "seed": 3},
-        {"norm": "rms", "skip": "deepnorm", "placement": "mix-ln:0.5", "engine": "reference"},
+        {"norm": "dyt:0.7", "skip": "layerscale:0.2", "seed": 3},
+        {"norm": "rms", "skip": "deepnorm", "placement": "mix-ln:0.5"},
         {"position": "alibi:0.5", "sink": 0.5, "qk_norm": "rms:2", "heads": 2, "mask": "causal"},
         {"attention": "sigmoid", "position": "rope:50", "norm": "unit", "skip": 1.0},
     ],
@@ -231,7 +239,7 @@ def test_a_cell_is_the_run_with_these_options(given):
     mask = cli_options.make_mask(options, options.tokens)
     dropout = cli_options.make_dropout(options)
     dynamics = cli_options.make_dynamics(options, mask, weights, dropout, layers=12)
-    assert cells.make_dynamics(cell) == dynamics
+    assert make_dynamics(cell) == dynamics
     x0 = cli_options.make_tokens(options, None, weights)
     engine, _ = dynsim.engines.preferred(dynamics, x0.dtype)
     run = dynsim.simulate(dynamics, x0, 12, engine=engine, record=dynsim.Record(stride=1))
@@ -264,7 +272,7 @@ def test_cells_of_one_dynamics_are_one_simulation_and_have_the_bits_of_each_alon
         calls.append(1)
         return dynsim.simulate(*args, **more)
 
-    monkeypatch.setattr(cells, "simulate", simulate)
+    monkeypatch.setattr(runs, "simulate", simulate)
     keep = ["ends", "verdict", "rate", "rank", "curves", "states"]
     found = cells.compute(together, keep)
     assert len(calls) == 6  # beta 3 times scores 2
@@ -495,6 +503,18 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     assert not [*out.glob("status/c")]
     assert subprocess.run(words, capture_output=True, check=False).returncode == 0
     assert state(out).done == 8
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_store_that_cannot_be_written_is_one_line_before_work(tmp_path, monkeypatch, number):
+    store = Store(tmp_path / "store", small())
+
+    def refuses(*args):
+        raise OSError(number, os.strerror(number), "zarr.json")
+
+    monkeypatch.setattr("dynsim.sweeps.store.fcntl.flock", refuses)
+    with pytest.raises(ValueError, match=r"cannot write there .*; make it writable"):
+        complete(store, Threads(1))
 
 
 def test_a_worker_of_another_version_is_refused():

@@ -43,10 +43,10 @@ def claimed(name, argument):
 #: Commands of LaTeX and amsmath that the document may use; a wrong one stops LaTeX.
 COMMANDS = """
 Big Bigl Bigr Phi Pi Rightarrow adjustbox alpha angle arccos bar begin beta bigl bigr cdot cdots cos
-delta det displaystyle dot dots emph end epsilon eta forall frac gamma ge geq hat iff in infty int
-item kappa lVert label lambda lceil le left leq lfloor linewidth log maketitle mapsto mathbb mathbf
-mathrm max min mu ne neq nexists nu odot omega operatorname partial phi pi pm prod psi qquad quad
-rVert rceil rfloor rho right sigma sim sin sqrt subset sum tan tanh tau text textasciicircum
+binom delta det displaystyle dot dots emph end epsilon eta forall frac gamma ge geq hat iff in infty
+int item kappa lVert label lambda lceil le left leq lfloor linewidth log maketitle mapsto mathbb
+mathbf mathrm max min mu ne neq nexists nu odot omega operatorname partial phi pi pm prod psi qquad
+quad rVert rceil rfloor rho right sigma sim sin sqrt subset sum tan tanh tau text textasciicircum
 textasciitilde textbackslash tfrac theta to top varepsilon zeta
 """
 

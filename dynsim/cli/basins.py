@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from dynsim._values import describe
 from dynsim.cli import options as shared
+from dynsim.cli import output
 from dynsim.cli.command import Command, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dynsim.network.dynamics import AttentionDynamics
+    from dynsim.reports.animation import Animation
 
 __all__ = ["COMMAND", "main"]
 
@@ -21,6 +23,10 @@ EXAMPLES = """\
   python -m dynsim basins --mask causal --value jordan:2 --tokens 2 --starts 200000
       WU, section 4.3.1: rank two survives in 7.8% of the starts
 """
+
+
+#: Angles of each token, and layers, of the moving picture.
+_ANGLES, _LAYERS = 160, 60
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -34,11 +40,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "their Lyapunov exponent; shares are estimated from these",
     )  # fmt: skip
 
+    output.add_animation(
+        group, "how a basin fills, of two tokens in the plane: pairs by their two angles"
+    )  # fmt: skip
+
 
 def prepare(options: argparse.Namespace, words: list[str]) -> tuple[AttentionDynamics, int]:
     dynamics, d = shared.make_iterated(options)
     shared.check_least(options, starts=1)
     shared.check_starts(options.starts, dynamics.n_tokens, d)
+    if options.animate is not None and (dynamics.n_tokens, d) != (2, 2):
+        raise ValueError(
+            f"--animate shows two tokens of dimension 2; got {dynamics.n_tokens} of dimension {d}; "
+            f"use --tokens 2 --dim 2"
+        )
     return dynamics, d
 
 
@@ -80,6 +95,20 @@ def compute(
         status=status,
         subject=dynamics.mask.name,
         draw=lambda plots: plots.basins(result, title),
+        animation=options.animate and (lambda: _animation(dynamics)),
+    )
+
+
+def _animation(dynamics: AttentionDynamics) -> Animation:
+    """The moving picture of --animate: all pairs of angles, followed for 60 layers."""
+    from dynsim.equilibria.basins import circle_pairs
+    from dynsim.reports.animation import basin
+    from dynsim.simulation import Record, simulate
+
+    run = simulate(dynamics, circle_pairs(_ANGLES), _LAYERS, record=Record(measures=()))
+    cosines = run["mean_cosine"].T.reshape(-1, _ANGLES, _ANGLES)
+    return basin(
+        cosines, range(_LAYERS + 1), f"{dynamics.mask.name}, pairs of tokens on the circle"
     )
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
+    from dynsim.reports.animation import Animation
+    from dynsim.reports.page import Page
+
 __all__ = ["Command", "Outcome"]
 
 
@@ -38,6 +41,8 @@ class Outcome:
     subject : what it is about, the name of a mask or model, for the names of the files
     name : of the files, instead of one made from the subject and the data
     draw : callable(dynsim.results.plots) -> Figure
+    page : callable() -> dynsim.reports.page.Page, for --report
+    animation : callable() -> dynsim.reports.animation.Animation, for --animate
     arrays : by name, for one file .npz
     files : paths that are written already
     status : the exit status
@@ -50,6 +55,8 @@ class Outcome:
     subject: str = ""
     name: str | None = None
     draw: Callable[[ModuleType], Figure] | None = None
+    page: Callable[[], Page] | None = None
+    animation: Callable[[], Animation] | None = None
     arrays: Mapping[str, np.ndarray] | None = None
     files: list[str] = field(default_factory=list)
     status: int = 0
@@ -63,12 +70,12 @@ class Command:
     add_options : called with the parser
     prepare : callable(options, words) -> plan: every check, without any work or anything printed
     compute : callable(plan, options, progress) -> Outcome, with progress(share done, 0 to 1)
-    announce : callable(plan) -> what is printed before the work
+    announce : callable(plan) -> what is printed before the work, if anything
     examples, notes : the end of --help
     packages : callable(options) -> names of optional packages that the options need
     label : of the progress bar
     resume : what is said after Ctrl-C, with options in braces, where the work says nothing itself
-    writes, draws : whether it leaves files, and a figure among them
+    writes, draws, reports : whether it leaves files, a figure among them, and has --report
     """
 
     name: str
@@ -78,12 +85,13 @@ class Command:
     compute: Callable[[Any, argparse.Namespace, Callable[[float], None]], Outcome]
     examples: str
     notes: str = ""
-    announce: Callable[[Any], str] | None = None
+    announce: Callable[[Any], str] = lambda plan: ""
     packages: Callable[[argparse.Namespace], Iterable[str]] = lambda options: ()
     label: str = "computing"
     resume: str = "nothing was written; the same command begins anew"
     writes: bool = True
     draws: bool = True
+    reports: bool = False
 
     def main(self, argv: list[str] | None = None) -> int:
         """Exit status: 0 done, 1 a check failed or tokens stopped being finite, 2 bad input, 130
@@ -103,20 +111,25 @@ class Command:
     def add_all_options(self, parser: argparse.ArgumentParser) -> None:
         """The command's own options, then those of its output."""
         self.add_options(parser)
-        output.add_options(parser, self.writes, self.draws)
+        output.add_options(parser, self.writes, self.draws, self.reports)
 
     def _carry_out(self, argv: list[str] | None) -> int:
         parser = self.parser()
         words = parser.words(argv)
         options = parser.parse_args(words)
         require_packages(self.packages(options))
+        if self.reports:
+            require_packages(("plotly",) * (options.report is not None))
         if self.writes:
             output.check_name(options.name)
         plan = self.prepare(options, words)
         if self.writes:
             output.check_folder(options)
-        if self.announce is not None and not options.json:
-            print(self.announce(plan), end="\n\n", flush=True)
+        if self.reports:
+            output.check_report(options)
+        output.check_animation(options)
+        if not options.json and (announced := self.announce(plan)):
+            print(announced, end="\n\n", flush=True)
         try:
             with output.progress_bar(self.label) as progress:
                 outcome = self.compute(plan, options, progress)
@@ -128,6 +141,10 @@ class Command:
             "provenance": outcome.data.get("provenance", self._provenance(options)),
         }
         files = output.write(self.name, outcome, data, options) if self.writes else []
+        if self.reports and options.report is not None and outcome.page is not None:
+            files.append(str(outcome.page().save(options.report)))
+        if outcome.animation is not None:
+            files.append(str(outcome.animation().save(options.animate)))
         if options.json:
             print(json.dumps(data | {"files": files}, allow_nan=False))
         else:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from dynsim.equilibria import Equilibrium, Search
     from dynsim.network.dynamics import AttentionDynamics
+    from dynsim.reports.page import Page
 
     #: The dynamics, the dimension of tokens, and the ranks to keep.
     Plan = tuple[AttentionDynamics, int, str | list[int]]
@@ -134,11 +135,23 @@ def compute(plan: Plan, options: argparse.Namespace, progress: Callable[[float],
         subject=dynamics.mask.name,
         draw=lambda plots: plots.equilibria(search, title),
         arrays=_arrays(search),
+        page=lambda: _page(search, dynamics, options),
     )
     if options.certify:
         stem = output.stem("equilibria", outcome, options)
         outcome.files.extend(_certificates(search, dynamics, stem))
     return outcome
+
+
+def _page(search: Search, dynamics: AttentionDynamics, options: argparse.Namespace) -> Page:
+    """The page of --report."""
+    from dynsim.reports import searches
+    from dynsim.reports.settings import rows
+
+    settings = [("mask", dynamics.mask.name), ("dynamics", report.describe_dynamics(dynamics))]
+    given = {name: value for name, value in vars(options).items() if name not in output.OPTIONS}
+    title = f"equilibria: {dynamics.mask.name}, {report.norm_in_words(dynamics.norm)}"
+    return searches.page(search, dynamics, title, [_sentence(search)], settings + rows(given))
 
 
 def _entries(equilibrium: Equilibrium, every: bool) -> list[dict]:
@@ -296,6 +309,7 @@ COMMAND = Command(
     notes=NOTES,
     examples=EXAMPLES,
     label="searching",
+    reports=True,
     resume="what was found so far is in {out}; the same command goes on from there",
 )
 main = COMMAND.main

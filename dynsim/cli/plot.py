@@ -20,6 +20,8 @@ EXAMPLES = """\
       the late rate, with lambda_2 of the masks above it; one panel for each mask
   python -m dynsim plot STORE --x skip --y beta --color verdict --at mask=causal
       which class of end, for one of the masks
+  python -m dynsim plot STORE --x value --y beta --color share --at rank=2 type=fixed
+      of basins: the share of starts that settle at rank 2
 """
 
 
@@ -37,15 +39,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--y", required=True, metavar="NAME", help="swept parameter upwards")
     group.add_argument(
         "--color", default="late_rate", metavar="NAME",
-        help="late_rate, limit_rank, verdict, law, or a measure at the last depth, such as mu; "
-        "medians over seeds and samples, of words the commonest",
+        help="what was kept, as late_rate, limit_rank, verdict, law or share, or a measure at the "
+        "last depth, as mu; medians over seeds and samples, of words the commonest",
     )  # fmt: skip
     group.add_argument(
         "--panels", metavar="NAME", help="one diagram for each value of it (default: one)"
     )
     group.add_argument(
         "--at", nargs="+", default=[], metavar="NAME=VALUE",
-        help="the value of every other parameter that was swept (default: none)",
+        help="the value of every other parameter that was swept, and of what else the colour "
+        "depends on, as rank=2 type=fixed (default: none)",
     )  # fmt: skip
 
 
@@ -86,7 +89,8 @@ def _panel(diagram: Diagram) -> dict:
         "values": _without_nan(diagram.values.tolist()),
         "seeds": diagram.seeds,
         "seeds_that_agree": None if diagram.agree is None else diagram.agree.tolist(),
-        "lambda_2": None if diagram.theory is None else diagram.theory.tolist(),
+        "lambda_2": diagram.theory and [second.value for second in diagram.theory],
+        "powers_of_t": diagram.theory and [second.power for second in diagram.theory],
     }
 
 

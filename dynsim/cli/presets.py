@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from dynsim._values import check_name
 from dynsim.cli.command import Command, Outcome
+from dynsim.cli.completion import completes
 
 __all__ = ["COMMAND", "PRESETS", "Preset", "apply_preset", "describe_preset", "main"]
 
@@ -112,28 +113,42 @@ def describe_preset(options: argparse.Namespace) -> list[tuple[str, str]]:
     return [*lines, *([("", f"({preset.lacks})")] if preset.lacks else [])]
 
 
-def compute(plan: None, options: argparse.Namespace, progress: Callable[[float], None]) -> Outcome:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    names = parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(PRESETS)} (default: all)"
+    )
+    completes(names, PRESETS)
+
+
+def prepare(options: argparse.Namespace, words: list[str]) -> dict[str, Preset]:
+    for name in options.names:
+        check_name("preset", name, PRESETS)
+    return {name: PRESETS[name] for name in options.names or PRESETS}
+
+
+def compute(
+    chosen: dict[str, Preset], options: argparse.Namespace, progress: Callable[[float], None]
+) -> Outcome:
     lines = []
-    for name, preset in PRESETS.items():
+    for name, preset in chosen.items():
         lines.append(f"{name:<10}{preset.source}")
         lines += [f"{'':<10}{option} = {value}" for option, value in preset.options.items()]
         lines += [f"{'':<10}({preset.lacks})"] * bool(preset.lacks)
-    data = {
-        name: {"options": preset.options, "source": preset.source, "lacks": preset.lacks}
-        for name, preset in PRESETS.items()
-    }
-    return Outcome({"presets": data}, f"{len(PRESETS)} presets, as --preset NAME", "\n".join(lines))
+    data = {"presets": {name: asdict(preset) for name, preset in chosen.items()}}
+    return Outcome(data, "--preset NAME takes these options", "\n".join(lines))
 
 
 COMMAND = Command(
     name="presets",
     description="What --preset NAME sets, model by model; options that are given win over it.",
-    add_options=lambda parser: None,
-    prepare=lambda options, words: None,
+    add_options=add_options,
+    prepare=prepare,
     compute=compute,
     examples="""\
   python -m dynsim presets
       the options of every preset
+  python -m dynsim presets gpt2 qwen3
+      of these two
   python -m dynsim.run --preset gpt2 --placement post
       GPT-2's layers, but for the placement of its norms
 """,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dynsim.models.change import Change
     from dynsim.models.profile import Profile
     from dynsim.models.sources import Source
+    from dynsim.reports.page import Page
 
 __all__ = ["COMMAND", "main"]
 
@@ -36,9 +37,10 @@ PACKAGES = ("transformers", "tokenizers", "safetensors", "torch")
 
 @dataclass(frozen=True)
 class Plan:
-    """A model, its inputs by the samples that are run at once, and what is measured of it."""
+    """A model, its inputs, whole and by the samples that are run at once, and what is measured."""
 
     source: Source
+    texts: dict[str, Any]
     batches: list[dict[str, Any]]
     change: Change | None
     measuring: dict[str, Any]
@@ -133,7 +135,7 @@ def prepare(options: argparse.Namespace, words: list[str]) -> Plan:
         {name: tensor[k : k + options.batch] for name, tensor in inputs.items()}
         for k in range(done, total, options.batch)
     ]
-    return Plan(source, batches, change, measuring, resumed)
+    return Plan(source, inputs, batches, change, measuring, resumed)
 
 
 def _change(options: argparse.Namespace) -> Change | None:
@@ -175,12 +177,32 @@ def compute(plan: Plan, options: argparse.Namespace, progress: Callable[[float],
         notes="\n".join(f"{name}: {p.diagnosis.sentence}" for name, p in beside.items()),
         subject=own,
         draw=lambda plots: profile.plot(beside),
+        page=lambda: _page(plan, options, profile, beside),
     )
     path = output.stem("probe", outcome, options)
     outcome.files.append(profile.save(f"{path}.nc"))
     for other in beside.values():
         outcome.files.append(other.save(f"{path}_untrained.nc"))
     return outcome
+
+
+def _page(
+    plan: Plan, options: argparse.Namespace, profile: Profile, beside: dict[str, Profile]
+) -> Page:
+    """The page of --report, with the tokens of the first text."""
+    from dynsim.models.recording import record
+    from dynsim.reports import profiles
+    from dynsim.reports.settings import rows
+
+    first = plan.texts
+    there = first["attention_mask"][0].bool()
+    names = [plan.source.tokenizer.decode([k]) for k in first["input_ids"][0][there].tolist()]
+    recording = record(
+        plan.source.model, change=plan.change, train_mode=options.train_mode, names=names, **first
+    )
+    given = {name: value for name, value in vars(options).items() if name not in output.OPTIONS}
+    settings = rows({**given, "source": plan.source.provenance, **profile.facts})
+    return profiles.page(profile, beside, recording, settings=settings)
 
 
 def _without_diagnosis(profile: Profile) -> str:
@@ -237,5 +259,6 @@ COMMAND = Command(
     packages=packages,
     examples=EXAMPLES,
     label="texts",
+    reports=True,
 )
 main = COMMAND.main

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dynsim._values import unknown
 from dynsim.cli import options as shared
-from dynsim.cli import report, runs
+from dynsim.cli import output, report, runs
 from dynsim.cli.command import Command, Outcome
 from dynsim.cli.completion import completes
 from dynsim.cli.errors import one_line
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from dynsim.reports.animation import Animation
+    from dynsim.reports.page import Page
+    from dynsim.reports.states import States
     from dynsim.results.trajectory import Trajectory
 
 __all__ = ["COMMAND", "main"]
@@ -49,10 +52,15 @@ EXAMPLES = """\
       real text through all six layers of MiniLM, whole (needs dynsim[minilm])
   python -m dynsim.run --text README.md --weights minilm:0 --ln on --skip 1
       through the matrices of one layer alone, again and again
+  python -m dynsim.run --compare mask=complete,causal,local --ln on --value identity --dim 3 \
+                       --tokens 32 --depth 60 --animate collapse.gif --report collapse.html
+      the tokens on the sphere as a moving picture, and a page with a slider over the layers
   python -m dynsim.run --resume results/NAME.nc --depth 1000
       go on where a saved run ended, or was interrupted
 """
 
+#: Runs that an animation shows side by side, at most.
+MOST_PANELS = 4
 #: Further files that may be asked for: how each is written, from a trajectory and a path's stem.
 EXPORTS = {
     "csv": lambda trajectory, stem: trajectory.to_csv(f"{stem}.csv"),
@@ -120,6 +128,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="where the torch engine runs: auto, cpu, cuda, cuda:1, mps, ... (default: auto, "
         "a CUDA GPU or the cpu)",
     )
+    output.add_animation(
+        group, "tokens of the first sample on the circle or sphere, layer by layer; runs that are "
+        "compared stand side by side",
+    )  # fmt: skip
     exports = group.add_argument(
         "--export", default="", metavar="A,B",
         help=f"further files: {', '.join(EXPORTS)} (default: none)",
@@ -137,7 +149,13 @@ def prepare(options: argparse.Namespace, words: list[str]) -> list[runs.Run]:
     for name in _exports(options):
         if name not in EXPORTS:
             raise ValueError(unknown("export", name, EXPORTS))
-    return runs.prepare(COMMAND.parser().parse_args, options, words)
+    planned = runs.prepare(COMMAND.parser().parse_args, options, words)
+    if options.animate is not None and len(planned) > MOST_PANELS:
+        raise ValueError(
+            f"--animate shows {MOST_PANELS} runs side by side at most; got {len(planned)}; "
+            f"vary less"
+        )
+    return planned
 
 
 def _exports(options: argparse.Namespace) -> list[str]:
@@ -192,7 +210,74 @@ def compute(
         if ended == 130:
             break
     outcome = _of_comparison(planned, done, options) if options.compare else _of_one(planned, done)
-    return replace(outcome, files=files, status=status)
+    return replace(
+        outcome, files=files, status=status, page=lambda: _page(planned, done, options),
+        animation=options.animate and (lambda: _animation(planned, done)),
+    )  # fmt: skip
+
+
+def _animation(planned: list[runs.Run], done: dict[str, report.Result]) -> Animation:
+    """The moving picture of --animate."""
+    from dynsim.reports import animation
+    from dynsim.reports.states import affordable, chosen
+
+    panels = []
+    for run in planned:
+        if run.label in done:
+            result = done[run.label]
+            most = affordable(*run.shape[1:], animation.MOST_FRAMES)
+            depths = chosen(result.trajectory.depth - run.start, most)
+            tokens = run.followed(depths)
+            layers = (run.start + depths[: len(tokens)]).tolist()
+            share = result.trajectory["mu"][0] / result.trajectory["frobenius_norm"][0]
+            title = run.label or _title(planned, done, run.options)
+            panels.append(animation.Moving(title, layers, tokens, share))
+    return animation.tokens(panels)
+
+
+def _page(
+    planned: list[runs.Run], done: dict[str, report.Result], options: argparse.Namespace
+) -> Page:
+    """The page of --report."""
+    from dynsim.reports import runs as pages
+    from dynsim.reports.settings import rows
+
+    first = planned[0]
+    trajectories = {label: result.trajectory for label, result in done.items()}
+    shown = [run for run in planned if run.label in done][: pages.MOST_CASES]
+    settings = report.describe_mask(first.facts) if len(planned) == 1 else []
+    settings += [("dynamics", report.describe_dynamics(first.dynamics))]
+    settings += rows(trajectories[first.label].provenance)
+    return pages.page(
+        trajectories,
+        {run.label: _states(run, trajectories[run.label]) for run in shown},
+        title=_title(planned, done, options),
+        sentences=[
+            f"{label}: {result.verdict.sentence}" if label else result.verdict.sentence
+            for label, result in done.items()
+        ],
+        settings=settings,
+    )
+
+
+def _states(run: runs.Run, trajectory: Trajectory) -> States:
+    """At most 33 states of the first sample, closer together at the beginning."""
+    from dynsim.reports.runs import states_of
+    from dynsim.reports.states import affordable, early
+
+    depths = early(trajectory.depth - run.start, affordable(*run.shape[1:]))
+    tokens = run.followed(depths)
+    layers = (run.start + depths[: len(tokens)]).tolist()
+    return states_of(run.dynamics, layers, tokens, f"sample 0 of {run.shape[0]}")
+
+
+def _title(
+    planned: list[runs.Run], done: dict[str, report.Result], options: argparse.Namespace
+) -> str:
+    if options.compare:
+        return f"comparing {'; '.join(options.compare).replace(',', ', ')}"
+    (result,) = done.values()
+    return f"{result.facts.name}, {report.norm_in_words(planned[0].dynamics.norm)}"
 
 
 def _simulated(run: runs.Run, reached: Callable[[int], None]) -> tuple[Trajectory, int, str | None]:
@@ -272,5 +357,6 @@ COMMAND = Command(
     packages=packages,
     examples=EXAMPLES,
     label="simulating",
+    reports=True,
 )
 main = COMMAND.main

@@ -24,6 +24,8 @@ from dynsim.results.trajectory import Trajectory, joined, load
 from dynsim.simulation import Overflow, Record, Stopped, simulate
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from dynsim.collapse.comparison import Comparison
 
 __all__ = ["COMPARABLE", "Run", "prepare"]
@@ -140,7 +142,7 @@ class Run:
 
     def simulate(self, progress: Callable[[int], None]) -> Trajectory:
         """The trajectory, with the options in its provenance, from depth 0 even if resumed."""
-        start = 0 if self.earlier is None else self.earlier.depth
+        start = self.start
         x0 = self.x0 if self.earlier is None else self.earlier.state
 
         def finished(trajectory: Trajectory) -> Trajectory:
@@ -168,6 +170,19 @@ class Run:
             ended.trajectory = finished(ended.trajectory)
             raise
         return finished(trajectory)
+
+    @property
+    def start(self) -> int:
+        """The layer from which it goes on."""
+        return 0 if self.earlier is None else self.earlier.depth
+
+    def followed(self, depths: np.ndarray) -> np.ndarray:
+        """The first sample once more, (F, N, d), at 0 and these other depths after `start`."""
+        from dynsim.reports.runs import followed
+
+        x0 = self.x0 if self.earlier is None else self.earlier.state
+        options = {"engine": self.engine, "device": self.options.device, "start": self.start}
+        return followed(self.dynamics, x0, depths, **options)
 
     def compare_with_theory(self, trajectory: Trajectory) -> Comparison | None:
         """Theory beside the trajectory, if asked for and if there is a layer."""

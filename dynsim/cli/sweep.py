@@ -1,4 +1,4 @@
-"""``dynsim sweep``: simulate a dynamics over many settings, into one store."""
+"""``dynsim sweep``: compute many settings, into one store."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from textwrap import wrap
+from typing import TYPE_CHECKING, NamedTuple
 
-from dynsim._values import check_name
 from dynsim.cli.command import Command, Outcome
 from dynsim.cli.completion import completes
-from dynsim.sweeps.cells import KEEP
+from dynsim.sweeps.cells import CELLS
 from dynsim.sweeps.designs import DESIGNS
 from dynsim.sweeps.execution import Cluster, Local, Machines
 from dynsim.sweeps.parameters import PARAMETERS
-from dynsim.sweeps.specification import DEFAULT_KEEP, Specification, from_toml
+from dynsim.sweeps.specification import Specification, from_toml
 from dynsim.sweeps.store import State, Store, results, state
 from dynsim.sweeps.sweep import Interrupted, complete
+
+if TYPE_CHECKING:
+    from dynsim.reports.page import Page
 
 __all__ = ["COMMAND", "main"]
 
@@ -27,9 +30,12 @@ EXAMPLES = """\
                                 beta=0.1:10:log9 norm=unit depth=200 seeds=5 --out STORE
       450 cells, in as many processes as there are cores; --explain says what it would take
   python -m dynsim sweep SPEC.toml --out STORE
-      the same from a file: design, points, keep, and a table [parameters]
+      the same from a file: design, points, keep, cell, and a table [parameters]
   python -m dynsim sweep --design sobol --points 256 --grid beta=0.1:10:log skip=0:1 --out STORE
       256 points of two intervals
+  python -m dynsim sweep --cell basins --grid mask=causal,complete value=jordan:2,orthogonal \\
+                                starts=1000 seeds=3 --out STORE
+      where random starts end; other cells are equilibria, lyapunov and probe
   python -m dynsim sweep status STORE
       how many cells are done, which failed and why, how long the rest takes
   python -m dynsim sweep status STORE --json
@@ -38,6 +44,7 @@ EXAMPLES = """\
 NOTES = """\
 words for values: A,B,... (A;B where values hold commas); of numbers A..B, A..B..STEP, A:B:lin5,
 A:B:log5; intervals of sobol and latin: A:B, A:B:log. A parameter of one value holds in all cells.
+{cells}
 The same command goes on with a store that is not complete. Read it with
 dynsim.sweeps.results(STORE), or xarray.open_zarr(STORE, consolidated=False).
 """
@@ -61,8 +68,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sweep")
     grid = group.add_argument(
         "--grid", nargs="+", default=[], metavar="NAME=VALUES",
-        help=f"values of parameters: {', '.join(PARAMETERS)}; seeds=K for the seeds 0 to K - 1 "
-        f"(default: none)",
+        help=f"values of parameters: {', '.join(CELLS['run'].defaults)}; seeds=K for the seeds 0 "
+        f"to K - 1 (default: none)",
     )  # fmt: skip
     completes(grid, [f"{name}=" for name in (*PARAMETERS, "seeds")])
     design = group.add_argument(
@@ -75,9 +82,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--design-seed", type=int, metavar="K", help="seed of sobol and latin (default: 0)"
     )
+    cell = group.add_argument(
+        "--cell", metavar="NAME",
+        help=f"what a cell is: {', '.join(CELLS)}; below is what each takes (default: run)",
+    )  # fmt: skip
+    completes(cell, CELLS)
+    run = CELLS["run"]
     group.add_argument(
         "--keep", metavar="A,B,...",
-        help=f"what is kept of a cell: {', '.join(KEEP)} (default: {','.join(DEFAULT_KEEP)})",
+        help=f"what is kept of a cell: {', '.join(run.keep)} (default: {','.join(run.kept)})",
     )  # fmt: skip
     group.add_argument(
         "--out", metavar="STORE", help="folder of the store; a sweep needs it (default: none)"
@@ -105,6 +118,8 @@ def prepare(options: argparse.Namespace, words: list[str]) -> Plan:
         results(options.what[1])
         return Plan(Path(options.what[1]), None)
     specification = _specification(options)
+    if options.explain and options.report is not None:
+        raise ValueError("--explain computes nothing to report; leave --report out")
     if options.explain:
         return Plan(None, specification)
     if options.out is None:
@@ -133,6 +148,7 @@ def _specification(options: argparse.Namespace) -> Specification:
     given = from_toml(options.what[0]) if options.what else {"parameters": _parameters(options)}
     keep = options.keep and [word.strip() for word in options.keep.split(",") if word.strip()]
     own = {
+        "cell": options.cell,
         "design": options.design,
         "points": options.points,
         "design_seed": options.design_seed,
@@ -148,11 +164,16 @@ def _parameters(options: argparse.Namespace) -> dict[str, str]:
         name = name.replace("-", "_")
         if not equals:
             raise ValueError(f"--grid wants NAME=VALUES; got {word!r}")
-        check_name("parameter", name, [*PARAMETERS, "seeds"])
         if name in parameters:
             raise ValueError(f"--grid {name}= is given twice; write all values in one list")
         parameters[name] = listed
     return parameters
+
+
+def announce(plan: Plan) -> str:
+    if plan.specification is None or isinstance(plan.machines, Cluster):
+        return ""
+    return plan.specification.warning
 
 
 def compute(plan: Plan, options: argparse.Namespace, progress: Callable[[float], None]) -> Outcome:
@@ -214,7 +235,16 @@ def _of_state(found: State, store: Path) -> Outcome:
     if found.remaining:
         words += f", {found.remaining} remain; the command of the sweep goes on with them"
     table = "\n".join(lines) + f"\n{'store':<10}{os.path.relpath(store)}"
-    return Outcome(data, words, table, status=1 if found.failed else 0)
+    return Outcome(
+        data, words, table, page=lambda: _page(store, words), status=1 if found.failed else 0
+    )
+
+
+def _page(store: Path, sentence: str) -> Page:
+    """The page of --report."""
+    from dynsim.reports import sweeps
+
+    return sweeps.page(store, [sentence])
 
 
 def _time(seconds: float) -> str:
@@ -231,16 +261,39 @@ def _size(number: float) -> str:
     return f"{number:.0f} bytes"
 
 
+def _packages(options: argparse.Namespace) -> tuple[str, ...]:
+    of_cell = CELLS[options.cell].packages if options.cell in CELLS else ()
+    return ("zarr", *(("distributed",) if options.scheduler else ()), *of_cell)
+
+
+def _cells_in_words() -> str:
+    """What the kinds of cells other than runs are, take and keep."""
+    lines = []
+    for name, kind in CELLS.items():
+        if name != "run":
+            own = [p for p in kind.defaults if p not in CELLS["run"].defaults]
+            shared = [p for p in kind.defaults if p not in own]
+            lines += [
+                f"--cell {name}: {kind.about}",
+                *wrap(f"parameters {', '.join(own + shared)}; keeps {', '.join(kind.keep)}",
+                      96, initial_indent="    ", subsequent_indent="    "),
+            ]  # fmt: skip
+    return "\n".join(lines)
+
+
 COMMAND = Command(
     name="sweep",
-    description="Simulate a dynamics over many settings, into one store that loses nothing.",
+    description="Compute a run, or another cell, for many settings, into one store that loses "
+    "nothing.",
     add_options=add_options,
     prepare=prepare,
+    announce=announce,
     compute=compute,
-    packages=lambda options: ("zarr", *(("distributed",) if options.scheduler else ())),
+    packages=_packages,
     examples=EXAMPLES,
-    notes=NOTES,
+    notes=NOTES.format(cells=_cells_in_words()),
     label="sweeping",
+    reports=True,
     writes=False,
 )
 main = COMMAND.main

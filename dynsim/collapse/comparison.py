@@ -15,6 +15,7 @@ from dynsim.collapse.contraction import seconds
 from dynsim.collapse.gram import MOST_SPREAD, Gram, infinite_width
 from dynsim.collapse.predictions import Prediction, predict
 from dynsim.collapse.rates import Rate, collapse_rate, is_above_floor
+from dynsim.collapse.score_bounds import score_bounds
 from dynsim.measures import mu
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.parts import reason_against, unusual_parts
@@ -29,6 +30,8 @@ __all__ = ["MOST_TOKENS", "Comparison", "compare_with_theory"]
 MOST_TOKENS = 1024
 #: Near consensus mu / ||X|| and what attention lacks of being uniform are this at most.
 _NEAR = 0.1
+#: Tokens up to which powers of the walk bound what QK-norm leaves of mu.
+_WALK_TOKENS = 128
 #: About how many seconds bounds take: at first, and where they need more digits.
 _SECONDS, _PATIENCE = 5.0, 15.0
 #: Multiply-adds that the infinite-width limit may take, 8 N^3 a layer and sample.
@@ -413,7 +416,8 @@ def _affordable(dynamics: AttentionDynamics, x0: np.ndarray, depth: int) -> tupl
     if dynamics.dropout.active:
         return _nothing(len(x0), depth), "no bounds: layers are random with dropout"
     if unusual_parts(dynamics):
-        return _nothing(len(x0), depth), f"no bounds: {reason_against(dynamics)}"
+        known = _from_scores(dynamics, x0, depth)
+        return known, "" if known else f"no bounds: {reason_against(dynamics)}"
     edges = dynamics.layout.n_edges
     layers = int(_SECONDS / seconds(n, d, edges, 1))
     depth = max(1, min(depth, layers))
@@ -422,6 +426,18 @@ def _affordable(dynamics: AttentionDynamics, x0: np.ndarray, depth: int) -> tupl
         return mu_bounds(dynamics, x0[:samples], depth, patience=_PATIENCE / samples), ""
     except ImportError as missing:
         return _nothing(samples, depth), str(missing)
+
+
+def _from_scores(dynamics: AttentionDynamics, x0: np.ndarray, depth: int) -> Bounds:
+    """The bounds that apply where QK-norm's gain bounds the scores; none otherwise."""
+    bounds = _nothing(len(x0), depth)
+    if dynamics.qk_norm.active and x0.shape[1] <= _WALK_TOKENS:
+        try:
+            found = score_bounds(dynamics, x0, depth)
+        except ValueError:  # another part, or a mask that brings tokens together nowhere
+            return bounds
+        bounds.update({name: one for name, one in found.items() if one.applies.any()})
+    return bounds
 
 
 def _nothing(samples: int, depth: int) -> Bounds:

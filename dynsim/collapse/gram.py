@@ -34,12 +34,12 @@ from dynsim._values import real_array, whole
 from dynsim.network.dynamics import AttentionDynamics, check_dynamics
 from dynsim.network.norms import Norm
 from dynsim.network.parts import check_plain
-from dynsim.network.weights import Gaussian, Orthogonal, Weights, Zero
+from dynsim.network.weights import Gaussian, Orthogonal, Sharpened, Weights, Zero
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["MOST_SPREAD", "Gram", "infinite_width"]
+__all__ = ["MOST_SPREAD", "Gram", "infinite_width", "scales"]
 
 #: Standard deviation of the scores in a row up to which the expectation of softmax is expanded.
 MOST_SPREAD = 1.5
@@ -66,6 +66,9 @@ class Gram:
 def infinite_width(dynamics: AttentionDynamics, x0: ArrayLike, depth: int) -> Gram:
     """The prediction for `depth` layers from tokens x0, (N, d) or (samples, N, d).
 
+    Norms, weights of skip and branch, placements and the inverse temperature of the scores
+    (`dynsim.weights.Sharpened`) may differ by layer.
+
     Raises ValueError for weights that are not fresh Gaussian or orthogonal values and Gaussian or
     zero scores, for an MLP, for a norm with a bias or with a gain by dimension, for weights of skip
     and branch by dimension, and for parts that it is not known with (`dynsim.network.parts`).
@@ -83,7 +86,7 @@ def infinite_width(dynamics: AttentionDynamics, x0: ArrayLike, depth: int) -> Gr
     x0 = real_array("tokens", x0)
     dynamics.check_tokens(x0)
     depth = whole("depth", depth, least=1)
-    scale, score = _scales(dynamics, x0.shape[-1])
+    scale, score = scales(dynamics, x0.shape[-1])
     x0 = x0.reshape(-1, *x0.shape[-2:])
     layers = _Layers(dynamics, x0.shape[-1], scale, score)
     with blas_alone():
@@ -91,20 +94,21 @@ def infinite_width(dynamics: AttentionDynamics, x0: ArrayLike, depth: int) -> Gr
     return Gram(*(np.stack(columns) for columns in zip(*samples, strict=True)))
 
 
-def _scales(dynamics: AttentionDynamics, d: int) -> tuple[float, float]:
-    """s^2, and the variance of a score between tokens of mean square 1."""
+def scales(dynamics: AttentionDynamics, d: int) -> tuple[float, float]:
+    """s^2, and the variance of a score between tokens of mean square 1, but for the inverse
+    temperature that `Sharpened` weights have by layer."""
     weights = dynamics.weights
+    if isinstance(weights, Sharpened):
+        weights = weights.weights
     check_plain(dynamics, "infinite width", ("skip", "placement"))
     if not dynamics.residual.are_numbers:
         raise ValueError(
             "infinite width: not known with weights of skip and branch that differ by dimension; "
             "give numbers"
         )
-    if len(dynamics.norm.each) > 1:
-        raise ValueError("infinite width is for one norm in all layers")
-    switches = dynamics.norm.layer(0).switches(d)
-    if np.size(switches.gain) != 1 or np.any(switches.bias):
-        raise ValueError("infinite width is for a norm without bias, with one number as gain")
+    for switches in (norm.switches(d) for norm in dynamics.norm.each):
+        if np.size(switches.gain) != 1 or np.any(switches.bias):
+            raise ValueError("infinite width is for a norm without bias, with one number as gain")
     if dynamics.mlp.active:
         raise ValueError("infinite width is for attention alone; leave out the MLP")
     if not isinstance(weights, Weights) or weights.is_constant:
@@ -120,7 +124,7 @@ def _scales(dynamics: AttentionDynamics, d: int) -> tuple[float, float]:
     if isinstance(scores, Zero):
         return scale, 0.0
     d_qk = weights.d_qk if weights.d_qk is not None else scores.default_d_qk(heads, d)
-    return scale, scores.sigma**4 * (d / heads) / d_qk
+    return scale, weights.beta**2 * scores.sigma**4 * (d / heads) / d_qk
 
 
 #: Gram matrices of the tokens, and of the tokens less their mean over dimensions.
@@ -131,9 +135,15 @@ class _Layers:
     """The layers on a pair of Gram matrices, the second for a norm that centres."""
 
     def __init__(self, dynamics: AttentionDynamics, d: int, scale: float, score: float):
-        self.dynamics, self.d, self.scale, self.score = dynamics, d, scale, score
+        self.dynamics, self.d, self.scale, self._score = dynamics, d, scale, score
         allowed = dynamics.allowed()
         self.P = allowed / allowed.sum(axis=1, keepdims=True)
+
+    def score(self, t: int) -> float:
+        """The variance of a score of layer t between tokens of mean square 1."""
+        weights = self.dynamics.weights
+        beta = weights.beta.at(t) if isinstance(weights, Sharpened) else 1.0
+        return beta**2 * self._score
 
     def run(self, x: np.ndarray, depth: int) -> np.ndarray:
         """mu, ||X||_F and the spread of scores, (depth + 1,) each."""
@@ -150,7 +160,7 @@ class _Layers:
 
     def _layer(self, pair: Pair, t: int) -> Pair:
         (G, _), dropout = self._at("before", pair, t), self.dynamics.dropout
-        K, squares = self._attended(G)
+        K, squares = self._attended(G, self.score(t))
         each, a = np.arange(len(K)), dropout.attention
         K[each, each] += a / (1.0 - a) * (squares @ G.diagonal())
         K[each, each] /= 1.0 - dropout.hidden
@@ -159,7 +169,7 @@ class _Layers:
         branch = weight * branch
         return self._at("after", (skip * pair[0] + branch, skip * pair[1] + branch), t)
 
-    def _attended(self, G: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _attended(self, G: np.ndarray, score: float) -> tuple[np.ndarray, np.ndarray]:
         """E[A G A^T] and E[A_ij^2], (N, N) each, to first order in the variance of scores.
 
         A_ij = P_ij (1 + s_ij + (s_ij^2 - sum_l P_il s_il^2) / 2 + ...) with s_ij the score less its
@@ -167,22 +177,17 @@ class _Layers:
         """
         P, PG = self.P, self.P @ G
         M = PG @ P.T
-        if not self.score:
+        if not score:
             return M, P**2
         covaried = P @ (G * G) @ P.T - (PG * PG) @ P.T - P @ (PG * PG).T + M * M
-        v = self._variances(G, PG, M)
+        v = _variances(G, PG, M, score)
         moved = P * (v - (P * v).sum(axis=1, keepdims=True)) / 2.0
         shift = moved @ PG.T
-        return M + self.score * G * covaried + shift + shift.T, P * (P * (1.0 + v) + 2.0 * moved)
-
-    def _variances(self, G: np.ndarray, PG: np.ndarray, M: np.ndarray) -> np.ndarray:
-        """Of the scores less their mean over the row, (N, N)."""
-        size = G.diagonal()
-        return self.score * size[:, None] * (size - 2.0 * PG + M.diagonal()[:, None])
+        return M + score * G * covaried + shift + shift.T, P * (P * (1.0 + v) + 2.0 * moved)
 
     def _at(self, place: str, pair: Pair, t: int) -> Pair:
         """The pair after the norm, where it stands at this place in layer t."""
-        norm: Norm = self.dynamics.norm.layer(0)
+        norm: Norm = self.dynamics.norm.layer(t)
         active, centre, scale, shift, gain, _ = norm.switches(self.d)
         if not active or place not in self.dynamics.places(t):
             return pair
@@ -199,6 +204,12 @@ class _Layers:
         mu = np.sqrt(self.d * squared) if squared > _ROUNDING * total else np.nan
         t = t if self.dynamics.n_layers is None else min(t, self.dynamics.n_layers - 1)
         G, P = self._at("before", pair, t)[0], self.P
-        variances = (P * self._variances(G, P @ G, P @ G @ P.T)).sum(axis=1)
+        variances = (P * _variances(G, P @ G, P @ G @ P.T, self.score(t))).sum(axis=1)
         spread = np.sqrt(max(variances.max(), 0.0))
         return mu, np.sqrt(self.d * total), spread
+
+
+def _variances(G: np.ndarray, PG: np.ndarray, M: np.ndarray, score: float) -> np.ndarray:
+    """Of the scores less their mean over the row, (N, N)."""
+    size = G.diagonal()
+    return score * size[:, None] * (size - 2.0 * PG + M.diagonal()[:, None])

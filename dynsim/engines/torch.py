@@ -280,7 +280,7 @@ class TorchEngine(TokenEngine):
             size = torch.sqrt(size.square() + shift / safe / safe)
         else:
             size = torch.where(unit > 0, size, torch.nan)
-        y *= scale / size
+        y = y * (scale / size)  # not in place: it may be differentiated
         if np.ndim(gain) or gain != 1.0:
             y *= self._constant(gain, x.dtype)
         if np.ndim(bias) or bias != 0.0:
@@ -367,7 +367,7 @@ class TorchEngine(TokenEngine):
             if biases is not None:
                 table = self._once("biases", lambda: biases)
                 offsets = place + keys[:, None, :] - rows[:, :, None]
-                scores = scores + table[:, offsets].to(scores.dtype)[which]
+                scores = scores + table[which].to(scores.dtype)[:, offsets]
             return _KINDS[type(dynamics.kind)](dynamics.kind, scores, allowed, which)
 
         return rule

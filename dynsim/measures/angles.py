@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynsim._values import real_array
+from dynsim._values import real_array, real_number
 from dynsim.measures.lanes import fit_lanes, smallest_cosines
 from dynsim.measures.scaling import of_scaled, ratio, scaled
 
@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-__all__ = ["clusters", "mean_abs_cosine", "mean_cosine", "min_cosine", "norm_max", "norm_min"]
+__all__ = [
+    "clusters",
+    "interaction_energy",
+    "mean_abs_cosine",
+    "mean_cosine",
+    "min_cosine",
+    "norm_max",
+    "norm_min",
+]
 
 
 def _directions(z: np.ndarray) -> np.ndarray:
@@ -89,6 +97,35 @@ def min_cosine(x: ArrayLike) -> np.ndarray:
     if lead and n > 1 and fit_lanes(n, d):
         return smallest_cosines(np.ascontiguousarray(z.reshape(-1, n, d))).reshape(lead)
     return _over_pairs(x, lambda cosines, _: np.min(cosines, axis=(-2, -1)), np.min)
+
+
+def interaction_energy(x: ArrayLike, beta: float = 1.0) -> np.ndarray:
+    """E = sum_ij exp(beta cos_ij) / (2 beta N^2), i = j included; beta > 0.
+
+    Along the flow of attention on the sphere (W_V = I, M = beta I, complete mask) it never falls,
+    and it is largest, e^beta / (2 beta), where all tokens have one direction (Geshkovski et al.,
+    arXiv 2312.10794, section 3). A layer with the unit norm after it and a skip of weight s is an
+    Euler step h = 1/s of that flow: `dynsim.collapse.speeds.flow_times`. O(N^2 d) work.
+
+    >>> float(interaction_energy([[2.0, 0.0], [0.0, 1.0]]).round(12))  # (e + e + 1 + 1) / 8
+    0.929570457115
+    """
+    if not (np.isfinite(beta := real_number("beta", beta)) and beta > 0):
+        raise ValueError(f"beta, the inverse temperature, is finite and above 0; got {beta}")
+
+    def above(cosines: np.ndarray, where: np.ndarray) -> np.ndarray:
+        return np.sum(np.exp(beta * (cosines - 1.0)), axis=(-2, -1), where=where)
+
+    x = real_array("tokens", x, own=(np.float32,), axes=2)
+    n = x.shape[-2]
+    pairs = _over_pairs(x, above, np.sum) if n > 1 else 0.0
+    own = np.sum(np.exp(beta * (_own_cosines(x) - 1.0)), axis=-1)
+    return np.exp(beta) / (2.0 * beta) * (own + 2.0 * pairs) / n**2
+
+
+def _own_cosines(x: ArrayLike) -> np.ndarray:
+    """1 for every token that has a size, else 0: (..., N)."""
+    return np.any(scaled(x)[0] != 0.0, axis=-1).astype(np.float64)
 
 
 @of_scaled

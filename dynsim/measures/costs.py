@@ -27,7 +27,7 @@ def layer_cost(n: int, d: int, pairs: int) -> float:
 def record_cost(names: Iterable[str], samples: int, n: int, d: int) -> float:
     """Of recording these measures once, for all samples."""
     needs = [MEASURES[name].needs for name in names]
-    decompositions = len({"singular values", "deviations"}.intersection(needs))
+    decompositions = len({"singular values", "deviations", "others"}.intersection(needs))
     pairs = needs.count("pairs")
     short, tall = min(n, d), max(n, d)
     work = tall * short**2 + 4 * short**3 / 3

@@ -10,6 +10,7 @@ import numpy as np
 
 from dynsim.measures.angles import (
     clusters,
+    interaction_energy,
     mean_abs_cosine,
     mean_cosine,
     min_cosine,
@@ -18,6 +19,7 @@ from dynsim.measures.angles import (
 )
 from dynsim.measures.distance import dong_residual, frobenius_norm, log10_mu, log10_mu_error, mu
 from dynsim.measures.scaling import OfFormula, scaled
+from dynsim.measures.sinks import mu_without_first, stable_rank_without_first
 from dynsim.measures.spectrum import (
     deviation_effective_rank,
     deviation_stable_rank,
@@ -37,8 +39,8 @@ __all__ = ["CHEAP", "DEFAULT", "EVERY_LAYER", "MEASURES", "Measure", "observe"]
 class Measure:
     """An entry of MEASURES: what `function` needs decides how often it is recorded.
 
-    needs: "sums" or "mu" (every layer), "singular values", "deviations", "pairs" or "attention"
-    (on the stride).
+    needs: "sums" or "mu" (every layer), "singular values", "deviations", "pairs", "others" (tokens
+    without the first) or "attention" (on the stride).
     """
 
     function: Callable | None
@@ -77,6 +79,13 @@ MEASURES = {
     "mean_abs_cosine": Measure(mean_abs_cosine, "pairs", "mean |cosine|"),
     "min_cosine": Measure(min_cosine, "pairs", "smallest cosine"),
     "clusters": Measure(clusters, "pairs", "clusters"),
+    "interaction_energy": Measure(interaction_energy, "pairs", "interaction energy, beta = 1"),
+    "mu_without_first": Measure(
+        mu_without_first, "others", "distance to consensus without the first token"
+    ),
+    "stable_rank_without_first": Measure(
+        stable_rank_without_first, "others", "stable rank without the first token"
+    ),
     "attention_entropy": Measure(None, "attention", "attention entropy (nats)"),
 }
 

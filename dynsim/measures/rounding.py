@@ -179,6 +179,11 @@ def _cosine(values: np.ndarray, sizes: Sizes) -> np.ndarray:
     return np.minimum(4.0 * _over(sizes.tokens, sizes.norm_min), 2.0)
 
 
+def _energy(values: np.ndarray, sizes: Sizes) -> np.ndarray:
+    """Every exponential moves by the factor e^(error of its cosine) at most, beta = 1."""
+    return np.asarray(values) * np.expm1(_cosine(values, sizes))
+
+
 _LENGTH = Rounding(0.0, "8 eps ||X||_F", _length)
 _SINGULAR = Rounding(0.0, "max(8 eps, max(N, d) 2^-52) ||X||_F", _singular_value)
 _COSINE = Rounding(1.0, "32 eps ||X||_F / norm_min", _cosine)
@@ -191,7 +196,7 @@ _FOLLOWED = (
 _OF_APART = f"e = max(8 eps ||X||_F / mu, max(N, d) 2^-52), {_FOLLOWED}"
 
 #: By measure. The numerical rank and clusters are counted to tolerances far above rounding; an
-#: entropy's error depends on the scores.
+#: entropy's error depends on the scores, that of a rank without the first token on what is left.
 ROUNDING = {
     "mu": Rounding(0.0, f"8 eps ||X||_F / mu times mu, {_FOLLOWED}", _mu),
     "norm_min": _LENGTH,
@@ -212,6 +217,8 @@ ROUNDING = {
         0.0, f"{_EFFECTIVE}, {_OF_APART}", _effective_rank(_apart)
     ),
     "dong_residual": Rounding(0.0, "sqrt(N d) 8 eps ||X||_F", _dong),
+    "mu_without_first": _LENGTH,
+    "interaction_energy": Rounding(np.e / 2.0, "value expm1(32 eps ||X||_F / norm_min)", _energy),
     "mean_cosine": _COSINE,
     "mean_abs_cosine": _COSINE,
     "min_cosine": _COSINE,

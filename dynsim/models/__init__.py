@@ -2,11 +2,11 @@
 
 `dynsim.probe` runs a model and measures its hidden states and attention, `dynsim.trace` does while
 other code runs it, and `dynsim.measure` takes hidden states that are at hand: each gives a
-`Profile`. A `Change` asks what another mask, norm or temperature would do to the model. `dynamics`
-turns the blocks of a model into an `AttentionDynamics`, and `embeddings` gives the tokens that it
-starts from. `load_model` finds a model by its name, `excerpts` makes its inputs of text. All but
-`minilm`, a small reader of all-MiniLM-L6-v2, need torch, which is loaded when the first of these
-names is used.
+`Profile`. `record` keeps the tokens and attention of one text. A `Change` asks what another mask,
+norm or temperature would do to the model. `dynamics` turns the blocks of a model into an
+`AttentionDynamics`, and `embeddings` gives the tokens that it starts from. `load_model` finds a
+model by its name, `excerpts` makes its inputs of text. All but `minilm`, a small reader of
+all-MiniLM-L6-v2, need torch, which is loaded when the first of these names is used.
 """
 
 from importlib import import_module
@@ -23,6 +23,7 @@ _NAMES = {
     "load_profile": "profile",
     "measure": "probing",
     "probe": "probing",
+    "record": "recording",
     "trace": "tracing",
 }
 

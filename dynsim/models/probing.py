@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from dynsim.models.change import Change
 
-__all__ = ["measure", "probe"]
+__all__ = ["first_text", "in_mode", "measure", "on_device", "probe", "without_head"]
 
 #: Tokens of the first sample on which a probed model is compared with itself.
 _COMPARED = 16
@@ -83,8 +83,8 @@ def probe(
     """
     check_model(model, points, measured, blocks)
     _check_parameters(model)
-    body = _without_head(model, inputs)
-    tensors = _on_device(body, inputs)
+    body = without_head(model, inputs)
+    tensors = on_device(body, inputs)
     samples = _check_samples(model, tensors)
     size = samples if batch_size is None else whole("batch size", batch_size, least=1)
     options: dict[str, Any] = {
@@ -92,8 +92,8 @@ def probe(
         "threshold": threshold,
     }  # fmt: skip
     profiles = []
-    with _in_mode(body, train_mode), torch.no_grad():
-        _check_unchanged(body, _beginning(tensors, samples), options)
+    with in_mode(body, train_mode), torch.no_grad():
+        _check_unchanged(body, first_text(tensors, samples, _COMPARED), options)
         for first in range(0, samples, size):
             changed = nullcontext() if change is None else change.applied(body)
             with trace(body, **options) as traced, changed:
@@ -206,7 +206,7 @@ def _require_decoder_input(body: nn.Module, inputs: Mapping[str, Any], error: Va
 # --- inputs -------------------------------------------------------------------------------------
 
 
-def _without_head(model: nn.Module, inputs: Mapping[str, Any]) -> nn.Module:
+def without_head(model: nn.Module, inputs: Mapping[str, Any]) -> nn.Module:
     """The model's body, which takes the same inputs: logits over a vocabulary are left out."""
     body = getattr(model, "base_model", model)
     if not isinstance(body, nn.Module):
@@ -223,7 +223,7 @@ def _within(model: nn.Module, body: nn.Module, blocks: str | None) -> str | None
     return names.get(id(dict(model.named_modules())[blocks]), blocks)
 
 
-def _on_device(body: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def on_device(body: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Inputs as tensors beside the model's parameters, without a cache."""
     device = next((p.device for p in body.parameters() if not p.is_meta), torch.device("cpu"))
     tensors = {
@@ -245,8 +245,8 @@ def _samples(tensors: Mapping[str, Any], samples: int, part: slice) -> dict[str,
     }
 
 
-def _beginning(tensors: Mapping[str, Any], samples: int) -> dict[str, Any]:
-    """The first sample, of texts its first tokens that are no padding."""
+def first_text(tensors: Mapping[str, Any], samples: int, most: int) -> dict[str, Any]:
+    """The first sample, of texts its first tokens that are no padding, at most so many."""
     first = _samples(tensors, samples, slice(1))
     ids, mask = first.get("input_ids"), first.get("attention_mask")
     if not isinstance(ids, torch.Tensor) or ids.ndim != 2:
@@ -255,13 +255,13 @@ def _beginning(tensors: Mapping[str, Any], samples: int) -> dict[str, Any]:
     if isinstance(mask, torch.Tensor) and mask.ndim == 2:
         there = there[mask[0].bool()]
     return {
-        name: x[:, there[:_COMPARED]] if isinstance(x, torch.Tensor) and x.shape == ids.shape else x
+        name: x[:, there[:most]] if isinstance(x, torch.Tensor) and x.shape == ids.shape else x
         for name, x in first.items()
     }
 
 
 @contextmanager
-def _in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
     """Every module in this mode, and back in its own afterwards."""
     before = {module: module.training for module in model.modules()}
     model.train(training)

@@ -187,10 +187,10 @@ class AttentionDynamics(Value):
         if self.needs_factors:
             what = "RoPE" if self.position.turns else "QK-norm"
             object.__setattr__(self, "weights", with_factors(self.weights, what))
+            if self.weights.dim is not None:
+                self._check_width(self.weights.dim)
         if self.qk_norm.active:
             check_no_temperature(self.weights)
-        if self.weights.dim is not None:
-            self._check_width(self.weights.dim)
 
     @property
     def needs_factors(self) -> bool:
@@ -387,11 +387,18 @@ class AttentionDynamics(Value):
         self, x: np.ndarray, layer: LayerWeights, t: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
         """Queries (..., H, N, p), and keys (..., H, N, p) or, without a matrix, (..., 1, N, d)."""
-        x = x[..., None, :, :]
-        query = x @ layer.query + layer.query_bias[:, None, :]
-        key = x @ layer.key if layer.key.size else x
-        query, key = self.qk_norm.layer(t).normalised(query, key)
+        query, key = self.qk_norm.layer(t).normalised(*_query_and_key(x, layer))
         return self.position.turned(query), self.position.turned(key)
+
+    def normalises_queries(self, x: np.ndarray, t: int) -> bool:
+        """False where QK-norm would divide by zero in layer t, for tokens x (N, d)."""
+        with np.errstate(all="ignore"):
+            seen, layer = self.attention_input(x, t)
+            norms, given = (
+                self.qk_norm.layer(t).norms(layer.query.shape[2]),
+                _query_and_key(seen, layer),
+            )
+            return not any(norm.undefined(z).any() for norm, z in zip(norms, given, strict=True))
 
     def _dropped(self, A: np.ndarray, t: int, sample: int) -> np.ndarray:
         """A, (H, N, N), after its dropout: one number for each head and entry of the mask."""
@@ -467,6 +474,12 @@ class AttentionDynamics(Value):
         with np.errstate(all="ignore"):
             replace(self, norm=watched[0], mlp_norm=watched[1]).step(x, t, sample)
         return np.unique(np.concatenate([watch.met for watch in watched]))
+
+
+def _query_and_key(x: np.ndarray, layer: LayerWeights) -> tuple[np.ndarray, np.ndarray]:
+    """As they come from the weights: x (..., N, d)."""
+    x = x[..., None, :, :]
+    return x @ layer.query + layer.query_bias[:, None, :], x @ layer.key if layer.key.size else x
 
 
 def _placement(given: object) -> str | tuple[str, ...]:

@@ -29,6 +29,7 @@ from dynsim._values import (
     real_number,
     whole,
 )
+from dynsim.network.mlp import sigmoid
 
 __all__ = [
     "GATES",
@@ -38,14 +39,7 @@ __all__ = [
     "GaussianGate",
     "NoGate",
     "headwise_gate",
-    "sigmoid",
 ]
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + e^-x), without overflow and as exact for very negative x."""
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1.0, e) / (1.0 + e)
 
 
 class GateWeights(NamedTuple):

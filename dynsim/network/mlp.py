@@ -36,6 +36,7 @@ __all__ = [
     "GaussianMLP",
     "MLPWeights",
     "NoMLP",
+    "sigmoid",
 ]
 
 
@@ -80,17 +81,18 @@ def relu_derivative(x: np.ndarray) -> np.ndarray:
 def swiglu(x: np.ndarray) -> np.ndarray:
     """g sigmoid(g) u for the gates g, the first half of x, and u, the second."""
     gate, up = np.split(x, 2, axis=-1)
-    return gate * _sigmoid(gate) * up
+    return gate * sigmoid(gate) * up
 
 
 def swiglu_derivative(x: np.ndarray) -> np.ndarray:
     """By g, (sigmoid(g) + g sigmoid(g) (1 - sigmoid(g))) u, and by u, g sigmoid(g); beside."""
     gate, up = np.split(x, 2, axis=-1)
-    s = _sigmoid(gate)
+    s = sigmoid(gate)
     return np.concatenate([s * (1.0 + gate * (1.0 - s)) * up, gate * s], axis=-1)
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + e^-x), as exact for very negative x."""
     smaller = np.exp(-np.abs(x))  # does not overflow
     return np.where(x < 0, smaller, x.dtype.type(1.0)) / (1.0 + smaller)
 

@@ -104,7 +104,8 @@ class Residual(Value):
     Parameters
     ----------
     skip, branch : float or array
-        A number; (d,), one for each dimension; (layers, 1) or (layers, d), a row for each layer.
+        A number; (d,), one for each dimension; (layers, 1) or (layers, d), a row for each layer. A
+        single row serves all layers.
 
     Raises
     ------
@@ -125,6 +126,8 @@ class Residual(Value):
     def __post_init__(self) -> None:
         for name in ("skip", "branch"):
             given = self._freeze_array(name)
+            if given.ndim == 2 and len(given) == 1:  # one row serves all layers
+                object.__setattr__(self, name, given[0])
             if given.ndim > 2 or not given.size or not np.all(np.isfinite(given)):
                 raise ValueError(
                     f"the {name} weight is finite: a number, one for each dimension (d,), or a "
@@ -186,7 +189,8 @@ class Residual(Value):
             listed = given if given.ndim == 2 else [given] * (self.n_layers or 1)
             return [float(row.item()) if row.size == 1 else row for row in listed]
 
-        return tuple(map(ResidualWeights, rows(self.skip), rows(self.branch)))
+        both = zip(rows(self.skip), rows(self.branch), strict=True)
+        return tuple(ResidualWeights(*weights) for weights in both)
 
 
 def by_layer(

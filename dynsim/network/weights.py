@@ -4,7 +4,9 @@ One layer maps tokens X, (N, d), to sum over heads h of A_h X W_V^h with
 A_h = softmax over the mask of X M_h X^T. Only M_h = W_Q^h W_K^h^T / sqrt(d_QK) matters for the
 dynamics (WU, arXiv 2405.18781, section 3), so a head is the pair (M_h, W_V^h); both may be stored
 as thin factors. A key bias cancels in the softmax and a value bias adds a constant row, which
-leaves one query bias per head and one output bias.
+leaves one query bias per head and one output bias. That is so where rows of A sum to 1 and keys are
+taken as they are: with a sink, another kind of attention, RoPE or QK-norm, a layer is the one that
+has no bias of keys, and adds that of values whole.
 """
 
 from __future__ import annotations

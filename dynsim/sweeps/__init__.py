@@ -5,7 +5,7 @@ only memory of how far a sweep is, `sweep` computes what the store lacks, and `r
 as a labelled dataset.
 """
 
-from dynsim.sweeps.cells import KEEP
+from dynsim.sweeps.cells import CELLS
 from dynsim.sweeps.designs import DESIGNS
 from dynsim.sweeps.parameters import PARAMETERS
 from dynsim.sweeps.specification import Specification, from_toml
@@ -13,8 +13,8 @@ from dynsim.sweeps.store import Store, results
 from dynsim.sweeps.sweep import Interrupted, sweep
 
 __all__ = [
+    "CELLS",
     "DESIGNS",
-    "KEEP",
     "PARAMETERS",
     "Interrupted",
     "Specification",

@@ -15,26 +15,32 @@ from matplotlib.ticker import MaxNLocator
 
 from dynsim._values import shown, unknown
 from dynsim.masks.connectivity import lambda_2
+from dynsim.masks.walk import SecondEigenvalue
 from dynsim.measures import MEASURES
-from dynsim.sweeps.cells import mask_of
 from dynsim.sweeps.parameters import PARAMETERS, read_axis
+from dynsim.sweeps.settings import mask_of
 
 if TYPE_CHECKING:
     import xarray
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
 
-__all__ = ["Diagram", "diagrams", "draw"]
+__all__ = ["COLORS", "LABELS", "Diagram", "combined", "diagrams", "draw"]
 
-#: Values kept that have one number or word a cell or sample, and what a figure calls them.
-_LABELS = {
+#: What a figure calls what is kept, where its name does not say it.
+LABELS = {
     "late_rate": "late rate: factor of mu per layer",
     "limit_rank": "rank of the last state",
-    "verdict": "verdict",
     "law": "law by which mu falls",
+    "share": "share of the starts",
+    "stable_rank": "largest rank of a stable equilibrium",
+    "least_radius": "least spectral radius",
+    "exponent": "Lyapunov exponent (nats per layer)",
 }
+#: Arrays of a store that are about the sweep, not about the dynamics.
+_OF_SWEEP = ("status", "error")
 #: One colour for a word, in every diagram: Okabe and Ito's palette, then greys.
-_COLORS = {
+COLORS = {
     "collapsed": "#0072B2",
     "floor": "#004466",
     "collapsing": "#56B4E9",
@@ -49,6 +55,20 @@ _COLORS = {
     "exponential": "#56B4E9",
     "algebraic": "#F0E442",
     "doubly exponential": "#0072B2",
+    "fixed": "#0072B2",
+    "sign flip": "#56B4E9",
+    "period 2": "#009E73",
+    "rotating": "#E69F00",
+    "chaotic": "#D55E00",
+    "unsettled": "#BBBBBB",
+    "order": "#0072B2",
+    "rotation": "#E69F00",
+    "marginal": "#F0E442",
+    "chaos": "#D55E00",
+    "not decided": "#BBBBBB",
+    "healthy": "#009E73",
+    "slowly collapsing": "#F0E442",
+    "sink only": "#E69F00",
 }
 #: The colour of cells without a value.
 _MISSING = "#DDDDDD"
@@ -68,7 +88,8 @@ class Diagram:
     values : (len(y), len(x)), medians over seeds and samples; of words the commonest. NaN or ""
         where there is none. Of a design of points: (points,), as x and y then are.
     agree : how many seeds have the commonest verdict, of `seeds`; None where no verdict was kept
-    theory : (len(x),), lambda_2 of the mask of each column, where the late rate is that
+    theory : lambda_2 of the mask of each column, where the late rate is that, with the power of t
+        that it brings
     """
 
     title: str
@@ -77,7 +98,7 @@ class Diagram:
     values: np.ndarray
     agree: np.ndarray | None
     seeds: int
-    theory: np.ndarray | None = None
+    theory: list[SecondEigenvalue] | None = None
 
     @property
     def is_scatter(self) -> bool:
@@ -110,21 +131,24 @@ def diagrams(
     x, y, panels : str
         Parameters that were swept.
     color : str
-        "late_rate", "limit_rank", "verdict", "law", or a measure, at the last depth.
+        Something that was kept, as "late_rate", "limit_rank", "verdict" or "share", or a measure,
+        at the last depth.
     at : mapping of str to str, optional
-        The value of each other parameter that was swept.
+        The value of each other parameter that was swept, and of each other dimension of the colour
+        that has labels, as "rank".
 
     Raises ValueError for names and values that are not there, and where a parameter is left over.
     """
-    values = _color(dataset, color)
-    verdict = dataset.get("verdict")
     swept = [str(name) for name in dataset.coords if name in PARAMETERS]
-    for name in (x, y, *([panels] if panels else []), *(at or {})):
+    at = dict(at or {})
+    values, labels = _color(dataset, color, swept, at)
+    verdict = dataset.get("verdict")
+    for name in (x, y, *([panels] if panels else []), *at):
         if name not in swept:
             raise ValueError(unknown("swept parameter", name, swept))
     if len({x, y, panels}) < 3:
         raise ValueError(f"x, y and panels are three parameters; got {x}, {y}, {panels}")
-    chosen = {name: _chosen(dataset, name, words) for name, words in (at or {}).items()}
+    chosen = {name: _chosen(dataset, name, words) for name, words in at.items()}
     free = [n for n in swept if n not in (x, y, panels, "seed", *chosen)]
     scatter = dataset[x].dims == dataset[y].dims == ("point",)
     if free and not scatter:
@@ -136,21 +160,34 @@ def diagrams(
     found = []
     for value in each:
         setting = chosen if panels is None else chosen | {panels: value}
-        title = ", ".join(f"{name} = {v}" for name, v in setting.items())
+        title = ", ".join(f"{name} = {v}" for name, v in (setting | labels).items())
         part = _at(values, setting)
         votes = None if verdict is None else _at(verdict, setting)
         found.append(_diagram(part, votes, x, y, title, _theory(dataset, setting, x, y, color)))
     return found
 
 
-def _color(dataset: xarray.Dataset, color: str) -> xarray.DataArray:
-    if color in dataset and color in _LABELS:
-        return dataset[color]
+def _color(
+    dataset: xarray.Dataset, color: str, swept: Sequence[str], at: dict[str, str]
+) -> tuple[xarray.DataArray, dict[str, Any]]:
+    """What the colour shows, and the labels that `at` chooses, which are taken out of it."""
+    kept = [str(name) for name in dataset.data_vars if name not in _OF_SWEEP]
     measures = dataset["measure"].values.tolist() if "end" in dataset else []
-    if color not in measures:
-        kept = [name for name in _LABELS if name in dataset]
+    if color in measures:
+        return dataset["end"].sel(measure=color), {}
+    if color not in kept:
         raise ValueError(unknown("colour", color, [*kept, *measures]))
-    return dataset["end"].sel(measure=color)
+    values, chosen = dataset[color], {}
+    for name in [str(d) for d in values.dims if d in values.coords and d not in swept]:
+        labels = values[name].values.tolist()
+        meant = [label for label in labels if str(label) == at.get(name)]
+        if not meant:
+            listed = ", ".join(map(str, labels))
+            raise ValueError(f"{color} has one value for each {name}; choose one, {name}={listed}")
+        values = values.sel({name: meant[0]}, drop=True)
+        chosen[name] = meant[0]
+        del at[name]
+    return values, chosen
 
 
 def _chosen(dataset: xarray.Dataset, name: str, words: str) -> Any:
@@ -175,27 +212,39 @@ def _diagram(
     x: str,
     y: str,
     title: str,
-    theory: np.ndarray | None,
+    theory: list[SecondEigenvalue] | None,
 ) -> Diagram:
     axes = ["point"] if values[x].dims == ("point",) else [y, x]
     seeds = values.sizes.get("seed", 1)
-    others = [d for d in values.dims if d not in axes]
-    array = values.transpose(*axes, *others).values
-    array = array.reshape(*array.shape[: len(axes)], -1)
     agree = None
     if votes is not None:
         ordered = votes.transpose(*axes, *[d for d in votes.dims if d not in axes]).values
         agree = _commonest(ordered.reshape(*ordered.shape[: len(axes)], -1))[1]
-    if array.dtype.kind == "f":
-        with np.errstate(all="ignore"):
-            known = ~np.isnan(array)
-            middle = np.nanmedian(np.where(known.any(-1, keepdims=True), array, 0.0), axis=-1)
-            combined = np.where(known.any(axis=-1), middle, np.nan)
-    else:
-        combined = _commonest(array)[0]
     return Diagram(
-        title, values[x].values.tolist(), values[y].values.tolist(), combined, agree, seeds, theory
+        title,
+        values[x].values.tolist(),
+        values[y].values.tolist(),
+        combined(values, axes),
+        agree,
+        seeds,
+        theory,
     )
+
+
+def combined(values: xarray.DataArray, axes: Sequence[str]) -> np.ndarray:
+    """Medians over all dimensions but `axes`, in their order; of words the commonest.
+
+    NaN or "" where there is no value.
+    """
+    others = [d for d in values.dims if d not in axes]
+    array = values.transpose(*axes, *others).values
+    array = array.reshape(*array.shape[: len(axes)], -1)
+    if array.dtype.kind != "f":
+        return _commonest(array)[0]
+    with np.errstate(all="ignore"):
+        known = ~np.isnan(array)
+        middle = np.nanmedian(np.where(known.any(-1, keepdims=True), array, 0.0), axis=-1)
+        return np.where(known.any(axis=-1), middle, np.nan)
 
 
 def _commonest(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -213,16 +262,18 @@ def _commonest(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _theory(
     dataset: xarray.Dataset, setting: Mapping[str, Any], x: str, y: str, color: str
-) -> np.ndarray | None:
+) -> list[SecondEigenvalue] | None:
     """lambda_2 of the mask of every column, where the late rate near consensus is that."""
     if color != "late_rate" or x not in _OF_MASK or y in _OF_MASK:
         return None
     written = dataset.attrs["specification"]
+    if written["cell"] != "run":
+        return None
     fixed = written["defaults"] | written["parameters"] | dict(setting)
     if fixed["value"] not in _TURNING or dataset[x].dims != (x,):
         return None
     columns = [fixed | {x: value} for value in dataset[x].values.tolist()]
-    return np.array([lambda_2(mask_of(settings)).value for settings in columns])
+    return [lambda_2(mask_of(settings)) for settings in columns]
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -250,7 +301,7 @@ def draw(found: list[Diagram], x: str, y: str, color: str, title: str) -> Figure
             panel.set_title("\n".join(words), fontsize=9)
         else:
             _strip(panel, diagram.theory, scale).set_title("\n".join(words), fontsize=9)
-    bar = figure.colorbar(mapped, ax=axes, label=_LABELS.get(color) or _measure(color))
+    bar = figure.colorbar(mapped, ax=axes, label=_label(color))
     if scale.words:
         bar.set_ticks([float(k) for k in range(len(scale.words))], labels=scale.words)
         bar.ax.minorticks_off()
@@ -258,8 +309,10 @@ def draw(found: list[Diagram], x: str, y: str, color: str, title: str) -> Figure
     return figure
 
 
-def _measure(name: str) -> str:
-    return f"{MEASURES[name].label} at the last depth" if name in MEASURES else name
+def _label(color: str) -> str:
+    if color in MEASURES:
+        return f"{MEASURES[color].label} at the last depth"
+    return LABELS.get(color, color)
 
 
 class _Scale:
@@ -270,17 +323,17 @@ class _Scale:
         self.words: list[str] = []
         self.levels: Sequence[float] = []
         if values.dtype.kind != "f":
-            self.words = [w for w in _COLORS if w in values]
-            self.words += sorted(set(values.tolist()) - {*_COLORS, ""})
-            colors = [_COLORS.get(word, "#444444") for word in self.words] or [_MISSING]
+            self.words = [w for w in COLORS if w in values]
+            self.words += sorted(set(values.tolist()) - {*COLORS, ""})
+            colors = [COLORS.get(word, "#444444") for word in self.words] or [_MISSING]
             edges = np.arange(len(colors) + 1) - 0.5
             self.look: dict[str, Any] = {
                 "cmap": ListedColormap(colors),
                 "norm": BoundaryNorm(edges, len(colors)),
             }
             return
-        theory = [diagram.theory for diagram in found if diagram.theory is not None]
-        known = np.concatenate([values[np.isfinite(values)], *theory, []])
+        theory = [second.value for diagram in found for second in diagram.theory or ()]
+        known = np.concatenate([values[np.isfinite(values)], theory])
         low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
         self.levels = [float(v) for v in MaxNLocator(5).tick_values(low, high)]
         self.look = {"cmap": "viridis", "vmin": low, "vmax": high if high > low else low + 1.0}
@@ -325,10 +378,18 @@ def _scatter(panel: Axes, diagram: Diagram, scale: _Scale) -> ScalarMappable:
     return panel.scatter(x[~missing], y[~missing], c=values[~missing], s=18, **scale.look)
 
 
-def _strip(panel: Axes, theory: np.ndarray, scale: _Scale) -> Axes:
-    """A row above the panel in the same colours."""
+def _strip(panel: Axes, theory: list[SecondEigenvalue], scale: _Scale) -> Axes:
+    """A row above the panel in the same colours; t^p where deviations go like t^p lambda_2^t."""
     strip = panel.inset_axes((0.0, 1.02, 1.0, 0.09), sharex=panel)
-    strip.pcolormesh(theory[None], edgecolors="white", linewidth=0.3, **scale.look)
+    values = np.array([[second.value for second in theory]])
+    strip.pcolormesh(values, edgecolors="white", linewidth=0.3, **scale.look)
+    edge: list[AbstractPathEffect] = [withStroke(linewidth=1.8, foreground="black")]
+    for k, second in enumerate(theory):
+        if second.power:
+            strip.text(
+                k + 0.5, 0.45, f"$t^{{{second.power}}}$", ha="center", va="center", fontsize=7,
+                color="white", path_effects=edge,
+            )  # fmt: skip
     strip.tick_params(bottom=False, labelbottom=False)
     strip.set_yticks([0.5], labels=["λ₂"])
     return strip

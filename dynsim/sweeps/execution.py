@@ -30,6 +30,7 @@ import numpy as np
 
 from dynsim._threads import available
 from dynsim.sweeps.cells import compute
+from dynsim.sweeps.devices import number_worker
 from dynsim.sweeps.store import versions
 
 if TYPE_CHECKING:
@@ -91,9 +92,11 @@ class Local:
 
     @contextmanager
     def executor(self) -> Iterator[Executor]:
+        context = get_context("spawn")
         pool = ProcessPoolExecutor(
-            self.workers, mp_context=get_context("spawn"), initializer=_begin_worker
-        )
+            self.workers, mp_context=context, initializer=_begin_worker,
+            initargs=(context.Value("q", 0),),
+        )  # fmt: skip
         try:
             yield pool
         finally:
@@ -154,8 +157,12 @@ class Cluster:
         return isinstance(error, KilledWorker)
 
 
-def _begin_worker() -> None:
-    """Ctrl-C is for the parent alone, and a worker ends when its parent is gone."""
+def _begin_worker(started: Any) -> None:
+    """Ctrl-C is for the parent alone, and a worker ends when its parent is gone; it has the number
+    of those that were started before."""
+    with started.get_lock():
+        number_worker(started.value)
+        started.value += 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

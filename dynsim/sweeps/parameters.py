@@ -13,51 +13,54 @@ import numpy as np
 from dynsim._values import check_name, shown
 from dynsim._words import values
 
-__all__ = ["PARAMETERS", "Axis", "Parameter", "read_axis"]
+__all__ = ["PARAMETERS", "Axis", "read_axis"]
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """The type of a parameter's values, and what holds where a sweep does not set it.
-
-    words : whether values may be words, too; all values of an axis then are
-    """
-
-    kind: type
-    default: Any = None
-    words: bool = False
-
-
-#: Every parameter by name: those of ``dynsim run``, with its defaults.
-PARAMETERS = {
-    "mask": Parameter(str, "complete"),
-    "window": Parameter(int),
-    "norm": Parameter(str, "none"),
-    "ln_scaling": Parameter(bool, False),
-    "placement": Parameter(str, "post"),
-    "skip": Parameter(float, 0.0, words=True),
-    "gate": Parameter(str, "none"),
-    "value": Parameter(str, "gaussian"),
-    "scores": Parameter(str, "gaussian"),
-    "beta": Parameter(float, 1.0),
-    "position": Parameter(str, "none"),
-    "attention": Parameter(str, "softmax"),
-    "sink": Parameter(float),
-    "qk_norm": Parameter(str, "none"),
-    "d_qk": Parameter(float),
-    "heads": Parameter(int, 1),
-    "shared": Parameter(bool, False),
-    "mlp": Parameter(str, "none"),
-    "dropout": Parameter(float, 0.0),
-    "attention_dropout": Parameter(float, 0.0),
-    "tokens": Parameter(int, 64),
-    "dim": Parameter(int, 32),
-    "samples": Parameter(int, 16),
-    "start": Parameter(str, "gaussian"),
-    "seed": Parameter(int, 0),
-    "depth": Parameter(int, 128),
-    "engine": Parameter(str, "auto"),
+#: The type of the values of every parameter; `dynsim.sweeps.cells` says which kind of cell has it.
+PARAMETERS: dict[str, type] = {
+    "mask": str,
+    "window": int,
+    "norm": str,
+    "ln_scaling": bool,
+    "placement": str,
+    "skip": float,
+    "gate": str,
+    "value": str,
+    "scores": str,
+    "beta": float,
+    "position": str,
+    "attention": str,
+    "sink": float,
+    "qk_norm": str,
+    "d_qk": float,
+    "heads": int,
+    "shared": bool,
+    "mlp": str,
+    "dropout": float,
+    "attention_dropout": float,
+    "tokens": int,
+    "dim": int,
+    "samples": int,
+    "start": str,
+    "seed": int,
+    "depth": int,
+    "engine": str,
+    "device": str,
+    # of basins, equilibria, Lyapunov exponents and probes
+    "starts": int,
+    "exponents": int,
+    "flips": bool,
+    "basin_samples": int,
+    "count": int,
+    "layers": int,
+    "discard": int,
+    "model": str,
+    "text": str,
+    "untrained": bool,
 }
+
+#: Parameters that are numbers, or names: one axis has either.
+_WORDS_TOO = {"skip"}
 
 #: A:B, an interval; A:B:log, an interval of the logarithm; A:B:lin5 and A:B:log5, five values.
 _INTERVAL = re.compile(r"([^:,]+):([^:,]+)(?::(lin|log)(\d*))?")
@@ -85,7 +88,7 @@ class Axis:
         if self.interval is None:
             return [self.values[int(share * len(self.values))] for share in shares]
         low, high, logarithmic = self.interval
-        if PARAMETERS[self.name].kind is int and not logarithmic:
+        if PARAMETERS[self.name] is int and not logarithmic:
             return [int(low + share * (high + 1 - low)) for share in shares]
         return _typed(self.name, _between(low, high, shares, logarithmic))
 
@@ -108,14 +111,13 @@ def read_axis(name: str, given: object) -> Axis:
             raise ValueError(f"seeds is the number of seeds, at least 1; got {shown(given)}")
         return Axis("seed", tuple(range(number)))
     check_name("parameter", name, [*PARAMETERS, "seeds"])
-    kind = PARAMETERS[name].kind
+    kind = PARAMETERS[name]
+    if name in _WORDS_TOO and not _are_numbers(given):
+        kind, given = str, [str(item) for item in _items(given)]
     if isinstance(given, str) and kind in (int, float):
         match = _INTERVAL.fullmatch(given.strip())
         if match and not match[4]:
             return Axis(name, interval=_interval(name, match))
-    if PARAMETERS[name].words and not _are_numbers(given):
-        kind = str
-        given = [str(item) for item in _items(given)]
     found = _numbers(name, given, kind) if kind in (int, float) else _words(name, given, kind)
     if not found:
         raise ValueError(f"{name} needs at least one value; got {shown(given)}")
@@ -123,8 +125,9 @@ def read_axis(name: str, given: object) -> Axis:
 
 
 def _are_numbers(given: object) -> bool:
-    """Whether no value begins with a letter, as names do."""
-    return not any(isinstance(item, str) and item[:1].isalpha() for item in _items(given))
+    """Whether no value begins with a letter, as names do, or is a list."""
+    words = [item for item in _items(given) if isinstance(item, str)]
+    return not any(word[:1].isalpha() or "," in word for word in words)
 
 
 def _items(given: object) -> list:
@@ -178,7 +181,7 @@ def _number(name: str, item: Any, kind: type) -> int | float:
 
 
 def _interval(name: str, match: re.Match) -> tuple[float, float, bool]:
-    kind = PARAMETERS[name].kind
+    kind = PARAMETERS[name]
     low, high = (_number(name, match[k], kind) for k in (1, 2))
     logarithmic = match[3] == "log"
     if low >= high or (logarithmic and low <= 0):
@@ -194,5 +197,5 @@ def _between(low: float, high: float, shares: np.ndarray, logarithmic: bool) -> 
 
 
 def _typed(name: str, numbers: np.ndarray) -> list:
-    kind = PARAMETERS[name].kind
+    kind = PARAMETERS[name]
     return [kind(v) for v in (np.rint(numbers) if kind is int else numbers).tolist()]

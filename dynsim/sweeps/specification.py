@@ -14,15 +14,14 @@ import numpy as np
 
 from dynsim._files import as_path
 from dynsim._values import check_name, shown, whole
-from dynsim.measures import DEFAULT, EVERY_LAYER
-from dynsim.sweeps.cells import KEEP, check_cell, cost
+from dynsim.sweeps.cells import CELLS
 from dynsim.sweeps.designs import DESIGNS, POINT, Column
-from dynsim.sweeps.parameters import PARAMETERS, Axis, read_axis
+from dynsim.sweeps.devices import without_gpu
+from dynsim.sweeps.kind import Kind
+from dynsim.sweeps.parameters import Axis, read_axis
 
 __all__ = ["Specification", "from_toml"]
 
-#: Kept unless asked otherwise.
-DEFAULT_KEEP = ("ends", "verdict", "rate", "rank")
 #: A batch takes about so many seconds, and at most so many cells.
 _BATCH_SECONDS, _BATCH_CELLS = 1.0, 1000
 #: And a sweep has so many batches where it has so many cells, for the workers to share.
@@ -38,7 +37,8 @@ class Specification:
     """A sweep: a value or several of each parameter, and how they are combined.
 
     Make it with `Specification.of`. Axes of one value are settings of all cells; `replicates` are
-    the seeds of ``seeds=K``, a dimension of their own in every design.
+    the seeds of ``seeds=K``, a dimension of their own in every design. `cell` is what a cell is, a
+    name in `dynsim.sweeps.CELLS`.
     """
 
     axes: tuple[Axis, ...]
@@ -46,7 +46,8 @@ class Specification:
     design: str = "grid"
     points: int | None = None
     design_seed: int = 0
-    keep: tuple[str, ...] = DEFAULT_KEEP
+    keep: tuple[str, ...] = ()
+    cell: str = "run"
 
     @classmethod
     def of(
@@ -55,7 +56,8 @@ class Specification:
         design: str = "grid",
         points: int | None = None,
         design_seed: int = 0,
-        keep: Sequence[str] = DEFAULT_KEEP,
+        keep: Sequence[str] | None = None,
+        cell: str = "run",
     ) -> Specification:
         """The specification of these parameters, each with one value, a list, or words for values
         (`dynsim.sweeps.parameters.read_axis`); every cell is checked.
@@ -67,8 +69,13 @@ class Specification:
         Raises ValueError for what cannot be, with the cell where it is one.
         """
         check_name("design", design, DESIGNS)
+        check_name("kind of cell", cell, CELLS)
+        kind = CELLS[cell]
+        keep = kind.kept if keep is None else keep
         for name in keep:
-            check_name("thing to keep", name, KEEP)
+            check_name(_of_kind("thing to keep", cell), name, kind.keep)
+        for name in parameters:
+            check_name(_of_kind("parameter", cell), name, [*kind.defaults, "seeds"])
         if {"seed", "seeds"} <= parameters.keys():
             raise ValueError("seeds=K stands for the seeds 0 to K - 1; leave seed out, or seeds")
         axes = {name: read_axis(name, given) for name, given in parameters.items()}
@@ -80,11 +87,16 @@ class Specification:
             None if points is None else whole("number of points", points, least=1),
             whole("seed of the design", design_seed, least=0),
             tuple(dict.fromkeys(keep)),
+            cell,
         )
         made._check()
         return made
 
     # --- the cells ------------------------------------------------------------------------------
+
+    @property
+    def kind(self) -> Kind:
+        return CELLS[self.cell]
 
     @cached_property
     def fixed(self) -> dict[str, Any]:
@@ -93,7 +105,7 @@ class Specification:
         if self.replicates is not None and _is_single(self.replicates):
             single["seed"] = self.replicates.values[0]
         given = {axis.name for axis in self.axes} | ({"seed"} if self.replicates else set())
-        return {n: p.default for n, p in PARAMETERS.items() if n not in given} | single
+        return {n: v for n, v in self.kind.defaults.items() if n not in given} | single
 
     @cached_property
     def columns(self) -> dict[str, Column]:
@@ -123,7 +135,11 @@ class Specification:
             name: column.values[at[column.dimension]] for name, column in self.columns.items()
         }
         found = self.fixed | varied
-        return {name: found[name] for name in PARAMETERS}
+        return {"cell": self.cell} | {name: found[name] for name in self.kind.defaults}
+
+    def values(self, name: str) -> tuple:
+        """The values of a parameter in the sweep."""
+        return self.columns[name].values if name in self.columns else (self.fixed[name],)
 
     # --- batches --------------------------------------------------------------------------------
 
@@ -135,7 +151,7 @@ class Specification:
         """
         step = max(1, self.n_cells // _COST_CELLS)
         some = islice(np.ndindex(*self.dims.values()), 0, None, step)
-        seconds = float(np.mean([cost(self.settings(index)) for index in some]))
+        seconds = float(np.mean([self.kind.cost(self.settings(index)) for index in some]))
         left = max(1, min(int(_BATCH_SECONDS / seconds), _BATCH_CELLS))
         left = min(left, ceil(self.n_cells / _LEAST_BATCHES))
         sizes = []
@@ -174,27 +190,30 @@ class Specification:
     @cached_property
     def arrays(self) -> dict[str, tuple[tuple[str, ...], str]]:
         """What is kept: dimensions beside those of the cells, and type, by name."""
-        return {name: array for kept in self.keep for name, array in KEEP[kept].arrays.items()}
+        table = self.kind.keep
+        return {name: array for kept in self.keep for name, array in table[kept].arrays.items()}
 
     @cached_property
     def inner(self) -> dict[str, int]:
-        """The sizes of dimensions that are not those of the cells."""
-        fixed = self.fixed
-        return {
-            "measure": len(DEFAULT),
-            "curve_measure": len(EVERY_LAYER),
-            "sample": fixed.get("samples", 0),
-            "depth": fixed.get("depth", 0) + 1,
-            "token": fixed.get("tokens", 0),
-            "feature": fixed.get("dim", 0),
-        }
+        """The sizes of the dimensions of what is kept that are not those of the cells."""
+        return {name: n if isinstance(n, int) else len(n) for name, n in self._inner.items()}
+
+    @cached_property
+    def labels(self) -> dict[str, Sequence]:
+        """The labels along those of them that have some."""
+        return {name: n for name, n in self._inner.items() if not isinstance(n, int)}
+
+    @cached_property
+    def _inner(self) -> dict[str, int | Sequence]:
+        used = {d for dims, _ in self.arrays.values() for d in dims}
+        return {name: n for name, n in self.kind.dims(self.values).items() if name in used}
 
     @property
     def bytes(self) -> int:
         """What the store takes at most, before compression."""
         of_cell = 17  # status, and the words for verdict and law
-        for dims, kind in self.arrays.values():
-            of_cell += 8 * prod(self.inner[d] for d in dims) * (kind == "float64")
+        for dims, form in self.arrays.values():
+            of_cell += 8 * prod(self.inner[d] for d in dims) * (form == "float64")
         return of_cell * self.n_cells
 
     @property
@@ -202,7 +221,7 @@ class Specification:
         """Time of one core, by the same model as that of the batches."""
         step = max(1, self.n_cells // _COST_CELLS)
         some = islice(np.ndindex(*self.dims.values()), 0, None, step)
-        return float(np.mean([cost(self.settings(index)) for index in some])) * self.n_cells
+        return float(np.mean([self.kind.cost(self.settings(i)) for i in some])) * self.n_cells
 
     # --- words ----------------------------------------------------------------------------------
 
@@ -212,17 +231,30 @@ class Specification:
         axes = {axis.name: _described(axis) for axis in self.axes}
         if self.replicates is not None:
             axes["seeds"] = len(self.replicates.values)
-        defaults = {n: p.default for n, p in PARAMETERS.items() if n not in axes}
+        defaults = {n: v for n, v in self.kind.defaults.items() if n not in axes}
         if self.replicates is not None:
             defaults.pop("seed")
+        inputs: dict[str, Any] = {}
+        if self.kind.inputs is not None:
+            for index in islice(self._to_check(), _MOST_CHECKED):
+                inputs |= self.kind.inputs(self.settings(index))
         return {
+            "cell": self.cell,
             "design": self.design,
             "points": self.points,
             "design_seed": self.design_seed,
             "keep": list(self.keep),
             "parameters": axes,
             "defaults": defaults,
+            "batch": list(self.batch),
+            **({"inputs": inputs} if inputs else {}),
         }
+
+    @property
+    def warning(self) -> str:
+        """What is not as asked for where cells are computed on this machine; else nothing."""
+        devices = self.values("device") if "device" in self.kind.defaults else ()
+        return next(filter(None, map(without_gpu, devices)), "")
 
     def _to_check(self) -> Iterator[tuple[int, ...]]:
         """Cells that stand for all: of parameters whose values are right or wrong whatever the
@@ -235,14 +267,17 @@ class Specification:
                     yield tuple(k if i == place else 0 for i in range(len(sizes)))
 
     def _check(self) -> None:
-        for name, kept in (("samples", "ends"), *_NEEDS):
-            if name in self.columns and (name == "samples" or kept in self.keep):
-                what = "a dimension of the results" if name == "samples" else f"what {kept} need"
-                raise ValueError(f"{name} is {what}, so it has one value in a sweep; sweep another")
+        for kept, names in self.kind.single.items():
+            for name in names:
+                if name in self.columns and (not kept or kept in self.keep):
+                    what = f"what {kept} need" if kept else "a dimension of the results"
+                    raise ValueError(
+                        f"{name} is {what}, so it has one value in a sweep; sweep another"
+                    )
         for index in islice(self._to_check(), _MOST_CHECKED):
             settings = self.settings(index)
             try:
-                check_cell(settings)
+                self.kind.check(settings)
             except (ValueError, MemoryError) as error:
                 at = ", ".join(f"{name}={settings[name]}" for name in self.columns)
                 where = f"the cell {at}: " if at else ""
@@ -250,9 +285,14 @@ class Specification:
 
 
 #: Parameters that constrain no others.
-_ALONE = ("seed", "beta", "skip", "d_qk", "dropout", "attention_dropout", "depth")
-#: Parameters that have one value where something is kept.
-_NEEDS = (("depth", "curves"), ("tokens", "states"), ("dim", "states"))
+_ALONE = (
+    "seed", "beta", "skip", "d_qk", "dropout", "attention_dropout", "depth", "starts", "exponents",
+    "basin_samples", "flips", "layers", "discard", "untrained",
+)  # fmt: skip
+
+
+def _of_kind(what: str, cell: str) -> str:
+    return what if cell == "run" else f"{what} of {cell}"
 
 
 def _is_single(axis: Axis) -> bool:
@@ -267,7 +307,7 @@ def _described(axis: Axis) -> Any:
 
 def from_toml(path: str | Path) -> dict[str, Any]:
     """The arguments of `Specification.of` in a TOML file: a table [parameters], and design, points,
-    design_seed and keep beside it.
+    design_seed, keep and cell beside it.
 
     Raises ValueError when it is missing, not TOML, or has other entries.
     """
@@ -281,7 +321,7 @@ def from_toml(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"no specification at {path}; check the path given") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
         raise ValueError(f"{path}: not a TOML file ({error})") from None
-    known = ("parameters", "design", "points", "design_seed", "keep")
+    known = ("parameters", "design", "points", "design_seed", "keep", "cell")
     for name in content:
         check_name(f"entry of {path}", name, known)
     if not isinstance(content.get("parameters"), dict):

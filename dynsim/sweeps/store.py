@@ -14,8 +14,10 @@ Nothing in it depends on time, workers or order, so equal sweeps leave equal byt
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -27,7 +29,6 @@ import numpy as np
 from dynsim._files import as_path, written_whole
 from dynsim._values import shown
 from dynsim._version import __version__
-from dynsim.measures import DEFAULT, EVERY_LAYER
 
 if TYPE_CHECKING:
     import xarray
@@ -101,8 +102,13 @@ class Store:
                 for part in self.path.rglob("*.partial"):  # of a process that was killed
                     part.unlink(missing_ok=True)
                 yield
-        except PermissionError as error:
-            raise ValueError(f"{self.path}: cannot write there ({error.strerror})") from None
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            raise ValueError(
+                f"{self.path}: cannot write there ({os.strerror(error.errno)}); make it writable, "
+                f"or give another store"
+            ) from None
 
     def has(self, batch: Sequence[int]) -> bool:
         return (self.path / "status" / "c" / "/".join(map(str, batch))).exists()
@@ -131,8 +137,9 @@ class Store:
         missing = "" if _is_text(array) else np.nan
         block = np.full((len(values), *inner), missing, kind)
         for k, value in enumerate(values):
-            if value is not None:
-                block[k] = value
+            if value is not None:  # a cell may have fewer ranks, say, than the largest one
+                corner: Any = tuple(slice(size) for size in np.shape(value))
+                block[(k, *corner)] = value
         array[region] = block.reshape(shape + inner)
 
     def failed_cells(self, batch: Sequence[int]) -> list[int]:
@@ -203,9 +210,8 @@ def _create(path: Path, specification: Specification) -> None:
     dims = specification.dims
     for name, column in specification.columns.items():
         _coordinate(group, name, column.dimension, column.values)
-    _coordinate(group, "measure", "measure", DEFAULT)
-    if "curves" in specification.keep:
-        _coordinate(group, "curve_measure", "curve_measure", EVERY_LAYER)
+    for name, labels in specification.labels.items():
+        _coordinate(group, name, name, labels)
     arrays = {
         **specification.arrays,
         "error": ((), "string"),

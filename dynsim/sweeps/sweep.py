@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynsim._values import whole
 from dynsim.sweeps.execution import Batch, Cluster, Local, Machines, carry_out
-from dynsim.sweeps.specification import DEFAULT_KEEP, Specification
+from dynsim.sweeps.specification import Specification
 from dynsim.sweeps.store import Store, results
 
 if TYPE_CHECKING:
@@ -27,17 +28,18 @@ def sweep(
     store: str | Path,
     parameters: Mapping[str, object] | None = None,
     *,
+    cell: str = "run",
     design: str = "grid",
     points: int | None = None,
     design_seed: int = 0,
-    keep: Sequence[str] = DEFAULT_KEEP,
+    keep: Sequence[str] | None = None,
     workers: int | None = None,
     scheduler: str | Client | None = None,
     retry: bool = False,
     progress: Callable[[float], None] | None = None,
     **more: object,
 ) -> xarray.Dataset:
-    """Simulate every cell of a sweep that the store does not hold yet; the store, opened lazily.
+    """Compute every cell of a sweep that the store does not hold yet; the store, opened lazily.
 
     Parameters
     ----------
@@ -47,11 +49,14 @@ def sweep(
     parameters, **more
         A value, a list of values, or words for values, as ``window="1:64:log8"``, of each
         parameter (`dynsim.sweeps.PARAMETERS`); ``seeds=5`` for the seeds 0 to 4.
+    cell : str
+        What a cell is, a name in `dynsim.sweeps.CELLS`: "run" of a dynamics, "basins",
+        "equilibria", "lyapunov" or "probe".
     design : str
         "grid", all combinations; "zip", lists side by side; "sobol" or "latin", so many `points`
         in intervals ``beta="0.1:10:log"``, drawn after `design_seed`.
     keep : sequence of str
-        Names in `dynsim.sweeps.KEEP`.
+        Names in the `keep` of that kind of cell; by default its `kept`.
     workers : int, optional
         Processes; all cores unless given. Results do not depend on it. As they begin anew, a
         script that calls this does so under ``if __name__ == "__main__":``.
@@ -68,6 +73,8 @@ def sweep(
         Before any work: a cell that cannot be, another sweep's store, a store in use.
     OSError
         Where the system does not let it write.
+    UserWarning
+        For device="cuda" on a machine without a GPU: cells run on the CPU.
     Interrupted
         (a KeyboardInterrupt) on Ctrl-C. The same call goes on.
 
@@ -81,11 +88,13 @@ def sweep(
     ['collapsed', 'collapsed']
     """
     given = {**(parameters or {}), **more}
-    specification = Specification.of(given, design, points, design_seed, keep)
+    specification = Specification.of(given, design, points, design_seed, keep, cell)
     if scheduler is not None and workers is not None:
         raise ValueError("workers are processes here; a scheduler has its own; leave one out")
     workers = None if workers is None else whole("number of workers", workers, least=1)
     machines = Local(workers) if scheduler is None else Cluster(scheduler)
+    if scheduler is None and (words := specification.warning):
+        warnings.warn(words, stacklevel=2)
     complete(Store(store, specification), machines, retry, progress)
     return results(store)
 

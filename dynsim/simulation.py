@@ -37,6 +37,8 @@ __all__ = ["Overflow", "Record", "Stopped", "simulate"]
 
 #: Seconds between two looks at Ctrl-C and at whether all is finite.
 _CHUNK_SECONDS = 0.25
+#: Seconds of a layer up to which an interrupted run takes one more, for the last entropy.
+_PATIENCE = 5.0
 #: Layers, and numbers in the weights of layers, that are handed over at once at most.
 _CHUNK_LAYERS, _CHUNK_WEIGHTS = 65_536, 4_000_000
 #: The budget of the stride "auto": a share of the layers' cost, or, for states of few numbers, a
@@ -172,7 +174,8 @@ def simulate(
     Stopped
         (a KeyboardInterrupt) on Ctrl-C; its `trajectory` holds what was computed, to the bits of a
         run that ends there. A second Ctrl-C while the last state is being measured leaves the
-        measures on the stride unrecorded at that depth, as far as they are missing.
+        measures on the stride unrecorded at that depth, as far as they are missing; so is the
+        entropy, which takes one more layer, where a layer takes more than five seconds.
 
     Examples
     --------
@@ -229,7 +232,7 @@ def simulate(
 
     def ended_early() -> Trajectory:
         with suppress(KeyboardInterrupt), blas_alone(), using_threads(workers):
-            run.measure_last()
+            run.measure_last(patience=_PATIENCE)
         return finished()
 
     try:
@@ -286,6 +289,7 @@ class _Run:
         samples, n, d = x.shape
         layer = 1e-9 * samples * layer_cost(n, d, dynamics.layout.n_edges)  # seconds, roughly
         self.chunk = max(1, min(32, self.most, int(_CHUNK_SECONDS / layer)))
+        self.layer_seconds = layer
         # layer by layer, as they come; in one piece, which the system hands out in large pages
         names = (*EVERY_LAYER, *self.costly)
         memory = np.empty((len(names), depth + 1, len(x)))
@@ -324,7 +328,8 @@ class _Run:
         )
         if wanted:
             self.measures[_ENTROPY][:, t] = entropy
-        fitting = int((stop - t) * _CHUNK_SECONDS / max(time.perf_counter() - begun, 1e-9))
+        self.layer_seconds = max(time.perf_counter() - begun, 1e-9) / (stop - t)
+        fitting = int(_CHUNK_SECONDS / self.layer_seconds)
         self.chunk = max(1, min(fitting, 8 * self.chunk, self.most))
         finite = np.isfinite(observed[CHEAP.index("frobenius_norm")])
         if not finite.all():
@@ -396,13 +401,14 @@ class _Run:
             self.measures[name][:, self.t] = values
         self._measured = self.t
 
-    def measure_last(self) -> None:
-        """The costly measures of the state now, as far as they are not recorded yet."""
+    def measure_last(self, patience: float = np.inf) -> None:
+        """The costly measures of the state now, as far as they are not recorded yet; the entropy
+        only where a layer takes at most so many seconds."""
         if self._measured != self.t:
             self._record_costly()
         layer = self.start + self.t
         unknown = _ENTROPY in self.costly and np.isnan(self.measures[_ENTROPY][:, self.t]).any()
-        if unknown and layer != self.dynamics.n_layers:
+        if unknown and layer != self.dynamics.n_layers and self.layer_seconds <= patience:
             entropy = self.engine.advance(self.state, layer, layer + 1, entropy=True)[2]
             self.measures[_ENTROPY][:, self.t] = entropy
 

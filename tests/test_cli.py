@@ -631,6 +631,7 @@ def test_tokens_that_overflow_in_the_first_layer_leave_their_files(capsys, tmp_p
             r"take 3.05e\+06 GiB, and this machine has .*; use fewer samples",
         ),
         ("--depth 100000000000", "measures of 16 samples .* use fewer samples or layers"),
+        ("--tokens 65536 --depth 10000000", "would take about .* years here; use fewer layers"),
     ],
 )
 def test_what_cannot_be_meant_or_done_is_refused_before_any_work(options, rule, capsys, tmp_path):

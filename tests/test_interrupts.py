@@ -40,8 +40,10 @@ def late_jobs(monkeypatch):
                 if job == jobs[0]:
                     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             time.sleep(_LATE)
-            work(job)
-            done.append(job)
+            try:
+                yield from work(job)
+            finally:
+                done.append(job)
 
         every(self, slow if times else work, jobs)
 
@@ -69,6 +71,25 @@ def test_jobs_left_at_work_write_into_nothing_that_is_read(engine, samples, time
     assert stopped.depth == 8
     assert times == 2 or len(done) == 2, "the run is too small for two threads"
     assert_same_run(stopped, whole, missing={"attention_entropy"} if times == 2 else set())
+
+
+def test_an_interrupted_call_ends_with_the_parts_that_it_is_at():
+    workers, parts = Workers(2), []
+
+    def work(job):
+        for k in range(10_000):
+            parts.append(job)
+            if job == k == 3:
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            time.sleep(0.002)
+            yield
+
+    with pytest.raises(KeyboardInterrupt):
+        workers.every(work, (2, 3))
+    workers.settle()
+    assert len(parts) < 10_000
+    workers.every(lambda job: iter([parts.clear()]), (0,))  # the next call is carried out whole
+    assert not parts
 
 
 def assert_same_run(stopped, whole, missing=()):

@@ -162,6 +162,22 @@ def _exports(options: argparse.Namespace) -> list[str]:
     return [word.strip() for word in options.export.split(",") if word.strip()]
 
 
+#: Seconds from which on it is said how long a run may take.
+_LONG = 600.0
+
+
+def _in_words(seconds: float) -> str:
+    """One unit, one digit.
+
+    >>> _in_words(7000), _in_words(9e5)
+    ('2 hours', '10 days')
+    """
+    for size, unit in ((86400, "days"), (3600, "hours")):
+        if seconds > 1.5 * size:
+            return f"{float(f'{seconds / size:.1g}'):g} {unit}"
+    return f"{float(f'{seconds / 60:.1g}'):g} minutes"
+
+
 def announce(planned: list[runs.Run]) -> str:
     """Mask facts, dynamics and input of the run, or of the first of a comparison."""
     first = planned[0]
@@ -178,6 +194,8 @@ def announce(planned: list[runs.Run]) -> str:
     lines += shared.describe_preset(options)
     lines.append(("dynamics", report.describe_dynamics(first.dynamics)))
     lines.append(("input", f"{report.describe_shape(first.shape)} ({source})"))
+    if (seconds := sum(run.expected_seconds for run in planned)) > _LONG:
+        lines.append(("time", f"about {_in_words(seconds)}, by a rough model of costs"))
     return "\n".join(f"{name:<10}{value}" for name, value in lines)
 
 

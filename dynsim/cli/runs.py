@@ -12,6 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dynsim._threads import threads as thread_count
 from dynsim._values import describe, unknown
 from dynsim._words import values
 from dynsim.cli import options as shared
@@ -20,6 +21,7 @@ from dynsim.cli.output import file_name
 from dynsim.engines import check_applies, find_engine, preferred
 from dynsim.masks.connectivity import MaskFacts, facts
 from dynsim.measures import MEASURES
+from dynsim.measures.costs import layer_cost
 from dynsim.results.trajectory import Trajectory, joined, load
 from dynsim.simulation import Overflow, Record, Stopped, simulate
 
@@ -73,6 +75,7 @@ class Run:
             _check_theory(self.dynamics.n_tokens)
         self.record.check_memory(*self.shape[:2], self.depth)
         self._check_earlier()
+        self._check_time()
         self.engine, self.floored = options.engine, None
         if options.engine == "auto":
             self.engine, self.floored = preferred(self.dynamics, self.x0.dtype)
@@ -123,6 +126,24 @@ class Run:
             raise ValueError(
                 f"{self.options.resume} already has depth {self.earlier.depth}; ask for a larger "
                 f"--depth"
+            )
+
+    @property
+    def expected_seconds(self) -> float:
+        """By the model of costs, which is rough: of the layers of attention, on all threads."""
+        samples, n, d = self.shape
+        pairs = self.dynamics.layout.n_edges * self.dynamics.weights.n_heads
+        layers = (self.depth - self.start) / thread_count(self.options.threads)
+        return 1e-9 * samples * layers * layer_cost(n, d, pairs)
+
+    def _check_time(self) -> None:
+        years = self.expected_seconds / (365.25 * 86400)
+        if years > 1:
+            samples, n, _ = self.shape
+            raise ValueError(
+                f"{self.depth - self.start} layers of {samples} samples of {n} tokens would take "
+                f"about {round(years):,} years here; use fewer layers, samples or tokens, or a sparser "
+                f"mask"
             )
 
     def _digest(self) -> str:

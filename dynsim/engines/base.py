@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,15 +10,17 @@ import numpy as np
 from dynsim import measures
 from dynsim.network.deviation import Deviation
 
-__all__ = ["Advanced", "Engine", "Every", "State", "TokenEngine"]
+__all__ = ["Advanced", "Engine", "Every", "State", "TokenEngine", "Work"]
 
 #: What an engine carries from layer to layer.
 State = np.ndarray | Deviation
 
 #: Tokens after some layers, what is observed of each, and entropies, if asked for.
 Advanced = tuple[np.ndarray, np.ndarray, np.ndarray | None]
-#: every(work, jobs): work(job) for all jobs, each on its own thread, at once.
-Every = Callable[[Callable[[Any], None], Sequence[Any]], None]
+#: What a job does: one part whenever it is asked for the next, so that it can end between two.
+Work = Callable[[Any], Iterator[None]]
+#: every(work, jobs): all parts of work(job) for all jobs, each on its own thread, at once.
+Every = Callable[[Work, Sequence[Any]], None]
 
 
 class Engine(Protocol):

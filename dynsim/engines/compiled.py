@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dynsim.engines.base import Advanced, TokenEngine
+from dynsim.engines.base import Advanced, TokenEngine, Work
 from dynsim.engines.kernel_inputs import stacked
 from dynsim.engines.lanes import LANES_UP_TO, Lanes
 from dynsim.engines.rows import Rows
@@ -168,10 +168,11 @@ class CompiledEngine(TokenEngine):
         norms = dynamics.norm.n_layers is None and dynamics.qk_norm.is_constant
         return norms and isinstance(dynamics.placement, str) and dynamics.residual.is_constant
 
-    def every(self, work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
-        """work(job) for all jobs, each on its own thread, at once."""
+    def every(self, work: Work, jobs: Sequence[Any]) -> None:
+        """All parts of work(job) for all jobs, each on its own thread, at once."""
         if len(jobs) == 1:
-            work(jobs[0])
+            for _ in work(jobs[0]):
+                pass
             return
         if self._workers is None:
             self._workers = Workers(self.threads)

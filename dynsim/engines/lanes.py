@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -119,7 +120,7 @@ class Lanes:
         observed = np.empty((layers, 5, blocks, w))
         entropies = np.zeros((blocks, self.n, w), self.dtype)
 
-        def work(part: slice) -> None:
+        def work(part: slice) -> Iterator[None]:
             mine = given.copy()
             mine.set(x=state[part], samples=part.stop - part.start)
             mine.allocate(self.scratch, "job", part.start)
@@ -135,6 +136,7 @@ class Lanes:
                 self._advance(mine)
                 observed[done : done + some, :, part] = seen
                 done += some
+                yield
 
         every(work, parts(blocks, workers))
         if entropy:
@@ -154,7 +156,7 @@ class Lanes:
         blocks = len(z)
         observed = np.empty((layers, 6, blocks, w))
 
-        def work(part: slice) -> None:
+        def work(part: slice) -> Iterator[None]:
             mine = given.copy()
             mine.set(x=z[part], center=center[part], log_size=log_size[part])
             mine.set(samples=part.stop - part.start, layers=layers)
@@ -163,6 +165,7 @@ class Lanes:
             mine.set(observed=seen)
             _follow(mine)
             observed[:, :, part] = seen
+            yield
 
         every(work, parts(blocks, workers))
         after = Deviation(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -145,7 +146,7 @@ class Rows:
                 mine.allocate(self.scratch, "job", team * members + member)
                 ready.append(mine)
 
-        def work(job: int) -> None:
+        def work(job: int) -> Iterator[None]:
             mine = ready[job]
             for sample in range(job // members, samples, teams):
                 mine.set(x=state[sample], entropy=entropies[sample])
@@ -156,6 +157,7 @@ class Rows:
                         seen = observed[sample, start:stop]
                         mine.set(start=start, layers=stop - start, wanted=wanted, observed=seen)
                         self._advance(mine)
+                yield  # members of a team have one sample, and so meet no more
 
         every(work, range(teams * members))
         out = state[:, : self.n, : self.d].copy()  # the state is memory of the next call
@@ -174,7 +176,7 @@ class Rows:
         log_size = np.repeat(state.log_size[:, None], w, axis=1)
         observed = np.empty((samples, layers, 6, w))
 
-        def work(part: slice) -> None:
+        def work(part: slice) -> Iterator[None]:
             mine = given.copy()
             mine.allocate(self.scratch, "team", part.start)
             mine.allocate(self.scratch, "job", part.start)
@@ -182,6 +184,7 @@ class Rows:
                 mine.set(x=z[k], center=center[k], log_size=log_size[k])
                 mine.set(layers=layers, observed=observed[k])
                 _follow(mine)
+                yield
 
         every(work, parts(samples, workers))
         shape = np.ascontiguousarray(z[:, : self.n, : self.d])

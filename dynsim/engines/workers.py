@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Barrier
+from typing import Any
+
+from dynsim.engines.base import Work
 
 __all__ = ["Workers"]
 
@@ -29,19 +32,23 @@ class Workers:
 
     Python raises KeyboardInterrupt in the main thread alone, between any two of its steps. So the
     caller only hands the jobs over, in one step, to a leader, a thread that starts the others: the
-    members of a team wait for one another, and none may be missing. An interrupted caller leaves
-    its jobs at work, for as long as one call takes. `settle` waits for them: the leader takes one
-    call after another, so when it has done nothing, all that came before is done.
+    members of a team wait for one another, and none may be missing. The jobs of an interrupted
+    caller end with the part that they are at. `settle` waits for them: the leader takes one call
+    after another, so when it has done nothing, all that came before is done.
     """
 
     def __init__(self, number: int):
         self._others, self._leader = _started(number), _started(1)
-        self._settled = True
+        self._settled, self._wanted = True, True
 
-    def every(self, work: Callable, jobs: Sequence) -> None:
-        """work(job) for all jobs, each on its own thread, at once."""
-        self._settled = False
-        self._leader.submit(self._lead, work, jobs).result()
+    def every(self, work: Work, jobs: Sequence) -> None:
+        """All parts of work(job) for all jobs, each on its own thread, at once."""
+        self._settled, self._wanted = False, True
+        try:
+            self._leader.submit(self._lead, work, jobs).result()
+        except KeyboardInterrupt:
+            self._wanted = False
+            raise
         self._settled = True
 
     def settle(self) -> None:
@@ -50,10 +57,15 @@ class Workers:
             self._leader.submit(int).result()
             self._settled = True
 
-    def _lead(self, work: Callable, jobs: Sequence) -> None:
-        others = [self._others.submit(work, job) for job in jobs[1:]]
+    def _carry_out(self, work: Work, job: Any) -> None:
+        for _ in work(job):
+            if not self._wanted:
+                return
+
+    def _lead(self, work: Work, jobs: Sequence) -> None:
+        others = [self._others.submit(self._carry_out, work, job) for job in jobs[1:]]
         try:
-            work(jobs[0])
+            self._carry_out(work, jobs[0])
         finally:
             wait(others)
         for other in others:

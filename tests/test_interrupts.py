@@ -180,10 +180,11 @@ def test_what_a_job_raises_is_raised_when_all_jobs_are_done():
             raise MemoryError("job 1")
         time.sleep(0.05)
         done.append(job)
+        yield
 
     with pytest.raises(MemoryError, match="job 1"):
         workers.every(work, range(3))
     assert sorted(done) == [0, 2]
     workers.settle()
-    workers.every(done.append, range(3))
+    workers.every(lambda job: iter([done.append(job)]), range(3))
     assert len(done) == 5

@@ -142,8 +142,8 @@ class Run:
             samples, n, _ = self.shape
             raise ValueError(
                 f"{self.depth - self.start} layers of {samples} samples of {n} tokens would take "
-                f"about {round(years):,} years here; use fewer layers, samples or tokens, or a sparser "
-                f"mask"
+                f"about {round(years):,} years here; use fewer layers, samples or tokens, or a "
+                f"sparser mask"
             )
 
     def _digest(self) -> str:

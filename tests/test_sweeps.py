@@ -4,7 +4,6 @@ import errno
 import json
 import multiprocessing
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -491,11 +490,12 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     given += ["engine=reference"]  # which compiles nothing that the limit would keep from the disk
     words = [sys.executable, "-m", "dynsim", "sweep", "--grid", *given, "--keep", "verdict,states",
              "--workers", "1", "--out", str(out)]  # fmt: skip
-    limit = 20_000
-    full = subprocess.run(
-        words, capture_output=True, text=True, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )  # fmt: skip
+    limited = (
+        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    words_limited = [sys.executable, "-c", limited, *words]
+    full = subprocess.run(words_limited, capture_output=True, text=True, check=False)
     assert full.returncode == 2
     assert full.stderr.count("\n") == 1
     assert "File too large; finished batches are kept" in full.stderr

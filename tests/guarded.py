@@ -30,7 +30,7 @@ from dynsim.network.weights import Layers, LayerWeights
 
 def at_once(work, jobs):
     with ThreadPoolExecutor(len(jobs)) as pool:
-        list(pool.map(work, jobs))
+        list(pool.map(lambda job: list(work(job)), jobs))
 
 
 def random_mask(rng, n):

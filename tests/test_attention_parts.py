@@ -143,7 +143,9 @@ def test_kernels_match_their_naive_twins(
     )  # fmt: skip
     x = rng.standard_normal((3, n, 5))
     ready = carrier(dynamics, stacked(layers), dynamics.norm, n, 5, Scratch())
-    out, _, entropy = ready.advance(x, 2, 1, lambda work, jobs: [work(job) for job in jobs], True)
+    out, _, entropy = ready.advance(
+        x, 2, 1, lambda work, jobs: [list(work(job)) for job in jobs], True
+    )
     for s in range(3):
         expected = written_out(dynamics, written_out(dynamics, x[s], 0), 1)
         size = 1.0 + np.abs(expected).max()

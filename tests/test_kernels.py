@@ -51,12 +51,12 @@ NORMS = {
 
 def one_after_another(work, jobs):
     for job in jobs:
-        work(job)
+        list(work(job))
 
 
 def at_once(work, jobs):
     with ThreadPoolExecutor(len(jobs)) as pool:
-        list(pool.map(work, jobs))
+        list(pool.map(lambda job: list(work(job)), jobs))
 
 
 def random_layer(rng, d, heads, p, v, factored, scale=1.0):

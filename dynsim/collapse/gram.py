@@ -192,7 +192,8 @@ class _Layers:
         if not active or place not in self.dynamics.places(t):
             return pair
         G = pair[1] if centre else pair[0]
-        size = np.sqrt(G.diagonal() + shift / self.d)
+        with np.errstate(invalid="ignore"):  # NaN from where scores spread too far for two orders
+            size = np.sqrt(G.diagonal() + shift / self.d)
         G = float(np.squeeze(gain)) ** 2 * scale**2 / self.d * G / np.outer(size, size)
         return G, G
 

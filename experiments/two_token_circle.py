@@ -34,21 +34,30 @@ MET, TOLERANCE = 1e-12, 1e-9
 
 
 def compute(settings: dict, seed: int, progress) -> dict[str, np.ndarray]:
-    """Token 2 (norm, start, depth, 2) and mu (norm, start, depth), without a norm and with it.
+    """Token 2 (norm, start, 2, 2) and mu (norm, start, 2), first and last, without a norm and with
+    it; of the starts that are drawn every layer: `paths` and `falls`.
 
     The starts lie evenly on the circle, none of them at an end of an arc.
     """
     w, count = settings["w"], settings["starts"]
     x0 = pairs(2 * np.pi * (np.arange(count) + 0.5 + 1e-3) / count)
     unit = equilibria.jordan_dynamics(2, w)
-    second, mu = [], []
+    found: dict[str, list] = {"second": [], "mu": [], "paths": [], "falls": []}
+    drawn, ends = shown(count), [0, -1]
     for k, dynamics in enumerate((replace(unit, norm=norms.NoNorm()), unit)):
         record = dynsim.Record(measures=(), states=1)
         run = dynsim.simulate(dynamics, x0, settings["depth"], record=record)
-        second.append(run.states[:, :, 1])
-        mu.append(dynsim.measures.mu(run.states))
+        second, mu = run.states[:, :, 1], dynsim.measures.mu(run.states)
+        for name, values, which in (("second", second, "paths"), ("mu", mu, "falls")):
+            found[name].append(values[:, ends])
+            found[which].append(values[drawn])
         progress((k + 1) / 2)
-    return {"w": np.array(w), "second": np.array(second), "mu": np.array(mu)}
+    return {"w": np.array(w)} | {name: np.array(values) for name, values in found.items()}
+
+
+def shown(count: int) -> np.ndarray:
+    """The numbers of the starts that are drawn, of so many."""
+    return np.unique(np.linspace(0, count, 25)[:-1].astype(int))
 
 
 def kept(data) -> np.ndarray:
@@ -76,25 +85,25 @@ def draw(data) -> Figure:
         1, 3, height=2.45, extra=0.5, width_ratios=(1.1, 1.1, 1)
     )
     count = data["second"].shape[1]
-    shown = np.unique(np.linspace(0, count, 25)[:-1].astype(int))
+    drawn = shown(count)
     colours = np.where(both, style.VERMILION, style.BLUE)
     draw_circle(plain, w, names=())
     plain.plot([0], [1], "o", color="black", markersize=4, zorder=4)
     plain.text(-0.12, 1.2, "token 1", ha="right", fontsize=7.5)
-    _straight(plain, data["second"][0, shown])
+    _straight(plain, data["paths"][0])
     plain.set(title="without: all meet token 1")
     draw_circle(normed, w)
     at, turn = points(w), np.linspace(0, 1, 200)
     ends = at["A"] + turn * (at["(0, −1)"] - at["A"])
     normed.plot(np.cos(ends), np.sin(ends), color=style.VERMILION, linewidth=4, alpha=0.5)
-    for k in shown:
-        _inwards(normed, data["second"][1, k], colours[k])
+    for k, path in zip(drawn, data["paths"][1], strict=True):
+        _inwards(normed, path, colours[k])
     normed.set(title="with LayerNorm, layers inwards")
-    layers = np.arange(data["mu"].shape[2])
+    layers = np.arange(data["falls"].shape[2])
     for panel, select in ((0, np.ones(count, bool)), (1, ~both), (1, both)):
         colour = "0.5" if panel == 0 else colours[np.flatnonzero(select)[0]] if select.any() else ""
-        for k in np.intersect1d(np.flatnonzero(select), shown):
-            falls.plot(layers, np.maximum(data["mu"][panel, k], 1e-17), color=colour, linewidth=0.5)
+        for fall in data["falls"][panel, select[drawn]]:
+            falls.plot(layers, np.maximum(fall, 1e-17), color=colour, linewidth=0.5)
     falls.set(yscale="log", ylim=(1e-14, 10), xlim=(0, 50), xlabel="layer", ylabel="mu",
               title="distance to consensus")  # fmt: skip
     share = both.mean()

@@ -20,7 +20,7 @@ from dynsim._values import real_array, shown, unknown
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["SUFFIXES", "as_path", "read_arrays", "read_named_arrays", "written_whole"]
+__all__ = ["SUFFIXES", "as_path", "read_arrays", "read_named_arrays", "read_text", "written_whole"]
 
 
 def as_path(path: object) -> Path:
@@ -28,6 +28,19 @@ def as_path(path: object) -> Path:
     if not isinstance(path, (str, os.PathLike)):
         raise ValueError(f"a path is a str or a pathlib.Path; got {shown(path)}")
     return Path(path)
+
+
+def read_text(path: str | Path) -> str:
+    """A text in UTF-8. Raises ValueError when it cannot be read, or is empty."""
+    try:
+        text = as_path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read the text ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8 text; convert it first") from None
+    if not text.strip():
+        raise ValueError(f"{path}: the text is empty")
+    return text
 
 
 def read_named_arrays(path: str | Path) -> dict[str, np.ndarray]:

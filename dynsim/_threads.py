@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from threadpoolctl import ThreadpoolController
 
-__all__ = ["available", "blas_alone", "set_threads", "threads", "using_threads"]
+__all__ = ["available", "blas_alone", "set_threads", "threads", "torch_threads", "using_threads"]
 
 _chosen: int | None = None
 #: What a caller has for all that it calls; 0 where nothing is said.
@@ -72,6 +72,19 @@ def blas_alone() -> Iterator[None]:
     """BLAS on one thread: ours are the only ones, and its sums do not depend on their number."""
     with _libraries(len(sys.modules)).limit(limits=1, user_api="blas"):
         yield
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Torch on so many threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=1)

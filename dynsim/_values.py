@@ -21,6 +21,7 @@ __all__ = [
     "check_switch",
     "describe",
     "entry_of_layer",
+    "evenly",
     "real_array",
     "real_number",
     "shown",
@@ -212,3 +213,12 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     nearest = get_close_matches(str(name), known, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return f"unknown {kind} {shown(name)}; {hint}known are {', '.join(known)}"
+
+
+def evenly(last: int, most: int) -> np.ndarray:
+    """The whole numbers 0 to `last`, at most `most` of them, evenly, the ends among them.
+
+    >>> evenly(4, 33).tolist(), evenly(1000, 5).tolist()
+    ([0, 1, 2, 3, 4], [0, 250, 500, 750, 1000])
+    """
+    return np.linspace(0, last, min(last + 1, most)).round().astype(int)

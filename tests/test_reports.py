@@ -13,6 +13,7 @@ import pytest
 
 import dynsim
 from dynsim import AttentionDynamics, Record, masks, norms, simulate, tokens, weights
+from dynsim._values import evenly
 from dynsim.cli.main import main
 from dynsim.equilibria import find_equilibria, jordan_dynamics
 from dynsim.reports import profiles, runs, searches, states, sweeps, views
@@ -195,7 +196,7 @@ def test_a_run_that_falls_far_below_leaves_the_picture():
 
 @pytest.mark.parametrize("depth", [*range(1, 120), 200, 333, 1000, 4096])
 def test_layers_shown_are_distinct_and_hold_the_ends(depth):
-    for chosen in (states.early(depth), states.chosen(depth)):
+    for chosen in (states.early(depth), evenly(depth, states.MOST_LAYERS)):
         assert chosen[0] == 0
         assert chosen[-1] == depth
         assert len(chosen) == min(depth + 1, 33)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynsim._files import read_arrays
+from dynsim._files import read_arrays, read_text
 from dynsim.cli import options as shared
 from dynsim.cli.command import Command, Outcome
 from dynsim.models import minilm
@@ -92,7 +92,7 @@ def _of_model(options: argparse.Namespace) -> Plan:
     """LayerNorms of a model and their inputs on a text, by name."""
     if any(getattr(options, name) is not None for name in ("gain", "bias", "eps", "x0")):
         raise ValueError("--model brings its LayerNorms; leave --gain, --bias, --eps and --x0 out")
-    text = shared.read_text(options.text or argparse.__file__)
+    text = read_text(options.text or argparse.__file__)
     return minilm.layer_norms(), minilm.layer_norm_inputs(text, options.tokens, options.samples)
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import inspect
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dynsim import masks
-from dynsim._files import read_arrays
+from dynsim._files import read_arrays, read_text
 from dynsim._memory import require_memory
 from dynsim._values import unknown
 from dynsim._words import build
@@ -66,7 +65,6 @@ __all__ = [
     "packages",
     "read_graph",
     "read_state",
-    "read_text",
 ]
 
 DEFAULT_TOKENS, DEFAULT_DIM, DEFAULT_SAMPLES, DEFAULT_DEPTH = 64, 32, 16, 128
@@ -456,18 +454,6 @@ def _checked_sizes(x: np.ndarray, options: argparse.Namespace) -> np.ndarray:
                 f"leave --{name} out"
             )
     return x
-
-
-def read_text(path: str) -> str:
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot read the text ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8 text; convert it first") from None
-    if not text.strip():
-        raise ValueError(f"{path}: the text is empty")
-    return text
 
 
 def make_mask(options: argparse.Namespace, n: int) -> nx.DiGraph:

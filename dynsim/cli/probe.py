@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dynsim._files import read_text
 from dynsim.cli import options as shared
 from dynsim.cli import output
 from dynsim.cli.command import Command, Outcome
@@ -109,7 +110,7 @@ def prepare(options: argparse.Namespace, words: list[str]) -> Plan:
     shared.check_least(options, tokens=2, samples=1, batch=1)
     if options.untrained and options.resume:
         raise ValueError("--resume goes on with the model alone; leave --untrained out")
-    text = shared.read_text(options.text)
+    text = read_text(options.text)
     resumed = load_profile(options.resume) if options.resume else None
     change = _change(options)
     source = open_source(options.model, options.download)

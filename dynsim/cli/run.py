@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dynsim._values import unknown
+from dynsim._values import evenly, unknown
 from dynsim.cli import options as shared
 from dynsim.cli import output, report, runs
 from dynsim.cli.command import Command, Outcome
@@ -237,14 +237,14 @@ def compute(
 def _animation(planned: list[runs.Run], done: dict[str, report.Result]) -> Animation:
     """The moving picture of --animate."""
     from dynsim.reports import animation
-    from dynsim.reports.states import affordable, chosen
+    from dynsim.reports.states import affordable
 
     panels = []
     for run in planned:
         if run.label in done:
             result = done[run.label]
             most = affordable(*run.shape[1:], animation.MOST_FRAMES)
-            depths = chosen(result.trajectory.depth - run.start, most)
+            depths = evenly(result.trajectory.depth - run.start, most)
             tokens = run.followed(depths)
             layers = (run.start + depths[: len(tokens)]).tolist()
             share = result.trajectory["mu"][0] / result.trajectory["frobenius_norm"][0]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dynsim._threads import torch_threads
 from dynsim.engines.base import Advanced, TokenEngine
 from dynsim.engines.tiles import edges, tiles
 from dynsim.measures import CHEAP
@@ -146,15 +147,11 @@ class TorchEngine(TokenEngine):
     @contextmanager
     def _running(self) -> Iterator[None]:
         """No gradients, the threads asked for and whole float32 products, for a while."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
         try:
-            with torch.inference_mode(), _whole_products():
+            with torch_threads(self.threads), torch.inference_mode(), _whole_products():
                 yield
         except torch.cuda.OutOfMemoryError as error:
             raise MemoryError(str(error)) from None
-        finally:
-            torch.set_num_threads(before)
 
     # --- what goes over -------------------------------------------------------------------------
 

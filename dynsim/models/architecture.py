@@ -1,4 +1,5 @@
-"""Where a model keeps its blocks, norms, attention and MLPs, found by what the modules are.
+"""Where a model keeps its blocks, norms, attention and MLPs, found by what the modules are, and
+the hidden states that they are given and return.
 
 A stack is an outermost list of blocks that hold attention: `encoder.layer` of BERT, `h` of GPT-2,
 `layers` of Llama, `encoder.block` and `decoder.block` of T5.
@@ -7,11 +8,26 @@ A stack is an outermost list of blocks that hold attention: `encoder.layer` of B
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import nn
 
-__all__ = ["Stack", "find_stacks", "is_attention", "is_mlp", "is_norm", "last_linear", "sublayer"]
+__all__ = [
+    "Stack",
+    "find_stacks",
+    "is_attention",
+    "is_mlp",
+    "is_norm",
+    "last_linear",
+    "state_given",
+    "state_returned",
+    "sublayer",
+    "without_fast_path",
+]
 
 
 @dataclass(frozen=True)
@@ -20,6 +36,27 @@ class Stack:
 
     name: str
     blocks: tuple[nn.Module, ...]
+
+
+@contextmanager
+def without_fast_path() -> Iterator[None]:
+    """Layers of torch module by module, as hooks want them, not in one call."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def state_given(args: tuple, kwargs: dict) -> Any:
+    """The hidden states that a module is given."""
+    return args[0] if args else kwargs.get("hidden_states", kwargs.get("query"))
+
+
+def state_returned(out: Any) -> Any:
+    """The hidden states that a module returns, alone (transformers 5) or first of a tuple."""
+    return out[0] if isinstance(out, (tuple, list)) and out else out
 
 
 def is_attention(name: str, module: nn.Module) -> bool:

@@ -22,7 +22,14 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from dynsim.models.architecture import find_stacks, is_attention, is_mlp, is_norm
+from dynsim.models.architecture import (
+    find_stacks,
+    is_attention,
+    is_mlp,
+    is_norm,
+    state_returned,
+    without_fast_path,
+)
 
 if TYPE_CHECKING:
     from dynsim.models.change import Change
@@ -46,9 +53,7 @@ def intervene(change: Change, model: nn.Module, blocks: str | None) -> Iterator[
     with ExitStack() as stack:
         for handle in intervention.hooks():
             stack.callback(handle.remove)
-        fast = torch.backends.mha.get_fastpath_enabled()  # it computes a layer in one call
-        torch.backends.mha.set_fastpath_enabled(False)
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
+        stack.enter_context(without_fast_path())
         stack.enter_context(intervention)
         yield
     if not intervention.ran:
@@ -140,7 +145,7 @@ class _Intervention(TorchFunctionMode):
         run, self._run = self._run, None
         if run is None or out is None:  # None: the block raised an error
             return
-        change, x = self._change, out[0] if isinstance(out, (tuple, list)) else out
+        change, x = self._change, state_returned(out)
         if (change.mask is not None or change.beta != 1.0) and not run.attentions:
             raise _refusal(
                 run, "mask and beta", "no self-attention was seen",

@@ -13,6 +13,7 @@ from torch import nn
 
 from dynsim._files import read_named_arrays
 from dynsim._values import shown, whole
+from dynsim.models.architecture import without_fast_path
 from dynsim.models.profile import Profile, Rows, joined
 from dynsim.models.states import measure_state
 from dynsim.models.tracing import DEFAULT_MEASURED, DEFAULT_POINTS, check_model, trace
@@ -169,18 +170,15 @@ def _check_vocabulary(model: nn.Module, ids: torch.Tensor) -> None:
 def _check_unchanged(body: nn.Module, inputs: Mapping[str, Any], options: Mapping) -> None:
     """Raise ValueError unless hooks leave the model's output as it is, bit for bit, and there is
     something to measure."""
-    fast = torch.backends.mha.get_fastpath_enabled()
     devices = list(range(torch.cuda.device_count()))
     with torch.random.fork_rng(devices):
         state = torch.random.get_rng_state()
-        torch.backends.mha.set_fastpath_enabled(False)
         try:
-            plain = list(_numbers(body(**inputs)))
+            with without_fast_path():
+                plain = list(_numbers(body(**inputs)))
         except ValueError as error:
             _require_decoder_input(body, inputs, error)
             raise
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fast)
         torch.random.set_rng_state(state)
         with trace(body, **options) as traced:
             probed = list(_numbers(body(**inputs)))

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from dynsim._threads import blas_alone
-from dynsim.models.architecture import Stack
+from dynsim._values import evenly
+from dynsim.models.architecture import Stack, state_given, state_returned, without_fast_path
 from dynsim.models.attention import AttentionCalls, SeenAttention
 from dynsim.models.probing import first_text, in_mode, on_device, without_head
 from dynsim.models.tracing import check_model
@@ -81,10 +82,8 @@ def record(
     tensors = on_device(body, inputs)
     texts = max(len(x) for x in tensors.values() if isinstance(x, torch.Tensor) and x.ndim)
     recorder = _Recorder(stack)
-    fast = torch.backends.mha.get_fastpath_enabled()  # it skips hooks
     with ExitStack() as cleanup:
-        cleanup.callback(torch.backends.mha.set_fastpath_enabled, fast)
-        torch.backends.mha.set_fastpath_enabled(False)
+        cleanup.enter_context(without_fast_path())
         for handle in recorder.hooks():
             cleanup.callback(handle.remove)
         cleanup.enter_context(in_mode(body, train_mode))
@@ -113,11 +112,11 @@ class _Recorder:
     def _enter(self, block: nn.Module, args: tuple, kwargs: dict) -> None:
         self._inside = True
         if not self._states:
-            self._keep(args[0] if args else kwargs["hidden_states"])
+            self._keep(state_given(args, kwargs))
 
     def _leave(self, block: nn.Module, args: tuple, out: Any) -> None:
         self._inside = False
-        self._keep(out[0] if isinstance(out, (tuple, list)) else out)
+        self._keep(state_returned(out))
 
     def _keep(self, x: torch.Tensor) -> None:
         tokens = x.detach()[0] if x.ndim == 3 else x.detach()
@@ -139,8 +138,7 @@ class _Recorder:
 
     def recording(self, texts: int, names: Sequence[str] | None) -> Recording:
         last = len(self._states) - 1
-        few = np.unique(np.linspace(0, last, min(last + 1, _MOST_LAYERS)).round().astype(int))
-        places = few.tolist()
+        places = evenly(last, _MOST_LAYERS).tolist()
         tokens = np.stack([self._states[k] for k in places])
         complete = all(k in self._attention for k in places if k < last)
         attention = [self._attention[k] for k in places if k < last] if complete else []

@@ -15,7 +15,15 @@ from dynsim._memory import give_back_memory
 from dynsim._threads import blas_alone
 from dynsim._values import real_number, unknown
 from dynsim.geometry.selectability import selectable
-from dynsim.models.architecture import Stack, find_stacks, is_norm, sublayer
+from dynsim.models.architecture import (
+    Stack,
+    find_stacks,
+    is_norm,
+    state_given,
+    state_returned,
+    sublayer,
+    without_fast_path,
+)
 from dynsim.models.attention import AttentionCalls, SeenAttention, second_eigenvalue, statistics
 from dynsim.models.profile import Profile, Rows
 from dynsim.models.rotations import norm_statistics
@@ -132,14 +140,14 @@ class _Tracer:
             if self._active:
                 self._inside.append((stack, self._calls[stack]))
                 if self._calls[stack] == 0:
-                    self._state("embeddings", _first(args, kwargs), "input of {block}")
+                    self._state("embeddings", state_given(args, kwargs), "input of {block}")
 
         return hook
 
     def _leave(self, stack: str) -> Callable:
         def hook(module: nn.Module, args: tuple, out: Any) -> None:
             if self._active:
-                self._state("layers_output", _tensor(out), "output of {block}")
+                self._state("layers_output", state_returned(out), "output of {block}")
                 self._inside.pop()
                 self._calls[stack] += 1
                 give_back_memory()
@@ -161,12 +169,12 @@ class _Tracer:
                 name: str = whole,
                 point: str = f"{points}_input",
             ) -> None:
-                self._state(point, _first(args, kwargs), f"input of {{block}}.{name}")
+                self._state(point, state_given(args, kwargs), f"input of {{block}}.{name}")
 
             def after(
                 _: Any, args: tuple, out: Any, name: str = last, point: str = f"{points}_output"
             ) -> None:
-                self._state(point, _tensor(out), f"{{block}}.{name}")
+                self._state(point, state_returned(out), f"{{block}}.{name}")
 
             if f"{points}_input" in self._points:
                 yield block.get_submodule(whole).register_forward_pre_hook(before, with_kwargs=True)
@@ -183,7 +191,7 @@ class _Tracer:
             if self._is_named(self._names[id(module)]):
 
                 def hook(_: Any, args: tuple, out: Any, name: str = name) -> None:
-                    self._state(name, _tensor(out), f"{{block}}.{name}")
+                    self._state(name, state_returned(out), f"{{block}}.{name}")
 
                 yield module.register_forward_hook(hook)
 
@@ -194,7 +202,7 @@ class _Tracer:
             def final(_: Any, args: tuple, out: Any) -> None:
                 stack = self._stack_of(name)
                 if self._active and not self._inside and self._calls.get(stack):
-                    self._state("final_norm", _tensor(out), name, (stack, 0))
+                    self._state("final_norm", state_returned(out), name, (stack, 0))
 
             yield module.register_forward_hook(final)
             if "norms" in self._measured:
@@ -204,7 +212,7 @@ class _Tracer:
             def hook(_: Any, args: tuple, out: Any) -> None:
                 if self._active:
                     layer = self._module_calls[name] = self._module_calls.get(name, -1) + 1
-                    self._state(name, _tensor(out), name, (self._stack_of(name), layer))
+                    self._state(name, state_returned(out), name, (self._stack_of(name), layer))
 
             yield module.register_forward_hook(hook)
 
@@ -346,16 +354,6 @@ def _is_state(x: Any) -> bool:
     return isinstance(x, torch.Tensor) and x.is_floating_point() and x.ndim == 3
 
 
-def _first(args: tuple, kwargs: dict) -> Any:
-    """The hidden states that a module is given."""
-    return args[0] if args else kwargs.get("hidden_states", kwargs.get("query"))
-
-
-def _tensor(out: Any) -> Any:
-    """The hidden states that a module returns, alone (transformers 5) or first of a tuple."""
-    return out[0] if isinstance(out, (tuple, list)) and out else out
-
-
 def _refuse_state(what: str, x: Any) -> None:
     shape = f"a tensor {tuple(x.shape)} of {x.dtype}" if isinstance(x, torch.Tensor) else type(x)
     raise ValueError(
@@ -427,9 +425,7 @@ def trace(
     with ExitStack() as cleanup:
         for handle in tracer.hooks(model):
             cleanup.callback(handle.remove)
-        fast = torch.backends.mha.get_fastpath_enabled()  # it skips hooks
-        torch.backends.mha.set_fastpath_enabled(False)
-        cleanup.callback(torch.backends.mha.set_fastpath_enabled, fast)
+        cleanup.enter_context(without_fast_path())
         cleanup.enter_context(blas_alone())
         cleanup.enter_context(AttentionCalls(tracer.wants_attention, tracer.see_attention))
         yield Trace(tracer, type(model).__name__)

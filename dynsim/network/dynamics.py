@@ -221,12 +221,8 @@ class AttentionDynamics(Value):
         """True when all layers are alike, but for what dropout draws."""
         norms = len(self.norm.each) == 1 and len(self.mlp_norm.each) == 1
         around = isinstance(self.placement, str) and self.residual.is_constant
-        within = self.qk_norm.is_constant and self._gate_is_constant
+        within = self.qk_norm.is_constant and self.gate.is_constant
         return self.weights.is_constant and self.mlp.is_constant and norms and around and within
-
-    @property
-    def _gate_is_constant(self) -> bool:
-        return self.gate.is_constant or not self.gate.active
 
     @cached_property
     def residual(self) -> Residual:
@@ -269,7 +265,7 @@ class AttentionDynamics(Value):
         if not mlp.is_constant:
             mlp = FixedMLP(mlp.layer(t, d), mlp.activation)
         weights, gate, placement = self.weights.layer(t, d), self.gate, self.placement
-        if not self._gate_is_constant:
+        if not self.gate.is_constant:
             gate = FixedGate(self.gate_of(weights, t))
         if not isinstance(placement, str):
             placement = entry_of_layer("placements", placement, t)

@@ -21,7 +21,6 @@ import numpy as np
 from dynsim._seeds import GATES as GATE_STREAM
 from dynsim._seeds import stream
 from dynsim._values import (
-    Value,
     check_instance,
     check_switch,
     entry_of_layer,
@@ -29,6 +28,7 @@ from dynsim._values import (
     real_number,
     whole,
 )
+from dynsim.network.by_layer import GivenByLayer, LayerPart
 from dynsim.network.mlp import sigmoid
 
 __all__ = [
@@ -63,20 +63,10 @@ class GateWeights(NamedTuple):
             )
 
 
-class Gate(Value):
+class Gate(LayerPart):
     """Base of the gates."""
 
     active = True
-
-    @property
-    def is_constant(self) -> bool:
-        """True when all layers have the same matrices."""
-        return True
-
-    @property
-    def n_layers(self) -> int | None:
-        """How many layers there are matrices for; None when there is no end."""
-        return None
 
     def layer(self, t: int, n_heads: int, d: int, width: int) -> GateWeights:
         """The matrices of layer t (the first is 0) for so many heads, whose values have `width`
@@ -130,7 +120,7 @@ def _draw(gate: GaussianGate, t: int, n_heads: int, d: int, width: int) -> GateW
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FixedGate(Gate):
+class FixedGate(GivenByLayer, Gate):
     """Given matrices: one `GateWeights` for all layers, or several, of which layer t has entry t.
 
     Raises ValueError when an entry is not finite or its shapes do not fit.
@@ -139,27 +129,7 @@ class FixedGate(Gate):
     weights: GateWeights | tuple[GateWeights, ...]
 
     def __post_init__(self) -> None:
-        is_one = isinstance(self.weights, GateWeights) or not isinstance(
-            self.weights, (tuple, list)
-        )
-        layers: tuple = (self.weights,) if is_one else tuple(self.weights)
-        checked = tuple(map(_checked, layers))
-        if not checked:
-            raise ValueError("the layers of a gate are one or more; got none")
-        object.__setattr__(self, "weights", checked[0] if is_one else checked)
-
-    @property
-    def each(self) -> tuple[GateWeights, ...]:
-        """The matrices of the layers, or the one set that serves them all."""
-        return (self.weights,) if isinstance(self.weights, GateWeights) else self.weights
-
-    @property
-    def is_constant(self) -> bool:
-        return len(self.each) == 1
-
-    @property
-    def n_layers(self) -> int | None:
-        return None if self.is_constant else len(self.each)
+        self._check_layers("a gate", GateWeights, _checked)
 
     def layer(self, t: int, n_heads: int, d: int, width: int) -> GateWeights:
         weights = entry_of_layer("gates", self.each, t)

@@ -16,7 +16,6 @@ import numpy as np
 from dynsim._seeds import MLPS as MLP_STREAM
 from dynsim._seeds import stream
 from dynsim._values import (
-    Value,
     check_instance,
     check_name,
     check_switch,
@@ -25,6 +24,7 @@ from dynsim._values import (
     real_number,
     whole,
 )
+from dynsim.network.by_layer import GivenByLayer, LayerPart
 
 __all__ = [
     "ACTIVATIONS",
@@ -117,21 +117,10 @@ class MLPWeights(NamedTuple):
     b_2: np.ndarray
 
 
-class MLP(Value):
+class MLP(LayerPart):
     """Base of the MLPs."""
 
-    active: bool
     activation: str
-
-    @property
-    def is_constant(self) -> bool:
-        """True when all layers have the same matrices."""
-        return True
-
-    @property
-    def n_layers(self) -> int | None:
-        """How many layers there are matrices for; None when there is no end."""
-        return None
 
     def layer(self, t: int, d: int) -> MLPWeights:
         """The matrices of layer t (the first is 0) for tokens of dimension d."""
@@ -183,7 +172,7 @@ def _draw(mlp: GaussianMLP, t: int, d: int) -> MLPWeights:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FixedMLP(MLP):
+class FixedMLP(GivenByLayer, MLP):
     """Given matrices: one `MLPWeights` for all layers, or several, of which layer t has entry t.
 
     Raises ValueError when an entry is not finite or its shapes do not fit.
@@ -195,28 +184,12 @@ class FixedMLP(MLP):
 
     def __post_init__(self) -> None:
         check_name("activation", self.activation, ACTIVATIONS)
-        is_one = isinstance(self.weights, MLPWeights) or not isinstance(self.weights, (tuple, list))
-        layers: tuple = (self.weights,) if is_one else tuple(self.weights)
-        checked = tuple(_checked(layer, UNITS[self.activation]) for layer in layers)
-        if not checked:
-            raise ValueError("the layers of an MLP are one or more; got none")
-        object.__setattr__(self, "weights", checked[0] if is_one else checked)
-        dims = [layer.W_1.shape[0] for layer in checked]
+        self._check_layers(
+            "an MLP", MLPWeights, lambda layer: _checked(layer, UNITS[self.activation])
+        )
+        dims = [layer.W_1.shape[0] for layer in self.each]
         if len(set(dims)) > 1:
             raise ValueError(f"the layers of an MLP have one dimension; got {dims}")
-
-    @property
-    def each(self) -> tuple[MLPWeights, ...]:
-        """The matrices of the layers, or the one set that serves them all."""
-        return (self.weights,) if isinstance(self.weights, MLPWeights) else self.weights
-
-    @property
-    def is_constant(self) -> bool:
-        return len(self.each) == 1
-
-    @property
-    def n_layers(self) -> int | None:
-        return None if self.is_constant else len(self.each)
 
     def layer(self, t: int, d: int) -> MLPWeights:
         weights = entry_of_layer("MLPs", self.each, t)

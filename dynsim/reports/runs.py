@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dynsim._values import evenly
 from dynsim.collapse.verdicts import verdict
 from dynsim.measures import MEASURES
 from dynsim.network.deviation import Deviation
 from dynsim.reports.page import Case, Page
 from dynsim.reports.settings import rows
-from dynsim.reports.states import States, attention_of, chosen
+from dynsim.reports.states import MOST_LAYERS, States, attention_of
 from dynsim.reports.views import Curves, Frames, Line
 from dynsim.simulation import Overflow, Record, simulate
 
@@ -80,7 +81,7 @@ def recorded(trajectory: Trajectory, sample: int = 0) -> States:
     at = np.append(trajectory.state_depths, trajectory.depth)
     tokens = np.concatenate([trajectory.states[sample], trajectory.final[sample][None]])
     depths, places = np.unique(at, return_index=True)
-    some = chosen(len(depths) - 1)
+    some = evenly(len(depths) - 1, MOST_LAYERS)
     layers, tokens = (_start(trajectory) + depths[some]).tolist(), tokens[places[some]]
     try:
         dynamics = trajectory.rebuild_dynamics()
@@ -161,7 +162,7 @@ def _label(name: str) -> str:
 
 def _line(run: Trajectory, name: str, title: str, banded: bool) -> Line:
     depths, values = run.recorded(name)
-    some = chosen(len(depths) - 1, _MOST_POINTS)
+    some = evenly(len(depths) - 1, _MOST_POINTS)
     depths, values = depths[some] + _start(run), values[:, some]
     if name in _IN_DECADES:
         with np.errstate(divide="ignore"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dynsim._values import evenly
 from dynsim.measures import frobenius_norm, mu, norm_max, singular_values
 from dynsim.reports.views import Attention, Frames, Spectrum, Sphere, View
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from dynsim.network.dynamics import AttentionDynamics
 
 __all__ = [
-    "MOST_LAYERS", "MOST_TOKENS", "States", "affordable", "attention_of", "chosen", "differences",
+    "MOST_LAYERS", "MOST_TOKENS", "States", "affordable", "attention_of", "differences",
     "directions", "early", "pooled", "principal", "room_for",
 ]  # fmt: skip
 
@@ -33,15 +34,6 @@ _MOST_ARCS = 600
 _ROOM = 1_000_000
 #: Attention is a matrix of all pairs of tokens; of more than these it is not made.
 MOST_TOKENS = 1024
-
-
-def chosen(depth: int, most: int = MOST_LAYERS) -> np.ndarray:
-    """Depths 0 to `depth`, evenly, at most `most` of them, the ends among them.
-
-    >>> chosen(4).tolist(), chosen(1000, 5).tolist()
-    ([0, 1, 2, 3, 4], [0, 250, 500, 750, 1000])
-    """
-    return np.unique(np.linspace(0, depth, min(depth + 1, most)).round().astype(int))
 
 
 def affordable(n: int, d: int, most: int = MOST_LAYERS) -> int:
@@ -105,7 +97,7 @@ class States:
 
     def _sphere(self, whose: str) -> Sphere:
         n, d = self.tokens.shape[1:]
-        few = chosen(n - 1, _MOST_POINTS)
+        few = evenly(n - 1, _MOST_POINTS)
         points, shares = principal(directions(self.tokens))
         notes = None
         words = "every token divided by its norm; dark: first token, yellow: last" + whose

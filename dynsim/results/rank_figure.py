@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from dynsim.measures import floor
+from dynsim.results import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,22 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Group", "rank_trajectory"]
 
-#: The colour of an outcome; the kinds are those of `dynsim.collapse.verdicts.Verdict`.
-OUTCOME_COLOURS = {
-    "collapsed": "#D55E00",
-    "floor": "#8B3A00",
-    "collapsing": "#E69F00",
-    "slow": "#56B4E9",
-    "rank one": "#CC79A7",
-    "staying": "#0072B2",
-    "growing": "#009E73",
-}
 #: Outcomes in words, where these are others than those of the kind.
 _OUTCOMES = {"floor": "collapsed", "slow": "slowly falling", "short": "too short to say"}
 _OTHER_COLOUR = "#555555"
 #: The colours of runs that are compared; more of them are graded from dark to light.
 _RUN_COLOURS = (
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8B3A00"),
+    *(style.BLUE, style.VERMILION, style.GREEN, style.PINK),
+    *(style.ORANGE, style.SKY, style.BLACK, style.BROWN),
 )
 #: Dashes of bounds; all of them are grey.
 _BOUND_DASHES = ((0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), "-", (0, (8, 3)), (0, (3, 3)))
@@ -185,7 +177,7 @@ def _curves(runs: Mapping[str, Trajectory], groups: Mapping[str, Sequence[Group]
         every = Group("", np.ones(run.n_samples, dtype=bool))
         own = sorted(groups.get(label) or [every], key=lambda group: -int(group.samples.sum()))
         for kind, samples in own:
-            shown = OUTCOME_COLOURS.get(kind, _OTHER_COLOUR) if len(runs) == 1 and kind else colour
+            shown = style.OUTCOMES.get(kind, _OTHER_COLOUR) if len(runs) == 1 and kind else colour
             curves.append(_Curve(_name(label, kind, samples, len(own)), shown, run, samples))
     return curves
 

@@ -28,6 +28,7 @@ __all__ = [
     "KINDS",
     "MASKS",
     "NORMS",
+    "OUTCOMES",
     "PAGE",
     "RANKS",
     "STYLES",
@@ -84,6 +85,18 @@ MASKS = {
 
 #: Colours of equilibria by stability, dark to light.
 KINDS = {"stable": GREEN, "marginal": ORANGE, "saddle": SKY, "unstable": VERMILION}
+
+#: Colours of what becomes of tokens, the kinds of `dynsim.collapse.verdicts.Verdict`.
+BROWN = "#8B3A00"
+OUTCOMES = {
+    "collapsed": VERMILION,
+    "floor": BROWN,
+    "collapsing": ORANGE,
+    "rank one": PINK,
+    "slow": SKY,
+    "staying": BLUE,
+    "growing": GREEN,
+}
 
 #: Colours of ranks 1, 2, ...; higher ones begin again.
 RANKS = ("#555555", BLUE, VERMILION, GREEN, PINK, ORANGE)

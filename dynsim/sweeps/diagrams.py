@@ -17,6 +17,7 @@ from dynsim._values import shown, unknown
 from dynsim.masks.connectivity import lambda_2
 from dynsim.masks.walk import SecondEigenvalue
 from dynsim.measures import MEASURES
+from dynsim.results import style
 from dynsim.sweeps.parameters import PARAMETERS, read_axis
 from dynsim.sweeps.settings import mask_of
 
@@ -39,16 +40,9 @@ LABELS = {
 }
 #: Arrays of a store that are about the sweep, not about the dynamics.
 _OF_SWEEP = ("status", "error")
-#: One colour for a word, in every diagram: Okabe and Ito's palette, then greys.
-COLORS = {
-    "collapsed": "#0072B2",
-    "floor": "#004466",
-    "collapsing": "#56B4E9",
-    "rank one": "#009E73",
-    "slow": "#F0E442",
-    "staying": "#E69F00",
-    "growing": "#D55E00",
-    "mixed": "#CC79A7",
+#: One colour for a word, in every diagram: those of outcomes, then Okabe and Ito's, then greys.
+COLORS = style.OUTCOMES | {
+    "mixed": style.INDIGO,
     "zero": "#000000",
     "short": "#BBBBBB",
     "none": "#888888",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dynsim._files import read_text
+from dynsim._threads import torch_threads
 from dynsim.sweeps.kind import Kept, Kind, one_by_one
 from dynsim.sweeps.settings import Settings, check_least, mask_of
 
@@ -54,12 +54,7 @@ def _inputs(settings: Settings) -> dict[str, Any]:
 def _text(path: str | None) -> str:
     if path is None:
         raise ValueError("a probe needs a text: text=FILE")
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot read the text ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8 text; convert it first") from None
+    return read_text(path)
 
 
 def _change(settings: Settings) -> Change | None:
@@ -91,23 +86,10 @@ def _check(settings: Settings) -> None:
     _inputs(settings)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Torch on one thread: its sums depend on the number."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _profile(settings: Settings) -> Profile:
     from dynsim.models.probing import probe
 
-    with _one_thread():
+    with torch_threads(1):  # its sums depend on the number
         return probe(
             _source_of(settings).model, change=_change(settings), batch_size=_BATCH,
             **_inputs(settings),

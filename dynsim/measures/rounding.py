@@ -12,6 +12,7 @@ distances, 1 for ranks and cosines. Then collapse may be complete, and its digit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -218,7 +219,7 @@ ROUNDING = {
     ),
     "dong_residual": Rounding(0.0, "sqrt(N d) 8 eps ||X||_F", _dong),
     "mu_without_first": _LENGTH,
-    "interaction_energy": Rounding(np.e / 2.0, "value expm1(32 eps ||X||_F / norm_min)", _energy),
+    "interaction_energy": Rounding(math.e / 2.0, "value expm1(32 eps ||X||_F / norm_min)", _energy),
     "mean_cosine": _COSINE,
     "mean_abs_cosine": _COSINE,
     "min_cosine": _COSINE,

@@ -202,7 +202,8 @@ class _Largest(TorchDispatchMode):
         made = function(*args, **kwargs or {})
         for tensor in made if isinstance(made, (tuple, list)) else [made]:
             if isinstance(tensor, torch.Tensor):
-                self.entries = max(self.entries, tensor.numel())
+                sparse = tensor.layout == torch.sparse_csr
+                self.entries = max(self.entries, tensor._nnz() if sparse else tensor.numel())
         return made
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from dynsim.masks.layout import Layout, Ranges
 
-__all__ = ["Unions", "Windows", "edges", "tiles"]
+__all__ = ["Tiles", "Unions", "Windows", "edges", "tiles"]
 
 #: Work beside the scores, in scores: to fetch a key and value, and to start a batched product.
 #: Measured on a CPU with d = 16..64; the choice of c is flat about its optimum.
@@ -27,8 +27,8 @@ class Windows(NamedTuple):
 
     rows: np.ndarray  # (T, c), the attending tokens; repeats of the last fill a tile
     start: np.ndarray  # (T, 1), the key in slot 0
-    first: np.ndarray | None  # (T, c, 1); None when all rows see all slots
-    last: np.ndarray | None  # (T, c, 1); None as well
+    first: np.ndarray | None  # (T, c, 1), or (1, c, 1) where tiles are alike; None: all see all
+    last: np.ndarray | None  # as first
     slots: np.ndarray  # (W,), 0 .. W - 1
 
     def keys(self, part: slice) -> Any:
@@ -36,9 +36,10 @@ class Windows(NamedTuple):
         return self.start[part] + self.slots
 
     def allowed(self, part: slice) -> Any:
-        """Which keys each row may see, (t, c, W) boolean, or None for all."""
+        """Which keys each row may see, (t, c, W) or (1, c, W) boolean, or None for all."""
         if self.first is None or self.last is None:
             return None
+        part = slice(None) if len(self.first) == 1 else part
         return (self.slots >= self.first[part]) & (self.slots < self.last[part])
 
 
@@ -58,18 +59,23 @@ class Unions(NamedTuple):
         return self.mask[part]
 
 
-def tiles(layout: Layout, height: int | None = None) -> tuple[list[Windows | Unions], np.ndarray]:
-    """The groups of a mask in tiles of `height` rows, by default the cheapest, and where they end.
+class Tiles(NamedTuple):
+    """A mask in groups of tiles: token i is entry place[i] of their rows, group after group."""
 
-    Token i is entry place[i] of the groups' rows, one group after another.
-    """
-    cut = _Hulls if isinstance(layout, Ranges) else _Sets
-    heights = [int(c) for c in 4 ** np.arange(12) if c < layout.n_tokens] + [layout.n_tokens]
+    groups: list[Windows | Unions]
+    place: np.ndarray  # (N,)
+    cost: int  # of attention, in scores
+
+
+def tiles(layout: Layout, height: int | None = None) -> Tiles:
+    """The mask in tiles of `height` rows, by default the cheapest."""
+    cut, step = (_Hulls, 2) if isinstance(layout, Ranges) else (_Sets, 4)  # unions take longer
+    heights = [step**k for k in range(24) if step**k < layout.n_tokens] + [layout.n_tokens]
     cuts = (cut(layout, c) for c in ([height] if height else heights))
     chosen = min(cuts, key=lambda cut: (max(cut.area, _LARGEST), cut.cost))
     groups = [chosen.group(np.flatnonzero(chosen.widths == w), w) for w in np.unique(chosen.widths)]
     order = np.concatenate([group.rows.ravel() for group in groups])
-    return groups, np.unique(order, return_index=True)[1]
+    return Tiles(groups, np.unique(order, return_index=True)[1], chosen.cost)
 
 
 def edges(group: Windows | Unions, layout: Layout) -> np.ndarray:
@@ -128,6 +134,8 @@ class _Hulls(_Cut):
         first, last = (end[rows] - start for end in (self.layout.lo, self.layout.hi))
         if not first.any() and np.all(last == width):
             return Windows(rows, start, None, None, np.arange(width))
+        if np.all(first == first[0]) and np.all(last == last[0]):
+            first, last = first[:1], last[:1]
         return Windows(rows, start, first[..., None], last[..., None], np.arange(width))
 
 

@@ -1,15 +1,15 @@
 """The same dynamics in torch: batched, on CPU or GPU, in the precision of the tokens.
 
 The state stays on the device while layers are advanced; weights go over once a layer, or once if
-they are shared, and measures come back once. Attention runs over the tiles of the mask
-(`dynsim.engines.tiles`), so many samples, heads and tiles at a time as a budget of memory allows.
+they are shared, and measures come back once. Attention (`dynsim.engines.torch_attention`) runs
+over the tiles of the mask, so many samples, heads and tiles at a time as a budget of memory allows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +19,17 @@ from torch.nn import functional
 
 from dynsim._threads import torch_threads
 from dynsim.engines.base import Advanced, TokenEngine
-from dynsim.engines.tiles import edges, tiles
+from dynsim.engines.torch_attention import (
+    KINDS,
+    Edges,
+    Piece,
+    Tiled,
+    fused,
+    is_tame,
+    joined,
+    softmax,
+)
 from dynsim.measures import CHEAP
-from dynsim.network.attention import AttentionKind, Hardmax, Sigmoid, Softmax, Softpick
 from dynsim.network.dynamics import AttentionDynamics
 from dynsim.network.gates import GateWeights
 from dynsim.network.norms import ElementwiseNorm, Norm
@@ -37,9 +45,6 @@ ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "relu": torch.relu,
     "swiglu": lambda x: functional.silu(x[..., : x.shape[-1] // 2]) * x[..., x.shape[-1] // 2 :],
 }  # fmt: skip
-
-#: How scores (B, T, c, W) with a mask (T, c, W), or None, become weights.
-_Rule = Callable[[Tensor, Tensor | None], Tensor]
 
 #: The functions of element-wise norms.
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "erf": torch.erf}
@@ -108,14 +113,11 @@ class TorchEngine(TokenEngine):
     def __init__(self, dynamics: AttentionDynamics, threads: int, device: torch.device):
         self.dynamics, self.threads, self._device = dynamics, threads, device
         self.budget = _budget(self._device)
-        groups, place = tiles(dynamics.layout)
-        self._groups = [type(group)(*map(self.put, group)) for group in groups]
-        self._entries = [
-            self.put(edges(group, dynamics.layout)) if dynamics.dropout.attention else None
-            for group in groups
-        ]
-        self._place = self.put(place)
+        layout = dynamics.layout
+        self._tiled = Tiled(layout, self.put, with_edges=bool(dynamics.dropout.attention))
         self._plain = not {"position", "kind"} & set(unusual_parts(dynamics))
+        by_edges = Edges.are_cheaper(layout, self._tiled, device)
+        self._edges = Edges(layout, self.put) if by_edges else None
         self._held: dict = {}
 
     @property
@@ -129,20 +131,22 @@ class TorchEngine(TokenEngine):
         with self._running():
             state = self._tokens(x)
             at_once = self._samples_at_once(state, start)
-            parts, numbers = state.split(at_once), self.numbers(len(state))
+            parts, numbers = list(state.split(at_once)), self.numbers(len(state))
             entropies, observed = None, []
             if entropy:
                 heads, _ = self._weights(start, state)
                 found = torch.cat([self._entropy(part, heads, start) for part in parts])
                 entropies = found.cpu().numpy().astype(float)
-            for t in range(start, stop):
-                heads, perceptron = self._weights(t, state)
-                for k, part in enumerate(parts):
-                    these = numbers[k * at_once : (k + 1) * at_once]
-                    part.copy_(self._layer(part, heads, perceptron, t, these))
-                observed.append(torch.cat([_observe(part) for part in parts], dim=1))
-            measured = torch.stack(observed, dim=-1).cpu().numpy().astype(float)
-            return state.cpu().numpy(), measured, entropies
+            weights = cache(lambda t: self._weights(t, state))
+            for k, part in enumerate(parts):  # a part stays in cache from layer to layer
+                these, seen = numbers[k * at_once : (k + 1) * at_once], []
+                for t in range(start, stop):
+                    part = self._layer(part, *weights(t), t, these)
+                    seen.append(_observe(part))
+                parts[k] = part
+                observed.append(torch.stack(seen, dim=-1))
+            measured = joined(observed, 1).cpu().numpy().astype(float)
+            return joined(parts, 0).cpu().numpy(), measured, entropies
 
     @contextmanager
     def _running(self) -> Iterator[None]:
@@ -269,15 +273,7 @@ class TorchEngine(TokenEngine):
         if centre:
             x = x - x[..., :1]
             x = x - x.mean(dim=-1, keepdim=True)
-        unit = torch.linalg.vector_norm(x, torch.inf, dim=-1, keepdim=True)
-        safe = torch.where(unit > 0, unit, 1.0)
-        y = x / safe  # its squares neither vanish nor overflow
-        size = torch.linalg.vector_norm(y, dim=-1, keepdim=True)
-        if shift:
-            size = torch.sqrt(size.square() + shift / safe / safe)
-        else:
-            size = torch.where(unit > 0, size, torch.nan)
-        y = y * (scale / size)  # not in place: it may be differentiated
+        y = _scaled(x, scale, shift)  # not in place: it may be differentiated
         if np.ndim(gain) or gain != 1.0:
             y *= self._constant(gain, x.dtype)
         if np.ndim(bias) or bias != 0.0:
@@ -296,11 +292,9 @@ class TorchEngine(TokenEngine):
         value = _by_head(x, heads.value, heads.n_heads)
         if self.dynamics.dropout.attention:
             factors = dropped.attention_factors(heads.n_heads, x.dtype)
-            mixed = self._over_tiles(query, key, value, _scaled, factors)
+            mixed = self._mixed(query, key, value, factors)
         else:
-            fused = self._plain and self._device.type == "cpu" and _is_tame(query, key)
-            tile = _fused if fused else _mixed
-            mixed = self._over_tiles(query, key, value, tile)  # (S H, N, q)
+            mixed = self._softmax_mixed(query, key, value)  # (S H, N, q)
         mixed = mixed.unflatten(0, (len(x), heads.n_heads)).transpose(1, 2)  # (S, N, H, q)
         if heads.gate is not None:
             mixed = mixed * _projected(x, *heads.gate).sigmoid().unflatten(2, (heads.n_heads, -1))
@@ -311,7 +305,12 @@ class TorchEngine(TokenEngine):
         places, norm = self.dynamics.places(t), self.dynamics.norm.layer(t)
         x = self._normalised(x, norm) if "before" in places else x
         query, key = self._query_and_key(x, heads, t)
-        rows = self._over_tiles(query, key, key[..., :1], _row_entropy)  # (S H, N, 1)
+
+        def row_entropies(q: Tensor, k: Tensor, _: Tensor, piece: Piece) -> Tensor:
+            p = self._probabilities(q @ k.mT, piece)
+            return -torch.xlogy(p, p).sum(dim=-1, keepdim=True)
+
+        rows = self._over(query, key, key[..., :1], row_entropies)  # (S H, N, 1)
         return rows.unflatten(0, (len(x), heads.n_heads)).mean(dim=(1, 2, 3))
 
     def _query_and_key(self, x: Tensor, heads: _Heads, t: int) -> tuple[Tensor, Tensor]:
@@ -351,70 +350,53 @@ class TorchEngine(TokenEngine):
             )
         return self._held[name]
 
-    def _rule(self, heads: slice, n_heads: int, rows: Tensor, keys: Tensor) -> _Rule:
-        """How scores (B, T, c, W) of some tiles become weights: samples and heads of this slice,
-        rows (T, c) against keys (T, W)."""
+    # --- attention ------------------------------------------------------------------------------
+
+    def _softmax_mixed(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """A V for every sample and head, (B, N, q), without dropout."""
+        if self._plain and self._edges is not None:
+            return self._edges.mixed(query, key, value)
+        if not (self._plain and self._device.type == "cpu" and is_tame(query, key)):
+            return self._mixed(query, key, value)
+        if self.dynamics.layout.kind == "causal":
+            q, k, v = (z[:, None] for z in (query, key, value))
+            mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+            return mixed[:, 0]
+        return self._over(query, key, value, fused, squares=0)
+
+    def _mixed(
+        self, query: Tensor, key: Tensor, value: Tensor, factors: Tensor | None = None
+    ) -> Tensor:
+        """A V, the entries of A times these factors, (B, edges)."""
+
+        def mix(q: Tensor, k: Tensor, v: Tensor, piece: Piece) -> Tensor:
+            weights = self._probabilities(q @ k.mT, piece)
+            if factors is not None:
+                weights = weights * factors[piece.heads][:, piece.edges]
+            return weights @ v
+
+        return self._over(query, key, value, mix, squares=3 if factors is None else 4)
+
+    def _probabilities(self, scores: Tensor, piece: Piece) -> Tensor:
+        """What scores (b, t, c, W) become; they may be overwritten."""
         if self._plain:
-            return _softmax
-        dynamics, place = self.dynamics, self.dynamics.n_tokens - 1
-        which = torch.arange(heads.start, heads.stop, device=self._device) % n_heads
+            return softmax(scores, piece.allowed)
+        dynamics, n_heads = self.dynamics, self.dynamics.weights.n_heads
+        which = torch.arange(piece.heads.start, piece.heads.stop, device=self._device) % n_heads
+        biases = dynamics.position.biases(dynamics.n_tokens, n_heads)
+        if biases is not None:
+            table = self._once("biases", lambda: biases)
+            offsets = dynamics.n_tokens - 1 + piece.keys[:, None, :] - piece.rows[:, :, None]
+            scores = scores + table[which].to(scores.dtype)[:, offsets]
+        return KINDS[type(dynamics.kind)](dynamics.kind, scores, piece.allowed, which)
 
-        def rule(scores: Tensor, allowed: Tensor | None) -> Tensor:
-            biases = dynamics.position.biases(dynamics.n_tokens, n_heads)
-            if biases is not None:
-                table = self._once("biases", lambda: biases)
-                offsets = place + keys[:, None, :] - rows[:, :, None]
-                scores = scores + table[which].to(scores.dtype)[:, offsets]
-            return _KINDS[type(dynamics.kind)](dynamics.kind, scores, allowed, which)
-
-        return rule
-
-    # --- tiles, within the budget ---------------------------------------------------------------
-
-    def _over_tiles(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        tile: Callable[..., Tensor],
-        factors: Tensor | None = None,
+    def _over(
+        self, query: Tensor, key: Tensor, value: Tensor, tile: Callable, squares: int = 3
     ) -> Tensor:
-        """tile(q, k, v, allowed) for the tiles of every sample and head, (B, N, width of v).
-
-        With factors of the entries of A, (B, edges), tile takes those of the tile as well.
-        """
-        pieces = [
-            self._over_group(group, entries, query, key, value, tile, factors)
-            for group, entries in zip(self._groups, self._entries, strict=True)
-        ]
-        return torch.cat(pieces, dim=1).index_select(1, self._place)
-
-    def _over_group(
-        self,
-        group: Any,
-        entries: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        tile: Callable[..., Tensor],
-        factors: Tensor | None,
-    ) -> Tensor:
-        n_tiles, height = group.rows.shape
-        width = group.keys(slice(0, 1)).shape[1]
-        squares = (3 if factors is None else 4) + (0 if self._plain else 3)
-        each = (height + width) * (query.shape[2] + value.shape[2]) + squares * height * width
-        at_once = max(1, self.budget // (each * query.element_size()))
-        batch, n_heads = len(query), self.dynamics.weights.n_heads
-        out = query.new_empty(batch, n_tiles, height, value.shape[2])
-        for b in _slices(batch, at_once):
-            for part in _slices(n_tiles, max(1, at_once // batch)):
-                keys = group.keys(part)
-                q = _taken(query[b], group.rows[part])
-                k, v = _taken(key[b], keys), _taken(value[b], keys)
-                rule = self._rule(b, n_heads, group.rows[part], keys)
-                more = () if factors is None else (factors[b][:, entries[part]],)
-                out[b, part] = tile(q, k, v, group.allowed(part), rule, *more)
-        return out.flatten(1, 2)
+        """`Tiled.over`, within the budget."""
+        squares += 0 if self._plain else 3
+        entries = self.budget // query.element_size()
+        return self._tiled.over(query, key, value, tile, entries, squares)
 
     def _samples_at_once(self, x: Tensor, t: int) -> int:
         """Samples whose queries, keys, values, hidden units and measures fit in the budget."""
@@ -475,15 +457,6 @@ def _whole_products() -> Iterator[None]:
             setting.fp32_precision = precision
 
 
-def _slices(length: int, size: int) -> list[slice]:
-    return [slice(k, min(k + size, length)) for k in range(0, length, size)]
-
-
-def _taken(tokens: Tensor, index: Tensor) -> Tensor:
-    """tokens[:, index]: (B, N, p) and (T, k) -> (B, T, k, p)."""
-    return tokens.index_select(1, index.flatten()).unflatten(1, index.shape)
-
-
 def _projected(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     return x @ matrix if bias is None else x @ matrix + bias
 
@@ -495,91 +468,49 @@ def _by_head(x: Tensor, matrix: Tensor | None, n_heads: int, bias: Tensor | None
     return _projected(x, matrix, bias).unflatten(2, (n_heads, -1)).transpose(1, 2).flatten(0, 1)
 
 
-def _is_tame(query: Tensor, key: Tensor) -> bool:
-    """True when no score can overflow. The fused product would hide a row of -inf."""
-    bound = query.abs().amax() * key.abs().amax() * query.shape[2]
-    return bool(bound.isfinite())
+def _is_ordinary(size: Tensor) -> Tensor:
+    """Where squares, and squares of parts of rounding's size, neither vanish nor overflow."""
+    limits = torch.finfo(size.dtype)
+    return (size > limits.tiny**0.25) & (size < limits.max**0.25)
 
 
-def _fused(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, _: _Rule) -> Tensor:
-    """As `_mixed` of the softmax, never holding the scores: twice as fast on a CPU and as exact."""
-    return functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=1.0)
+def _all_on_cpu(condition: Tensor) -> bool:
+    """True where all holds; False on a GPU, which would have to wait for the answer."""
+    return condition.device.type == "cpu" and bool(condition.all())
 
 
-def _mixed(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, rule: _Rule) -> Tensor:
-    return rule(q @ k.mT, allowed) @ v
-
-
-def _scaled(
-    q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, rule: _Rule, factors: Tensor
-) -> Tensor:
-    return (rule(q @ k.mT, allowed) * factors) @ v
-
-
-def _row_entropy(q: Tensor, k: Tensor, _: Tensor, allowed: Tensor | None, rule: _Rule) -> Tensor:
-    p = rule(q @ k.mT, allowed)
-    return -torch.xlogy(p, p).sum(dim=-1, keepdim=True)
-
-
-# --- kinds of attention: scores (B, T, c, W), allowed (T, c, W) and heads (B,) -> (B, T, c, W) ----
-
-
-def _masked(scores: Tensor, allowed: Tensor | None) -> Tensor:
-    return scores if allowed is None else scores.masked_fill(~allowed, -torch.inf)
-
-
-def _softmax(scores: Tensor, allowed: Tensor | None) -> Tensor:
-    if allowed is not None:
-        scores.masked_fill_(~allowed, -torch.inf)
-    return scores.softmax(dim=-1)
-
-
-def _softmax_with_sink(kind: Softmax, scores: Tensor, allowed: Any, heads: Tensor) -> Tensor:
-    scores = _masked(scores, allowed)
-    if kind.sink is None:
-        return scores.softmax(dim=-1)
-    sinks = torch.tensor(kind.sink, dtype=scores.dtype, device=scores.device).reshape(-1)
-    column = sinks[heads % len(sinks)][:, None, None, None].expand(*scores.shape[:-1], 1)
-    return torch.cat([scores, column], dim=-1).softmax(dim=-1)[..., :-1]
-
-
-def _sigmoid(kind: Sigmoid, scores: Tensor, allowed: Any, heads: Tensor) -> Tensor:
-    if allowed is None:
-        return torch.sigmoid(scores - np.log(scores.shape[-1]))
-    numbers = allowed.sum(dim=-1, keepdim=True).to(scores.dtype)
-    return torch.sigmoid(_masked(scores - numbers.log(), allowed))
-
-
-def _softpick(kind: Softpick, scores: Tensor, allowed: Any, heads: Tensor) -> Tensor:
-    if allowed is not None:
-        scores = scores.masked_fill(~allowed, 0.0)  # e^0 - 1 = 0
-    most = scores.amax(dim=-1, keepdim=True).clamp(min=0.0)
-    one = torch.exp(-most)
-    near = torch.expm1(scores.clamp(max=1.0)) * one
-    rest = torch.where(scores < 1.0, near, torch.exp(scores - most) - one)
-    return rest.clamp(min=0.0) / (rest.abs().sum(dim=-1, keepdim=True) + kind.eps * one)
-
-
-def _hardmax(kind: Hardmax, scores: Tensor, allowed: Any, heads: Tensor) -> Tensor:
-    scores = _masked(scores, allowed)
-    largest = (scores == scores.amax(dim=-1, keepdim=True)).to(scores.dtype)
-    return largest / largest.sum(dim=-1, keepdim=True)
-
-
-_KINDS: dict[type[AttentionKind], Callable[..., Tensor]] = {
-    Softmax: _softmax_with_sink, Sigmoid: _sigmoid, Softpick: _softpick, Hardmax: _hardmax,
-}  # fmt: skip
+def _scaled(x: Tensor, scale: float, shift: float) -> Tensor:
+    """scale x / sqrt(||x||^2 + shift) for each token; NaN for one that cannot be scaled."""
+    size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    ordinary = _is_ordinary(size)
+    direct = x * (scale / (torch.sqrt(size.square() + shift) if shift else size))
+    if _all_on_cpu(ordinary):
+        return direct
+    unit = torch.linalg.vector_norm(x, torch.inf, dim=-1, keepdim=True)
+    safe = torch.where(unit > 0, unit, 1.0)
+    y = x / safe
+    size = torch.linalg.vector_norm(y, dim=-1, keepdim=True)
+    if shift:
+        size = torch.sqrt(size.square() + shift / safe / safe)
+    else:
+        size = torch.where(unit > 0, size, torch.nan)
+    return torch.where(ordinary, direct, y * (scale / size))
 
 
 def _observe(x: Tensor) -> Tensor:
     """`dynsim.measures.observe` on the device, (len(CHEAP), S); in float64 where there is one."""
     z = x if x.device.type == "mps" else x.double()
-    unit = torch.linalg.vector_norm(z, torch.inf, dim=(1, 2))
-    safe = torch.where(unit > 0, unit, 1.0)
-    z = z / safe[:, None, None]
+    sizes = torch.linalg.vector_norm(z, dim=2)  # (S, N)
+    ordinary = _is_ordinary(sizes.amax(dim=1))
+    unit = safe = torch.ones_like(sizes[:, 0])
+    if not _all_on_cpu(ordinary):
+        largest = torch.linalg.vector_norm(z, torch.inf, dim=(1, 2))
+        unit = torch.where(ordinary, 1.0, largest)
+        safe = torch.where(unit > 0, unit, 1.0)
+        z = z / safe[:, None, None]
+        sizes = torch.linalg.vector_norm(z, dim=2)
     deviations = z - z[:, :1]
     deviations -= deviations.mean(dim=1, keepdim=True)
-    sizes = torch.linalg.vector_norm(z, dim=2)  # (S, N)
     n, tokens = z.shape[1], (sizes > 0).sum(dim=1)  # those that have a direction
     directions = torch.where(sizes > 0, 1.0 / sizes, 0.0)[:, None] @ z  # their sum, (S, 1, d)
     pairs = directions.square().sum(dim=(1, 2)) - tokens

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = [
     "STYLES",
     "Group",
-    "add_branches",
     "basins",
     "branches",
     "equilibria",
@@ -229,51 +228,44 @@ def branches(curves: Sequence[Branch], parameter: str, title: str = "") -> Figur
     >>> branch = continuation.continue_equilibrium(
     ...     lambda c: hyperbolic_dynamics(0.5, c), hyperbolic_pair(0.5, 1.0)[0], 1.0, 0.8
     ... )
-    >>> [text.get_text() for text in branches([branch], "c").axes[0].get_legend().get_texts()]
-    ['rank 2, stable', 'rank 2, not stable', 'fold']
+    >>> [text.get_text() for text in branches([branch], "c").axes[0].texts]
+    ['fold 0.866', 'rank 2']
     """
     with style.context():
         figure, ((axes,),) = style.panels(1, 1, height=2.9)
-        add_branches(axes, curves)
+        ends: dict[int, tuple[float, float, str, str]] = {}
+        for branch in curves:
+            _draw_branch(axes, branch, ends)
         axes.set(xlabel=parameter, ylabel="distance to consensus")
+        axes.set_title("solid: stable; dashed: not", loc="left", color="0.35", fontsize=7)
+        style.label_ends(axes, ends.values())
         style.finding(figure, title)
     return figure
 
 
-def add_branches(axes: Axes, curves: Sequence[Branch]) -> None:
-    """Draw the lines of `branches` on matplotlib axes, with a legend beside them."""
-    labelled: dict[str, Any] = {}
-    for branch in curves:
-        height, stable = mu(branch.tokens), branch.spectral_radius < 1
-        for rank in np.unique(branch.rank):
-            for mine, dash in ((stable, "-"), (~stable, "--")):
-                shown = np.where(mine & (branch.rank == rank), height, np.nan)
-                (line,) = axes.plot(
-                    branch.parameter,
-                    shown,
-                    dash,
-                    color=style.rank_colour(rank),
-                    linewidth=2.0 if dash == "-" else 1.0,
-                )
-                if np.any(np.isfinite(shown)):
-                    words = "stable" if dash == "-" else "not stable"
-                    labelled.setdefault(f"rank {rank}, {words}", line)
-        for name, value in branch.bifurcations:
-            k = np.argmin(np.abs(branch.parameter - value))
-            (mark,) = axes.plot(
-                value, height[k], _BIFURCATION_MARKERS[name], color="0.2", markersize=5, zorder=4
-            )
-            axes.annotate(
-                f"{name} {value:.4g}",
-                (value, height[k]),
-                xytext=(6, -3),
-                textcoords="offset points",
-                va="top",
-                fontsize=7,
-                color="0.2",
-            )
-            labelled.setdefault(name, mark)
-    axes.legend(labelled.values(), labelled.keys(), loc="center left", bbox_to_anchor=(1.01, 0.5))
+def _draw_branch(axes: Axes, branch: Branch, ends: dict) -> None:
+    """A branch with its bifurcations; `ends` holds for each rank where it reaches furthest."""
+    height, stable = mu(branch.tokens), branch.spectral_radius < 1
+    for rank in np.unique(branch.rank):
+        colour, mine = style.rank_colour(rank), branch.rank == rank
+        for some, dash, wide in ((stable, "-", 2.0), (~stable, "--", 1.0)):
+            shown = np.where(mine & some, height, np.nan)
+            axes.plot(branch.parameter, shown, dash, color=colour, linewidth=wide)
+        k = np.argmax(np.where(mine, branch.parameter, -np.inf))
+        end = float(branch.parameter[k]), float(height[k]), f"rank {rank}", colour
+        ends[rank] = max(ends.get(rank, end), end)
+    for name, value in branch.bifurcations:
+        k = np.argmin(np.abs(branch.parameter - value))
+        axes.plot(value, height[k], _BIFURCATION_MARKERS[name], color="0.2", markersize=5, zorder=4)
+        axes.annotate(
+            f"{name} {value:.4g}",
+            (value, height[k]),
+            xytext=(6, -3),
+            textcoords="offset points",
+            va="top",
+            fontsize=7,
+            color="0.2",
+        )
 
 
 #: Exponents within so much of zero are called zero in a figure, beside their own error.

@@ -40,12 +40,14 @@ class Case:
     layers: int = 200
     serial: bool = False  # too small a step to share between threads
     quick: bool = False
+    dtype: str = "float64"
     target: dict = field(default_factory=dict, compare=False)
 
     @property
     def size(self) -> str:
         mask = self.mask + (f" {self.reach}" if self.reach else "")
-        return f"N={self.n} d={self.d} B={self.samples} {mask}"
+        short = "" if self.dtype == "float64" else f" {self.dtype}"
+        return f"N={self.n} d={self.d} B={self.samples} {mask}{short}"
 
     @property
     def pairs(self) -> int:
@@ -68,7 +70,7 @@ class Case:
             M *= score_size / np.abs(x0 @ M @ x0.swapaxes(1, 2)).max()
         W_V = np.linalg.qr(rng.standard_normal((self.d, self.d)))[0]
         allowed = _random_graph(self.n, self.reach, rng) if self.mask == "random" else None
-        return Problem(self, x0, M, W_V, allowed)
+        return Problem(self, *(array.astype(self.dtype) for array in (x0, M, W_V)), allowed)
 
 
 def _random_graph(n: int, degree: int, rng: np.random.Generator) -> sparse.csr_array:
@@ -152,6 +154,11 @@ def _local(n, window, quick=False, **target):
     return Case(name, "local", n, 64, 1, "local", window, quick=quick, target=target)
 
 
+def _single(n, samples, mask, quick=False, reach=0):
+    name = f"float32-{n}-{mask}"
+    return Case(name, "float32", n, 64, samples, mask, reach, quick=quick, dtype="float32")
+
+
 #: Targets are the ratios rival / dynsim that the prototypes reached on two Zen 5 cores.
 CASES = {
     case.name: case
@@ -175,6 +182,9 @@ CASES = {
         _local(65536, 32, jax=6.4, torch=8.3),
         Case("random-16384-k32", "local", 16384, 64, 1, "random", 32, quick=True,
              target={"numpy": 22, "jax": 25, "compiled": 25}),
+        _single(128, 32, "complete", True),
+        _single(512, 4, "causal"),
+        _single(16384, 1, "local", reach=32),
         Case("long-4x3", "long", 4, 3, 1, layers=10**6, serial=True, quick=True,
              target={"jax": 17, "numpy": 270, "torch": 340}),
     )

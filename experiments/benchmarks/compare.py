@@ -14,7 +14,7 @@ from experiments.benchmarks.timing import Load, TooSlow, in_turns, sized, spread
 __all__ = ["TOLERANCE", "Effort", "compare"]
 
 #: Largest difference to dynsim, relative to token size, after CHECKED layers.
-TOLERANCE = 1e-10
+TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
 CHECKED = 3
 
 
@@ -63,6 +63,7 @@ def compare(case: Case, setting: Setting, effort: Effort, peaks, names=None, say
             variant["ratio"] = variant["us"] / mine
     counts = problem.counts
     bound = peaks.least_seconds(counts, 1 if case.serial else setting.threads)
+    bound /= np.dtype(np.float64).itemsize / np.dtype(case.dtype).itemsize  # twice as many at once
     return {
         "name": case.name,
         "regime": case.regime,
@@ -83,7 +84,7 @@ def _best_form(
     for label, run in _forms(name, problem, setting).items():
         try:
             difference = run(CHECKED).distance(expected)
-            if not difference <= TOLERANCE:
+            if not difference <= TOLERANCE[case.dtype]:
                 raise Absent(f"DISAGREES: differs by {difference:.1g} after {CHECKED} layers")
             pilot = sized(run, case.layers, effort.seconds / 4, setting.patience, CHECKED)
         except (Absent, TooSlow) as reason:

@@ -17,15 +17,6 @@ from experiments.benchmarks.scaling import MEMORY
 __all__ = ["draw", "print_report", "write"]
 
 HEADINGS = {"dynsim": "dynsim"} | {name: heading for name, (heading, *_) in RIVALS.items()}
-STYLES = {
-    name: {"color": color, "marker": marker}
-    for name, color, marker in zip(
-        RIVALS,
-        ("#8a8a8a", "#0072b2", "#e69f00", "#d55e00", "#cc79a7", "#009e73"),
-        ("v", "o", "s", "D", "^", "P"),
-        strict=True,
-    )
-}
 
 
 def write(found: dict, folder: Path) -> list[Path]:
@@ -232,28 +223,19 @@ def _absent(found: dict) -> list[str]:
 
 
 def draw(found: dict) -> Figure:
-    """Ratios by case, the share of the roofline beside them, and growth with N if measured."""
-    cases, scaling = found["cases"][::-1], found.get("scaling")
-    widths = (4, 1.3, 2.4) if scaling else (4, 1.3)
+    """Ratios by case, the best rival by name, the share of the roofline, and what calls take."""
+    cases, calls = found["cases"][::-1], found.get("measures", {}).get("calls")
+    widths = (3.4, 1.2, 2.2) if calls else (3.4, 1.2)
     with style.context():
         figure = Figure(
-            figsize=(style.PAGE, 1.3 + 0.17 * max(len(cases), 10)), layout="constrained"
+            figsize=(style.PAGE, 1.0 + 0.165 * max(len(cases), 10)), layout="constrained"
         )
-        ratios, shares, *growth = figure.subplots(1, len(widths), width_ratios=widths)
+        ratios, shares, *felt = figure.subplots(1, len(widths), width_ratios=widths)
         shares.sharey(ratios)
         _draw_ratios(ratios, cases)
         _draw_shares(shares, cases)
-        for axes in growth:
-            _draw_growth(axes, scaling)
-        handles, labels = ratios.get_legend_handles_labels()
-        figure.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=7 if scaling else 4,
-            columnspacing=1.0,
-            handletextpad=0.2,
-        )
+        for axes in felt:
+            _draw_calls(axes, calls)
         style.letters(figure.axes)
         style.finding(figure, _headline(found))
     return figure
@@ -265,43 +247,47 @@ def _headline(found: dict) -> str:
     threads = found["settings"]["threads"]
     return (
         f"dynsim is ahead of every rival in {ahead} of {len(best)} cases "
-        f"({threads} thread{'s' * (threads > 1)}, float64, {found['date'][:10]})"
+        f"({threads} thread{'s' * (threads > 1)}, {found['date'][:10]})"
         + " (incomplete)"
         * (not found["complete"])
     )
 
 
 def label(case: dict) -> str:
-    """A case in words: the mask, tokens and dimensions, and how many trajectories.
+    """A case in words: the mask, tokens and dimensions, how many trajectories, float32 if it is.
 
     >>> label({"size": "N=8 d=4 B=4096 complete"})
     'complete 8 × 4, 4096 at once'
-    >>> label({"size": "N=4096 d=64 B=1 local 8"})
-    'window 8, 4096 × 64'
+    >>> label({"size": "N=4096 d=64 B=1 local 8 float32"})
+    'window 8, 4096 × 64, float32'
     """
-    n, d, batch, mask, *reach = (word.partition("=")[2] or word for word in case["size"].split())
+    *size, last = case["size"].split()
+    size, single = (size, ", float32") if last == "float32" else ([*size, last], "")
+    n, d, batch, mask, *reach = (word.partition("=")[2] or word for word in size)
     names = {"local": "window", "random": "random, degree"}
     words = f"{names.get(mask, mask)} {reach[0]}," if reach else mask
-    return f"{words} {n} × {d}" + (f", {batch} at once" if int(batch) > 1 else "")
+    return f"{words} {n} × {d}" + (f", {batch} at once" if int(batch) > 1 else "") + single
 
 
 def _draw_ratios(axes, cases):
-    for k, (name, look) in enumerate(STYLES.items()):
-        points = [
-            (_present(case)[name], y) for y, case in enumerate(cases) if name in _present(case)
-        ]
-        if points:
-            axes.plot(*zip(*points, strict=True), linestyle="", markersize=4,
-                      label=HEADINGS[name], zorder=3 + 0.1 * k, **look)  # fmt: skip
-    planned = [(min(case["target"].values()), y) for y, case in enumerate(cases) if case["target"]]
-    if planned:
-        axes.plot(*zip(*planned, strict=True), linestyle="", marker="|", markersize=8,
-                  color="black", label="target")  # fmt: skip
+    """Every rival a dot; the fastest of each case darker, and by name on the right."""
+    for y, case in enumerate(cases):
+        present = _present(case)
+        if not present:
+            continue
+        best = min(present, key=present.get)
+        others = [ratio for name, ratio in present.items() if name != best]
+        axes.plot(others, [y] * len(others), "o", color="0.75", markersize=3)
+        axes.plot(present[best], y, "o", color=style.BLUE, markersize=4, zorder=4)
+        axes.annotate(
+            f"{present[best]:.2f} {HEADINGS[best]}", (1.02, y), xycoords=("axes fraction", "data"),
+            va="center", fontsize=6.5, color=style.BLUE, annotation_clip=False,
+        )  # fmt: skip
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set(
         xscale="log",
         xlabel="time of rival / time of dynsim",
-        title="times as fast as each rival",
+        title="blue: the fastest rival",
         yticks=range(len(cases)),
         ylim=(-0.6, len(cases) - 0.4),
     )
@@ -318,19 +304,29 @@ def _draw_shares(axes, cases):
     axes.grid(False, axis="y")
 
 
-def _draw_growth(axes, scaling):
-    named = {}
-    colours = {"complete": style.MASKS["complete"], "window 32": style.MASKS["local"]}
-    for name, series in scaling["series"].items():
-        if "seconds" in series and "N" in name:
-            mask = name.removeprefix("time against N, ")
-            milliseconds = [1e3 * seconds for seconds in series["seconds"]]
-            (named[f"{mask}:\n∝ N^{series['slope']:.2f}"],) = axes.plot(
-                series["sizes"], milliseconds, marker="o", color=colours.get(mask, style.BLUE)
-            )
-    axes.set(xscale="log", yscale="log", xlabel="tokens N", ylabel="ms per layer", title="growth")
-    axes.yaxis.set_major_formatter("{x:g}")
-    for words, line in named.items():
-        start = line.get_xdata()[0], line.get_ydata()[0]
-        axes.annotate(words, start, xytext=(9, -4), textcoords="offset points", fontsize=7,
-                      color=line.get_color())  # fmt: skip
+#: Calls that a user may make, by what they are called in a figure.
+_CALLS = {"float32": style.GREEN, "default": style.BLUE, "logscale": style.VERMILION}
+
+
+def _draw_calls(axes, calls):
+    """What calls take, in units of one that records cheap measures alone."""
+    sizes = list(calls)[::-1]
+    for name, colour in _CALLS.items():
+        ratios = [calls[size]["ratios"][name] for size in sizes]
+        axes.plot(ratios, range(len(sizes)), "o", color=colour, markersize=4)
+        axes.annotate(
+            {"logscale": "log-scale"}.get(name, name), (ratios[-1], len(sizes) - 1),
+            xytext=(0, 6), textcoords="offset points", ha="center", fontsize=7, color=colour,
+        )  # fmt: skip
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set(
+        xscale="log",
+        xlabel="time / that of cheap measures",
+        title="what calls take",
+        yticks=range(len(sizes)),
+        ylim=(-0.6, len(sizes) - 0.2),
+    )
+    axes.set_yticklabels(sizes, fontsize=6.5)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    axes.set_xticks([0.5, 1, 2, 5, 10])

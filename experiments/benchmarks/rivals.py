@@ -56,6 +56,7 @@ RIVALS = {
     "torch": ("torch eager", "rivals_torch", "eager"),
     "compiled": ("torch compile", "rivals_torch", "compiled"),
     "sdpa": ("torch SDPA", "rivals_torch", "sdpa"),
+    "flex": ("torch flex", "rivals_torch", "flex"),
     "jax": ("JAX scan", "rivals_jax", "scan"),
 }
 

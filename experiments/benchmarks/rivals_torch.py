@@ -1,4 +1,4 @@
-"""The work in torch: eager, compiled, and with scaled_dot_product_attention."""
+"""The work in torch: eager, compiled, with scaled_dot_product_attention and flex attention."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from experiments.benchmarks.cases import Problem
 from experiments.benchmarks.rivals import Absent, Form, Outcome, Setting, chunks, need_dense
 
-__all__ = ["compiled", "eager", "sdpa"]
+__all__ = ["compiled", "eager", "flex", "sdpa"]
 
 #: attend(q, x) -> A x, both (B, N, d).
 Attend = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -56,7 +56,7 @@ def sdpa(problem: Problem, setting: Setting) -> dict[str, Form]:
     need_dense(problem, setting)
     causal = problem.case.mask == "causal"
     allowed = None if causal else problem.allowed()
-    mask = None if allowed is None else torch.as_tensor(np.where(allowed, 0.0, -np.inf))
+    mask = None if allowed is None else _hidden(problem, ~allowed)
 
     def attend(q, x):
         x = x[:, None]
@@ -65,6 +65,36 @@ def sdpa(problem: Problem, setting: Setting) -> dict[str, Form]:
         )[:, 0]
 
     return _batch_forms(problem, setting, attend)
+
+
+def flex(problem: Problem, setting: Setting) -> dict[str, Form]:
+    """Flex attention, which passes over empty blocks of a mask; compiled with the layer."""
+    if problem.case.dtype == "float64":
+        raise Absent("flex attention on a CPU takes no float64; see the cases in float32")
+    if problem.case.mask == "random":
+        raise Absent("a random mask leaves no block of flex attention empty")
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    torch.compiler.reset()
+    n, reach = problem.case.n, problem.case.reach
+    allowed = {
+        "complete": None,
+        "causal": lambda b, h, i, j: j <= i,
+        "local": lambda b, h, i, j: (i - j).abs() <= reach,
+    }[problem.case.mask]
+    blocks = allowed and create_block_mask(allowed, None, None, n, n, device="cpu")
+
+    def attend(q, x):
+        x = x[:, None]
+        return flex_attention(q[:, None], x, x, block_mask=blocks, scale=1.0)[:, 0]
+
+    return {"whole batch": _run(problem, setting, attend, unroll=1)}
+
+
+def _hidden(problem: Problem, forbidden) -> torch.Tensor:
+    """What is added to scores, in their type: -inf where a key may not be seen."""
+    hidden = np.where(forbidden, -np.inf, 0.0)
+    return torch.as_tensor(hidden.astype(problem.case.dtype))
 
 
 def _batch_forms(problem, setting, attend) -> dict[str, Form]:
@@ -128,7 +158,7 @@ def _run(
 
 def _dense(problem: Problem) -> Attend:
     allowed = problem.allowed()
-    hidden = None if allowed is None else torch.as_tensor(np.where(allowed, 0.0, -np.inf))
+    hidden = None if allowed is None else _hidden(problem, ~allowed)
 
     def attend(q, x):
         keys = x.transpose(1, 2)
@@ -153,7 +183,7 @@ def _blocks(problem: Problem, c: int) -> Attend:
     """c queries meet the c + 2w keys around them; keys outside the sequence are padding."""
     _, n, d = problem.x0.shape
     w = problem.case.reach
-    hidden = torch.zeros(c, c + 2 * w, dtype=torch.float64).masked_fill(_banded(c, w), -torch.inf)
+    hidden = _hidden(problem, _banded(c, w))
 
     def attend(q, x):
         keys = pad(x[0], (0, 0, w, w)).unfold(0, c + 2 * w, c)  # (blocks, d, c + 2w), a view
@@ -170,7 +200,7 @@ def _fused_blocks(problem: Problem, c: int) -> Attend:
     """As `_blocks`; the first and the last block, which meet padding, are done again without."""
     _, n, d = problem.x0.shape
     w = problem.case.reach
-    hidden = torch.zeros(c, c + 2 * w, dtype=torch.float64).masked_fill(_banded(c, w), -torch.inf)
+    hidden = _hidden(problem, _banded(c, w))
 
     def fused(q, keys, mask):
         return scaled_dot_product_attention(q, keys, keys, attn_mask=mask, scale=1.0)

@@ -10,9 +10,9 @@ import numpy as np
 from dynsim.engines.base import Advanced, Every
 from dynsim.engines.kernel_inputs import padded, parts, score_parts, settings
 from dynsim.kernels.fields import LANE_ROWS, LANES, PAD
-from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import REGISTER_BYTES
 from dynsim.kernels.record import Arguments, Scratch, aligned
+from dynsim.kernels.table import KERNELS
 from dynsim.masks.layout import Ranges, common_keys
 from dynsim.network.attention import NoQKNorm, QKNorm
 from dynsim.network.deviation import Deviation
@@ -22,10 +22,8 @@ from dynsim.network.weights import LayerArrays
 
 __all__ = ["LANES_UP_TO", "Lanes"]
 
-_VARYING = "layers start samples wanted"
-_advance = Kernel("lanes", "advance", LANES, varying=_VARYING)
-_advance_with_parts = Kernel("lanes", "advance_with_parts", LANES, varying=_VARYING)
-_follow = Kernel("lanes", "follow", LANES)
+_advance, _follow = KERNELS["lanes.advance"], KERNELS["lanes.follow"]
+_advance_with_parts = KERNELS["lanes.advance_with_parts"]
 
 #: Numbers in a state up to which samples share vectors. By size alone, so that the bits of a sample
 #: do not depend on how many there are.

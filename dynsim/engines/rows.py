@@ -11,9 +11,9 @@ import numpy as np
 from dynsim.engines.base import Advanced, Every
 from dynsim.engines.kernel_inputs import in_panels, padded, parts, score_parts, settings
 from dynsim.kernels.fields import ROWS, TEAM, block_rows, panel_columns
-from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.record import Arguments, Scratch, aligned
+from dynsim.kernels.table import KERNELS
 from dynsim.masks.layout import Layout, Ranges, common_keys
 from dynsim.network.attention import NoQKNorm, QKNorm
 from dynsim.network.deviation import Deviation
@@ -23,8 +23,8 @@ from dynsim.network.weights import LayerArrays
 
 __all__ = ["Rows"]
 
-_advance, _follow = Kernel("rows", "advance", ROWS), Kernel("rows", "follow", ROWS)
-_advance_with_parts = Kernel("rows", "advance_with_parts", ROWS)
+_advance, _follow = KERNELS["rows.advance"], KERNELS["rows.follow"]
+_advance_with_parts = KERNELS["rows.advance_with_parts"]
 
 
 class Rows:

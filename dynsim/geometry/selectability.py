@@ -31,9 +31,9 @@ from dynsim._threads import blas_alone, threads
 from dynsim._values import real_array, real_number, whole
 from dynsim.geometry.rational import nearest_to_zero
 from dynsim.kernels.fields import HULL
-from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.record import Arguments, Scratch
+from dynsim.kernels.table import KERNELS
 
 if TYPE_CHECKING:
     from typing import Any
@@ -49,7 +49,7 @@ __all__ = [
     "witness",
 ]
 
-_nearest = Kernel("hull", "nearest", HULL)
+_nearest = KERNELS["hull.nearest"]
 #: Numbers in the table of margins of the sets that are decided together.
 _AT_ONCE = 2**18
 _VECTOR = vector_width(64)

@@ -14,15 +14,17 @@ from importlib import import_module
 from threading import Lock
 
 import llvmlite.binding as llvm
+import numpy as np
 
-from dynsim.kernels import cache, guards, processor
+from dynsim.kernels import beside, cache, guards, processor
 from dynsim.kernels.record import Arguments, Record
 from dynsim.kernels.special import special
 
 __all__ = ["Kernel"]
 
 _lock = Lock()
-
+#: The kernels that most runs need.
+_first: list["Kernel"] = []
 
 #: Seconds in a kernel after which code for its fixed fields, which takes about half a second to
 #: make, has good prospects to pay off.
@@ -32,16 +34,27 @@ _WORTH_IT = 2.0
 class Kernel:
     """The function `name` of the module dynsim.kernels.`module`, of one record.
 
+    first : whether it is one of those that most runs of small states need: where one of these has
+        to be compiled, so have the others (`beside`), for float64
     varying : names of the integers that change from call to call, for a kernel of small states: if
         it is called long enough with all others and all numbers the same, it is made once more for
         these alone (`special`), which is faster, with the same bits. By default it never is.
     """
 
-    def __init__(self, module: str, name: str, record: Record, varying: str | None = None):
+    def __init__(
+        self,
+        module: str,
+        name: str,
+        record: Record,
+        varying: str | None = None,
+        first: bool = False,
+    ):
         self.module, self.name, self.record = module, name, record
         self.fixed = () if varying is None else tuple(
             field for field in (*record.integers, *record.numbers) if field not in varying.split()
         )  # fmt: skip
+        if first:
+            _first.append(self)
         self._functions = {}  # by type of real numbers, how many at once, and fixed fields
         self._seconds = {}  # that those for any fields have taken
 
@@ -69,13 +82,27 @@ class Kernel:
     def _function(self, real, w):
         place = self._place(real, w)
         code = cache.read(place)
-        if code is None:
-            symbol, source = self._compiled(real, w)
-            code = _code(symbol, _alone(symbol, llvm.parse_assembly(source)))
-            cache.write(place, code)
-            if self.fixed:
-                cache.write(_source_of(place), f"{symbol}\0{source}".encode())
-        return _loaded(code)
+        if code is None and place is not None and self in _first:
+            beside.begin({kernel.usual: f"{kernel.module}.{kernel.name}" for kernel in _first
+                          if kernel is not self and not kernel.usual.exists()})  # fmt: skip
+            beside.claim(place)
+            code = cache.read(place)
+        return _loaded(self.make(real, w) if code is None else code)
+
+    @property
+    def usual(self):
+        """Where the code for float64 and whole vectors lies."""
+        return self._place(np.dtype(np.float64), processor.vector_width(64))
+
+    def make(self, real, w) -> bytes:
+        """The machine code, compiled and kept."""
+        place = self._place(real, w)
+        symbol, source = self._compiled(real, w)
+        code = _code(symbol, _alone(symbol, llvm.parse_assembly(source)))
+        cache.write(place, code)
+        if self.fixed:
+            cache.write(_source_of(place), f"{symbol}\0{source}".encode())
+        return code
 
     def _specialise(self, general, what) -> None:
         """Have code for these fixed fields from now on."""

@@ -133,10 +133,9 @@ def _distances(rows: CSR, source: int) -> np.ndarray:
 @lru_cache
 def _search() -> Kernel:
     """The compiled search, loaded when a mask first needs it."""
-    from dynsim.kernels.fields import SEARCH
-    from dynsim.kernels.library import Kernel
+    from dynsim.kernels.table import KERNELS
 
-    return Kernel("graphs", "distances_from", SEARCH)
+    return KERNELS["graphs.distances_from"]
 
 
 def _eccentricity_bounds(

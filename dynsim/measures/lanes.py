@@ -10,19 +10,16 @@ from functools import lru_cache
 import numpy as np
 
 from dynsim._threads import threads as thread_count
-from dynsim.kernels.fields import COSINES, GROUP, SINGULAR
+from dynsim.kernels.fields import GROUP
 from dynsim.kernels.library import Kernel
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.record import Arguments
+from dynsim.kernels.table import KERNELS
 
-__all__ = ["KERNELS", "fit_lanes", "smallest_cosines", "values_in_lanes"]
+__all__ = ["fit_lanes", "smallest_cosines", "values_in_lanes"]
 
-#: By module, for many matrices and for few.
-KERNELS = {
-    module: (Kernel(module, "advance", record), Kernel(module, "advance_few", record))
-    for module, record in {"singular": SINGULAR, "cosines": COSINES}.items()
-}
-#: Matrices up to which the second takes less time: 3 times less for one, and no more than LAPACK.
+#: Matrices up to which a kernel for few takes less time: 3 times less for one, and no more than
+#: LAPACK.
 _FEW = 4
 
 #: Numbers in a matrix up to which 8 at a time are faster than LAPACK, one by one: 14 times at
@@ -49,7 +46,7 @@ def values_in_lanes(x: np.ndarray) -> np.ndarray:
     """
     count, n, d = x.shape
     sigma = np.empty((min(n, d), count))
-    kernel = KERNELS["singular"][count <= _FEW]
+    kernel = _kernel("singular", count)
 
     def work(part: slice) -> None:
         mine = x[part]
@@ -64,7 +61,7 @@ def smallest_cosines(x: np.ndarray) -> np.ndarray:
     """The least cosine (count,) of x (count, N, d), contiguous in float64; as above."""
     _, n, d = x.shape
     cosines = np.empty(len(x))
-    kernel = KERNELS["cosines"][len(x) <= _FEW]
+    kernel = _kernel("cosines", len(x))
 
     def work(part: slice) -> None:
         mine = x[part]
@@ -72,6 +69,10 @@ def smallest_cosines(x: np.ndarray) -> np.ndarray:
 
     _shared(work, x)
     return cosines
+
+
+def _kernel(module: str, count: int) -> Kernel:
+    return KERNELS[f"{module}.advance_few" if count <= _FEW else f"{module}.advance"]
 
 
 def _call(kernel: Kernel, **fields: int | np.ndarray) -> None:

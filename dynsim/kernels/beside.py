@@ -1,8 +1,9 @@
 """A first run compiles its kernels side by side: a compiler uses one core.
 
-Where one of the kernels that most runs need is not kept yet, the others are compiled meanwhile, each
-by a process of its own, on the cores that are left. Such a process writes what it made where kernels
-are kept and does nothing else; whatever becomes of it, what is not there is compiled as ever.
+Where one of the kernels that most runs need is not kept yet, the others are compiled meanwhile,
+each by a process of its own, on the cores that are left. Such a process writes what it made where
+kernels are kept and does nothing else; whatever becomes of it, what is not there is compiled as
+ever.
 """
 
 import os
@@ -38,7 +39,7 @@ _jobs: dict[Path, _Job] = {}
 
 
 def begin(kernels: dict[Path, str]) -> None:
-    """Begin to compile these kernels of `table`, for float64, whose code belongs there; each once."""
+    """Begin to compile kernels of `table`, for float64, by where their code belongs; each once."""
     new = {place: _Job(name) for place, name in kernels.items() if place not in _jobs}
     _jobs.update(new)
     for _ in range(min(len(new), (os.cpu_count() or 1) - 1)):

@@ -285,7 +285,8 @@ class _Run:
         self.costly_depths = ends | {depth // 2} | self._marks(stride) if self.costly else set()
         self.state_depths = ends | self._marks(record.states) if record.states else set()
         self.marks = sorted(self.costly_depths | self.state_depths | {depth})
-        self.most = max(1, min(_CHUNK_LAYERS, _CHUNK_WEIGHTS // x.shape[2] ** 2))
+        numbers = x.shape[2] ** 2 * dynamics.weights.n_systems
+        self.most = max(1, min(_CHUNK_LAYERS, _CHUNK_WEIGHTS // numbers))
         samples, n, d = x.shape
         layer = 1e-9 * samples * layer_cost(n, d, dynamics.layout.n_edges)  # seconds, roughly
         self.chunk = max(1, min(32, self.most, int(_CHUNK_SECONDS / layer)))

@@ -257,11 +257,21 @@ def test_a_cell_is_the_run_with_these_options(given):
     np.testing.assert_array_equal(kept["limit_rank"], (sigma > 0.01 * sigma[:, :1]).sum(axis=1))
 
 
-@pytest.mark.parametrize("engine", ["auto", "numba", "reference"])
-def test_cells_of_one_dynamics_are_one_simulation_and_have_the_bits_of_each_alone(
-    engine, monkeypatch
+@pytest.mark.parametrize(
+    ("engine", "value", "calls_made"),
+    [
+        ("auto", "identity", 2),  # scores; betas are systems of an ensemble
+        ("numba", "identity", 2),
+        ("reference", "identity", 6),  # betas as well
+        ("auto", "gaussian", 2),  # drawn anew for each seed
+        ("numba", "orthogonal", 2),
+        ("reference", "gaussian", 60),
+    ],
+)
+def test_cells_are_simulated_at_once_and_have_the_bits_of_each_alone(
+    engine, value, calls_made, monkeypatch
 ):
-    given = {"value": "identity", "scores": "zero,identity", "mask": "causal", "seeds": 5,
+    given = {"value": value, "scores": "zero,identity", "mask": "causal", "seeds": 5,
              "start": "gaussian,sphere", "engine": engine}  # fmt: skip
     sweep = Specification.of(SMALL | given)
     together = [sweep.settings(index) for index in np.ndindex(*sweep.dims.values())]
@@ -274,7 +284,7 @@ def test_cells_of_one_dynamics_are_one_simulation_and_have_the_bits_of_each_alon
     monkeypatch.setattr(runs, "simulate", simulate)
     keep = ["ends", "verdict", "rate", "rank", "curves", "states"]
     found = cells.compute(together, keep)
-    assert len(calls) == 6  # beta 3 times scores 2
+    assert len(calls) == calls_made
     for cell, kept in zip(together, found, strict=True):
         (alone,) = cells.compute([cell], keep)
         for name, value in alone.items():

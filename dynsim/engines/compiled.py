@@ -20,6 +20,7 @@ from dynsim.measures import observe
 from dynsim.network.attention import Softmax
 from dynsim.network.dropout import Dropout
 from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.ensemble import Ensemble
 from dynsim.network.mlp import NoMLP
 from dynsim.network.norms import NoNorm
 from dynsim.network.parts import reason_against as unknown_part
@@ -64,16 +65,27 @@ class CompiledEngine(TokenEngine):
         refuse(dynamics)
         self.dynamics = dynamics
         self.threads = threads
+        if isinstance(dynamics.weights, Ensemble):
+            self._refuse_ensemble()
         self._workers: Workers | None = None
         self._carriers: dict[tuple, Any] = {}
         self._scratch = Scratch()
 
-    def advance(self, x: np.ndarray, start: int, stop: int, entropy: bool = False) -> Advanced:
+    def advance(
+        self,
+        x: np.ndarray,
+        start: int,
+        stop: int,
+        entropy: bool = False,
+        samples: np.ndarray | None = None,
+    ) -> Advanced:
+        """As of all engines. samples : the numbers of these samples in an ensemble of systems; by
+        default they are all of it."""
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
             if self.dynamics.dropout.active or not self.dynamics.residual.are_numbers:
                 return self._composed(x, start, stop, entropy)
             if not self.dynamics.mlp.active:
-                return self._attention(x, start, stop, entropy)
+                return self._attention(x, start, stop, entropy, samples)
             seen, entropies = [], None
             for t in range(start, stop):
                 x, _, found = self._attention(x, t, t + 1, entropy and t == start)
@@ -97,6 +109,16 @@ class CompiledEngine(TokenEngine):
             entropies = found if t == start else entropies
         return x, np.stack(seen, axis=-1), entropies
 
+    def _refuse_ensemble(self) -> None:
+        """Raise ValueError for an ensemble of more than attention with layers that are alike."""
+        dynamics = self.dynamics
+        composed = dynamics.dropout.active or not dynamics.residual.are_numbers
+        if composed or dynamics.mlp.active or not self._same_beside:
+            raise ValueError(
+                "an ensemble of systems has attention, norm and skip alone, the same in every "
+                "layer; simulate each system by itself"
+            )
+
     @cached_property
     def _projected(self) -> CompiledEngine:
         """The kernels for the output of the attention's projection alone."""
@@ -106,14 +128,21 @@ class CompiledEngine(TokenEngine):
         )  # fmt: skip
         return CompiledEngine(bare, self.threads)
 
-    def _attention(self, x: np.ndarray, start: int, stop: int, entropy: bool) -> Advanced:
+    def _attention(
+        self,
+        x: np.ndarray,
+        start: int,
+        stop: int,
+        entropy: bool,
+        samples: np.ndarray | None = None,
+    ) -> Advanced:
         """Attention's part of the layers, as `advance`."""
-        workers = self.workers(x.shape, stop - start)
+        workers, systems = self.workers(x.shape, stop - start), self.systems(len(x), samples)
         seen: list[np.ndarray] = []
         entropies = []
         for carrier, layers in self.carried(x.shape, x.dtype, start, stop):
             wanted = entropy and not seen
-            x, observed, found = carrier.advance(x, layers, workers, self.every, wanted)
+            x, observed, found = carrier.advance(x, layers, workers, self.every, wanted, **systems)
             seen.append(observed)
             entropies.append(found)
         observed = seen[0] if len(seen) == 1 else np.concatenate(seen, axis=2)
@@ -124,6 +153,21 @@ class CompiledEngine(TokenEngine):
         samples, n, d = shape
         work = samples * d * (self.dynamics.layout.n_edges + n * d) * layers
         return 1 if work < _THREAD_WORK else self.threads
+
+    def systems(self, count: int, samples: np.ndarray | None) -> dict[str, np.ndarray]:
+        """The system of each of so many samples, all or those of these numbers, as a keyword for
+        carriers; nothing where there is one."""
+        weights = self.dynamics.weights
+        if not isinstance(weights, Ensemble):
+            return {}
+        if samples is None:
+            samples = np.arange(count)
+            if count != weights.n_systems * weights.each:
+                raise ValueError(
+                    f"an ensemble of {weights.n_systems} systems of {weights.each} samples each "
+                    f"has {weights.n_systems * weights.each}; got {count}"
+                )
+        return {"systems": samples // weights.each}
 
     def carried(
         self, shape: tuple[int, ...], dtype: np.dtype, start: int, stop: int
@@ -136,7 +180,6 @@ class CompiledEngine(TokenEngine):
         if self._workers is not None:
             self._workers.settle()
         weights, norm, (_, n, d) = self.dynamics.weights, self.dynamics.norm, shape
-        weights, norm, (_, n, d) = self.dynamics.weights, self.dynamics.norm, shape
         kind, qk_norm = Lanes if n * d <= LANES_UP_TO else Rows, self.dynamics.qk_norm
 
         def beside(t: int) -> tuple:
@@ -148,6 +191,9 @@ class CompiledEngine(TokenEngine):
             norms = norm.layer(t), qk_norm.layer(t)
             return kind(self.dynamics, layers, norms[0], n, d, self._scratch, norms[1], t)
 
+        if isinstance(weights, Ensemble):
+            yield self._of_systems(weights, n, d, dtype, start, stop), stop - start
+            return
         if weights.is_constant:
             for t in (start,) if self._same_beside else range(start, stop):
                 key = (n, d, dtype, beside(t))
@@ -160,6 +206,28 @@ class CompiledEngine(TokenEngine):
         for _, alike in groupby(drawn, lambda one: (beside(one[0]), [a.shape for a in one[1]])):
             numbers, layers = zip(*alike, strict=True)
             yield made(stacked(list(layers)), numbers[0]), len(layers)
+
+    def _of_systems(
+        self, weights: Ensemble, n: int, d: int, dtype: np.dtype, start: int, stop: int
+    ) -> Lanes:
+        """The carrier of an ensemble's layers; that of constant ones is kept.
+
+        Raises ValueError for tokens that are not carried in lanes.
+        """
+        if n * d > LANES_UP_TO:
+            raise ValueError(
+                f"an ensemble has tokens of up to {LANES_UP_TO} numbers; got {n} x {d}; simulate "
+                f"each system by itself"
+            )
+        span = range(1) if weights.is_constant else range(start, stop)
+        key = (n, d, dtype, span)
+        if key not in self._carriers:
+            layers = [m.layer(t, d).astype(dtype) for m in weights.members for t in span]
+            self._carriers = {key: Lanes(
+                self.dynamics, stacked(layers), self.dynamics.norm, n, d, self._scratch,
+                systems=weights.n_systems,
+            )}  # fmt: skip
+        return self._carriers[key]
 
     @cached_property
     def _same_beside(self) -> bool:

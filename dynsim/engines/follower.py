@@ -31,6 +31,7 @@ from dynsim.masks.layout import common_keys, has_common_key
 from dynsim.measures import CHEAP, floor, observe
 from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.ensemble import by_system
 
 __all__ = ["Follower"]
 
@@ -118,19 +119,19 @@ class Follower:
         self, state: Deviation, before: np.ndarray, start: int, stop: int
     ) -> tuple[Deviation, np.ndarray]:
         """(state, observed) after layers without a change; `before` is what was observed last."""
-        whole = state.is_whole
+        whole, every = state.is_whole, np.arange(len(state.log_size))
         after, seen = state, np.empty((len(before), len(whole), stop - start))
         if whole.any():
-            x, cheap, _ = self._plain.advance(state.shape[whole], start, stop)
+            x, cheap, _ = self._plain.advance(state.shape[whole], start, stop, samples=every[whole])
             seen[:-2, whole], seen[-2, whole] = cheap, np.log10(cheap[_MU])
             moved = Deviation.whole(x).with_observed(state.observed[whole])
             after = after.replaced(whole, moved)
         if not whole.all():
-            near, seen[:-1, ~whole] = self._followed(state[~whole], start, stop)
+            near, seen[:-1, ~whole] = self._followed(state[~whole], every[~whole], start, stop)
             after = after.replaced(~whole, near)
         losses = np.where(seen[_FROBENIUS] > 0, seen[_FROBENIUS] / seen[_MU], 1.0)
         if not whole.all():
-            losses[~whole] = self._losses(before[:, ~whole], seen[:, ~whole], start)
+            losses[~whole] = self._losses(before[:, ~whole], seen[:, ~whole], every[~whole], start)
         # one after another, so that it does not matter where a stretch begins
         added = np.hstack([before[-1, :, None], _ROUNDING / _LN10 * losses])
         seen[-1] = np.cumsum(added, axis=1)[:, 1:]
@@ -138,7 +139,9 @@ class Follower:
 
     # --- what a layer loses -----------------------------------------------------------------------
 
-    def _losses(self, before: np.ndarray, seen: np.ndarray, start: int) -> np.ndarray:
+    def _losses(
+        self, before: np.ndarray, seen: np.ndarray, samples: np.ndarray, start: int
+    ) -> np.ndarray:
         """By how much every layer's deviations are smaller than their parts, (samples, layers).
 
         mu / ||X|| before over that after; 1 where attention is a difference to a common row, whose
@@ -150,17 +153,20 @@ class Follower:
         loss = np.where(np.isfinite(earlier[-2]), loss, 1.0)
         for k in np.flatnonzero((loss > LOSS).any(axis=0)):
             those = loss[:, k] > LOSS
-            strength, tokens = self._strength(start + int(k)), earlier[:, those, k]
+            strength = self._strength(samples[those], start + int(k))
+            tokens = earlier[:, those, k]
             lost = loss[those, k]
             if self._common_keys:
                 lost = np.where(strength * 2.0 * tokens[_MU] ** 2 <= DIRECT, 1.0, lost)
             loss[those, k] = lost * (1.0 + _score_range(strength, tokens))
         return loss
 
-    def _strength(self, t: int) -> float:
-        """The largest ||M||_F of the heads of layer t."""
-        M = self.dynamics.weights.layer(t, self._dim).M
-        return np.linalg.norm(M, axis=(1, 2)).max()
+    def _strength(self, samples: np.ndarray, t: int) -> np.ndarray:
+        """The largest ||M||_F of the heads of layer t, (samples,)."""
+        strength = np.empty(len(samples))
+        for layer, mine in by_system(self.dynamics.weights, t, self._dim, samples):
+            strength[mine] = np.linalg.norm(layer.M, axis=(1, 2)).max()
+        return strength
 
     def _losing(self, before: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """Layers that lose more than LOSS by their rounding, (samples, layers)."""
@@ -172,19 +178,20 @@ class Follower:
     ) -> tuple[Deviation, np.ndarray]:
         """As `_stretch` for layer t, with deviations from the token that is attended to most."""
         after, seen = self._stretch(state, before, t, t + 1)
-        part = state[those]
+        part, samples = state[those], np.flatnonzero(those)
         known = np.abs(part.shape).max(axis=(1, 2))  # of whole samples, of the tokens themselves
-        most = self._attended_most(part, t)
+        most = self._attended_most(part, samples, t)
         part = part.about(most)
         known = known / np.where(
             state.is_whole[those], np.exp(np.maximum(part.log_size, -700.0)), 1.0
         )
-        carried, observed = self._followed(part, t, t + 1)
+        carried, observed = self._followed(part, samples, t, t + 1)
         seen[:-1, those] = observed
         # sums of what is small from the start lose nothing; how large scores are still matters, and
         # what norms lose shows when all is computed again from tokens that rounding may have moved
-        scores = _score_range(self._strength(t), before[:, those])
-        added = (_ROUNDING * (1.0 + scores) + self._moved(part, carried, t, known, most)) / _LN10
+        scores = _score_range(self._strength(samples, t), before[:, those])
+        moved = self._moved(part, carried, samples, t, known, most)
+        added = (_ROUNDING * (1.0 + scores) + moved) / _LN10
         error = before[-1, those] + added
         skip = self.dynamics.residual.has_skip
         if self.dynamics.weights.n_heads > 1 or skip:  # heads attend to several
@@ -193,7 +200,13 @@ class Follower:
         return after.replaced(those, carried.with_observed(seen[:, those, 0].T)), seen
 
     def _moved(
-        self, state: Deviation, after: Deviation, t: int, known: np.ndarray, most: np.ndarray
+        self,
+        state: Deviation,
+        after: Deviation,
+        samples: np.ndarray,
+        t: int,
+        known: np.ndarray,
+        most: np.ndarray,
     ) -> np.ndarray:
         """By how much log mu after layer t moves when tokens move by a few rounding errors.
 
@@ -208,32 +221,37 @@ class Follower:
             moved_state = replace(
                 state, center=scale * state.center, shape=scale * state.shape + noise
             )
-            other = self._followed(moved_state, t, t + 1)[0].log_mu
+            other = self._followed(moved_state, samples, t, t + 1)[0].log_mu
             both = np.isneginf(other) & np.isneginf(after.log_mu)
             moved = np.maximum(moved, np.where(both, 0.0, np.abs(other - after.log_mu)))
-        layer = self.dynamics.weights.layer(t, self._dim)
-        if layer.query.any() and layer.output.any():  # else tokens may well become equal
-            moved[np.isneginf(after.log_mu)] = np.inf
+        for layer, mine in by_system(self.dynamics.weights, t, self._dim, samples):
+            if layer.query.any() and layer.output.any():  # else tokens may well become equal
+                moved[mine & np.isneginf(after.log_mu)] = np.inf
         return np.nan_to_num(moved, nan=np.inf)
 
-    def _attended_most(self, state: Deviation, t: int) -> np.ndarray:
+    def _attended_most(self, state: Deviation, samples: np.ndarray, t: int) -> np.ndarray:
         """The token whose smallest weight over all rows and heads is largest, by sample."""
-        tokens, layer = self.dynamics.attention_input(state.tokens, t)
-        heads, (_, n, _) = len(layer.query), tokens.shape
+        tokens = self.dynamics.attention_tokens(state.tokens, t)
+        heads, (_, n, _) = self.dynamics.weights.n_heads, tokens.shape
         several = max(1, _AT_ONCE // (heads * n * n))
-        least = [
-            self.dynamics.attention_of(tokens[s : s + several], layer).min(axis=(1, 2))
-            for s in range(0, len(tokens), several)
-        ]
-        return np.argmax(np.concatenate(least), axis=1)
+        most = np.empty(len(tokens), np.int64)
+        for layer, mine in by_system(self.dynamics.weights, t, self._dim, samples):
+            least = [
+                self.dynamics.attention_of(tokens[some], layer).min(axis=(1, 2))
+                for some in np.split(np.flatnonzero(mine), range(several, mine.sum(), several))
+            ]
+            most[mine] = np.argmax(np.concatenate(least), axis=1)
+        return most
 
-    def _followed(self, state: Deviation, start: int, stop: int) -> tuple[Deviation, np.ndarray]:
-        """As `_stretch`, for samples near consensus."""
+    def _followed(
+        self, state: Deviation, samples: np.ndarray, start: int, stop: int
+    ) -> tuple[Deviation, np.ndarray]:
+        """As `_stretch`, for samples near consensus, of these numbers."""
         plain, seen = self._plain, []
         shape = state.shape.shape
-        workers = plain.workers(shape, stop - start)
+        workers, systems = plain.workers(shape, stop - start), plain.systems(len(samples), samples)
         for carrier, layers in plain.carried(shape, np.dtype(np.float64), start, stop):
-            state, observed = carrier.follow(state, layers, workers, plain.every)
+            state, observed = carrier.follow(state, layers, workers, plain.every, **systems)
             seen.append(observed)
         return state, np.concatenate(seen, axis=-1)
 
@@ -255,9 +273,10 @@ class Follower:
         return state
 
 
-def _score_range(strength: float, observed: np.ndarray) -> np.ndarray:
+def _score_range(strength: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """About by how much scores of a row differ: ||M|| times the longest token times the diameter.
 
+    strength : ||M||, (samples,)
     observed : (measures, samples), of the tokens before the layer
     """
     return strength * observed[_LARGEST] * 1.5 * observed[_MU]

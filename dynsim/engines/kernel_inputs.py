@@ -29,10 +29,12 @@ def settings(
     d: int,
     columns: int,
     t: int = 0,
+    systems: int = 1,
 ) -> dict[str, Any]:
     """The fields of the kernels' records that all arrangements share, for layers like layer t.
 
-    Gain and bias, and the biases of `weights`, have `columns` entries.
+    Gain and bias, and the biases of `weights`, have `columns` entries. All layers of the first of
+    several systems come first in `weights`.
     """
     if isinstance(norm, ElementwiseNorm):
         function, factor, shift = _FUNCTIONS[norm.function], float(norm.a), float(norm.s)
@@ -45,7 +47,8 @@ def settings(
     gain[:d], bias[:d] = numbers.gain, numbers.bias
     given, heads, _, p = weights.query.shape
     return {
-        "n": n, "d": d, "p": p, "v": weights.output.shape[2], "heads": heads, "given": given,
+        "n": n, "d": d, "p": p, "v": weights.output.shape[2], "heads": heads,
+        "systems": systems, "given": given // systems,
         "columns": columns, "biased": bool(weights.query_bias.any()),
         "has_keys": weights.key.size > 0, "has_values": weights.value.size > 0,
         "before": "before" in places, "branch": "branch" in places, "after": "after" in places,

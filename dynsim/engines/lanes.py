@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,6 +41,7 @@ class Lanes:
 
     t : the first of the layers that it is for, all of which have the same norm, placement and
         weights of skip and branch
+    systems : how many have weights of their own: first those of all layers of the first
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Lanes:
         scratch: Scratch,
         qk_norm: QKNorm | NoQKNorm | None = None,
         t: int = 0,
+        systems: int = 1,
     ):
         self.scratch = scratch
         parts_ = score_parts(dynamics, weights, qk_norm or dynamics.qk_norm, n, 1)
@@ -59,7 +62,8 @@ class Lanes:
         self.n, self.d, self.dtype = n, d, weights.query.dtype
         self.rows, self.columns = (-(-size // PAD) * PAD for size in (n, d))
         packed = LayerArrays(*(padded(array, PAD) for array in weights))
-        fields = settings(dynamics, weights, norm, n, d, self.columns, t)
+        self.systems = systems
+        fields = settings(dynamics, weights, norm, n, d, self.columns, t, systems)
         layout, offsets = dynamics.layout, None
         begin, end = np.zeros(n, np.int64), np.full(n, n, np.int64)
         if isinstance(layout, Ranges):
@@ -106,13 +110,23 @@ class Lanes:
         return self._arguments[w, followed]
 
     def advance(
-        self, x: np.ndarray, layers: int, workers: int, every: Every, entropy: bool = False
+        self,
+        x: np.ndarray,
+        layers: int,
+        workers: int,
+        every: Every,
+        entropy: bool = False,
+        systems: np.ndarray | None = None,
     ) -> Advanced:
         """(x after the layers, measures (5, samples, layers), entropy (samples,) or None).
 
-        The entropy is that of the first layer's attention.
+        The entropy is that of the first layer's attention. systems : that of each sample, in
+        ascending order; None where there is one.
         """
-        samples, given, mean = len(x), self._given(len(x), False), None
+        given, mean = self._given(_most_alike(systems, len(x)), False), None
+        places = _Places.of(systems, self.systems, given.w)
+        x = places.spread(x)
+        samples = len(x)
         state = self._in_lanes(x, given.w)
         blocks, w = len(state), given.w
         observed = np.empty((layers, 5, blocks, w))
@@ -120,7 +134,7 @@ class Lanes:
 
         def work(part: slice) -> Iterator[None]:
             mine = given.copy()
-            mine.set(x=state[part], samples=part.stop - part.start)
+            mine.set(x=state[part], samples=part.stop - part.start, **places.systems(part))
             mine.allocate(self.scratch, "job", part.start)
             done, most = 0, max(1, _OBSERVED // (5 * w * mine.sizes.samples))
             while done < layers:
@@ -139,25 +153,33 @@ class Lanes:
         every(work, parts(blocks, workers))
         if entropy:
             mean = _from_lanes(entropies, samples).sum(axis=1) / (self.n * given.sizes.heads)
-        out = _from_lanes(state[:, : self.n, : self.d], samples)
-        return out, _by_sample(observed, samples), mean
+            mean = places.back(mean)
+        out = places.back(_from_lanes(state[:, : self.n, : self.d], samples))
+        return out, places.back(_by_sample(observed, samples), axis=1), mean
 
     def follow(
-        self, state: Deviation, layers: int, workers: int, every: Every
+        self,
+        state: Deviation,
+        layers: int,
+        workers: int,
+        every: Every,
+        systems: np.ndarray | None = None,
     ) -> tuple[Deviation, np.ndarray]:
         """(state after the layers, cheap measures and log10 mu (6, samples, layers))."""
-        samples = len(state.log_size)
-        given = self._given(samples, True)
-        z, w = self._in_lanes(state.shape, given.w), given.w
-        center = self._in_lanes(state.center[:, None], w, rows=1)
-        log_size = _in_lanes(state.log_size, w)
+        given = self._given(len(state.log_size), True)
+        places = _Places.of(systems, self.systems, given.w)
+        shape, sizes = places.spread(state.shape), places.spread(state.log_size)
+        samples = len(sizes)
+        z, w = self._in_lanes(shape, given.w), given.w
+        center = self._in_lanes(places.spread(state.center)[:, None], w, rows=1)
+        log_size = _in_lanes(sizes, w)
         blocks = len(z)
         observed = np.empty((layers, 6, blocks, w))
 
         def work(part: slice) -> Iterator[None]:
             mine = given.copy()
             mine.set(x=z[part], center=center[part], log_size=log_size[part])
-            mine.set(samples=part.stop - part.start, layers=layers)
+            mine.set(samples=part.stop - part.start, layers=layers, **places.systems(part))
             mine.allocate(self.scratch, "job", part.start)
             seen = np.empty((layers, 6, part.stop - part.start, w))
             mine.set(observed=seen)
@@ -167,12 +189,12 @@ class Lanes:
 
         every(work, parts(blocks, workers))
         after = Deviation(
-            _from_lanes(center[:, 0, : self.d], samples),
-            _from_lanes(z[:, : self.n, : self.d], samples),
-            _from_lanes(log_size, samples),
+            places.back(_from_lanes(center[:, 0, : self.d], samples)),
+            places.back(_from_lanes(z[:, : self.n, : self.d], samples)),
+            places.back(_from_lanes(log_size, samples)),
             state.observed,
         )
-        return after, _by_sample(observed, samples)
+        return after, places.back(_by_sample(observed, samples), axis=1)
 
     def _in_lanes(self, x: np.ndarray, w: int, rows: int | None = None) -> np.ndarray:
         """(samples, N, d) as (blocks, rows, columns, w), padded."""
@@ -181,6 +203,52 @@ class Lanes:
         out = aligned((blocks, rows or self.rows, self.columns, w), self.dtype)
         out[:, :n, :d] = _in_lanes(x, w)
         return out
+
+
+class _Places(NamedTuple):
+    """Where samples go so that no vector holds those of two systems.
+
+    order : the sample in every lane, the last of a system again where a vector is not full; None
+        for samples as they are
+    first : where each sample is
+    system : of every vector
+    """
+
+    order: np.ndarray | None = None
+    first: np.ndarray | None = None
+    system: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, systems: np.ndarray | None, count: int, w: int) -> _Places:
+        """For samples of these systems, numbers below `count` that never fall, and vectors of w."""
+        if systems is None:
+            return cls()
+        if systems[-1] >= count or np.any(np.diff(systems) < 0) or systems[0] < 0:
+            raise ValueError(f"systems are numbers from 0 to {count - 1} that never fall")
+        own, begin, size = np.unique(systems, return_index=True, return_counts=True)
+        vectors = -(-size // w)
+        lane = np.arange(w * vectors.sum()) - np.repeat(
+            w * (vectors.cumsum() - vectors), w * vectors
+        )
+        order = np.repeat(begin, w * vectors) + np.minimum(lane, np.repeat(size - 1, w * vectors))
+        return cls(order, np.unique(order, return_index=True)[1], np.repeat(own, vectors))
+
+    def spread(self, array: np.ndarray) -> np.ndarray:
+        """(samples, ...) in this order."""
+        return array if self.order is None else array[self.order]
+
+    def back(self, array: np.ndarray, axis: int = 0) -> np.ndarray:
+        """What was spread, by sample."""
+        return array if self.first is None else array.take(self.first, axis)
+
+    def systems(self, part: slice) -> dict[str, np.ndarray]:
+        """The field of the record for some vectors."""
+        return {} if self.system is None else {"system": self.system[part]}
+
+
+def _most_alike(systems: np.ndarray | None, samples: int) -> int:
+    """The most samples of one system."""
+    return samples if systems is None else int(np.bincount(systems).max())
 
 
 def _in_lanes(array: np.ndarray, w: int) -> np.ndarray:

@@ -13,7 +13,9 @@ other way: a sign that rounding decided differs in one of the two.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -23,6 +25,7 @@ from dynsim.engines.follower import Follower
 from dynsim.measures import CHEAP, deviations
 from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics
+from dynsim.network.ensemble import Ensemble
 from dynsim.network.parts import reason_against as unknown_part
 from dynsim.network.weights import LayerSource, LayerWeights
 
@@ -66,10 +69,12 @@ class LogScaleEngine:
     def __init__(self, dynamics: AttentionDynamics, threads: int):
         refuse(dynamics, np.float64)
         self.dynamics, self._threads = dynamics, threads
-        self._weights = _Kept(dynamics.weights)
+        self._weights = _through(dynamics.weights, _Kept)
         self._exact = self._follower(self._weights)
-        self._perturbed = {sign: self._follower(_Perturbed(self._weights, sign))
-                           for sign in (1.0, -1.0)}  # fmt: skip
+        self._perturbed = {
+            sign: self._follower(_through(self._weights, partial(_Perturbed, sign)))
+            for sign in (1.0, -1.0)
+        }
 
     def _follower(self, weights: LayerSource) -> Follower:
         return Follower(replace(self.dynamics, weights=weights), self._threads)
@@ -107,7 +112,7 @@ class LogScaleEngine:
     def advance(
         self, state: Deviation, start: int, stop: int, entropy: bool = False
     ) -> tuple[Deviation, np.ndarray, np.ndarray | None]:
-        self._weights.forget(start)
+        _through(self._weights, partial(_Kept.forget, before=start))
         alone = replace(state, observed=state.observed[:, :-1], perturbed=())
         after, seen, entropies = self._exact.advance(alone, start, stop, entropy)
         apart, perturbed = state.observed[:, -1:], []
@@ -152,6 +157,11 @@ def _parts_by_token(x: np.ndarray) -> np.ndarray:
     return (token * odd[1]).view(np.int64) / 2.0**63
 
 
+def _through(weights: LayerSource, change: Callable[[LayerSource], LayerSource]) -> LayerSource:
+    """The weights changed so, or those of every system of an ensemble."""
+    return weights.through(change) if isinstance(weights, Ensemble) else change(weights)
+
+
 class _Kept(LayerSource):
     """Weights of which the layers of one call are kept, so that both runs draw them once."""
 
@@ -173,10 +183,11 @@ class _Kept(LayerSource):
             self._layers[t] = self._weights.layer(t, d)
         return self._layers[t]
 
-    def forget(self, before: int) -> None:
+    def forget(self, before: int) -> _Kept:
         """Layers before this one are drawn again if they are asked for."""
         if not self.is_constant:
             self._layers = {t: layer for t, layer in self._layers.items() if t >= before}
+        return self
 
 
 class _Perturbed(_Kept):
@@ -185,17 +196,18 @@ class _Perturbed(_Kept):
     By the same shares in all layers.
     """
 
-    def __init__(self, weights: LayerSource, sign: float):
+    def __init__(self, sign: float, weights: LayerSource):
         super().__init__(weights)
         self._sign = sign
-        self._factors: dict[tuple, np.ndarray] = {}
 
     def layer(self, t: int, d: int) -> LayerWeights:
         return LayerWeights(*map(self._perturbed, range(6), self._weights.layer(t, d)))
 
     def _perturbed(self, field: int, array: np.ndarray) -> np.ndarray:
-        key = field, array.shape
-        if key not in self._factors:
-            parts = np.random.default_rng(field).uniform(-1.0, 1.0, array.shape)
-            self._factors[key] = 1.0 + self._sign * _PERTURBED * parts
-        return array * self._factors[key]
+        return array * _factors(self._sign, field, array.shape)
+
+
+@lru_cache(maxsize=64)
+def _factors(sign: float, field: int, shape: tuple[int, ...]) -> np.ndarray:
+    """By what the numbers of an array of weights are larger in a perturbed run."""
+    return 1.0 + sign * _PERTURBED * np.random.default_rng(field).uniform(-1.0, 1.0, shape)

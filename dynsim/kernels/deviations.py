@@ -14,7 +14,7 @@ from dynsim.kernels.arrangement import Arrangement
 from dynsim.kernels.arrays import add, combine, copy, fill, scale
 from dynsim.kernels.compiler import inner
 from dynsim.kernels.fields import DIRECT, LARGE, NOTHING, SERIES, SHORT, STRIP
-from dynsim.kernels.layer import Attention, composed
+from dynsim.kernels.layer import Attention, composed, first_layer
 from dynsim.kernels.simd import (
     absolute,
     all_within,
@@ -321,9 +321,9 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
         fill(r.whole, 0.0, state)
         for sample in range(r.samples):
             z, c = at(r.x, sample * state), at(r.center, sample * row)
-            log_z = load(r.log_size, sample * w)
+            log_z, own = load(r.log_size, sample * w), first_layer(r, sample)
             for t in range(r.layers):
-                turn = (r.start + t) % r.given
+                turn = own + (r.start + t) % r.given
                 source, log_seen = z, log_z
                 copy(c_seen, c, row)
                 if r.before:

@@ -83,20 +83,22 @@ def _strips(r) -> int:
 
 
 _SIZES = """
-    n d p v heads given start layers samples rows columns row long p_wide p_row v_wide v_row
+    n d p v heads systems given start layers samples rows columns row long p_wide p_row v_wide v_row
     s_row block head_keys value_room head_values biased has_keys has_values before branch after
     centre function wanted followed common_keys ordered
     normed turned half has_biases bias_row has_sinks
 """  # head_keys, head_values: from one head's to the next's, 0 where tokens serve all heads
 
 _GIVEN = {
-    # weights, `given` layers of them, used in turn from number `start` on
-    "query": Array(lambda r: r.given * r.heads * r.d * r.p_wide),
-    "query_bias": Array(lambda r: r.given * r.heads * r.p_row),
-    "key": Array(lambda r: r.has_keys * r.given * r.heads * r.d * r.p_wide),
-    "value": Array(lambda r: r.has_values * r.given * r.heads * r.d * r.v_wide),
-    "output": Array(lambda r: r.given * r.heads * r.v * r.columns),
-    "output_bias": Array(lambda r: r.given * r.row),
+    # weights, of each system `given` layers, used in turn from number `start` on
+    "query": Array(lambda r: r.systems * r.given * r.heads * r.d * r.p_wide),
+    "query_bias": Array(lambda r: r.systems * r.given * r.heads * r.p_row),
+    "key": Array(lambda r: r.has_keys * r.systems * r.given * r.heads * r.d * r.p_wide),
+    "value": Array(lambda r: r.has_values * r.systems * r.given * r.heads * r.d * r.v_wide),
+    "output": Array(lambda r: r.systems * r.given * r.heads * r.v * r.columns),
+    "output_bias": Array(lambda r: r.systems * r.given * r.row),
+    # the system of each sample, where there are several
+    "system": Array(lambda r: (r.systems > 1) * r.samples, "int64"),
     "gain": Array(lambda r: r.row),
     "bias": Array(lambda r: r.row),
     # the mask: token i attends to begin[i] .. end[i] - 1

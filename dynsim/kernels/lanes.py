@@ -9,7 +9,7 @@ from dynsim.kernels.arrays import add, copy, fill
 from dynsim.kernels.compiler import inlined, inner
 from dynsim.kernels.deviations import following
 from dynsim.kernels.fields import LANE_ROWS, PAD, STRIP
-from dynsim.kernels.layer import attention, exponential_function, reach
+from dynsim.kernels.layer import attention, exponential_function, first_layer, reach
 from dynsim.kernels.products import tile
 from dynsim.kernels.shaping import shaping
 from dynsim.kernels.simd import at, compact, element, load, splat, spread, store, width
@@ -153,9 +153,9 @@ def _advancing(arrangement, attention_, tokens):
         for sample in range(r.samples):
             now, following_ = at(r.x, sample * state), r.next
             fill(following_, 0.0, state)
-            note = at(r.entropy, r.wanted * sample * n * w)
+            note, own = at(r.entropy, r.wanted * sample * n * w), first_layer(r, sample)
             for t in range(r.layers):
-                turn = (r.start + t) % r.given
+                turn = own + (r.start + t) % r.given
                 z = now
                 if r.before:
                     z = r.seen

@@ -23,7 +23,7 @@ from dynsim.kernels.simd import (
     width,
 )
 
-__all__ = ["Attention", "attention", "composed", "exponential_function", "reach"]
+__all__ = ["Attention", "attention", "composed", "exponential_function", "first_layer", "reach"]
 
 
 def exponential_function(joined: Callable, peak: Callable, parts: bool) -> Callable:
@@ -74,6 +74,14 @@ def exponential_function(joined: Callable, peak: Callable, parts: bool) -> Calla
         return total
 
     return exponentials
+
+
+@inner
+def first_layer(r, sample):
+    """The number of the first layer that is the sample's own."""
+    if r.systems > 1:
+        return element(r.system, sample) * r.given
+    return 0
 
 
 @inner

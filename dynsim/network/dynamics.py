@@ -30,6 +30,7 @@ from dynsim.masks.layout import Layout
 from dynsim.masks.networkx_view import compile_layout
 from dynsim.network.attention import AttentionKind, NoQKNorm, QKNorm, Softmax
 from dynsim.network.dropout import Dropout
+from dynsim.network.ensemble import by_system
 from dynsim.network.gates import FixedGate, Gate, GateWeights, NoGate
 from dynsim.network.mlp import ACTIVATIONS, MLP, FixedMLP, NoMLP
 from dynsim.network.norms import NoNorm, Norm
@@ -198,7 +199,8 @@ class AttentionDynamics(Value):
         return self.position.turns or self.qk_norm.active
 
     def _check_width(self, d: int) -> None:
-        width = self.weights.layer(0, d).query.shape[2]
+        layer, _ = next(by_system(self.weights, 0, d, np.zeros(1, np.int64)))
+        width = layer.query.shape[2]
         self.position.check(self.weights.n_heads, width)
         self.qk_norm.check(width)
 
@@ -360,9 +362,13 @@ class AttentionDynamics(Value):
 
     def attention_input(self, x: np.ndarray, t: int) -> tuple[np.ndarray, LayerWeights]:
         """What attention in layer t sees of tokens x, (..., N, d), and the layer's weights."""
+        x = self.attention_tokens(x, t)
+        return x, self.weights.layer(t, x.shape[-1]).astype(x.dtype)
+
+    def attention_tokens(self, x: np.ndarray, t: int) -> np.ndarray:
+        """What attention in layer t sees of tokens x, (..., N, d)."""
         x = real_array("tokens", x, own=(np.float32,), axes=1)
-        layer = self.weights.layer(t, x.shape[-1]).astype(x.dtype)
-        return self._at("before", x, self.norm.layer(t), t), layer
+        return self._at("before", x, self.norm.layer(t), t)
 
     def attention_of(self, x: np.ndarray, layer: LayerWeights, t: int = 0) -> np.ndarray:
         """The attention matrices of what `attention_input` gives: (..., N, d) -> (..., H, N, N)."""

@@ -405,6 +405,11 @@ class LayerSource:
         @property
         def dim(self) -> int | None: ...
 
+    @property
+    def n_systems(self) -> int:
+        """How many systems in a batch have matrices of their own (`ensemble.Ensemble`)."""
+        return 1
+
     def layer(self, t: int, d: int) -> LayerWeights:
         """The matrices of layer t (the first is 0) for tokens of dimension d."""
         raise NotImplementedError

@@ -13,14 +13,23 @@ import numpy as np
 from dynsim.collapse.rates import collapse_rate
 from dynsim.collapse.verdicts import verdict
 from dynsim.engines import check_applies, find_engine, preferred
+from dynsim.engines.lanes import LANES_UP_TO
 from dynsim.masks.connectivity import lambda_2
 from dynsim.measures import DEFAULT, EVERY_LAYER, SETTLED_RTOL, numerical_rank, singular_values
 from dynsim.measures.costs import layer_cost
+from dynsim.network.ensemble import Ensemble
 from dynsim.network.weights import WEIGHTS
 from dynsim.simulation import Record, simulate
 from dynsim.sweeps.devices import device_of
 from dynsim.sweeps.kind import Computed, Kept, Kind, in_one_line
-from dynsim.sweeps.settings import Settings, check_least, make_dynamics, make_tokens, mask_of
+from dynsim.sweeps.settings import (
+    Settings,
+    check_least,
+    make_dynamics,
+    make_tokens,
+    make_weights,
+    mask_of,
+)
 
 if TYPE_CHECKING:
     from dynsim.results.trajectory import Trajectory
@@ -51,14 +60,16 @@ def _check(settings: Settings) -> None:
 
 
 def _cost(settings: Settings) -> float:
-    """Verdict and rate, layers and records; where the cell is a simulation of its own also what a
-    record and a layer take before any number is computed."""
+    """Verdict and rate, layers and records; matrices that are drawn, and where the cell is a
+    simulation of its own also what a record and a layer take before any number is computed."""
     layout = make_dynamics(settings).layout
     layer = layer_cost(settings["tokens"], settings["dim"], layout.n_edges * settings["heads"])
     samples, depth = settings["samples"], settings["depth"]
     seconds = 4e-3 + samples * (2e-4 + 4e-9 * layer * depth)
     if _is_alone(settings):
         seconds += 1.5e-3 * min(depth, _RECORDS) + 2e-4 * depth
+    elif _is_drawn(settings):
+        seconds += 1.5e-4 * (1 if settings["shared"] else depth) * settings["heads"]
     return seconds
 
 
@@ -162,8 +173,8 @@ KEEP = {
 
 
 def _compute(cells: Sequence[Settings], keep: Sequence[str]) -> list[Computed]:
-    """Cells of one dynamics, which differ in their tokens alone, are samples of one simulation: the
-    bits of a sample do not depend on how many others there are.
+    """Cells that differ in nothing but tokens and matrices are one simulation: the bits of a sample
+    do not depend on how many others there are.
     """
     found: list[Computed] = [""] * len(cells)
     groups: dict[tuple, list[int]] = {}
@@ -191,26 +202,48 @@ def _kept(settings: Settings, trajectory: Trajectory | None, keep: Sequence[str]
 
 
 def _dynamics_key(settings: Settings) -> tuple:
-    """Equal for cells that differ in nothing but the tokens they begin with, where the bits of a
-    sample do not depend on the others."""
+    """Equal for cells that are simulated at once."""
     if _is_alone(settings):
         return tuple(settings.values())
-    return tuple(value for name, value in settings.items() if name not in ("seed", "start"))
+    differ = ("seed", "start", "beta") if _is_of_ensemble(settings) else ("seed", "start")
+    return tuple(value for name, value in settings.items() if name not in differ)
 
 
 def _is_alone(settings: Settings) -> bool:
-    drawn = any(settings[k].split(":")[0] in _DRAWN for k in ("value", "scores"))
-    dropped = settings["dropout"] or settings["attention_dropout"]
-    drawn = drawn or settings["mlp"] != "none" or settings["gate"] != "none"
+    """Whether more than its tokens is its own, and no ensemble can have that."""
     torch = settings["engine"] == "torch" or settings["attention"] != "softmax"
-    return bool(drawn or dropped or torch)
+    return bool(
+        torch or settings["dropout"] or settings["attention_dropout"]
+        or settings["mlp"] != "none" or settings["gate"] != "none"
+        or (_is_drawn(settings) and not _is_of_ensemble(settings))
+    )  # fmt: skip
+
+
+def _is_drawn(settings: Settings) -> bool:
+    """Whether its matrices depend on the seed."""
+    return any(settings[k].split(":")[0] in _DRAWN for k in ("value", "scores"))
+
+
+#: Settings that cells of an ensemble leave as they are.
+_NOT_IN_ENSEMBLES = (*_NOT_UNIFORM, "qk_norm", "ln_scaling")
+
+
+def _is_of_ensemble(settings: Settings) -> bool:
+    """Whether it can be simulated with cells that have other matrices (`Ensemble`)."""
+    small = settings["tokens"] * settings["dim"] <= LANES_UP_TO
+    plain = all(settings[name] == RUN.defaults[name] for name in _NOT_IN_ENSEMBLES)
+    return small and plain and settings["engine"] in ("auto", "numba", "logscale")
 
 
 def _simulated(cells: Sequence[Settings]) -> list[Trajectory]:
-    """The trajectories of cells that have one dynamics."""
-    first = cells[0]
+    """The trajectories of cells whose dynamics have one key."""
+    first, drawn = cells[0], _is_drawn(cells[0])
     dynamics = make_dynamics(first)
     x0 = np.concatenate([make_tokens(settings) for settings in cells])
+    keyed = [{**settings, "seed": settings["seed"] if drawn else 0} for settings in cells]
+    members = tuple(make_weights(settings) for settings in keyed)
+    if any(member != members[0] for member in members):
+        dynamics = replace(dynamics, weights=Ensemble(members, first["samples"]))
     engine = first["engine"]
     if engine == "auto":
         engine, _ = preferred(dynamics, x0.dtype)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import networkx as nx
     import numpy as np
 
-__all__ = ["Settings", "check_least", "make_dynamics", "make_tokens", "mask_of"]
+__all__ = ["Settings", "check_least", "make_dynamics", "make_tokens", "make_weights", "mask_of"]
 
 #: The value of every parameter by name, and under "cell" what the cell is.
 Settings = Mapping[str, Any]
@@ -56,15 +56,7 @@ def make_dynamics(settings: Settings) -> AttentionDynamics:
     draws = {"shared": shared, "seed": seed}
     return AttentionDynamics(
         mask=mask_of(settings),
-        weights=Weights(
-            scores=build("scores family", WEIGHTS, settings["scores"]),
-            value=build("value family", WEIGHTS, settings["value"]),
-            n_heads=settings["heads"],
-            d_qk=settings["d_qk"],
-            beta=settings["beta"],
-            shared=shared,
-            seed=seed,
-        ),
+        weights=make_weights(settings),
         norm=norm,
         placement=read_placement(settings["placement"], layers),
         skip=read_skip(settings["skip"], layers),
@@ -77,6 +69,19 @@ def make_dynamics(settings: Settings) -> AttentionDynamics:
             settings.get("sink"),
         ),
         qk_norm=build("QK-norm", QK_NORMS, settings.get("qk_norm", "none")),
+    )
+
+
+def make_weights(settings: Settings) -> Weights:
+    """The matrices of a cell's dynamics."""
+    return Weights(
+        scores=build("scores family", WEIGHTS, settings["scores"]),
+        value=build("value family", WEIGHTS, settings["value"]),
+        n_heads=settings["heads"],
+        d_qk=settings["d_qk"],
+        beta=settings["beta"],
+        shared=settings["shared"],
+        seed=settings["seed"],
     )
 
 

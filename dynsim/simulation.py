@@ -43,7 +43,7 @@ _PATIENCE = 5.0
 _CHUNK_LAYERS, _CHUNK_WEIGHTS = 65_536, 4_000_000
 #: The budget of the stride "auto": a share of the layers' cost, or, for states of few numbers, a
 #: cost (nanoseconds, as in `dynsim.measures.costs`).
-_SHARE, _SMALL, _SMALL_COST = 0.5, 65_536, 5e7
+_SHARE, _SMALL, _SMALL_COST = 0.3, 65_536, 5e7
 #: Above this many tokens, measures over all pairs are recorded only when asked for by name.
 _PAIRS_LIMIT = 2048
 #: The one measure that needs attention: it comes with the first layer that an engine advances.
@@ -69,7 +69,7 @@ class Record:
     measures : names from `dynsim.measures.MEASURES`; by default `dynsim.measures.DEFAULT`, without
         those over all pairs when there are more than 2048 tokens. The cheap ones are always kept.
     stride : record the costly measures at every `stride`-th layer, and at the first, the middle
-        and the last. "auto" is the least stride with which the records take at most half of the
+        and the last. "auto" is the least stride with which the records take at most .3 of the
         layers' time, or 1/20 s where a state has at most 65,536 numbers; first, middle and last are
         recorded in any case. Times are those of a model (`dynsim.measures.costs`) that knows sizes
         alone: the same call records at the same depths on every machine, whatever its load.

@@ -136,7 +136,7 @@ def test_the_automatic_stride_keeps_to_its_budget_and_uses_it(samples, n, d, dep
     record = Record(measures)
     stride = record.costly_stride((samples, n, d), depth, n * n)
     one = record_cost(record.costly(n), samples, n, d)
-    budget = 0.5 * samples * depth * layer_cost(n, d, n * n)
+    budget = 0.3 * samples * depth * layer_cost(n, d, n * n)
     if samples * n * d <= 65_536:
         budget = max(budget, 5e7)
 
@@ -151,8 +151,8 @@ def test_the_automatic_stride_keeps_to_its_budget_and_uses_it(samples, n, d, dep
 def test_small_problems_are_recorded_at_every_layer_and_large_ones_where_it_fits():
     assert Record().costly_stride((1, 32, 16), 100, 1024) == 1
     assert Record().costly_stride((4, 8, 4), 100, 64) == 1
-    assert 100 // Record().costly_stride((128, 64, 32), 100, 4096) + 1 >= 14
-    assert 100 // Record().costly_stride((32, 128, 64), 100, 16384) + 1 >= 16
+    assert 100 // Record().costly_stride((128, 64, 32), 100, 4096) + 1 >= 10
+    assert 100 // Record().costly_stride((32, 128, 64), 100, 16384) + 1 >= 15
 
 
 def test_the_automatic_stride_does_not_depend_on_time_or_threads(monkeypatch):

@@ -33,6 +33,7 @@ def record_cost(names: Iterable[str], samples: int, n: int, d: int) -> float:
     work = tall * short**2 + 4 * short**3 / 3
     if fit_lanes(n, d):
         side_by_side = 3.4 * -(-samples // 2) if samples <= 4 else 8 * -(-samples // 8)
+        side_by_side *= 2 if samples <= 16 else 1  # one thread works on all of them
         values = side_by_side * (work / 16 + 6.5 * short**2 + 60)
         cosines = side_by_side * (n * n * d / 40 + n * d)
     else:

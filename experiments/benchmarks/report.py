@@ -225,7 +225,7 @@ def _absent(found: dict) -> list[str]:
 def draw(found: dict) -> Figure:
     """Ratios by case, the best rival by name, the share of the roofline, and what calls take."""
     cases, calls = found["cases"][::-1], found.get("measures", {}).get("calls")
-    widths = (3.4, 1.2, 2.2) if calls else (3.4, 1.2)
+    widths = (3.0, 1.1, 2.2) if calls else (3.4, 1.2)
     with style.context():
         figure = Figure(
             figsize=(style.PAGE, 1.0 + 0.165 * max(len(cases), 10)), layout="constrained"
@@ -305,28 +305,43 @@ def _draw_shares(axes, cases):
 
 
 #: Calls that a user may make, by what they are called in a figure.
-_CALLS = {"float32": style.GREEN, "default": style.BLUE, "logscale": style.VERMILION}
+_CALLS = {
+    "float32": ("float32", style.GREEN, "right"),
+    "default": ("default", style.BLUE, "left"),
+    "logscale": ("log-scale", style.VERMILION, "center"),
+}
+
+
+def _short(size: str) -> str:
+    """A size of a call in words.
+
+    >>> _short("N=8 d=4 B=4096 complete T=20")
+    '8 × 4, 20 layers'
+    """
+    n, d, *_, layers = (word.partition("=")[2] for word in size.split())
+    return f"{n} × {d}, {layers} layers"
 
 
 def _draw_calls(axes, calls):
     """What calls take, in units of one that records cheap measures alone."""
     sizes = list(calls)[::-1]
-    for name, colour in _CALLS.items():
+    for name, (words, colour, side) in _CALLS.items():
         ratios = [calls[size]["ratios"][name] for size in sizes]
         axes.plot(ratios, range(len(sizes)), "o", color=colour, markersize=4)
         axes.annotate(
-            {"logscale": "log-scale"}.get(name, name), (ratios[-1], len(sizes) - 1),
-            xytext=(0, 6), textcoords="offset points", ha="center", fontsize=7, color=colour,
+            words, (ratios[-1], len(sizes) - 1), xytext=({"right": 3, "left": -3}.get(side, 0), 6),
+            textcoords="offset points", ha=side, fontsize=7, color=colour,
         )  # fmt: skip
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set(
         xscale="log",
-        xlabel="time / that of cheap measures",
+        xlabel="time / that of\ncheap measures",
         title="what calls take",
         yticks=range(len(sizes)),
         ylim=(-0.6, len(sizes) - 0.2),
+        xlim=(0.25, 20),
     )
-    axes.set_yticklabels(sizes, fontsize=6.5)
+    axes.set_yticklabels([_short(size) for size in sizes], fontsize=6.5)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
     axes.set_xticks([0.5, 1, 2, 5, 10])

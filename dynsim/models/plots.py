@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from dynsim.models.profile import Profile
 from dynsim.results import style
@@ -57,10 +57,14 @@ def profiles(named: Mapping[str, Profile], title: str = "") -> Figure:
             _draw_residual(*pair, named) for pair in zip(axes.flat, _PANELS, strict=False)
         ]
         _draw_floor(mu, list(named.values()))
-        ranks.yaxis.set_major_formatter(ScalarFormatter())
-        ranks.yaxis.set_minor_formatter(ScalarFormatter())
+        for panel in (ranks, norms):
+            panel.yaxis.set_major_formatter(ScalarFormatter())
+            panel.yaxis.set_minor_formatter(ScalarFormatter())
         for panel, lines in zip(axes.flat, named_lines, strict=False):
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+            blocks = [tick for tick in panel.get_xticks() if 0 <= tick <= panel.dataLim.x1]
             style.name_lines(panel, lines, room=0.25)
+            panel.set_xticks(blocks)
         _draw_heads(heads, named)
         style.letters(axes.flat)
         style.finding(figure, title or ", ".join(named))
@@ -79,7 +83,7 @@ def _draw_residual(axes: Axes, panel: _Panel, named: Mapping[str, Profile]) -> d
                 lines[name] = line
     axes.set(xlabel="blocks", ylabel=panel.label)
     if len(named) > 1:
-        style.note(axes, f"dashed: {panel.dashed[1]}", x=0.02, y=0.97)
+        axes.set_title(f"dashed: {panel.dashed[1]}")
     return lines
 
 

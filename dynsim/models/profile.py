@@ -145,7 +145,8 @@ class Profile:
         """A figure: distances, ranks, norms and heads by layer, with profiles beside it by name."""
         from dynsim.models.plots import profiles
 
-        return profiles({str(self.facts["model"]): self, **(beside or {})})
+        name = str(self.facts["model"])
+        return profiles({name: self, **(beside or {})}, f"{name}: {self.diagnosis.sentence}")
 
     # --- for programs ---------------------------------------------------------------------------
 

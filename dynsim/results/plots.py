@@ -331,7 +331,7 @@ def lyapunov(spectrum: Spectrum, title: str = "") -> Figure:
         }
         for k, (colour, words) in enumerate(meanings.items()):
             if colour in colours:
-                style.note(values, words, 0.97, 0.97 - 0.08 * k, color=colour)
+                style.note(values, words, 0.03, 0.19 - 0.08 * k, color=colour)  # values fall
         style.letters((running, values))
         style.finding(figure, title)
     return figure

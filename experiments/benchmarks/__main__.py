@@ -14,7 +14,7 @@ from experiments import did_you_mean
 ROOT = Path(__file__).parents[2]
 EPILOG = """examples:
   python -m experiments.benchmarks
-      everything, about an hour; writes figures/benchmarks.json and .png
+      everything, some 30 minutes; writes figures/benchmarks.json and .png
   python -m experiments.benchmarks --quick
       every regime at one or two sizes, in minutes; writes to results/
   python -m experiments.benchmarks small local-16384-w32 accuracy --threads 1

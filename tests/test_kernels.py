@@ -305,14 +305,20 @@ def test_code_for_fixed_fields_gives_the_same_bits(monkeypatch, tmp_path, mask, 
 
     expected = advanced()
     monkeypatch.setattr(library, "_WORTH_IT", -1.0)
-    kernel = Kernel("lanes", "advance", fields.LANES, "layers start samples wanted")
-    usual = kernel._place
-    kernel._place = lambda *what: tmp_path / "special.kernel" if what[2:] else usual(*what)
-    monkeypatch.setattr("dynsim.engines.lanes._advance", kernel)
-    for number in (2, 2):  # the code for any fields, and that for these
-        for found, wanted in zip(advanced(), expected, strict=True):
-            assert np.array_equal(found, wanted)
-        assert len(kernel._functions) == number
+    for _process in range(2):  # the second finds what the first has kept
+        kernel = Kernel("lanes", "advance", fields.LANES, "layers start samples wanted")
+        usual = kernel._place
+        kernel._place = lambda *what, usual=usual: (
+            tmp_path / "special.kernel" if what[2:] else usual(*what)
+        )
+        monkeypatch.setattr("dynsim.engines.lanes._advance", kernel)
+        for _ in range(2):
+            for found, wanted in zip(advanced(), expected, strict=True):
+                assert np.array_equal(found, wanted)
+            assert len(kernel._functions) == 2  # the code for any fields, and that for these
+        monkeypatch.setattr(library, "_WORTH_IT", np.inf)
+        monkeypatch.setattr(library, "_WORTH_A_LOOK", 0.0)
+        monkeypatch.setattr(library, "special", None)
 
 
 # --- vectors --------------------------------------------------------------------------------------

@@ -26,9 +26,9 @@ _lock = Lock()
 #: The kernels that most runs need.
 _first: list["Kernel"] = []
 
-#: Seconds in a kernel after which code for its fixed fields, which takes about half a second to
-#: make, has good prospects to pay off.
-_WORTH_IT = 2.0
+#: Seconds in a kernel after which it pays to look whether there is code for its fixed fields, and
+#: after which making that, which takes about half a second, has good prospects to pay off.
+_WORTH_A_LOOK, _WORTH_IT = 0.02, 2.0
 
 
 class Kernel:
@@ -75,9 +75,10 @@ class Kernel:
         begun = time.perf_counter()
         function(given.address)
         if self.fixed and what not in self._functions:
-            self._seconds[what] = self._seconds.get(what, 0.0) + time.perf_counter() - begun
-            if self._seconds[what] > _WORTH_IT:
-                self._specialise(general, what)
+            before = self._seconds.get(what, 0.0)
+            now = self._seconds[what] = before + time.perf_counter() - begun
+            if now > _WORTH_IT or before <= _WORTH_A_LOOK < now:
+                self._specialise(general, what, make=now > _WORTH_IT)
 
     def _function(self, real, w):
         place = self._place(real, w)
@@ -104,13 +105,16 @@ class Kernel:
             cache.write(_source_of(place), f"{symbol}\0{source}".encode())
         return code
 
-    def _specialise(self, general, what) -> None:
-        """Have code for these fixed fields from now on."""
+    def _specialise(self, general, what, make: bool) -> None:
+        """Have code for these fixed fields from now on; unless it is to be made, only what an
+        earlier process has kept."""
         with _lock:
             if what in self._functions:  # another thread was first
                 return
             place = self._place(*what)
             code = cache.read(place)
+            if code is None and not make:
+                return
             if code is None:
                 source = cache.read(_source_of(self._place(*general)))
                 symbol, source = (

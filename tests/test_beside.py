@@ -55,6 +55,13 @@ def test_a_process_that_cannot_start_holds_nobody_up(jobs, tmp_path, monkeypatch
     beside.claim(tmp_path / "a")
 
 
+def test_without_an_interpreter_nothing_is_begun(jobs, tmp_path, monkeypatch):
+    monkeypatch.setattr(beside.sys, "executable", "")
+    beside.begin({tmp_path / "a": "a"})
+    assert not beside._jobs
+    beside.claim(tmp_path / "a")
+
+
 def test_a_process_makes_the_code_that_is_looked_for(tmp_path):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     name = KERNELS["cosines.advance"].usual.name

@@ -41,6 +41,8 @@ _jobs: dict[Path, _Job] = {}
 def begin(kernels: dict[Path, str]) -> None:
     """Begin to compile kernels of `table`, for float64, by where their code belongs; each once."""
     new = {place: _Job(name) for place, name in kernels.items() if place not in _jobs}
+    if not sys.executable or getattr(sys, "frozen", False):  # no interpreter to be started
+        return
     _jobs.update(new)
     for _ in range(min(len(new), (os.cpu_count() or 1) - 1)):
         Thread(target=_work, args=(list(new.values()),), daemon=True).start()
@@ -57,11 +59,22 @@ def _work(jobs: list[_Job]) -> None:
     """Jobs that nobody has taken, one after another."""
     for job in jobs:
         if job.take():
-            command = [sys.executable, "-m", "dynsim.kernels.beside", job.kernel]
-            with suppress(OSError):
-                nothing = subprocess.DEVNULL
-                subprocess.run(command, stdin=nothing, stdout=nothing, stderr=nothing, check=False)
-            job.done.set()
+            try:
+                _compile(job.kernel)
+            finally:
+                job.done.set()
+
+
+def _compile(kernel: str) -> None:
+    """Have a process compile it, with this very dynsim and no module of the current folder."""
+    nothing, paths = subprocess.DEVNULL, [str(Path(__file__).parents[2])]
+    paths += filter(None, [os.environ.get("PYTHONPATH")])
+    with suppress(OSError):
+        subprocess.run(
+            [sys.executable, "-P", "-m", "dynsim.kernels.beside", kernel], check=False,
+            stdin=nothing, stdout=nothing, stderr=nothing,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        )  # fmt: skip
 
 
 def _main(name: str) -> None:

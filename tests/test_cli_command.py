@@ -279,12 +279,12 @@ def test_what_memory_does_not_hold_is_refused_at_once(words, capsys):
 
 
 def test_work_of_hours_says_so_once_where_there_is_no_bar(capsys, monkeypatch):
-    for share, said in ((1e-3, "this takes about 2.77 hours more\n"), (0.5, "")):
-        times = iter((0.0, 5.0, 10.0, 20.0))
+    for step, said in ((1e-3, "this takes about 2.77 hours more\n"), (0.2, "")):
+        times = iter((0.0, 60.0, 65.0, 70.0, 80.0))  # a minute to begin with, which does not count
         monkeypatch.setattr(output.time, "monotonic", lambda times=times: next(times))
         with output.progress_bar("starts") as progress:
-            for _ in range(3):
-                progress(share)
+            for done in range(4):
+                progress(step / 2 * done)
         assert capsys.readouterr().err == said
 
 

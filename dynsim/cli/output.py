@@ -208,7 +208,7 @@ def progress_bar(label: str) -> Iterator[Callable[..., None]]:
     """
     begun = time.monotonic()
     if sys.stderr is None or not sys.stderr.isatty():
-        yield _Warner(begun)
+        yield _Warner()
         return
     with ExitStack() as shown:
         bar = task = None
@@ -226,17 +226,22 @@ def progress_bar(label: str) -> Iterator[Callable[..., None]]:
 
 
 class _Warner:
-    """Says once, in one line on standard error, that the work will last for hours."""
+    """Says once, in one line on standard error, that the work will last for hours.
 
-    def __init__(self, begun: float) -> None:
-        self.begun, self.told = begun, False
+    By the pace since it was first called: what begins the work, as processes do, is not the work.
+    """
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+        self._told = False
 
     def __call__(self, share: float, label: str | None = None) -> None:
-        spent = time.monotonic() - self.begun
-        if self.told or sys.stderr is None or spent < _TELLS or share <= 0.0:
+        now = time.monotonic()
+        since, known = self._first = self._first or (now, share)
+        if self._told or sys.stderr is None or now - since < _TELLS or share <= known:
             return
-        self.told = True
-        if (left := spent / share - spent) > _LONG:
+        self._told = True
+        if (left := (now - since) * (1.0 - share) / (share - known)) > _LONG:
             print(f"this takes about {left / 3600:.3g} hours more", file=sys.stderr, flush=True)
 
 

@@ -82,7 +82,7 @@ def timed(folder: Path, name: str, parameters: tuple[str, ...], cells: int) -> d
     done = subprocess.run(
         [sys.executable, str(script), *words], capture_output=True, text=True, check=True
     )
-    seconds, parent, peak = map(float, done.stderr.split())
+    seconds, parent, peak = map(float, done.stderr.split()[-3:])
     return {
         "sweep": name,
         "cells": cells,

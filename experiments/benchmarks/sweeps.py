@@ -32,7 +32,7 @@ KILLED = ("mask=local,causal", "value=orthogonal,gaussian", "beta=0.1:10:log16",
           "norm=unit", "tokens=24", "dim=16", "samples=8", "depth=200")  # fmt: skip
 #: Some 100 ms each.
 LARGE = ("mask=causal", "value=orthogonal", "scores=gaussian", "norm=unit", "tokens=24", "dim=16",
-         "samples=8", "depth=64")  # fmt: skip
+         "samples=8", "depth=160")  # fmt: skip
 #: Runs the command in its words; prints seconds, those of this process on a core, and the peak of
 #: its memory, in MiB.
 MEASURED = """

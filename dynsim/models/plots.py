@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator
 
 from dynsim.models.profile import Profile
 from dynsim.results import style
@@ -58,8 +58,9 @@ def profiles(named: Mapping[str, Profile], title: str = "") -> Figure:
         ]
         _draw_floor(mu, list(named.values()))
         for panel in (ranks, norms):
-            panel.yaxis.set_major_formatter(ScalarFormatter())
-            panel.yaxis.set_minor_formatter(ScalarFormatter())
+            low, high = panel.get_ylim()
+            panel.yaxis.set_major_formatter("{x:g}")
+            panel.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else "")
         for panel, lines in zip(axes.flat, named_lines, strict=False):
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             blocks = [tick for tick in panel.get_xticks() if 0 <= tick <= panel.dataLim.x1]
@@ -119,6 +120,6 @@ def _draw_heads(axes: Axes, named: Mapping[str, Profile]) -> None:
         axes.plot(place, first, ".", markersize=4, color=look["color"], alpha=0.6)
     axes.set(xlabel="blocks", ylabel="attention to the first token", ylim=(0, 1))
     if seen:
-        style.note(axes, "a dot: a head", y=0.97)
+        axes.set_title("a dot: a head")
     else:
         style.note(axes, "no attention was seen", x=0.5, y=0.5, ha="center")

@@ -32,6 +32,7 @@ TINY = {
         Case("local", "local", 128, 8, 1, "local", 5, layers=4, quick=True),
         Case("random", "local", 100, 8, 1, "random", 7, layers=4, quick=True),
         Case("long", "long", 4, 3, layers=20, serial=True, quick=True),
+        Case("float32", "float32", 96, 8, 2, "causal", layers=4, quick=True, dtype="float32"),
     )
 }
 SETTING = rivals.Setting(threads=2, patience=5.0)
@@ -65,7 +66,7 @@ def test_rivals_do_the_same_work(name, case):
     for run in rivals.forms_of(name, problem, SETTING).values():
         found = run(3)
         assert found.mu.shape == found.cosine.shape == (case.samples, 3)
-        assert found.distance(expected) < compare.TOLERANCE
+        assert found.distance(expected) < compare.TOLERANCE[case.dtype]
 
 
 @pytest.mark.parametrize("case", TINY.values(), ids=TINY)

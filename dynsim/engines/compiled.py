@@ -82,7 +82,7 @@ class CompiledEngine(TokenEngine):
         """As of all engines. samples : the numbers of these samples in an ensemble of systems; by
         default they are all of it."""
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
-            if self.dynamics.dropout.active or not self.dynamics.residual.are_numbers:
+            if self._is_composed:
                 return self._composed(x, start, stop, entropy)
             if not self.dynamics.mlp.active:
                 return self._attention(x, start, stop, entropy, samples)
@@ -109,11 +109,14 @@ class CompiledEngine(TokenEngine):
             entropies = found if t == start else entropies
         return x, np.stack(seen, axis=-1), entropies
 
+    @property
+    def _is_composed(self) -> bool:
+        """Whether numpy does what comes after the attention."""
+        return self.dynamics.dropout.active or not self.dynamics.residual.are_numbers
+
     def _refuse_ensemble(self) -> None:
         """Raise ValueError for an ensemble of more than attention with layers that are alike."""
-        dynamics = self.dynamics
-        composed = dynamics.dropout.active or not dynamics.residual.are_numbers
-        if composed or dynamics.mlp.active or not self._same_beside:
+        if self._is_composed or self.dynamics.mlp.active or not self._same_beside:
             raise ValueError(
                 "an ensemble of systems has attention, norm and skip alone, the same in every "
                 "layer; simulate each system by itself"

@@ -13,10 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
 
-import numpy as np
-
-from dynsim.kernels.processor import vector_width
-
 __all__ = ["begin", "claim"]
 
 _lock = Lock()
@@ -80,7 +76,7 @@ def _compile(kernel: str) -> None:
 def _main(name: str) -> None:
     from dynsim.kernels.table import KERNELS
 
-    KERNELS[name].make(np.dtype(np.float64), vector_width(64))
+    KERNELS[name].make_usual()
 
 
 if __name__ == "__main__":

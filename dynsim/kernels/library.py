@@ -23,6 +23,8 @@ from dynsim.kernels.special import special
 __all__ = ["Kernel"]
 
 _lock = Lock()
+#: What kernels are compiled for most often: float64, in whole vectors.
+_USUAL = np.dtype(np.float64), processor.vector_width(64)
 #: The kernels that most runs need.
 _first: list["Kernel"] = []
 
@@ -93,7 +95,11 @@ class Kernel:
     @property
     def usual(self):
         """Where the code for float64 and whole vectors lies."""
-        return self._place(np.dtype(np.float64), processor.vector_width(64))
+        return self._place(*_USUAL)
+
+    def make_usual(self) -> None:
+        """Have it compiled and kept there."""
+        self.make(*_USUAL)
 
     def make(self, real, w) -> bytes:
         """The machine code, compiled and kept."""

@@ -138,27 +138,15 @@ class Tiled:
             at_once = max(1, entries // each)
             done = []
             for heads in _slices(batch, at_once):
-                parts = [
-                    self._tile(group, heads, part, query, key, value, tile)
-                    for part in _slices(n_tiles, max(1, at_once // batch))
-                ]
+                parts = []
+                for part in _slices(n_tiles, max(1, at_once // batch)):
+                    piece = Piece(group, heads, part)
+                    taken = piece.queries(query), piece.attended(key), piece.attended(value)
+                    parts.append(tile(*taken, piece))
                 done.append(joined(parts, 1).flatten(1, 2))
             pieces.append(joined(done, 0))
         mixed = joined(pieces, 1)
         return mixed if self._place is None else mixed.index_select(1, self._place)
-
-    @staticmethod
-    def _tile(
-        group: _Group,
-        heads: slice,
-        part: slice,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        tile: _Tile,
-    ) -> Tensor:
-        piece = Piece(group, heads, part)
-        return tile(piece.queries(query), piece.attended(key), piece.attended(value), piece)
 
 
 class Edges:

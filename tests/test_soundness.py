@@ -24,6 +24,14 @@ def test_rounding_that_later_layers_make_large_is_flagged(index):
     assert log_scale.trial(storm.stream("log_scale", 0, index)).kind == "flagged"
 
 
+@pytest.mark.parametrize(("index", "kind"), [(7056, "holds"), (27910, "flagged")])
+def test_attention_to_nearly_one_key_alone_is_seen(index, kind):
+    """Where scores between deviations are small all the same, and where a norm takes away most
+    directions in which rounding may have moved the other tokens."""
+    log_scale = storm.storms()["log_scale"]
+    assert log_scale.trial(storm.stream("log_scale", 0, index)).kind == kind
+
+
 def test_a_violation_is_counted_and_named():
     report = Report("s", "never", "nobody", seed=0)
     report.add(0, Outcome("holds", error=1e-3))

@@ -1,10 +1,6 @@
-"""Below the floating-point floor: tokens near consensus followed as first token, shape and log mu.
+"""Below the floating-point floor: tokens followed as first token, shape and log mu.
 
-A sample far from consensus is left to the compiled engine. Once mu / ||X||_F falls below
-`NEAR`, its layers are carried out on X = 1 c + s Z (`dynsim.deviation`), until it grows again.
-A mask that passes information one way, step by step, as the causal window does, is followed so from
-the start: under it early tokens agree to 1e-16 and less long before late ones begin to, and what
-they still differ by decides what comes later.
+Every layer is carried out on X = 1 c + s Z (`dynsim.deviation`).
 
 What stays exact: log mu to about 1e-14 a layer, down to any depth. What does not: Z is one array
 of floating-point numbers, so a part of the deviation that has shrunk to a share delta of the rest
@@ -26,8 +22,6 @@ import numpy as np
 
 from dynsim.engines.compiled import CompiledEngine
 from dynsim.kernels.fields import DIRECT
-from dynsim.masks.connectivity import is_strongly_connected
-from dynsim.masks.layout import common_keys, has_common_key
 from dynsim.measures import CHEAP, floor, observe
 from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics
@@ -35,8 +29,6 @@ from dynsim.network.ensemble import by_system
 
 __all__ = ["Follower"]
 
-#: Samples below this share mu / ||X||_F are followed as deviations, above the other as tokens.
-NEAR, FAR = 0.05, 0.1
 #: Layers that lose more of mu / ||X|| than this are carried out with care.
 LOSS = 1e3
 _MU, _FROBENIUS, _LARGEST = (CHEAP.index(name) for name in ("mu", "frobenius_norm", "norm_max"))
@@ -64,74 +56,62 @@ class Follower:
     def __init__(self, dynamics: AttentionDynamics, threads: int):
         self.dynamics = dynamics
         self._plain = CompiledEngine(dynamics, threads)
-        self._common_keys = (
-            not dynamics.residual.has_skip and common_keys(dynamics.layout) is not None
-        )
-        by_steps = not has_common_key(dynamics.layout) and not is_strongly_connected(dynamics.mask)
-        self._near, self._far = (np.inf, np.inf) if by_steps else (NEAR, FAR)
 
     def begin(self, state: Deviation) -> Deviation:
-        """The state in the form that fits it, with what is observed of it."""
-        state = self._filed(state, self._observe(state)[..., None])
-        return state.with_observed(self._observe(state).T)
-
-    def _observe(self, state: Deviation) -> np.ndarray:
+        """The state with what is observed of it."""
         seen, log_mu = observe(state.tokens), state.log_mu
-        near = ~state.is_whole
-        seen[_MU, near] = np.exp(log_mu[near])
-        return np.vstack([seen, log_mu / _LN10, np.zeros(len(log_mu))])
+        seen[_MU] = np.exp(log_mu)
+        return state.with_observed(np.vstack([seen, log_mu / _LN10, np.zeros(len(log_mu))]).T)
 
     # --- layers -----------------------------------------------------------------------------------
 
     def advance(
         self, state: Deviation, start: int, stop: int, entropy: bool = False
     ) -> tuple[Deviation, np.ndarray, np.ndarray | None]:
-        """As far at once as no sample changes between tokens and deviation, or needs care."""
-        self._dim = state.shape.shape[2]
-        observed, entropies, span = [], None, stop - start
+        """(state after the layers, observed, entropies of the first or None)."""
+        self._dim, entropies = state.shape.shape[2], None
         if entropy:
             entropies = self._plain.advance(state.tokens, start, start + 1, entropy=True)[2]
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
+            samples = np.arange(len(state.log_size))
+            state, seen = self._carried(state.apart(), samples, start, stop, stop - start)
+        return state, seen, entropies
+
+    def _carried(
+        self, state: Deviation, samples: np.ndarray, start: int, stop: int, span: int
+    ) -> tuple[Deviation, np.ndarray]:
+        """(state, observed) of these samples after the layers, which they lose much in with care.
+
+        First `span` layers at once, then ever more, as those behind one that needs care are carried
+        out again.
+        """
+        pieces = []
+        while start < stop:
+            end = min(start + span, stop)
             before = state.observed.T
-            while start < stop:
-                layers = min(span, stop - start)
-                after, seen = self._stretch(state, before, start, start + layers)
-                changes = np.any(self._to_split(state, seen) | self._to_join(state, seen), axis=0)
-                careful = self._losing(before, seen)
-                first = int(np.argmax(np.append(changes | careful.any(axis=0), True)))
-                span = 2 * layers
-                if first < layers and careful[:, first].any():
-                    if first:
-                        span = first
-                        after, seen = self._stretch(state, before, start, start + span)
-                    else:
-                        span = 1
-                        after, seen = self._with_care(state, before, start, careful[:, 0])
-                elif first + 1 < layers:
-                    span = first + 1
-                    after, seen = self._stretch(state, before, start, start + span)
-                state, before = self._filed(after, seen), seen[..., -1]
-                observed.append(seen)
-                start += seen.shape[-1]
-        return state, np.concatenate(observed, axis=-1), entropies
+            after, seen = self._stretch(state, samples, start, end)
+            careful = self._losing(before, seen)
+            first = np.where(careful.any(axis=1), careful.argmax(axis=1), -1)
+            for k in np.unique(first[first >= 0]):
+                those, t = first == k, start + int(k)
+                part, mine = state[those], samples[those]
+                if k:
+                    part, _ = self._stretch(part, mine, start, t)
+                part, seen[:, those, k] = self._with_care(part, mine, t, seen[-1, those, k])
+                if t + 1 < end:
+                    part, seen[:, those, k + 1 :] = self._carried(part, mine, t + 1, end, 1)
+                after = after.replaced(those, part)
+            pieces.append(seen)
+            state, start, span = after, end, 2 * span
+        return state, _joined(pieces)
 
     def _stretch(
-        self, state: Deviation, before: np.ndarray, start: int, stop: int
+        self, state: Deviation, samples: np.ndarray, start: int, stop: int
     ) -> tuple[Deviation, np.ndarray]:
-        """(state, observed) after layers without a change; `before` is what was observed last."""
-        whole, every = state.is_whole, np.arange(len(state.log_size))
-        after, seen = state, np.empty((len(before), len(whole), stop - start))
-        if whole.any():
-            x, cheap, _ = self._plain.advance(state.shape[whole], start, stop, samples=every[whole])
-            seen[:-2, whole], seen[-2, whole] = cheap, np.log10(cheap[_MU])
-            moved = Deviation.whole(x).with_observed(state.observed[whole])
-            after = after.replaced(whole, moved)
-        if not whole.all():
-            near, seen[:-1, ~whole] = self._followed(state[~whole], every[~whole], start, stop)
-            after = after.replaced(~whole, near)
-        losses = np.where(seen[_FROBENIUS] > 0, seen[_FROBENIUS] / seen[_MU], 1.0)
-        if not whole.all():
-            losses[~whole] = self._losses(before[:, ~whole], seen[:, ~whole], every[~whole], start)
+        """(state, observed) of these samples after the layers."""
+        after, seen = self._followed(state, samples, start, stop)
+        before = state.observed.T
+        losses = self._losses(before, seen, samples, start)
         # one after another, so that it does not matter where a stretch begins
         added = np.hstack([before[-1, :, None], _ROUNDING / _LN10 * losses])
         seen[-1] = np.cumsum(added, axis=1)[:, 1:]
@@ -144,21 +124,21 @@ class Follower:
     ) -> np.ndarray:
         """By how much every layer's deviations are smaller than their parts, (samples, layers).
 
-        mu / ||X|| before over that after; 1 where attention is a difference to a common row, whose
-        parts are as small. Times 1 and the size of the scores, where it is large.
+        mu / ||X|| before over that after; where attention is a difference to a common row, its
+        parts are smaller by the scores between deviations. Times 1 and the size of the scores,
+        where it is large. `before` is what was observed, `seen` what `_followed` did.
         """
-        earlier = np.concatenate([before[..., None], seen[..., :-1]], axis=-1)
-        share, share_after = (one[-2] - np.log10(one[_FROBENIUS]) for one in (earlier, seen))
-        loss = np.maximum(10.0 ** np.minimum(share - share_after, 300.0), 1.0)
-        loss = np.where(np.isfinite(earlier[-2]), loss, 1.0)
+        sizes = np.concatenate([before[_FROBENIUS, :, None], seen[_FROBENIUS]], axis=1)
+        log_mu = _LN10 * np.concatenate([before[-2, :, None], seen[-2]], axis=1)
+        ratio = np.exp(np.minimum(log_mu[:, :-1] - log_mu[:, 1:], 690.0))
+        ratio *= sizes[:, 1:] / sizes[:, :-1]
+        loss = np.maximum(np.where(seen[-1] <= DIRECT, seen[-1], 1.0) * ratio, 1.0)
+        loss[~np.isfinite(log_mu[:, :-1])] = 1.0
         for k in np.flatnonzero((loss > LOSS).any(axis=0)):
             those = loss[:, k] > LOSS
+            tokens = before[:, those] if k == 0 else seen[:, those, k - 1]
             strength = self._strength(samples[those], start + int(k))
-            tokens = earlier[:, those, k]
-            lost = loss[those, k]
-            if self._common_keys:
-                lost = np.where(strength * 2.0 * tokens[_MU] ** 2 <= DIRECT, 1.0, lost)
-            loss[those, k] = lost * (1.0 + _score_range(strength, tokens))
+            loss[those, k] *= 1.0 + _score_range(strength, tokens)
         return loss
 
     def _strength(self, samples: np.ndarray, t: int) -> np.ndarray:
@@ -174,30 +154,25 @@ class Follower:
         return np.diff(errors, axis=1) > LOSS * _ROUNDING / _LN10
 
     def _with_care(
-        self, state: Deviation, before: np.ndarray, t: int, those: np.ndarray
+        self, state: Deviation, samples: np.ndarray, t: int, error: np.ndarray
     ) -> tuple[Deviation, np.ndarray]:
-        """As `_stretch` for layer t, with deviations from the token that is attended to most."""
-        after, seen = self._stretch(state, before, t, t + 1)
-        part, samples = state[those], np.flatnonzero(those)
-        known = np.abs(part.shape).max(axis=(1, 2))  # of whole samples, of the tokens themselves
-        most = self._attended_most(part, samples, t)
-        part = part.about(most)
-        known = known / np.where(
-            state.is_whole[those], np.exp(np.maximum(part.log_size, -700.0)), 1.0
-        )
-        carried, observed = self._followed(part, samples, t, t + 1)
-        seen[:-1, those] = observed
+        """(state, observed) after layer t, with deviations from the token that is attended to most.
+
+        error : that of log10 mu if the layer is carried out as others are
+        """
+        before, known = state.observed.T, np.abs(state.shape).max(axis=(1, 2))
+        most = self._attended_most(state, samples, t)
+        state = state.about(most)
+        after, seen = self._followed(state, samples, t, t + 1)
         # sums of what is small from the start lose nothing; how large scores are still matters, and
         # what norms lose shows when all is computed again from tokens that rounding may have moved
-        scores = _score_range(self._strength(samples, t), before[:, those])
-        moved = self._moved(part, carried, samples, t, known, most)
-        added = (_ROUNDING * (1.0 + scores) + moved) / _LN10
-        error = before[-1, those] + added
-        skip = self.dynamics.residual.has_skip
-        if self.dynamics.weights.n_heads > 1 or skip:  # heads attend to several
-            error = np.maximum(error, seen[-1, those, 0])
-        seen[-1, those, 0] = error
-        return after.replaced(those, carried.with_observed(seen[:, those, 0].T)), seen
+        scores = _score_range(self._strength(samples, t), before)
+        moved = self._moved(state, after, samples, t, known, most)
+        careful = before[-1] + (_ROUNDING * (1.0 + scores) + moved) / _LN10
+        if self.dynamics.weights.n_heads > 1 or self.dynamics.residual.has_skip:
+            careful = np.maximum(careful, error)  # heads attend to several
+        seen[-1, :, 0] = careful
+        return after.with_observed(seen[..., 0].T), seen[..., 0]
 
     def _moved(
         self,
@@ -214,10 +189,11 @@ class Follower:
         most : the token that the shape is about, (samples,)
         """
         others = np.arange(state.shape.shape[1])[None, :, None] != most[:, None, None]
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], state.shape.shape[1:])
-        moved = np.zeros(len(state.log_size))
+        rng, moved = np.random.default_rng(0), np.zeros(len(state.log_size))
         for scale in _SCALES:
-            noise = (scale - 1.0) * known[:, None, None] * signs * others
+            # of other directions each time: a norm takes away what lies in some
+            direction = rng.standard_normal(state.shape.shape[1:])
+            noise = (scale - 1.0) * known[:, None, None] * direction * others
             moved_state = replace(
                 state, center=scale * state.center, shape=scale * state.shape + noise
             )
@@ -246,31 +222,20 @@ class Follower:
     def _followed(
         self, state: Deviation, samples: np.ndarray, start: int, stop: int
     ) -> tuple[Deviation, np.ndarray]:
-        """As `_stretch`, for samples near consensus, of these numbers."""
+        """(state after the layers, seen), of these samples: the measures of CHEAP, log10 mu and,
+        where keys are in common, the largest scores between deviations."""
         plain, seen = self._plain, []
         shape = state.shape.shape
         workers, systems = plain.workers(shape, stop - start), plain.systems(len(samples), samples)
         for carrier, layers in plain.carried(shape, np.dtype(np.float64), start, stop):
             state, observed = carrier.follow(state, layers, workers, plain.every, **systems)
             seen.append(observed)
-        return state, np.concatenate(seen, axis=-1)
+        return state, _joined(seen)
 
-    def _to_split(self, state: Deviation, seen: np.ndarray) -> np.ndarray:
-        """Where a sample that is kept whole has come near consensus."""
-        return _aligned(state.is_whole, seen) & (seen[_MU] < self._near * seen[_FROBENIUS])
 
-    def _to_join(self, state: Deviation, seen: np.ndarray) -> np.ndarray:
-        """Where a sample that is split has gone far from it."""
-        return ~_aligned(state.is_whole, seen) & (seen[_MU] > self._far * seen[_FROBENIUS])
-
-    def _filed(self, state: Deviation, seen: np.ndarray) -> Deviation:
-        """Each sample in the form that fits what was observed last."""
-        split, join = self._to_split(state, seen[..., -1]), self._to_join(state, seen[..., -1])
-        for those, form in ((split, Deviation.split), (join, Deviation.whole)):
-            if those.any():
-                part = state[those]
-                state = state.replaced(those, form(part.tokens).with_observed(part.observed))
-        return state
+def _joined(pieces: list[np.ndarray]) -> np.ndarray:
+    """What was seen of all layers, (K, samples, layers)."""
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-1)
 
 
 def _score_range(strength: np.ndarray, observed: np.ndarray) -> np.ndarray:
@@ -280,7 +245,3 @@ def _score_range(strength: np.ndarray, observed: np.ndarray) -> np.ndarray:
     observed : (measures, samples), of the tokens before the layer
     """
     return strength * observed[_LARGEST] * 1.5 * observed[_MU]
-
-
-def _aligned(samples: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    return samples.reshape(-1, *(1,) * (seen.ndim - 2))

@@ -165,7 +165,7 @@ class Lanes:
         every: Every,
         systems: np.ndarray | None = None,
     ) -> tuple[Deviation, np.ndarray]:
-        """(state after the layers, cheap measures and log10 mu (6, samples, layers))."""
+        """(state after the layers, cheap measures, log10 mu and scores (7, samples, layers))."""
         given = self._given(len(state.log_size), True)
         places = _Places.of(systems, self.systems, given.w)
         shape, sizes = places.spread(state.shape), places.spread(state.log_size)
@@ -174,14 +174,14 @@ class Lanes:
         center = self._in_lanes(places.spread(state.center)[:, None], w, rows=1)
         log_size = _in_lanes(sizes, w)
         blocks = len(z)
-        observed = np.empty((layers, 6, blocks, w))
+        observed = np.empty((layers, 7, blocks, w))
 
         def work(part: slice) -> Iterator[None]:
             mine = given.copy()
             mine.set(x=z[part], center=center[part], log_size=log_size[part])
             mine.set(samples=part.stop - part.start, layers=layers, **places.systems(part))
             mine.allocate(self.scratch, "job", part.start)
-            seen = np.empty((layers, 6, part.stop - part.start, w))
+            seen = np.empty((layers, 7, part.stop - part.start, w))
             mine.set(observed=seen)
             _follow(mine)
             observed[:, :, part] = seen

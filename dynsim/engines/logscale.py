@@ -121,9 +121,10 @@ class LogScaleEngine:
             perturbed.append(moved)
             apart = np.maximum(apart, _SAFETY * _distance(seen[_LOG10_MU], beside[_LOG10_MU]))
         apart = np.maximum.accumulate(apart, axis=1)
+        state = _joined(after, tuple(perturbed), apart[:, -1])
         with np.errstate(over="ignore"):
-            observed = np.concatenate([seen[:-1], [seen[-1] + apart]])
-        return _joined(after, tuple(perturbed), apart[:, -1]), observed, entropies
+            seen[-1] += apart
+        return state, seen, entropies
 
 
 def _distance(log_mu: np.ndarray, other: np.ndarray) -> np.ndarray:

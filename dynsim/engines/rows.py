@@ -167,14 +167,14 @@ class Rows:
     def follow(
         self, state: Deviation, layers: int, workers: int, every: Every
     ) -> tuple[Deviation, np.ndarray]:
-        """(state after the layers, cheap measures and log10 mu (6, samples, layers))."""
+        """(state after the layers, cheap measures, log10 mu and scores (7, samples, layers))."""
         samples, given, w = len(state.log_size), self._given(True), self.w
         z = aligned((samples, given.sizes.rows, self.columns), self.dtype)
         z[:, : self.n, : self.d] = state.shape
         center = np.zeros((samples, self.columns))
         center[:, : self.d] = state.center
         log_size = np.repeat(state.log_size[:, None], w, axis=1)
-        observed = np.empty((samples, layers, 6, w))
+        observed = np.empty((samples, layers, 7, w))
 
         def work(part: slice) -> Iterator[None]:
             mine = given.copy()

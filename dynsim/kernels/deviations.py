@@ -38,14 +38,16 @@ __all__ = ["following"]
 
 _LOG_LARGE, _MOST, _LN10 = math.log(LARGE), 1.7e308, math.log(10.0)
 _ABOVE_DIRECT = math.nextafter(DIRECT, 1.0)
+#: For scores up to here the series is 1, to the bit.
+_LINEAR = 2.0**-53
 
 
 @inner
 def _relative_exp(x, b):
     """(e^b - 1) / b for |b| <= DIRECT; x is any pointer."""
-    ratio = splat(x, 1.0)
-    for inverse in SERIES:
-        ratio = fma(ratio * b, splat(x, inverse), splat(x, 1.0))
+    ratio = splat(x, SERIES[0])
+    for coefficient in SERIES[1:]:
+        ratio = fma(ratio, b, splat(x, coefficient))
     return ratio
 
 
@@ -123,7 +125,8 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
                     store(token, e, fma(load(out, e), whole, load(c, e)))
                 normalise(r, token, token)
             q = sqrt(where_within(square, SHORT, math.inf, square, one))
-            kept, back = one / q, h / (q * (one + q))
+            inverse = one / (q * (one + q))
+            kept, back = (one + q) * inverse, h * inverse
             for e in range(0, long, w):
                 z = (load(u, e) * kept - load(p, e) * back) * load(r.gain, e)
                 if not fits:
@@ -226,19 +229,24 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
                 matrix = at(r.query, here * r.d * r.p_wide)
                 project(r.q, p_row, at(source, i * row), row, matrix, r.p_wide, r.block, r.d)
                 score(r, side, first, last)
+                largest = zero
+                for k in range(tall):
+                    for e in range(0, extent, w):
+                        largest = maximum(largest, absolute(load(r.scores, k * r.s_row + e)))
+                most = maximum(most, peak(largest) * squared)
+                if all_within(most, _ABOVE_DIRECT, math.inf):
+                    return most
+                linear = all_within(most, 0.0, _LINEAR)
                 for k in range(tall):
                     scores, sum_ = at(r.scores, k * r.s_row), zero
                     for e in range(0, extent, w):
                         s = load(scores, e)
-                        b = s * squared
-                        most = maximum(most, absolute(b))
-                        weight = load(r.common, e) * s * _relative_exp(source, b)
+                        weight = load(r.common, e) * s
+                        if not linear:
+                            weight *= _relative_exp(source, s * squared)
                         store(scores, e, weight)
                         sum_ += weight
                     store(r.shares, k * w, joined(sum_))
-                most = peak(most)
-                if all_within(most, _ABOVE_DIRECT, math.inf):
-                    return most
                 mix(r, other, first, last)
                 for k in range(tall):
                     own = load(r.shares, k * w)
@@ -266,7 +274,11 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
 
     @inner
     def attention_of(r, turn, source, log_x, c_next, y):
-        """y and c_next, which holds what c becomes alone, after attention; the log of y."""
+        """y and c_next, which holds what c becomes alone, after attention.
+
+        Returns the log of y, and the largest score between deviations with keys in common, or more
+        than DIRECT.
+        """
         compact()
         w, row, n, zero = width(source), r.row, r.n, splat(source, 0.0)
         size = _exp(source, log_x)
@@ -305,7 +317,7 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
             store(c_next, k, fma(first, size, load(c_next, k)))
             for i in range(n):
                 store(y, i * row + k, load(y, i * row + k) - first)
-        return log_x
+        return log_x, most
 
     def follow(r):
         """Layers of attention on 1 c + s Z, in place: Z is r.x, c r.center, log s r.log_size."""
@@ -331,7 +343,7 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
                     copy(source, z, n * row)
                     log_seen = normalised(r, source, c_seen, log_z, n)
                 in_common(r, turn, c_seen, c_next)
-                log_seen = attention_of(r, turn, source, log_seen, c_next, r.next)
+                log_seen, most = attention_of(r, turn, source, log_seen, c_next, r.next)
                 log_seen = finish(r, z, c, log_z, r.next, c_next, log_seen, n)
                 copy(c, c_next, row)
                 log_z = to_norm_one(r, r.next, log_seen, z)
@@ -343,11 +355,12 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
                 for s in range(strips):
                     begin, place = s * STRIP, at(r.sums, s * (2 * row + 6 * w))
                     summed(r, at(r.whole, begin * row), min(STRIP, n - begin), place)
-                place = at(r.observed, (t * 6 * r.samples + sample) * w)
+                place = at(r.observed, (t * 7 * r.samples + sample) * w)
                 merged(r, strips, r.sums, place, step)
                 nan = load(place, 4 * step) - load(place, 4 * step)
                 store(place, 0, size + nan)
                 store(place, 5 * step, log_z / splat(r.x, _LN10) + nan)
+                store(place, 6 * step, most)
             store(r.log_size, sample * w, log_z)
 
     return follow

@@ -6,6 +6,8 @@ vector holds neighbouring numbers of one token, and `lanes` is 1. A token takes 
 lanes numbers, of which the first `long` are not padding that can be left out.
 """
 
+import math
+
 from dynsim.kernels.processor import TILE_COLUMNS, TILE_ROWS, vector_width
 from dynsim.kernels.record import Array, Record
 
@@ -49,8 +51,8 @@ LARGE, SHORT = 1e6, 0.05
 NOTHING = -1e100
 #: Scores between deviations above which attention, not its difference to a common row, is computed.
 DIRECT = 0.3
-#: (e^b - 1) / b = 1 + b / 2 (1 + b / 3 (1 + ...)), to the last bit for |b| <= DIRECT: the inverses.
-SERIES = tuple(1.0 / n for n in range(13, 1, -1))
+#: (e^b - 1) / b = 1 + b (1 / 2! + b (1 / 3! + ...)), to the last bit for |b| <= DIRECT: 1 / n!.
+SERIES = tuple(1.0 / math.factorial(n) for n in range(13, 0, -1))
 
 
 def panel_columns(w: int) -> int:
@@ -110,8 +112,9 @@ _GIVEN = {
     "x": Array(lambda r: r.samples * _state(r)),
     "center": Array(lambda r: r.followed * r.samples * r.row),
     "log_size": Array(lambda r: r.followed * r.samples * r.w),
-    # the cheap measures, (layers, 5, samples, w), and log10 mu, (layers, 6, ...), where followed
-    "observed": Array(lambda r: r.layers * (5 + r.followed) * r.samples * r.w, "float64"),
+    # the cheap measures, (layers, 5, samples, w); where followed also log10 mu and the largest
+    # score between deviations, infinite where that does not matter, (layers, 7, ...)
+    "observed": Array(lambda r: r.layers * (5 + 2 * r.followed) * r.samples * r.w, "float64"),
     # gains the entropies of all rows of attention, (samples, n, w), in nats, if wanted
     "entropy": Array(lambda r: r.wanted * r.samples * r.n * r.w),
 }

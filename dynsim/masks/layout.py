@@ -23,7 +23,6 @@ __all__ = [
     "Layout",
     "Ranges",
     "common_keys",
-    "has_common_key",
     "is_circulant",
     "is_interval_mask",
     "rows_from_pairs",
@@ -202,17 +201,6 @@ def common_keys(layout: Layout) -> np.ndarray | None:
     if isinstance(layout, Ranges):
         return first if np.all(layout.lo == layout.lo[0]) else None
     return first if np.all(layout.indices.reshape(-1, len(first)) == first) else None
-
-
-def has_common_key(layout: Layout) -> bool:
-    """True when every token attends to some one token.
-
-    >>> has_common_key(Ranges([0, 0], [1, 2])), has_common_key(Ranges([0, 1], [1, 2]))
-    (True, False)
-    """
-    if isinstance(layout, Ranges):
-        return bool(layout.lo.max() < layout.hi.min())
-    return bool(np.bincount(layout.indices).max() == len(layout.degrees))
 
 
 def is_circulant(layout: Layout) -> bool:

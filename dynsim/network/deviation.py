@@ -18,7 +18,7 @@ import numpy as np
 
 from dynsim._values import check_instance, real_array
 from dynsim.kernels.fields import LARGE, NOTHING, SHORT
-from dynsim.measures import deviations, mu
+from dynsim.measures import deviations
 from dynsim.network.norms import Norm
 from dynsim.network.weights import LayerWeights
 
@@ -45,8 +45,8 @@ class Deviation:
     perturbed : tuple of Deviation
         The same tokens followed from a few rounding errors away (`dynsim.engines.logscale`).
 
-    A sample far from consensus is kept whole: center 0, log_size 0, and shape X itself, bit for
-    bit.
+    Tokens that no layer has changed yet may be kept whole: center 0, log_size 0, and shape X
+    itself, bit for bit.
 
     >>> near = Deviation.split(np.array([[[1.0, 2.0], [1.0, 2.0 + 2e-12]]]))
     >>> near.center, near.log_size.round(3)
@@ -125,11 +125,7 @@ class Deviation:
     @property
     def log_mu(self) -> np.ndarray:
         """Natural logarithm of mu(X), (samples,)."""
-        whole = self.is_whole
-        log_mu = self.log_size.copy()
-        with np.errstate(divide="ignore"):
-            log_mu[whole] = np.log(mu(self.shape[whole]))
-        return log_mu
+        return self.apart().log_size
 
     def __getitem__(self, samples: np.ndarray) -> Deviation:
         perturbed = tuple(run[samples] for run in self.perturbed)
@@ -159,16 +155,19 @@ class Deviation:
         """The same with what was observed of it, (samples, K)."""
         return replace(self, observed=observed)
 
+    def apart(self) -> Deviation:
+        """The same with all samples split."""
+        whole = self.is_whole
+        if not whole.any():
+            return self
+        split = Deviation.split(self.shape[whole]).with_observed(self.observed[whole])
+        return self.replaced(whole, split)
+
     def about(self, tokens: np.ndarray) -> Deviation:
-        """The same with these tokens for centers, one a sample; whole samples are split first."""
-        whole, each = self.is_whole, np.arange(len(tokens))
-        state = self
-        if whole.any():
-            split = Deviation.split(self.shape[whole]).with_observed(self.observed[whole])
-            state = self.replaced(whole, split)
-        chosen = state.shape[each, tokens]
-        center = state.center + _exp(state.log_size)[:, None] * chosen
-        return replace(state, center=center, shape=state.shape - chosen[:, None])
+        """The same, split, with these tokens for centers, one a sample."""
+        chosen = self.shape[np.arange(len(tokens)), tokens]
+        center = self.center + _exp(self.log_size)[:, None] * chosen
+        return replace(self, center=center, shape=self.shape - chosen[:, None])
 
     def replaced(self, samples: np.ndarray, by: Deviation) -> Deviation:
         """A copy with the given samples taken from `by`; `observed` only where both have it.

@@ -16,6 +16,7 @@ from dynsim.engines.lanes import LANES_UP_TO, Lanes
 from dynsim.engines.rows import Rows
 from dynsim.engines.workers import Workers
 from dynsim.kernels.record import Scratch
+from dynsim.kernels.table import KERNELS
 from dynsim.measures import observe
 from dynsim.network.attention import Softmax
 from dynsim.network.dropout import Dropout
@@ -150,6 +151,12 @@ class CompiledEngine(TokenEngine):
             entropies.append(found)
         observed = seen[0] if len(seen) == 1 else np.concatenate(seen, axis=2)
         return x, observed, entropies[0]
+
+    @staticmethod
+    def prepare_to_follow(shape: tuple[int, ...]) -> None:
+        """Have the kernel for deviations of these tokens ready, the one that takes longest."""
+        _, n, d = shape
+        KERNELS["lanes.follow" if n * d <= LANES_UP_TO else "rows.follow"].prepare()
 
     def workers(self, shape: tuple[int, ...], layers: int) -> int:
         """Threads worth using for so many layers."""

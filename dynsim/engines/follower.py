@@ -29,6 +29,9 @@ from dynsim.network.ensemble import by_system
 
 __all__ = ["Follower"]
 
+#: The state after some layers, what is seen of each, and entropies, if asked for.
+Advanced = tuple[Deviation, np.ndarray, np.ndarray | None]
+
 #: Layers that lose more of mu / ||X|| than this are carried out with care.
 LOSS = 1e3
 _MU, _FROBENIUS, _LARGEST = (CHEAP.index(name) for name in ("mu", "frobenius_norm", "norm_max"))
@@ -59,22 +62,21 @@ class Follower:
 
     def begin(self, state: Deviation) -> Deviation:
         """The state with what is observed of it."""
+        self._plain.prepare_to_follow(state.shape.shape)
         seen, log_mu = observe(state.tokens), state.log_mu
         seen[_MU] = np.exp(log_mu)
         return state.with_observed(np.vstack([seen, log_mu / _LN10, np.zeros(len(log_mu))]).T)
 
     # --- layers -----------------------------------------------------------------------------------
 
-    def advance(
-        self, state: Deviation, start: int, stop: int, entropy: bool = False
-    ) -> tuple[Deviation, np.ndarray, np.ndarray | None]:
+    def advance(self, state: Deviation, start: int, stop: int, entropy: bool = False) -> Advanced:
         """(state after the layers, observed, entropies of the first or None)."""
         self._dim, entropies = state.shape.shape[2], None
-        if entropy:
-            entropies = self._plain.advance(state.tokens, start, start + 1, entropy=True)[2]
+        state, samples = state.apart(), np.arange(len(state.log_size))
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
-            samples = np.arange(len(state.log_size))
-            state, seen = self._carried(state.apart(), samples, start, stop, stop - start)
+            if entropy:
+                _, _, entropies = self._followed(state, samples, start, start + 1, entropy)
+            state, seen = self._carried(state, samples, start, stop, stop - start)
         return state, seen, entropies
 
     def _carried(
@@ -109,7 +111,7 @@ class Follower:
         self, state: Deviation, samples: np.ndarray, start: int, stop: int
     ) -> tuple[Deviation, np.ndarray]:
         """(state, observed) of these samples after the layers."""
-        after, seen = self._followed(state, samples, start, stop)
+        after, seen, _ = self._followed(state, samples, start, stop)
         before = state.observed.T
         losses = self._losses(before, seen, samples, start)
         # one after another, so that it does not matter where a stretch begins
@@ -163,7 +165,7 @@ class Follower:
         before, known = state.observed.T, np.abs(state.shape).max(axis=(1, 2))
         most = self._attended_most(state, samples, t)
         state = state.about(most)
-        after, seen = self._followed(state, samples, t, t + 1)
+        after, seen, _ = self._followed(state, samples, t, t + 1)
         # sums of what is small from the start lose nothing; how large scores are still matters, and
         # what norms lose shows when all is computed again from tokens that rounding may have moved
         scores = _score_range(self._strength(samples, t), before)
@@ -220,17 +222,25 @@ class Follower:
         return most
 
     def _followed(
-        self, state: Deviation, samples: np.ndarray, start: int, stop: int
-    ) -> tuple[Deviation, np.ndarray]:
-        """(state after the layers, seen), of these samples: the measures of CHEAP, log10 mu and,
-        where keys are in common, the largest scores between deviations."""
-        plain, seen = self._plain, []
+        self, state: Deviation, samples: np.ndarray, start: int, stop: int, entropy: bool = False
+    ) -> Advanced:
+        """(state after the layers, seen, entropies of the first or None), of these samples.
+
+        Seen are the measures of CHEAP, log10 mu and, where keys are in common, the largest scores
+        between deviations.
+        """
+        plain, entropies = self._plain, []
+        seen: list[np.ndarray] = []
         shape = state.shape.shape
         workers, systems = plain.workers(shape, stop - start), plain.systems(len(samples), samples)
         for carrier, layers in plain.carried(shape, np.dtype(np.float64), start, stop):
-            state, observed = carrier.follow(state, layers, workers, plain.every, **systems)
+            wanted = entropy and not seen
+            state, observed, found = carrier.follow(
+                state, layers, workers, plain.every, wanted, **systems
+            )
             seen.append(observed)
-        return state, _joined(seen)
+            entropies.append(found)
+        return state, _joined(seen), entropies[0]
 
 
 def _joined(pieces: list[np.ndarray]) -> np.ndarray:

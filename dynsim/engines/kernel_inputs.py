@@ -145,6 +145,13 @@ def in_panels(matrices: np.ndarray, columns: int) -> np.ndarray:
     return out
 
 
+def stretches(layers: int, entropy: bool) -> list[tuple[int, int, bool]]:
+    """(first, end, whether entropies are wanted) of the calls for so many layers: those of the
+    first layer, if any."""
+    calls = [(0, 1, True), (1, layers, False)] if entropy else [(0, layers, False)]
+    return [call for call in calls if call[0] < call[1]]
+
+
 def parts(blocks: int, workers: int) -> list[slice]:
     """All blocks, shared between so many workers or fewer."""
     workers = min(workers, blocks)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dynsim.engines.base import Advanced, Every
-from dynsim.engines.kernel_inputs import padded, parts, score_parts, settings
+from dynsim.engines.kernel_inputs import padded, parts, score_parts, settings, stretches
 from dynsim.kernels.fields import LANE_ROWS, LANES, PAD
 from dynsim.kernels.processor import REGISTER_BYTES
 from dynsim.kernels.record import Arguments, Scratch, aligned
@@ -123,7 +123,7 @@ class Lanes:
         The entropy is that of the first layer's attention. systems : that of each sample, in
         ascending order; None where there is one.
         """
-        given, mean = self._given(_most_alike(systems, len(x)), False), None
+        given = self._given(_most_alike(systems, len(x)), False)
         places = _Places.of(systems, self.systems, given.w)
         x = places.spread(x)
         samples = len(x)
@@ -151,9 +151,7 @@ class Lanes:
                 yield
 
         every(work, parts(blocks, workers))
-        if entropy:
-            mean = _from_lanes(entropies, samples).sum(axis=1) / (self.n * given.sizes.heads)
-            mean = places.back(mean)
+        mean = self._mean_entropy(entropies, samples, places) if entropy else None
         out = places.back(_from_lanes(state[:, : self.n, : self.d], samples))
         return out, places.back(_by_sample(observed, samples), axis=1), mean
 
@@ -163,9 +161,11 @@ class Lanes:
         layers: int,
         workers: int,
         every: Every,
+        entropy: bool = False,
         systems: np.ndarray | None = None,
-    ) -> tuple[Deviation, np.ndarray]:
-        """(state after the layers, cheap measures, log10 mu and scores (7, samples, layers))."""
+    ) -> tuple[Deviation, np.ndarray, np.ndarray | None]:
+        """(state after the layers, cheap measures, log10 mu and scores (7, samples, layers),
+        entropy (samples,) or None)."""
         given = self._given(len(state.log_size), True)
         places = _Places.of(systems, self.systems, given.w)
         shape, sizes = places.spread(state.shape), places.spread(state.log_size)
@@ -174,17 +174,19 @@ class Lanes:
         center = self._in_lanes(places.spread(state.center)[:, None], w, rows=1)
         log_size = _in_lanes(sizes, w)
         blocks = len(z)
-        observed = np.empty((layers, 7, blocks, w))
+        observed, entropies = np.empty((layers, 7, blocks, w)), np.zeros((blocks, self.n, w))
 
         def work(part: slice) -> Iterator[None]:
             mine = given.copy()
             mine.set(x=z[part], center=center[part], log_size=log_size[part])
-            mine.set(samples=part.stop - part.start, layers=layers, **places.systems(part))
+            mine.set(samples=part.stop - part.start, **places.systems(part))
             mine.allocate(self.scratch, "job", part.start)
-            seen = np.empty((layers, 7, part.stop - part.start, w))
-            mine.set(observed=seen)
-            _follow(mine)
-            observed[:, :, part] = seen
+            for start, stop, wanted in stretches(layers, entropy):
+                seen = np.empty((stop - start, 7, part.stop - part.start, w))
+                mine.set(start=start, layers=stop - start, observed=seen)
+                mine.set(wanted=wanted, entropy=entropies[part])
+                _follow(mine)
+                observed[start:stop, :, part] = seen
             yield
 
         every(work, parts(blocks, workers))
@@ -194,7 +196,13 @@ class Lanes:
             places.back(_from_lanes(log_size, samples)),
             state.observed,
         )
-        return after, places.back(_by_sample(observed, samples), axis=1)
+        mean = self._mean_entropy(entropies, samples, places) if entropy else None
+        return after, places.back(_by_sample(observed, samples), axis=1), mean
+
+    def _mean_entropy(self, entropies: np.ndarray, samples: int, places: _Places) -> np.ndarray:
+        """By sample, over tokens and heads, of sums over heads (blocks, N, w)."""
+        total = places.back(_from_lanes(entropies, samples)).sum(axis=1)
+        return total / (self.n * self._fields["heads"])
 
     def _in_lanes(self, x: np.ndarray, w: int, rows: int | None = None) -> np.ndarray:
         """(samples, N, d) as (blocks, rows, columns, w), padded."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dynsim.engines.base import Advanced, Every
-from dynsim.engines.kernel_inputs import in_panels, padded, parts, score_parts, settings
+from dynsim.engines.kernel_inputs import in_panels, padded, parts, score_parts, settings, stretches
 from dynsim.kernels.fields import ROWS, TEAM, block_rows, panel_columns
 from dynsim.kernels.processor import vector_width
 from dynsim.kernels.record import Arguments, Scratch, aligned
@@ -150,13 +150,10 @@ class Rows:
             mine = ready[job]
             for sample in range(job // members, samples, teams):
                 mine.set(x=state[sample], entropy=entropies[sample])
-                for start, stop, wanted in (
-                    ((0, 1, True), (1, layers, False)) if entropy else ((0, layers, False),)
-                ):
-                    if start < stop:
-                        seen = observed[sample, start:stop]
-                        mine.set(start=start, layers=stop - start, wanted=wanted, observed=seen)
-                        self._advance(mine)
+                for start, stop, wanted in stretches(layers, entropy):
+                    seen = observed[sample, start:stop]
+                    mine.set(start=start, layers=stop - start, wanted=wanted, observed=seen)
+                    self._advance(mine)
                 yield  # members of a team have one sample, and so meet no more
 
         every(work, range(teams * members))
@@ -165,9 +162,10 @@ class Rows:
         return out, observed[..., 0].transpose(2, 0, 1), mean
 
     def follow(
-        self, state: Deviation, layers: int, workers: int, every: Every
-    ) -> tuple[Deviation, np.ndarray]:
-        """(state after the layers, cheap measures, log10 mu and scores (7, samples, layers))."""
+        self, state: Deviation, layers: int, workers: int, every: Every, entropy: bool = False
+    ) -> tuple[Deviation, np.ndarray, np.ndarray | None]:
+        """(state after the layers, cheap measures, log10 mu and scores (7, samples, layers),
+        entropy (samples,) or None)."""
         samples, given, w = len(state.log_size), self._given(True), self.w
         z = aligned((samples, given.sizes.rows, self.columns), self.dtype)
         z[:, : self.n, : self.d] = state.shape
@@ -175,18 +173,22 @@ class Rows:
         center[:, : self.d] = state.center
         log_size = np.repeat(state.log_size[:, None], w, axis=1)
         observed = np.empty((samples, layers, 7, w))
+        entropies = np.zeros((samples, self.n, w))
 
         def work(part: slice) -> Iterator[None]:
             mine = given.copy()
             mine.allocate(self.scratch, "team", part.start)
             mine.allocate(self.scratch, "job", part.start)
             for k in range(part.start, part.stop):
-                mine.set(x=z[k], center=center[k], log_size=log_size[k])
-                mine.set(layers=layers, observed=observed[k])
-                _follow(mine)
+                mine.set(x=z[k], center=center[k], log_size=log_size[k], entropy=entropies[k])
+                for start, stop, wanted in stretches(layers, entropy):
+                    seen = observed[k, start:stop]
+                    mine.set(start=start, layers=stop - start, wanted=wanted, observed=seen)
+                    _follow(mine)
                 yield
 
         every(work, parts(samples, workers))
         shape = np.ascontiguousarray(z[:, : self.n, : self.d])
         after = Deviation(center[:, : self.d].copy(), shape, log_size[:, 0], state.observed)
-        return after, observed[..., 0].transpose(2, 0, 1)
+        mean = entropies[..., 0].mean(axis=1) / given.sizes.heads if entropy else None
+        return after, observed[..., 0].transpose(2, 0, 1), mean

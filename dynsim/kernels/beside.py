@@ -1,9 +1,8 @@
 """A first run compiles its kernels side by side: a compiler uses one core.
 
-Where one of the kernels that most runs need is not kept yet, the others are compiled meanwhile,
-each by a process of its own, on the cores that are left. Such a process writes what it made where
-kernels are kept and does nothing else; whatever becomes of it, what is not there is compiled as
-ever.
+Where a kernel is not kept yet, those that most runs need next are compiled meanwhile, each by a
+process of its own, on the cores that are left. Such a process writes what it made where kernels are
+kept and does nothing else; whatever becomes of it, what is not there is compiled as ever.
 """
 
 import os

@@ -273,7 +273,7 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
         return r.whole
 
     @inner
-    def attention_of(r, turn, source, log_x, c_next, y):
+    def attention_of(r, turn, source, log_x, c_next, y, note):
         """y and c_next, which holds what c becomes alone, after attention.
 
         Returns the log of y, and the largest score between deviations with keys in common, or more
@@ -292,7 +292,7 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
         most, moved = splat(source, math.inf), at(r.tokens, 2 * row)
         if r.common_keys:
             most = attend_to_common(r, turn, source, size, keys, values, y, moved)
-        if not all_within(most, 0.0, DIRECT):
+        if r.wanted or not all_within(most, 0.0, DIRECT):
             alone = all_within(most, _ABOVE_DIRECT, math.inf)
             to = y
             if not alone:
@@ -301,7 +301,7 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
                 i = b * r.block
                 tall = min(r.block, n - i)
                 attend(r, turn, i, tall, at(source, i * row), keys, values, at(to, i * row),
-                       r.shifts, size, r.shares)  # fmt: skip
+                       r.shifts, size, at(note, r.wanted * i * w))  # fmt: skip
             if not alone:
                 for e in range(0, n * row, w):
                     z = where_within(most, 0.0, DIRECT, load(y, e), load(to, e))
@@ -334,6 +334,9 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
         for sample in range(r.samples):
             z, c = at(r.x, sample * state), at(r.center, sample * row)
             log_z, own = load(r.log_size, sample * w), first_layer(r, sample)
+            note = r.shares
+            if r.wanted:
+                note = at(r.entropy, sample * n * w)
             for t in range(r.layers):
                 turn = own + (r.start + t) % r.given
                 source, log_seen = z, log_z
@@ -343,7 +346,7 @@ def following(arrangement: Arrangement, attention: Attention, tokens: TokenFunct
                     copy(source, z, n * row)
                     log_seen = normalised(r, source, c_seen, log_z, n)
                 in_common(r, turn, c_seen, c_next)
-                log_seen, most = attention_of(r, turn, source, log_seen, c_next, r.next)
+                log_seen, most = attention_of(r, turn, source, log_seen, c_next, r.next, note)
                 log_seen = finish(r, z, c, log_z, r.next, c_next, log_seen, n)
                 copy(c, c_next, row)
                 log_z = to_norm_one(r, r.next, log_seen, z)

@@ -25,8 +25,6 @@ __all__ = ["Kernel"]
 _lock = Lock()
 #: What kernels are compiled for most often: float64, in whole vectors.
 _USUAL = np.dtype(np.float64), processor.vector_width(64)
-#: The kernels that most runs need.
-_first: list["Kernel"] = []
 
 #: Seconds in a kernel after which it pays to look whether there is code for its fixed fields, and
 #: after which making that, which takes about half a second, has good prospects to pay off.
@@ -36,8 +34,8 @@ _WORTH_A_LOOK, _WORTH_IT = 0.02, 2.0
 class Kernel:
     """The function `name` of the module dynsim.kernels.`module`, of one record.
 
-    first : whether it is one of those that most runs of small states need: where one of these has
-        to be compiled, so have the others (`beside`), for float64
+    with_ : kernels that most runs need soon after this one: where it has to be compiled, so may
+        they, meanwhile (`beside`), for float64
     varying : names of the integers that change from call to call, for a kernel of small states: if
         it is called long enough with all others and all numbers the same, it is made once more for
         these alone (`special`), which is faster, with the same bits. By default it never is.
@@ -49,14 +47,12 @@ class Kernel:
         name: str,
         record: Record,
         varying: str | None = None,
-        first: bool = False,
+        with_: tuple["Kernel", ...] = (),
     ):
-        self.module, self.name, self.record = module, name, record
+        self.module, self.name, self.record, self._with = module, name, record, with_
         self.fixed = () if varying is None else tuple(
             field for field in (*record.integers, *record.numbers) if field not in varying.split()
         )  # fmt: skip
-        if first:
-            _first.append(self)
         self._functions = {}  # by type of real numbers, how many at once, and fixed fields
         self._seconds = {}  # that those for any fields have taken
 
@@ -65,11 +61,7 @@ class Kernel:
         given.check()
         general = given.real, given.w
         what = (*general, *(getattr(given.sizes, field) for field in self.fixed))
-        function = self._functions.get(what) or self._functions.get(general)
-        if function is None:
-            with _lock:  # the first of several threads; the others find what it made
-                function = self._functions.get(general) or self._function(*general)
-                self._functions[general] = function
+        function = self._functions.get(what) or self._ready(*general)
         if guards.wanted():
             with guards.around(given) as moved:
                 function(moved.address)
@@ -82,12 +74,24 @@ class Kernel:
             if now > _WORTH_IT or before <= _WORTH_A_LOOK < now:
                 self._specialise(general, what, make=now > _WORTH_IT)
 
+    def prepare(self) -> None:
+        """Have it loaded or compiled for float64 and whole vectors, before other kernels are."""
+        self._ready(*_USUAL)
+
+    def _ready(self, *general):
+        function = self._functions.get(general)
+        if function is None:
+            with _lock:  # the first of several threads; the others find what it made
+                function = self._functions.get(general) or self._function(*general)
+                self._functions[general] = function
+        return function
+
     def _function(self, real, w):
         place = self._place(real, w)
         code = cache.read(place)
-        if code is None and place is not None and self in _first:
-            beside.begin({kernel.usual: f"{kernel.module}.{kernel.name}" for kernel in _first
-                          if kernel is not self and not kernel.usual.exists()})  # fmt: skip
+        if code is None and place is not None:
+            beside.begin({kernel.usual: f"{kernel.module}.{kernel.name}" for kernel in self._with
+                          if not kernel.usual.exists()})  # fmt: skip
             beside.claim(place)
             code = cache.read(place)
         return _loaded(self.make(real, w) if code is None else code)

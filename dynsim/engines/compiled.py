@@ -15,6 +15,7 @@ from dynsim.engines.kernel_inputs import stacked
 from dynsim.engines.lanes import LANES_UP_TO, Lanes
 from dynsim.engines.rows import Rows
 from dynsim.engines.workers import Workers
+from dynsim.kernels.processor import vector_width
 from dynsim.kernels.record import Scratch
 from dynsim.kernels.table import KERNELS
 from dynsim.measures import observe
@@ -151,6 +152,12 @@ class CompiledEngine(TokenEngine):
             entropies.append(found)
         observed = seen[0] if len(seen) == 1 else np.concatenate(seen, axis=2)
         return x, observed, entropies[0]
+
+    @staticmethod
+    def jobs(shape: tuple[int, ...]) -> int:
+        """Between how many threads following such tokens can be shared."""
+        samples, n, d = shape
+        return -(-samples // vector_width(64)) if n * d <= LANES_UP_TO else samples
 
     @staticmethod
     def prepare_to_follow(shape: tuple[int, ...]) -> None:

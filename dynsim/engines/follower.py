@@ -67,6 +67,10 @@ class Follower:
         seen[_MU] = np.exp(log_mu)
         return state.with_observed(np.vstack([seen, log_mu / _LN10, np.zeros(len(log_mu))]).T)
 
+    def is_one_job(self, shape: tuple[int, ...], layers: int) -> bool:
+        """Whether threads that are worth using for so many layers find no work but one's."""
+        return self._plain.workers(shape, layers) > 1 == self._plain.jobs(shape)
+
     # --- layers -----------------------------------------------------------------------------------
 
     def advance(self, state: Deviation, start: int, stop: int, entropy: bool = False) -> Advanced:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -32,8 +31,9 @@ LANES_UP_TO = 2048
 #: Bytes of the vectors for few samples: narrow ones take less time, and give the same bits. Not for
 #: deviations, of which there are few or many from one call to the next.
 _NARROW_BYTES = 16
-#: Numbers observed in one call: they stay in a core's cache until they are copied.
-_OBSERVED = 65_536
+#: Numbers observed in one call, which stay in a core's cache until they are copied; and layers of
+#: few blocks that it rather has than few layers of many, whose states would leave the cache.
+_OBSERVED, _LAYERS = 65_536, 32
 
 
 class Lanes:
@@ -134,20 +134,16 @@ class Lanes:
 
         def work(part: slice) -> Iterator[None]:
             mine = given.copy()
-            mine.set(x=state[part], samples=part.stop - part.start, **places.systems(part))
             mine.allocate(self.scratch, "job", part.start)
-            done, most = 0, max(1, _OBSERVED // (5 * w * mine.sizes.samples))
-            while done < layers:
-                wanted = entropy and done == 0
-                some = 1 if wanted else min(most, layers - done)
-                shape = (some, 5, mine.sizes.samples, w)
-                (seen,) = self.scratch(("seen", part.start), [math.prod(shape)], np.float64)
-                seen = seen.reshape(shape)
-                mine.set(start=done, layers=some, observed=seen)
-                mine.set(wanted=wanted, entropy=entropies[part])
+            for some, start, stop, wanted in _calls(part, layers, 5 * w, entropy):
+                place = observed[start:stop, :, some]
+                (seen,) = self.scratch(("seen", part.start), [place.size], np.float64)
+                seen = seen.reshape(place.shape)
+                mine.set(x=state[some], samples=len(state[some]), **places.systems(some))
+                mine.set(start=start, layers=stop - start, observed=seen)
+                mine.set(wanted=wanted, entropy=entropies[some])
                 self._advance(mine)
-                observed[done : done + some, :, part] = seen
-                done += some
+                place[:] = seen
                 yield
 
         every(work, parts(blocks, workers))
@@ -211,6 +207,20 @@ class Lanes:
         out = aligned((blocks, rows or self.rows, self.columns, w), self.dtype)
         out[:, :n, :d] = _in_lanes(x, w)
         return out
+
+
+def _calls(
+    part: slice, layers: int, numbers: int, entropy: bool
+) -> Iterator[tuple[slice, int, int, bool]]:
+    """(blocks, first layer, end, whether entropies are wanted) of the calls for a part, where so
+    many numbers are observed of a block and layer."""
+    blocks = max(1, _OBSERVED // (numbers * min(layers, _LAYERS)))
+    for begin in range(part.start, part.stop, blocks):
+        some = slice(begin, min(begin + blocks, part.stop))
+        most = max(1, _OBSERVED // (numbers * (some.stop - some.start)))
+        for first, end, wanted in stretches(layers, entropy):
+            for start in range(first, end, most):
+                yield some, start, min(start + most, end), wanted
 
 
 class _Places(NamedTuple):

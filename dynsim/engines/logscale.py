@@ -13,15 +13,19 @@ other way: a sign that rounding decided differs in one of the two.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache, partial
+from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from dynsim.engines import compiled
+from dynsim.engines.base import Work
 from dynsim.engines.follower import Follower
+from dynsim.engines.workers import Workers
 from dynsim.measures import CHEAP, deviations
 from dynsim.network.deviation import Deviation
 from dynsim.network.dynamics import AttentionDynamics
@@ -69,6 +73,7 @@ class LogScaleEngine:
     def __init__(self, dynamics: AttentionDynamics, threads: int):
         refuse(dynamics, np.float64)
         self.dynamics, self._threads = dynamics, threads
+        self._workers: Workers | None = None
         self._weights = _through(dynamics.weights, _Kept)
         self._exact = self._follower(self._weights)
         self._perturbed = {
@@ -114,17 +119,36 @@ class LogScaleEngine:
     ) -> tuple[Deviation, np.ndarray, np.ndarray | None]:
         _through(self._weights, partial(_Kept.forget, before=start))
         alone = replace(state, observed=state.observed[:, :-1], perturbed=())
-        after, seen, entropies = self._exact.advance(alone, start, stop, entropy)
-        apart, perturbed = state.observed[:, -1:], []
-        for run, sign in zip(state.perturbed, self._perturbed, strict=False):
-            moved, beside, _ = self._perturbed[sign].advance(run, start, stop)
-            perturbed.append(moved)
+        runs = [(self._exact, alone), *zip(self._perturbed.values(), state.perturbed, strict=False)]
+        done: list[Any] = [None] * len(runs)
+
+        def work(k: int) -> Iterator[None]:
+            follower, run = runs[k]
+            done[k] = follower.advance(run, start, stop, entropy and k == 0)
+            yield
+
+        self._every(work, range(len(runs)), self._exact.is_one_job(state.shape.shape, stop - start))
+        (after, seen, entropies), *others = done
+        apart = state.observed[:, -1:]
+        for _, beside, _ in others:
             apart = np.maximum(apart, _SAFETY * _distance(seen[_LOG10_MU], beside[_LOG10_MU]))
         apart = np.maximum.accumulate(apart, axis=1)
-        state = _joined(after, tuple(perturbed), apart[:, -1])
+        state = _joined(after, tuple(moved for moved, _, _ in others), apart[:, -1])
         with np.errstate(over="ignore"):
             seen[-1] += apart
         return state, seen, entropies
+
+    def _every(self, work: Work, runs: range, at_once: bool) -> None:
+        """work(run) for all runs, at once where each leaves threads without work."""
+        if self._workers is not None:
+            self._workers.settle()
+        if not at_once:
+            for run in runs:
+                next(work(run))
+            return
+        if self._workers is None:
+            self._workers = Workers(len(runs))
+        self._workers.every(work, runs)
 
 
 def _distance(log_mu: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -172,7 +196,7 @@ class _Kept(LayerSource):
     dim: int | None
 
     def __init__(self, weights: LayerSource):
-        self._weights = weights
+        self._weights, self._lock = weights, Lock()
         self._layers: dict[int, LayerWeights] = {}
         self.n_heads, self.n_layers = weights.n_heads, weights.n_layers
         self.is_constant, self.dim = weights.is_constant, weights.dim
@@ -180,9 +204,10 @@ class _Kept(LayerSource):
     def layer(self, t: int, d: int) -> LayerWeights:
         if self.is_constant:
             t = 0
-        if t not in self._layers:
-            self._layers[t] = self._weights.layer(t, d)
-        return self._layers[t]
+        with self._lock:
+            if t not in self._layers:
+                self._layers[t] = self._weights.layer(t, d)
+            return self._layers[t]
 
     def forget(self, before: int) -> _Kept:
         """Layers before this one are drawn again if they are asked for."""

@@ -33,8 +33,9 @@ def special(symbol: str, source: str, record: Record, fixed: dict[str, int | flo
         lines.append(f"store {kind} {value}, ptr %to{place}")
     lines += [f'%result = call ptr @"{symbol}"(ptr %copy)', "ret void"]
     # written out where they are called, no longer kept small (`simd.compact`), and read from a copy
-    source = re.sub(r"^define (linkonce_odr )?", "define internal ", source, flags=re.MULTILINE)
     source = re.sub(" (optsize|noinline)", " alwaysinline", source)
+    inner = r"define internal \1 alwaysinline {"
+    source = re.sub(r"^define (?:linkonce_odr )?(.*) {$", inner, source, flags=re.MULTILINE)
     source = re.sub(r", !invariant\.load !\d+", "", source)
     body = "\n".join(["", f'define void @"{name}"(ptr %given) {{', *lines, "}"])
     module = llvm.parse_assembly(source + body)

@@ -1,4 +1,4 @@
-"""Tokens near consensus: layers of 1 c + s Z, for any arrangement.
+"""Tokens as a first one and deviations: layers of 1 c + s Z, for any arrangement.
 
 The definitions are those of `dynsim.deviation`; c is the first token, so the first row of Z is 0,
 and a state is (Z, c, log s). Row-constant scores cancel in the softmax, so queries of the tokens

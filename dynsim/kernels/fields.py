@@ -43,7 +43,7 @@ _MANY = 80_000
 #: int64 numbers by which the members of a team meet.
 TEAM = 24
 
-# Where tokens near consensus pass from one formula to another.
+# Where tokens 1 c + s Z pass from one formula to another.
 #: Deviations above so many times the first token, and tokens whose square is below this share of
 #: its square, are normalised as tokens.
 LARGE, SHORT = 1e6, 0.05

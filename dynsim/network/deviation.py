@@ -1,4 +1,4 @@
-"""Tokens near consensus as X = 1 c + s Z, with log s kept apart, and what a layer does to them.
+"""Tokens as X = 1 c + s Z, with log s kept apart, and what a layer does to them.
 
 c is the first token, Z the difference to it in units of s = mu(X), however far below 1e-16 ||X|| or
 below 1e-308. Z loses nothing when s shrinks, because every operation here is written for c, Z and

@@ -174,7 +174,12 @@ def results(path: str | Path) -> xarray.Dataset:
     import xarray as xr
 
     _open(as_path(path), "r")
-    return xr.open_zarr(path, consolidated=False, chunks=None)
+    dataset = xr.open_zarr(path, consolidated=False, chunks=None)
+    # a file system lists arrays in an order of its own; parameters come as they were given
+    given = [n for n in dataset.attrs[_SPECIFICATION]["parameters"] if n in dataset.coords]
+    names = [*given, *sorted(set(map(str, dataset.coords)) - set(given))]
+    coords = {name: dataset.coords[name] for name in names}
+    return xr.Dataset(dataset.data_vars, coords, dataset.attrs)
 
 
 def state(path: str | Path) -> State:

@@ -10,7 +10,7 @@ import numpy as np
 from dynsim import measures
 from dynsim.network.deviation import Deviation
 
-__all__ = ["Advanced", "Engine", "Every", "State", "TokenEngine", "Work"]
+__all__ = ["Advanced", "Engine", "Every", "State", "TokenEngine", "Work", "all_layers"]
 
 #: What an engine carries from layer to layer.
 State = np.ndarray | Deviation
@@ -21,6 +21,11 @@ Advanced = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 Work = Callable[[Any], Iterator[None]]
 #: every(work, jobs): all parts of work(job) for all jobs, each on its own thread, at once.
 Every = Callable[[Work, Sequence[Any]], None]
+
+
+def all_layers(pieces: list[np.ndarray]) -> np.ndarray:
+    """What was seen of all layers, (K, samples, layers), from pieces one after another."""
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-1)
 
 
 class Engine(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dynsim.engines.base import Advanced, TokenEngine, Work
+from dynsim.engines.base import Advanced, TokenEngine, Work, all_layers
 from dynsim.engines.kernel_inputs import stacked
 from dynsim.engines.lanes import LANES_UP_TO, Lanes
 from dynsim.engines.rows import Rows
@@ -51,6 +51,11 @@ def refuse(dynamics: AttentionDynamics) -> None:
         raise ValueError(
             f"the numba engine does not apply: {reason}; use engine='torch' or 'reference'"
         )
+
+
+def _fit_lanes(n: int, d: int) -> bool:
+    """Whether samples of N tokens share vectors."""
+    return n * d <= LANES_UP_TO
 
 
 class CompiledEngine(TokenEngine):
@@ -150,20 +155,19 @@ class CompiledEngine(TokenEngine):
             x, observed, found = carrier.advance(x, layers, workers, self.every, wanted, **systems)
             seen.append(observed)
             entropies.append(found)
-        observed = seen[0] if len(seen) == 1 else np.concatenate(seen, axis=2)
-        return x, observed, entropies[0]
+        return x, all_layers(seen), entropies[0]
 
     @staticmethod
     def jobs(shape: tuple[int, ...]) -> int:
         """Between how many threads following such tokens can be shared."""
         samples, n, d = shape
-        return -(-samples // vector_width(64)) if n * d <= LANES_UP_TO else samples
+        return -(-samples // vector_width(64)) if _fit_lanes(n, d) else samples
 
     @staticmethod
     def prepare_to_follow(shape: tuple[int, ...]) -> None:
         """Have the kernel for deviations of these tokens ready, the one that takes longest."""
         _, n, d = shape
-        KERNELS["lanes.follow" if n * d <= LANES_UP_TO else "rows.follow"].prepare()
+        KERNELS["lanes.follow" if _fit_lanes(n, d) else "rows.follow"].prepare()
 
     def workers(self, shape: tuple[int, ...], layers: int) -> int:
         """Threads worth using for so many layers."""
@@ -197,7 +201,7 @@ class CompiledEngine(TokenEngine):
         if self._workers is not None:
             self._workers.settle()
         weights, norm, (_, n, d) = self.dynamics.weights, self.dynamics.norm, shape
-        kind, qk_norm = Lanes if n * d <= LANES_UP_TO else Rows, self.dynamics.qk_norm
+        kind, qk_norm = Lanes if _fit_lanes(n, d) else Rows, self.dynamics.qk_norm
 
         def beside(t: int) -> tuple:
             """What layer t has beside its weights, to be compared."""
@@ -231,7 +235,7 @@ class CompiledEngine(TokenEngine):
 
         Raises ValueError for tokens that are not carried in lanes.
         """
-        if n * d > LANES_UP_TO:
+        if not _fit_lanes(n, d):
             raise ValueError(
                 f"an ensemble has tokens of up to {LANES_UP_TO} numbers; got {n} x {d}; simulate "
                 f"each system by itself"

@@ -20,6 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from dynsim.engines.base import all_layers
 from dynsim.engines.compiled import CompiledEngine
 from dynsim.kernels.fields import DIRECT
 from dynsim.measures import CHEAP, floor, observe
@@ -69,7 +70,7 @@ class Follower:
 
     def is_one_job(self, shape: tuple[int, ...], layers: int) -> bool:
         """Whether threads that are worth using for so many layers find no work but one's."""
-        return self._plain.workers(shape, layers) > 1 == self._plain.jobs(shape)
+        return self._plain.jobs(shape) == 1 and self._plain.workers(shape, layers) > 1
 
     # --- layers -----------------------------------------------------------------------------------
 
@@ -109,7 +110,7 @@ class Follower:
                 after = after.replaced(those, part)
             pieces.append(seen)
             state, start, span = after, end, 2 * span
-        return state, _joined(pieces)
+        return state, all_layers(pieces)
 
     def _stretch(
         self, state: Deviation, samples: np.ndarray, start: int, stop: int
@@ -244,12 +245,7 @@ class Follower:
             )
             seen.append(observed)
             entropies.append(found)
-        return state, _joined(seen), entropies[0]
-
-
-def _joined(pieces: list[np.ndarray]) -> np.ndarray:
-    """What was seen of all layers, (K, samples, layers)."""
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-1)
+        return state, all_layers(seen), entropies[0]
 
 
 def _score_range(strength: np.ndarray, observed: np.ndarray) -> np.ndarray:
